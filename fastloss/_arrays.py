@@ -1,0 +1,209 @@
+"""What comes in: anything array-like, to native arrays of a dtype that kernels read; and what goes out.
+
+Nothing is copied that a kernel can read where it lies: any strides, read-only memory, float16 and bfloat16 included.  Other
+dtypes, byte orders and misaligned data are converted.
+"""
+
+import numpy as np
+
+from fastloss import _errors
+
+FLOAT32, FLOAT64, FLOAT16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+
+# Python numbers take the type of the array they meet, as in NumPy.
+_WEAK = (bool, int, float)
+
+
+def is_bfloat16(dtype):
+    return dtype.name == "bfloat16"
+
+
+def asarray(value, name):
+    """`value` as an ndarray of whatever dtype, without a copy where there is memory to share."""
+    if type(value) is np.ndarray:
+        return value
+    if hasattr(value, "__cuda_array_interface__"):
+        raise _errors.device_array(name)
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first")
+    try:
+        return np.asarray(value)
+    except (TypeError, RuntimeError, BufferError) as error:
+        return _from_tensor(value, name, error)
+    except ValueError as error:  # ragged lists
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _from_tensor(value, name, error):
+    """Tensors NumPy refuses: those that record gradients, and bfloat16, which it has no type for."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            from fastloss._optional import bfloat16
+
+            import torch
+
+            return value.view(torch.int16).numpy().view(bfloat16())
+        if str(value.device) != "cpu":
+            raise _errors.device_array(name)
+        return value.numpy()
+    raise type(error)(f"{name}: {error}") from None
+
+
+def floats(value, name):
+    """`value` as a native array of float16, bfloat16, float32 or float64, strides kept."""
+    a = asarray(value, name)
+    dtype = a.dtype
+    if dtype is FLOAT32 or dtype is FLOAT64:
+        return a if a.flags.aligned else a.copy()
+    kind = dtype.kind
+    if kind == "f" and dtype.itemsize <= 8:
+        if not dtype.isnative:
+            return a.astype(dtype.newbyteorder("="))
+        return a if a.flags.aligned else a.copy()
+    if kind in "biuf":
+        return a.astype(np.float64)
+    if is_bfloat16(dtype):
+        return a if a.flags.aligned else a.copy()
+    raise _errors.not_numeric(name, dtype)
+
+
+def real_type(*arrays):
+    """What is computed in: float64 if any of the arrays is, float32 otherwise."""
+    for a in arrays:
+        if a.dtype.itemsize == 8:
+            return FLOAT64
+    return FLOAT32
+
+
+def pair(pred, target, names):
+    """Predictions and targets as float arrays, promoted as NumPy would, and the type to compute in."""
+    x = asarray(pred, names[0])
+    y = asarray(target, names[1])
+    weak_x, weak_y = type(pred) in _WEAK, type(target) in _WEAK
+    if y.dtype.kind in "biu" and x.dtype.kind == "f" and (weak_y or np.result_type(x.dtype, y.dtype).itemsize < 8):
+        y = y.astype(np.float32 if x.dtype.itemsize < 8 else np.float64)
+    x, y = floats(x, names[0]), floats(y, names[1])
+    if weak_y and x.dtype.itemsize < 8:
+        y = y.astype(np.float32)
+    if weak_x and y.dtype.itemsize < 8:
+        x = x.astype(np.float32)
+    real = real_type(x, y)
+    return promoted(x, real), promoted(y, real), real
+
+
+def promoted(a, real):
+    """`a` so that kernels that compute in `real` can read it."""
+    return a.astype(FLOAT64) if real is FLOAT64 and a.dtype is not FLOAT64 else a
+
+
+def bits(a):
+    """`a` as kernels know it: float16 as uint16, bfloat16 as int16."""
+    if a is None or a.dtype is FLOAT32 or a.dtype is FLOAT64:
+        return a
+    return a.view(np.uint16 if a.dtype == FLOAT16 else np.int16)
+
+
+def weights(value, name):
+    """Weights as a float array, or None."""
+    return None if value is None else floats(value, name)
+
+
+def indices(a):
+    """Integer or boolean labels as a native, aligned array of their own width."""
+    if a.dtype.kind == "b":
+        a = a.view(np.uint8)
+    if not a.dtype.isnative:
+        return a.astype(a.dtype.newbyteorder("="))
+    return a if a.flags.aligned else a.copy()
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def number(value, name):
+    """A real scalar as a float."""
+    if type(value) is float:
+        return value
+    if isinstance(value, (str, bytes, complex)) or np.ndim(value) != 0:
+        raise _errors.not_a_number(name, value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise _errors.not_a_number(name, value) from None
+
+
+def integer(value, name):
+    """An integral scalar as an int."""
+    if type(value) is int:
+        return value
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return value.__index__()
+    except (TypeError, AttributeError):
+        raise _errors.not_integer(name, value) from None
+
+
+def flag(value, name):
+    """A truth value as a bool."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise _errors.not_a_flag(name, value)
+
+
+def one_axis(axis, ndim):
+    """The class axis, counted from the front."""
+    axis = integer(axis, "axis")
+    if not -ndim <= axis < ndim:
+        raise _errors.bad_axis(axis, ndim)
+    return axis % ndim
+
+
+def some_axes(axis, ndim):
+    """Axes to reduce over, counted from the front and sorted."""
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    found = sorted(one_axis(a, ndim) for a in axes)
+    if len(set(found)) != len(found):
+        raise _errors.bad_axis(axis, ndim)
+    return tuple(found)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def destination(out, shape, real, inputs):
+    """Where a kernel writes an array result: `out` itself if it can take it as it is, else a new array."""
+    if out is None:
+        return np.empty(shape, real)
+    check_out(out, shape)
+    direct = out.dtype is real and out.flags.c_contiguous and out.flags.aligned
+    if direct and not any(a is not None and np.may_share_memory(out, a) for a in inputs):
+        return out
+    return np.empty(shape, real)
+
+
+def check_out(out, shape):
+    if not isinstance(out, np.ndarray) or out.shape != tuple(shape):
+        raise _errors.bad_out(shape, out)
+    if out.dtype.kind != "f" and not is_bfloat16(out.dtype):
+        raise _errors.narrow_out("floating", out.dtype)
+    if not out.flags.writeable:
+        raise _errors.read_only_out()
+
+
+def delivered(result, out):
+    """`result`, or `out` holding it."""
+    if out is None or out is result:
+        return result
+    np.copyto(out, result, casting="unsafe")
+    return out
+
+
+def scalar(value, real):
+    """A float as a NumPy scalar of the result's type; too large for float32 is inf, without a warning."""
+    if real is FLOAT64:
+        return np.float64(value)
+    if abs(value) > 3.4028235677973366e38:  # false for NaN
+        value = float("inf") if value > 0 else float("-inf")
+    return np.float32(value)

@@ -1,0 +1,134 @@
+"""Every message a user can get, in one place.  Each names the argument, what was expected and what came."""
+
+
+def not_numeric(name, dtype):
+    return TypeError(f"{name}: expected real numbers, got dtype {dtype}")
+
+
+def not_an_array(name, value):
+    return TypeError(f"{name}: expected an array or something that converts to one, got {type(value).__name__}")
+
+
+def not_integer(name, value):
+    return TypeError(f"{name}: expected an integer, got {value!r}")
+
+
+def not_a_number(name, value):
+    return TypeError(f"{name}: expected a real number, got {value!r}")
+
+
+def not_a_flag(name, value):
+    return TypeError(f"{name}: expected True or False, got {value!r}")
+
+
+def not_index_dtype(name, dtype):
+    return TypeError(f"{name}: expected integer class indices, got dtype {dtype}")
+
+
+def unknown(name, value, choices):
+    listed = ", ".join(repr(c) for c in choices)
+    return ValueError(f"{name}: expected one of {listed}, got {value!r}")
+
+
+def out_of_range(name, value, expected):
+    return ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def wrong_shape(name, shape, expected):
+    return ValueError(f"{name}: expected shape {expected}, got {tuple(shape)}")
+
+
+def not_broadcastable(shapes):
+    listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes)
+    return ValueError(f"shapes do not broadcast together: {listed}")
+
+
+def no_axis(name):
+    return ValueError(f"{name}: expected at least one dimension, the class axis, got a 0-d array")
+
+
+def bad_axis(axis, ndim):
+    return ValueError(f"axis: expected integers in [{-ndim}, {ndim}) without repetition, got {axis!r}")
+
+
+def two_forms(shape, target, dtype, axis):
+    rows = shape[:axis] + shape[axis + 1 :]
+    return ValueError(
+        f"target: expected integer class indices of shape {rows} or floating class probabilities of shape {tuple(shape)}, "
+        f"got shape {tuple(target)} and dtype {dtype}"
+    )
+
+
+def floating_indices(shape, dtype):
+    return TypeError(
+        f"target: expected integers for class indices of shape {tuple(shape)}, got dtype {dtype}; class probabilities "
+        "have the shape of the predictions"
+    )
+
+
+def label_out_of_range(position, value, n_classes, ignore_index):
+    where = ", ".join(str(int(i)) for i in position)
+    what = f"target[{where}]" if position else "target"
+    return IndexError(f"{what} = {value} is not in [0, {n_classes}) and not ignore_index ({ignore_index})")
+
+
+def ignored_probabilities(ignore_index):
+    return ValueError(f"ignore_index: expected a negative number, as class probabilities have no index, got {ignore_index}")
+
+
+def no_classes(name, shape):
+    return ValueError(f"{name}: expected at least one class, got shape {tuple(shape)}")
+
+
+def outside(name, low, high, position, value):
+    where = ", ".join(str(int(i)) for i in position)
+    interval = f"in [{low:g}, {high:g}]" if high < float("inf") else f"of at least {low:g}"
+    return ValueError(f"{name}: expected values {interval}, got {name}[{where}] = {value}")
+
+
+def bad_out(expected_shape, out):
+    got = f"shape {out.shape} and dtype {out.dtype}" if hasattr(out, "dtype") else type(out).__name__
+    return ValueError(f"out: expected a writeable floating array of shape {tuple(expected_shape)}, got {got}")
+
+
+def read_only_out():
+    return ValueError("out: expected a writeable array, got a read-only one")
+
+
+def narrow_out(dtype, out):
+    return TypeError(f"out: expected a floating dtype, got {out}; the result is {dtype}")
+
+
+def no_elementwise(name):
+    return ValueError(f"reduction: expected 'mean' or 'sum' for {name}, which has no value per element, got 'none'")
+
+
+def vector_gradient(what):
+    return ValueError(f"value_and_grad: expected a scalar loss, got {what}: a vector has no gradient")
+
+
+def not_a_loss(fn):
+    return TypeError(f"value_and_grad: expected a loss of fastloss, got {fn!r}")
+
+
+def unknown_backend(name, choices):
+    return ValueError(f"backend: expected one of {', '.join(map(repr, choices))}, got {name!r}")
+
+
+def missing_backend(name, reason):
+    return RuntimeError(f"backend {name!r} is not available: {reason}")
+
+
+def no_backend(reasons):
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return RuntimeError(f"no backend is available ({listed})")
+
+
+def device_array(name):
+    return RuntimeError(
+        f"{name} lives on a CUDA device, and the backend 'cuda' is not available in this version: copy it to the host"
+    )
+
+
+def bad_environment(variable, value, expected):
+    return ValueError(f"environment variable {variable}: expected {expected}, got {value!r}")

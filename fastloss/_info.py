@@ -1,0 +1,78 @@
+"""What runs here, and why: for bug reports and for the curious."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any, TextIO
+
+from fastloss import _config, _plan
+from fastloss._version import __version__
+from fastloss.backends import load
+
+
+def backends() -> dict[str, str]:
+    """Each backend by name, with "available" or the reason why it is not.
+
+    Returns
+    -------
+    dict
+        In the order in which ``auto`` tries them.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.backends()["numba"]
+    'available'
+    """
+    return {name: load(name).available() or "available" for name in _plan.AUTO_ORDER}
+
+
+def configuration() -> dict[str, Any]:
+    """Versions, settings and backends as plain data."""
+    versions = {}
+    for package in ("numpy", "numba", "llvmlite", "ml_dtypes"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "fastloss": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "packages": versions,
+        "backend": _config.backend.get(),
+        "backends": backends(),
+        "threads": _config.threads.get(),
+        "cpus": _config.cpu_count(),
+        "cache": os.environ.get("NUMBA_CACHE_DIR") or "beside the package, or in the user's cache directory if read-only",
+    }
+
+
+def show_config(file: TextIO | None = None) -> None:
+    """Print versions, backends and settings.
+
+    Parameters
+    ----------
+    file : text file, optional
+        Where to print; standard output if None.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> fastloss.show_config()  # doctest: +ELLIPSIS
+    fastloss ...
+    """
+    config = configuration()
+    packages = ", ".join(f"{name} {version or 'not installed'}" for name, version in config["packages"].items())
+    lines = [
+        f"fastloss {config['fastloss']} on Python {config['python']}, {config['platform']}",
+        f"packages: {packages}",
+        f"backend: {config['backend']}",
+        *(f"  {name}: {status}" for name, status in config["backends"].items()),
+        f"threads: {config['threads']} of {config['cpus']} CPUs",
+        f"compiled kernels: {config['cache']}",
+    ]
+    print("\n".join(lines), file=file)

@@ -1,0 +1,54 @@
+"""The one place that picks the backend, the size of blocks and the number of threads."""
+
+from fastloss import _config, _errors, _threads
+from fastloss.backends import load
+
+# Elements a block of a reduction has at least, and blocks it has at most.  Both depend on the shape alone, so that the
+# order of every sum does.
+BLOCK = 1 << 15
+MAX_BLOCKS = 4096
+
+# Elements below which a second thread costs more than it saves: starting one takes about as long as reading these.
+PARALLEL_FROM = 1 << 19
+
+AUTO_ORDER = ("numba",)
+
+
+def backend():
+    """The backend for arrays on the host, by the settings in force."""
+    name = _config.backend.get()
+    if name != "auto":
+        module = load(name)
+        reason = module.available()
+        if reason:
+            raise _errors.missing_backend(name, reason)
+        return module
+    reasons = {}
+    for candidate in AUTO_ORDER:
+        module = load(candidate)
+        reasons[candidate] = module.available()
+        if reasons[candidate] is None:
+            return module
+    raise _errors.no_backend(reasons)
+
+
+def block_size(n_units, unit_elements, multiple=1):
+    """Units a block, and the number of blocks, for a reduction over n_units of unit_elements each."""
+    least = max(1, BLOCK // max(unit_elements, 1), -(-n_units // MAX_BLOCKS))
+    block = -(-least // multiple) * multiple
+    return block, -(-n_units // block)
+
+
+def lane_blocks(n, inner):
+    """Positions a block along a reduced axis of n, and the number of blocks, where each block has `inner` sums."""
+    most = max(1, MAX_BLOCKS * 16 // inner)  # keeps the partial sums within about a MiB
+    block = max(1, BLOCK // inner, -(-n // most))
+    return block, -(-n // block)
+
+
+def run(call, n_blocks, n_elements):
+    """call(first, last) over all blocks, on as many threads as pay for so many elements."""
+    if n_elements < PARALLEL_FROM:
+        call(0, n_blocks)
+    else:
+        _threads.run(call, n_blocks, _config.threads.get())

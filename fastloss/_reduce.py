@@ -1,0 +1,25 @@
+"""From the sums of blocks to a result, for every backend alike."""
+
+import numpy as np
+
+from fastloss import _errors
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def check(reduction, more=()):
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS and reduction not in more:
+        raise _errors.unknown("reduction", reduction, REDUCTIONS + tuple(more))
+
+
+def total(partials):
+    """Sums over blocks, in an order that depends on their number alone."""
+    return partials[0] if len(partials) == 1 else np.add.reduce(partials, axis=0)
+
+
+def ratio(numerator, denominator):
+    """numerator / denominator as floats; 0 / 0 is NaN and no warning."""
+    numerator, denominator = float(numerator), float(denominator)
+    if denominator != 0.0:
+        return numerator / denominator
+    return float("nan") if numerator == 0.0 or numerator != numerator else numerator * float("inf")

@@ -1,0 +1,27 @@
+"""The Numba backend: kernels compiled on first use for the types at hand, and cached on disk."""
+
+import functools
+import importlib.util
+from types import SimpleNamespace
+
+
+def available():
+    """None if Numba is installed, else what to do about it."""
+    return None if importlib.util.find_spec("numba") else "numba is not installed (pip install numba)"
+
+
+@functools.cache
+def _families():
+    from fastloss.backends.numba_cpu import columns, gather, pointwise, rowwise
+
+    softmax = {op: module for module in (rowwise, columns, gather) for op in module.TEMPLATES}
+    return SimpleNamespace(pointwise=pointwise, softmax=softmax)
+
+
+@functools.cache
+def kernel(loss, op, real):
+    """The kernel `op` of a pointwise loss, or of the softmax family if `loss` is None, computing in `real`."""
+    scalar_type = real.type
+    if loss is None:
+        return _families().softmax[op].kernel(op, scalar_type)
+    return _families().pointwise.kernel(loss, op, scalar_type)

@@ -1,0 +1,103 @@
+"""How kernels are compiled and kept: templates with holes, filled with a loss's scalars, cached on disk.
+
+A template is an ordinary function whose free names (`value`, `slope`, ...) are module globals without a meaning yet.
+`specialise` makes a copy of it in which they mean something.  The copy has a name of its own that ends in a fingerprint
+of every source file a kernel is made from: Numba's cache looks at neither globals nor other files, so an edited formula
+would otherwise be answered with the machine code of the old one.
+"""
+
+import functools
+import hashlib
+import os
+import types
+from pathlib import Path
+
+import numba
+from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import register_jitable
+
+from fastloss import scalars
+from fastloss.backends.numba_cpu import _math
+
+# What the loops around the scalars may assume: sums in any order (fixed per machine), contraction to fma, no signed
+# zeros.  Never `nnan` or `ninf`: they delete the handling of special values.
+LOOP_FLAGS = {"contract", "reassoc", "nsz"}
+# Without `reassoc`: what formulas are compiled with, so that no cancellation is "simplified" into being.
+SCALAR_FLAGS = _math.FLAGS
+
+_HERE = Path(__file__).parent
+_SOURCES = (Path(scalars.__file__), *sorted(_HERE.glob("*.py")))
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Digest of all sources that end up in a kernel."""
+    digest = hashlib.sha256()
+    for source in _SOURCES:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class _ForgivingCache(FunctionCache):
+    """Numba's cache on disk; one that can't be read or written costs a compilation, never an answer."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a truncated or foreign file may fail in any way
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            pass
+
+
+def _filled(template, holes):
+    """A copy of `template` in whose module the free names mean what `holes` says."""
+    copy = types.FunctionType(template.__code__, {**template.__globals__, **holes}, template.__name__)
+    copy.__module__ = template.__module__
+    copy.__doc__ = template.__doc__
+    return copy
+
+
+def called(template, **holes):
+    """`template` with its holes filled, for use inside kernels: a loop of its own."""
+    return register_jitable(fastmath=LOOP_FLAGS, error_model="numpy")(_filled(template, holes))
+
+
+def inlined(template, flags=LOOP_FLAGS, **holes):
+    """`template` with its holes filled, for use inside loops: always inlined, or the loop would not vectorise."""
+    return register_jitable(fastmath=flags, error_model="numpy", forceinline=True)(_filled(template, holes))
+
+
+def specialise(template, name, **holes):
+    """Compile `template` with its holes filled, as a kernel called `name`."""
+    copy = _filled(template, holes)
+    copy.__qualname__ = f"{name}_{fingerprint()}"
+    kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy")
+    try:
+        kernel._cache = _ForgivingCache(copy)
+    except (RuntimeError, OSError):  # nowhere to write: every process compiles for itself
+        pass
+    return kernel
+
+
+@functools.cache
+def scalar(name):
+    """The formula `name` of scalars.py, callable from kernels, on this backend's elementary functions."""
+    formula = getattr(scalars, name)
+    called = {name for name in formula.__code__.co_names if name in vars(scalars)}
+    holes = {name: getattr(_math, name) if hasattr(_math, name) else scalar(name) for name in called}
+    return inlined(formula, flags=SCALAR_FLAGS, **holes)
+
+
+# A fork while another thread compiles would leave the child a lock that nobody can release.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )

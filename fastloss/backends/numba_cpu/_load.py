@@ -1,0 +1,95 @@
+"""Reading an operand's element, whatever the operand is: an array of any supported dtype, a scalar, or nothing.
+
+float16 and bfloat16 are no Numba types on the CPU.  They arrive as their bits, float16 as uint16 and bfloat16 as int16, and
+are widened as they are read.  A scalar operand stands for an array that is the same everywhere; None for one that is
+absent.  Numba compiles a kernel for the operands' types, so none of these choices is left in a loop.
+"""
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from fastloss.backends.numba_cpu._math import from_bits, half_to_float
+
+_INLINED = {"jit_options": {"forceinline": True}}
+
+
+def load(operand, i):
+    """The i-th element in the type that is computed in."""
+
+
+@overload(load, **_INLINED)
+def _load(operand, i):
+    if not isinstance(operand, types.Array):
+        return lambda operand, i: operand
+    if operand.dtype == types.uint16:
+        return lambda operand, i: half_to_float(operand[i])
+    if operand.dtype == types.int16:
+        return lambda operand, i: from_bits(np.int32(np.int32(operand[i]) << np.int32(16)))
+    return lambda operand, i: operand[i]
+
+
+def span(operand, start, stop):
+    """The operand between two positions of its only axis."""
+
+
+@overload(span, **_INLINED)
+def _span(operand, start, stop):
+    if isinstance(operand, types.Array):
+        return lambda operand, start, stop: operand[start:stop]
+    return lambda operand, start, stop: operand
+
+
+def row(operand, i, j):
+    """The last axis of a three-dimensional operand at (i, j)."""
+
+
+@overload(row, **_INLINED)
+def _row(operand, i, j):
+    if isinstance(operand, types.Array):
+        return lambda operand, i, j: operand[i, j]
+    return lambda operand, i, j: operand
+
+
+def span_row(operand, i):
+    """operand[i] of a two-dimensional operand."""
+
+
+@overload(span_row, **_INLINED)
+def _span_row(operand, i):
+    if isinstance(operand, types.Array):
+        return lambda operand, i: operand[i]
+    return lambda operand, i: operand
+
+
+def weigh(w, i, value):
+    """`value` times the i-th weight."""
+
+
+@overload(weigh, **_INLINED)
+def _weigh(w, i, value):
+    if isinstance(w, types.NoneType):
+        return lambda w, i, value: value
+    return lambda w, i, value: load(w, i) * value
+
+
+def weight(w, i):
+    """The i-th weight in float64; 1 where there are no weights."""
+
+
+@overload(weight, **_INLINED)
+def _weight(w, i):
+    if isinstance(w, types.NoneType):
+        return lambda w, i: 1.0
+    return lambda w, i: np.float64(load(w, i))
+
+
+def blend(y, i, keep, spread):
+    """keep * y[i] + spread: a smoothed target."""
+
+
+@overload(blend, **_INLINED)
+def _blend(y, i, keep, spread):
+    if isinstance(y, types.NoneType):
+        return lambda y, i, keep, spread: spread
+    return lambda y, i, keep, spread: keep * load(y, i) + spread

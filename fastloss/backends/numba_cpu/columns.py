@@ -1,0 +1,330 @@
+"""Kernels of the softmax family that work across rows: for few classes, and for a class axis that is not the last.
+
+LANES rows are computed side by side, one in each lane of a register.  Their classes are brought in by groups, as a small
+tile (class, row) in the first-level cache; whatever strides and dtype the logits have end at that copy, so one kernel
+serves every layout without a transposed or converted array ever existing.
+
+Roles as in `rowwise`; x is (outer, n_classes, inner) with any strides, and row i * inner + j is x[i, :, j].
+"""
+
+import numpy as np
+
+from fastloss.backends.numba_cpu._jit import called, specialise
+from fastloss.backends.numba_cpu._load import blend, load, span_row, weigh, weight
+from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
+from fastloss.backends.numba_cpu._softmax import (
+    FINITE,
+    INF,
+    LIMIT,
+    LN2,
+    NAN,
+    NEG_INF,
+    clamped,
+    count,
+    doubtful,
+    exact_rest,
+    is_class,
+    is_ignored,
+    moved,
+    nll,
+    note_bad,
+    put,
+    rest_of,
+    scaled,
+    start_block,
+    target_slope,
+)
+
+LANES = 256
+GROUP = 16  # classes in a tile: 16 KiB of float32, and 16 additions in Real before float64 takes over
+
+Real = Bits = None  # holes: the type computed in, and the integer as wide
+
+
+def _load_tile(x, first_class, tile):
+    """tile[c, lane] = x[first_class + c, lane], widened."""
+    for c in range(tile.shape[0]):
+        source = x[first_class + c]
+        t = tile[c]
+        for lane in range(t.size):
+            t[lane] = load(source, lane)
+
+
+def _raise_maxima(tile, m):
+    for c in range(tile.shape[0]):
+        t = tile[c]
+        for lane in range(m.size):
+            m[lane] = fast_max(m[lane], t[lane])
+
+
+def _move(seen, m, k, s, n, lowest, bias, old):
+    """Make the lanes' sums relative to their new maxima; `old` holds the maxima they were relative to."""
+    for lane in range(m.size):
+        new_n, low, b = reference(clamped(m[lane]))
+        if seen:
+            risen = m[lane] > old[lane]
+            s[lane] = moved(old[lane], k[lane], s[lane], n[lane], new_n) if risen else s[lane]
+            k[lane] = Real(0.0) if risen else k[lane]
+        old[lane] = m[lane]
+        n[lane] = new_n
+        lowest[lane] = low
+        bias[lane] = b
+
+
+def _add_terms(tile, m, k, s, lowest, bias, powers, tails):
+    powers[:] = Real(0.0)
+    tails[:] = Real(0.0)
+    for c in range(tile.shape[0]):
+        t = tile[c]
+        for lane in range(t.size):
+            v = t[lane]
+            top = v == m[lane]
+            power, tail = term(v, lowest[lane], bias[lane])
+            power = Real(0.0) if top else power
+            powers[lane] += power
+            tails[lane] += power * tail
+            k[lane] += Real(1.0) if top else Real(0.0)
+    for lane in range(s.size):
+        s[lane] += np.float64(powers[lane]) + np.float64(tails[lane])
+
+
+def _scan_lanes(x, tile, m, n, rest, tail, work, bias):
+    """Of each row x[:, lane]: maximum, its power of two, rest and log1p(rest) (see `_softmax`)."""
+    n_classes, width = x.shape
+    k, lowest, old = work[0, :width], work[1, :width], work[2, :width]
+    powers, tails = work[3, :width], work[4, :width]
+    m[:] = Real(NEG_INF)
+    k[:] = Real(0.0)
+    rest[:] = 0.0  # the sums, until the end
+    for start in range(0, n_classes, GROUP):
+        t = tile[: min(GROUP, n_classes - start), :width]
+        load_tile(x, start, t)
+        raise_maxima(t, m)
+        move(start > 0, m, k, rest, n, lowest, bias, old)
+        add_terms(t, m, k, rest, lowest, bias, powers, tails)
+    for lane in range(rest.size):
+        rest[lane] = rest_of(m[lane], np.float64(k[lane]), rest[lane], n[lane])
+    for lane in range(rest.size):
+        if doubtful(m[lane], rest[lane]) and k[lane] > 0.0:
+            rest[lane] = exact_rest(x[:, lane], m[lane], np.float64(k[lane]))
+    for lane in range(rest.size):
+        tail[lane] = log1p(rest[lane])
+
+
+def _mixed_lanes(x, y, w, tile, m, tail, keep, spread, losses, masses, work):
+    """Of each row: the sum of q nll and the sum of q, with q the smoothed, weighted target."""
+    n_classes, width = x.shape
+    base, a, total = work[0, :width], work[1, :width], work[2, :width]
+    for lane in range(width):
+        base[lane] = max(m[lane], Real(-FINITE))
+    losses[:] = 0.0
+    masses[:] = 0.0
+    for start in range(0, n_classes, GROUP):
+        t = tile[: min(GROUP, n_classes - start), :width]
+        load_tile(x, start, t)
+        a[:] = Real(0.0)
+        total[:] = Real(0.0)
+        for c in range(t.shape[0]):
+            yc = span_row(y, start + c)
+            tc = t[c]
+            for lane in range(tc.size):
+                q = weigh(w, start + c, blend(yc, lane, keep, spread))
+                d = base[lane] - tc[lane]
+                a[lane] += Real(0.0) if q == Real(0.0) else q * d
+                total[lane] += q
+        for lane in range(width):
+            losses[lane] += np.float64(a[lane])
+            masses[lane] += np.float64(total[lane])
+    for lane in range(width):
+        loss = losses[lane] + (masses[lane] * tail[lane] if masses[lane] != 0.0 else 0.0)
+        losses[lane] = loss if abs(m[lane]) < INF else NAN
+
+
+def _fill_softmax_lanes(x, tile, m, n, rest, factors, out, work):
+    """out[:, lane] = factors[lane] * softmax(x[:, lane])."""
+    n_classes, width = x.shape
+    scale = work[0, :width]
+    for lane in range(width):
+        scale[lane] = factors[lane] / ((1.0 + rest[lane]) * exp(np.float64(clamped(m[lane])) - np.float64(n[lane]) * LN2))
+    for start in range(0, n_classes, GROUP):
+        t = tile[: min(GROUP, n_classes - start), :width]
+        load_tile(x, start, t)
+        for c in range(t.shape[0]):
+            tc = t[c]
+            for lane in range(tc.size):
+                tc[lane] = fine_term(tc[lane], n[lane]) * scale[lane]
+        for c in range(t.shape[0]):
+            tc = t[c]
+            o = out[start + c]
+            for lane in range(tc.size):
+                o[lane] = tc[lane]
+    for lane in range(width):
+        if not abs(m[lane]) <= LIMIT:  # see `rowwise._fill_softmax`
+            for c in range(n_classes):
+                value = exp(np.float64(load(x[c], lane)) - np.float64(m[lane]))
+                out[c, lane] = factors[lane] * value / (1.0 + rest[lane])
+
+
+def _subtract_target_lanes(gradient, y, w, factor, keep, spread):
+    for c in range(gradient.shape[0]):
+        g = gradient[c]
+        yc = span_row(y, c)
+        for lane in range(g.size):
+            g[lane] -= factor * weigh(w, c, blend(yc, lane, keep, spread))
+
+
+# Each of these is compiled for Real and becomes visible to those after it, and to the kernels, without its underscore.
+PIECES = (
+    _load_tile,
+    _raise_maxima,
+    _move,
+    _add_terms,
+    _scan_lanes,
+    _mixed_lanes,
+    _fill_softmax_lanes,
+    _subtract_target_lanes,
+)
+load_tile = raise_maxima = move = add_terms = None  # holes
+scan_lanes = mixed_lanes = fill_softmax_lanes = subtract_target_lanes = None
+
+
+# --- kernels: a block is a number of tiles; a tile is up to LANES neighbours along the last axis -------------------------
+
+
+def index_columns(
+    x,  # IN (outer, n_classes, inner)
+    target,  # IN (outer, inner) any integer dtype
+    w,  # IN (n_classes,) Real, or None
+    ignore_index,
+    keep,
+    spread,
+    scale,
+    block,  # IN tiles a block
+    first,
+    last,
+    partials,  # OUT (n_blocks, 4)
+    out,  # OUT (outer, inner) losses, or None
+    gradient,  # OUT like x, or None
+):
+    """Cross-entropy with class indices."""
+    outer, n_classes, inner = x.shape
+    tiles = (inner + LANES - 1) // LANES
+    tile = np.empty((GROUP, LANES), Real)
+    work = np.empty((7, LANES), Real)
+    bits = np.empty(LANES, Bits)
+    double = np.empty((4, LANES), np.float64)
+    for b in range(first, last):
+        start_block(partials, b)
+        for q in range(b * block, min((b + 1) * block, outer * tiles)):
+            i, start = q // tiles, (q % tiles) * LANES
+            width = min(LANES, inner - start)
+            columns = x[i, :, start : start + width]
+            m, n = work[5, :width], work[6, :width]
+            rest, tail = double[0, :width], double[1, :width]
+            losses, masses = double[2, :width], double[3, :width]
+            scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
+            if spread > 0.0:
+                mixed_lanes(columns, None, w, tile, m, tail, Real(keep), Real(spread), losses, masses, work)
+            else:
+                losses[:] = 0.0
+                masses[:] = 0.0
+            for lane in range(width):
+                j = start + lane
+                label = target[i, j]
+                if is_ignored(label, ignore_index):
+                    put(out, (i, j), 0.0)
+                    continue
+                if not is_class(label, n_classes):
+                    note_bad(partials, b, i * inner + j)
+                    put(out, (i, j), NAN)
+                    continue
+                v = weight(w, label)
+                loss = scaled(keep * v, nll(m[lane], load(columns[label], lane), tail[lane])) + losses[lane]
+                count(partials, b, loss, v)
+                put(out, (i, j), loss)
+                losses[lane] = scale * (keep * v + masses[lane])  # from here on the gradient's factors
+            if gradient is not None:
+                g = gradient[i, :, start : start + width]
+                fill_softmax_lanes(columns, tile, m, n, rest, losses, g, work)
+                if spread > 0.0:
+                    subtract_target_lanes(g, None, w, Real(scale), Real(keep), Real(spread))
+                for lane in range(width):
+                    label = target[i, start + lane]
+                    if is_ignored(label, ignore_index):
+                        g[:, lane] = Real(0.0)
+                    elif is_class(label, n_classes):
+                        v = weight(w, label)
+                        value = load(columns[label], lane)
+                        g[label, lane] = scale * target_slope(m[lane], value, rest[lane], keep * v, masses[lane], spread * v)
+
+
+def dense_columns(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
+    """Cross-entropy with class probabilities; target is shaped like x."""
+    outer, n_classes, inner = x.shape
+    tiles = (inner + LANES - 1) // LANES
+    tile = np.empty((GROUP, LANES), Real)
+    work = np.empty((7, LANES), Real)
+    bits = np.empty(LANES, Bits)
+    double = np.empty((4, LANES), np.float64)
+    for b in range(first, last):
+        start_block(partials, b)
+        for q in range(b * block, min((b + 1) * block, outer * tiles)):
+            i, start = q // tiles, (q % tiles) * LANES
+            width = min(LANES, inner - start)
+            columns, y = x[i, :, start : start + width], target[i, :, start : start + width]
+            m, n = work[5, :width], work[6, :width]
+            rest, tail = double[0, :width], double[1, :width]
+            losses, masses = double[2, :width], double[3, :width]
+            scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
+            mixed_lanes(columns, y, w, tile, m, tail, Real(keep), Real(spread), losses, masses, work)
+            for lane in range(width):
+                count(partials, b, losses[lane], 1.0)
+                put(out, (i, start + lane), losses[lane])
+                masses[lane] *= scale
+            if gradient is not None:
+                g = gradient[i, :, start : start + width]
+                fill_softmax_lanes(columns, tile, m, n, rest, masses, g, work)
+                subtract_target_lanes(g, y, w, Real(scale), Real(keep), Real(spread))
+
+
+def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
+    """logsumexp (outer, inner), log-softmax and softmax (like x): those that are not None."""
+    outer, n_classes, inner = x.shape
+    tiles = (inner + LANES - 1) // LANES
+    tile = np.empty((GROUP, LANES), Real)
+    work = np.empty((7, LANES), Real)
+    bits = np.empty(LANES, Bits)
+    double = np.empty((3, LANES), np.float64)
+    for q in range(first * block, min(last * block, outer * tiles)):
+        i, start = q // tiles, (q % tiles) * LANES
+        width = min(LANES, inner - start)
+        columns = x[i, :, start : start + width]
+        m, n = work[5, :width], work[6, :width]
+        rest, tail, ones = double[0, :width], double[1, :width], double[2, :width]
+        scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
+        for lane in range(width):
+            put(lse, (i, start + lane), np.float64(m[lane]) + tail[lane])
+        if softmax is not None:
+            ones[:] = 1.0
+            fill_softmax_lanes(columns, tile, m, n, rest, ones, softmax[i, :, start : start + width], work)
+        if log_softmax is not None:
+            tails = work[0, :width]
+            for lane in range(width):
+                tails[lane] = tail[lane] if abs(m[lane]) < INF else NAN
+            for c in range(n_classes):
+                o = log_softmax[i, c, start : start + width]
+                xc = columns[c]
+                for lane in range(width):
+                    o[lane] = (load(xc, lane) - m[lane]) - tails[lane]
+
+
+TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns)}
+
+
+def kernel(op, real):
+    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+    pieces = {"Real": real}
+    for piece in PIECES:
+        pieces[piece.__name__[1:]] = called(piece, **pieces)
+    bits = np.int32 if real is np.float32 else np.int64
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", Bits=bits, **pieces)

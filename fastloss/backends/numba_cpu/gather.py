@@ -1,0 +1,59 @@
+"""Kernels that read one element a row: negative log-likelihood from log-probabilities or probabilities."""
+
+import numpy as np
+
+from fastloss.backends.numba_cpu._jit import specialise
+from fastloss.backends.numba_cpu._load import load, weight
+from fastloss.backends.numba_cpu._math import log
+from fastloss.backends.numba_cpu._softmax import NAN, count, is_class, is_ignored, note_bad, put, scaled, start_block
+
+Real = None  # a hole
+
+
+def gather_index(
+    x,  # IN (outer, n_classes, inner)
+    target,  # IN (outer, inner) any integer dtype
+    w,  # IN (n_classes,) Real, or None
+    ignore_index,
+    take_log,  # IN whether x holds probabilities: the loss is -log x, and x outside [0, 1] gives NaN
+    scale,  # IN what gradients are multiplied by
+    block,  # IN rows a block
+    first,
+    last,
+    partials,  # OUT (n_blocks, 4)
+    out,  # OUT (outer, inner) losses, or None
+    gradient,  # OUT like x and already zero, or None
+):
+    """-x[target] or -log x[target], weighted by class."""
+    outer, n_classes, inner = x.shape
+    for b in range(first, last):
+        start_block(partials, b)
+        for r in range(b * block, min((b + 1) * block, outer * inner)):
+            i, j = r // inner, r % inner
+            label = target[i, j]
+            if is_ignored(label, ignore_index):
+                put(out, (i, j), 0.0)
+                continue
+            if not is_class(label, n_classes):
+                note_bad(partials, b, r)
+                put(out, (i, j), NAN)
+                continue
+            value = np.float64(load(x[i, label], j))
+            slope = -1.0
+            if take_log:
+                slope = -1.0 / value if value != 0.0 else -np.inf
+                value = log(value) if value <= 1.0 else NAN
+            v = weight(w, label)
+            loss = scaled(v, -value)
+            count(partials, b, loss, v)
+            put(out, (i, j), loss)
+            if gradient is not None:
+                gradient[i, label, j] = scaled(v * scale, slope)
+
+
+TEMPLATES = {"gather_index": gather_index}
+
+
+def kernel(op, real):
+    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", Real=real)

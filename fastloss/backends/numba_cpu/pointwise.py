@@ -1,0 +1,250 @@
+"""Kernels of the pointwise losses: how `value(x, y, ...)` and `slope(x, y, ...)` are run over arrays.
+
+The holes `point_value` and `point_slope` are filled by `_jit.specialise` with a loss's scalars; `Real` with the type that is computed
+in.  Work is cut into blocks that depend on the shape alone.  Each block writes its own sums, so results do not depend
+on which thread ran it.
+
+Roles: x prediction, y target, z third operand, w weights: arrays, scalars or None.  p: the loss's parameters.
+partials: float64 (n_blocks, 2), the block's sum of weight * loss and its sum of weights.
+"""
+
+import numpy as np
+
+from fastloss.backends.numba_cpu._jit import called, inlined, scalar, specialise
+from fastloss.backends.numba_cpu._load import load, row, span, weigh, weight
+
+# Elements whose losses wait in the first-level cache between the loop that computes them and the loop that sums them in
+# float64.  One loop for both would run at the width of float64.
+SPAN = 1024
+
+Real = point_value = point_slope = formula = None  # holes
+
+
+# --- one span: consecutive elements that fit in L1 ------------------------------------------------------------------
+
+
+@called
+def _sum(losses, w):
+    """Sum of weight * loss and sum of weights over one span, in float64."""
+    total = 0.0
+    weights = 0.0
+    for i in range(losses.size):
+        v = weight(w, i)
+        total += v * np.float64(losses[i])
+        weights += v
+    return total, weights
+
+
+def _each_span(x, y, z, w, p, out):
+    for i in range(out.size):
+        out[i] = weigh(w, i, point_value(load(x, i), load(y, i), load(z, i), p))
+
+
+def _total_span(x, y, z, w, p, scratch):
+    for i in range(scratch.size):
+        scratch[i] = point_value(load(x, i), load(y, i), load(z, i), p)
+    return _sum(scratch, w)
+
+
+def _slope_span(x, y, z, w, p, scale, out):
+    for i in range(out.size):
+        out[i] = weigh(w, i, scale * point_slope(load(x, i), load(y, i), load(z, i), p))
+
+
+each_span = total_span = slope_span = None  # holes: the three above, compiled for one loss
+
+
+# --- flat: every operand is contiguous and of one size, or a scalar ----------------------------------------------------
+
+
+def flat_total(
+    x,  # IN (size,)
+    y,  # IN (size,) or scalar
+    z,  # IN (size,), scalar or None
+    w,  # IN (size,) or None
+    p,  # IN tuple of parameters
+    size,  # IN
+    block,  # IN elements a block
+    first,  # IN first block
+    last,  # IN one past the last block
+    partials,  # OUT (n_blocks, 2)
+):
+    """Sums over blocks [first, last)."""
+    scratch = np.empty(SPAN, Real)
+    for b in range(first, last):
+        total = 0.0
+        weights = 0.0
+        end = min((b + 1) * block, size)
+        for start in range(b * block, end, SPAN):
+            stop = min(start + SPAN, end)
+            t, v = total_span(
+                span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, scratch[: stop - start]
+            )
+            total += t
+            weights += v
+        partials[b, 0] = total
+        partials[b, 1] = weights
+
+
+def flat_each(x, y, z, w, p, size, block, first, last, out):
+    """out[i] = weight * loss over blocks [first, last)."""
+    start = first * block
+    stop = min(last * block, size)
+    each_span(span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, out[start:stop])
+
+
+def flat_slope(
+    x,
+    y,
+    z,
+    w,
+    p,
+    scale,  # IN what the derivative of the sum is multiplied by: 1, or 1 / the mean's denominator
+    size,
+    block,
+    first,
+    last,
+    gradient,  # OUT (size,)
+    partials,  # OUT (n_blocks, 2)
+):
+    """Sums as `flat_total`, and the gradient while the operands are in L1."""
+    scratch = np.empty(SPAN, Real)
+    for b in range(first, last):
+        total = 0.0
+        weights = 0.0
+        end = min((b + 1) * block, size)
+        for start in range(b * block, end, SPAN):
+            stop = min(start + SPAN, end)
+            xs, ys, zs, ws = span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop)
+            t, v = total_span(xs, ys, zs, ws, p, scratch[: stop - start])
+            slope_span(xs, ys, zs, ws, p, scale, gradient[start:stop])
+            total += t
+            weights += v
+        partials[b, 0] = total
+        partials[b, 1] = weights
+
+
+# --- rows: three-dimensional operands of any strides, which hold broadcast ones (stride 0) too --------------------------
+
+
+def rows_total(x, y, z, w, p, shape, block, first, last, partials):
+    """Sums over blocks of `block` rows; a row is x[i, j, :], rows in C order."""
+    scratch = np.empty(SPAN, Real)
+    n_rows, middle, size = shape[0] * shape[1], shape[1], shape[2]
+    for b in range(first, last):
+        total = 0.0
+        weights = 0.0
+        for r in range(b * block, min((b + 1) * block, n_rows)):
+            i, j = r // middle, r % middle
+            xr, yr, zr, wr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j)
+            for start in range(0, size, SPAN):
+                stop = min(start + SPAN, size)
+                t, v = total_span(
+                    span(xr, start, stop),
+                    span(yr, start, stop),
+                    span(zr, start, stop),
+                    span(wr, start, stop),
+                    p,
+                    scratch[: stop - start],
+                )
+                total += t
+                weights += v
+        partials[b, 0] = total
+        partials[b, 1] = weights
+
+
+def rows_each(x, y, z, w, p, shape, block, first, last, out):
+    """out[i, j, k] = weight * loss over blocks of rows."""
+    middle = shape[1]
+    for r in range(first * block, min(last * block, shape[0] * middle)):
+        i, j = r // middle, r % middle
+        each_span(row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j), p, out[i, j])
+
+
+def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partials):
+    """Sums as `rows_total`, and the gradient, of the broadcast shape."""
+    scratch = np.empty(SPAN, Real)
+    n_rows, middle, size = shape[0] * shape[1], shape[1], shape[2]
+    for b in range(first, last):
+        total = 0.0
+        weights = 0.0
+        for r in range(b * block, min((b + 1) * block, n_rows)):
+            i, j = r // middle, r % middle
+            xr, yr, zr, wr, gr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j), gradient[i, j]
+            for start in range(0, size, SPAN):
+                stop = min(start + SPAN, size)
+                xs, ys, zs, ws = span(xr, start, stop), span(yr, start, stop), span(zr, start, stop), span(wr, start, stop)
+                t, v = total_span(xs, ys, zs, ws, p, scratch[: stop - start])
+                slope_span(xs, ys, zs, ws, p, scale, gr[start:stop])
+                total += t
+                weights += v
+        partials[b, 0] = total
+        partials[b, 1] = weights
+
+
+# --- lanes: sums over the middle axis, one result for each (i, k) --------------------------------------------------------
+
+
+def lanes_total(
+    x,  # IN (outer, n, inner), and so y, z, w
+    y,
+    z,
+    w,
+    p,
+    shape,  # IN (outer, n, inner)
+    block,  # IN positions of the middle axis a block
+    first,  # IN blocks count through outer first, then through the middle axis
+    last,
+    partials,  # OUT (blocks along the middle axis, 2, outer, inner)
+):
+    """Sums over the middle axis; the lanes of a register are neighbours along the last one."""
+    outer, n, inner = shape
+    scratch = np.empty(min(SPAN, inner), Real)
+    for b in range(first, last):
+        i, c = b % outer, b // outer
+        total = partials[c, 0, i]
+        weights = partials[c, 1, i]
+        total[:] = 0.0
+        weights[:] = 0.0
+        for j in range(c * block, min((c + 1) * block, n)):
+            xr, yr, zr, wr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j)
+            for start in range(0, inner, SPAN):
+                stop = min(start + SPAN, inner)
+                ws = span(wr, start, stop)
+                losses = scratch[: stop - start]
+                each_span(span(xr, start, stop), span(yr, start, stop), span(zr, start, stop), None, p, losses)
+                for k in range(losses.size):
+                    v = weight(ws, k)
+                    total[start + k] += v * np.float64(losses[k])
+                    weights[start + k] += v
+
+
+# --- filling the holes ---------------------------------------------------------------------------------------------------
+
+
+def _two(x, y, z, p):
+    return formula(x, y, *p)
+
+
+def _three(x, y, z, p):
+    return formula(x, y, z, *p)
+
+
+TEMPLATES = {
+    f.__name__: f for f in (flat_total, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)
+}
+
+
+def kernel(loss, op, real):
+    """The kernel `op` (a name in TEMPLATES) of a pointwise loss, computing in `real`."""
+    adapter = _three if loss.operands == 3 else _two
+    value = inlined(adapter, formula=scalar(loss.value))
+    slope = inlined(adapter, formula=scalar(loss.slope))
+    return specialise(
+        TEMPLATES[op],
+        f"{loss.name}_{op}_{np.dtype(real).name}",
+        Real=real,
+        each_span=called(_each_span, point_value=value),
+        total_span=called(_total_span, point_value=value),
+        slope_span=called(_slope_span, point_slope=slope),
+    )

@@ -1,0 +1,200 @@
+"""Arrays in `.npy` and `.npz` files: mapped into memory where the format allows it, never unpickled.
+
+`FILE.npy` and members of an `.npz` stored uncompressed (`np.savez`) are memory-mapped, so files may be larger
+than memory. Compressed members (`np.savez_compressed`) have to be read as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import stat
+import struct
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from ._failure import Failure
+
+_NPY_MAGIC = b"\x93NUMPY"
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without members
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's own header: signature, length of name, of extras
+
+
+@dataclass(frozen=True)
+class Source:
+    """An array and the name under which the user knows it (`FILE` or `FILE.npz:member`)."""
+
+    name: str
+    path: str
+    array: np.ndarray
+
+
+def open_array(name: str) -> Source:
+    """Open the array called `name`: `FILE.npy`, `FILE.npz` (of one member) or `FILE.npz:member`.
+
+    The kind of file is told by its first bytes, not by its name.
+
+    Raises
+    ------
+    Failure
+        The file is missing, unreadable, empty, truncated, of another format, or holds what is not numbers;
+        the archive lacks the member, or holds several when none is named.
+    """
+    path, member = _split(name)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a directory, or a pipe that would block
+            raise Failure(name, "not a regular file")
+        with open(path, "rb") as file:
+            magic = file.read(len(_NPY_MAGIC))
+            if magic == _NPY_MAGIC:
+                if member is not None:
+                    raise Failure(name, "a .npy file, which has no members")
+                file.seek(0)
+                array = _mapped(file, 0, os.fstat(file.fileno()).st_size, name)
+            elif magic[:4] in _ZIP_MAGICS:
+                name, array = _from_archive(file, name, path, member)
+            elif not magic:
+                raise Failure(name, "the file is empty")
+            elif magic[:1] == b"\x80":
+                raise Failure(name, "a Python pickle, which is never loaded; save the array with np.save")
+            else:
+                raise Failure(name, "not a .npy or .npz file")
+    except OSError as error:
+        raise Failure(name, (error.strerror or str(error)).lower()) from None
+    return Source(name, path, _numeric(array, name))
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """Split `FILE.npz:member`; a file whose name has a colon of its own wins."""
+    at = name.lower().find(".npz:")
+    if at < 0 or os.path.exists(name):
+        return name, None
+    return name[: at + 4], name[at + 5 :]
+
+
+def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read a `.npy` header: the shape, whether it is in Fortran order, and the dtype."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # files written by Python 2 parse, but noisily
+            version = np.lib.format.read_magic(stream)
+            if version not in readers:  # 3.0 exists for field names beyond latin-1, which are no numbers
+                raise Failure(name, f"version {version[0]}.{version[1]} of the .npy format is not supported")
+            shape, fortran, dtype = readers[version](stream)
+    except (Failure, OSError, zipfile.BadZipFile, zlib.error):
+        raise
+    except Exception as error:  # a damaged header ends in any of tokenize's, ast's and numpy's exceptions
+        raise Failure(name, f"damaged .npy header: {error}") from None
+    if dtype.hasobject:
+        raise Failure(name, "holds pickled Python objects, which are never loaded; save a numeric array")
+    if any(length < 0 for length in shape):
+        raise Failure(name, f"damaged .npy header: shape {shape}")
+    return shape, fortran, dtype
+
+
+def _check_length(shape: tuple[int, ...], dtype: np.dtype, present: int, name: str) -> int:
+    """The number of bytes the array needs; a Failure when fewer are there."""
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > present:
+        what = f"{shape_text(shape)} of {dtype} takes {needed} bytes of data, the file holds {present}"
+        raise Failure(name, f"truncated: {what}")
+    return needed
+
+
+def _mapped(file: IO[bytes], begin: int, end: int, name: str) -> np.ndarray:
+    """Map the `.npy` image that lies in bytes [begin, end) of `file`."""
+    file.seek(begin)
+    shape, fortran, dtype = _header(file, name)
+    offset = file.tell()
+    if not _check_length(shape, dtype, max(end - offset, 0), name):
+        return np.empty(shape, dtype)
+    try:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        array = np.ndarray(shape, dtype, buffer=data, offset=offset, order="F" if fortran else "C")
+    except (ValueError, OverflowError) as error:
+        raise Failure(name, f"cannot be mapped into memory: {error}") from None
+    if hasattr(mmap, "MADV_SEQUENTIAL"):
+        data.madvise(mmap.MADV_SEQUENTIAL)  # read ahead; pages already used may go first
+    return array
+
+
+def _from_archive(file: IO[bytes], name: str, path: str, member: str | None) -> tuple[str, np.ndarray]:
+    """Open a member of an `.npz`; returns its full name `FILE.npz:member` too."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            listing = ", ".join(list(members)[:8]) + (", ..." if len(members) > 8 else "")
+            if not members:
+                raise Failure(name, "the archive is empty")
+            if member is None:
+                if len(members) > 1:
+                    example = f"{path}:{next(iter(members))}"
+                    raise Failure(name, f"holds several arrays ({listing}): name one as {example}")
+                member = next(iter(members))
+            info = members.get(member.removesuffix(".npy"))
+            if info is None:
+                raise Failure(name, f"no such array in the archive; it holds {listing}")
+            name = f"{path}:{member.removesuffix('.npy')}"
+            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:  # bit 0: encrypted
+                begin = _member_data(file, info, name)
+                end = min(begin + info.file_size, os.fstat(file.fileno()).st_size)
+                return name, _mapped(file, begin, end, name)
+            with archive.open(info) as stream:
+                return name, _read(stream, info.file_size, name)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise Failure(name, f"damaged .npz: {error}") from None
+    except (NotImplementedError, RuntimeError) as error:  # an unknown compression; an encrypted member
+        raise Failure(name, f"cannot be read: {error}") from None
+
+
+def _member_data(file: IO[bytes], info: zipfile.ZipInfo, name: str) -> int:
+    """Where the data of a stored member begins: its local header has lengths the central directory lacks."""
+    file.seek(info.header_offset)
+    header = file.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size or header[:4] != _ZIP_MAGICS[0]:
+        raise Failure(name, "damaged .npz: a member's header is missing")
+    _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    return info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+
+
+def _read(stream: IO[bytes], size: int, name: str) -> np.ndarray:
+    """Read a compressed `.npy` image of `size` bytes."""
+    shape, fortran, dtype = _header(stream, name)
+    _check_length(shape, dtype, max(size - stream.tell(), 0), name)
+    flat = np.empty(math.prod(shape), dtype)
+    view = flat.view(np.uint8).data
+    done = 0
+    while done < len(view):
+        count = stream.readinto(view[done : done + (1 << 24)])  # type: ignore[attr-defined]
+        if not count:
+            raise Failure(name, f"truncated: {len(view)} bytes of data expected, {done} found")
+        done += count
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _numeric(array: np.ndarray, name: str) -> np.ndarray:
+    """The array as numbers; a Failure for text, dates, records and complex numbers."""
+    dtype = array.dtype
+    if dtype.kind in "biuf":
+        return array
+    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
+        # NumPy has no name for bfloat16: ml_dtypes' arrays are saved as 2 bytes of nothing in particular.
+        try:
+            import ml_dtypes
+        except ImportError:
+            problem = f"dtype {dtype.str} may be bfloat16: install the package ml_dtypes to read it"
+            raise Failure(name, problem) from None
+        return array.view(ml_dtypes.bfloat16)
+    raise Failure(name, f"dtype {dtype} is not supported: real numbers are expected")
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape for a message: `(540, 10)`."""
+    return str(tuple(int(length) for length in shape))

@@ -1,0 +1,140 @@
+"""Which loss do these arrays call for? Answered from dtypes, shapes and a sample of the values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._failure import Failure
+from ._files import Source, shape_text
+from ._losses import LOSSES, LossInfo
+
+_SAMPLE_BLOCKS, _SAMPLE_ELEMENTS = 16, 1 << 18
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A loss, the class axis (None for element-wise losses), and why it was chosen (None if it was named)."""
+
+    loss: LossInfo
+    axis: int | None
+    reason: str | None = None
+
+
+def class_axis(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int | None) -> int | None:
+    """The axis whose removal turns the predictions' shape into the targets'; None if there is none.
+
+    Without `axis` the last one is tried, then torch's layout `(N, C, d1, ...)`.
+    """
+    tried = (axis,) if axis is not None else (len(predictions) - 1, 1)
+    for candidate in tried:
+        if candidate < len(predictions) and predictions[:candidate] + predictions[candidate + 1 :] == targets:
+            return candidate
+    return None
+
+
+def choose(predictions: Source, targets: Source, axis: int | None, ignore_index: int) -> Choice:
+    """Guess the loss.
+
+    Integer targets of the predictions' shape without the class axis are class labels: `cross_entropy`, or
+    `categorical_cross_entropy` if each row of predictions is a probability distribution. Targets of the
+    predictions' own shape are class probabilities if each row is a distribution, binary targets if all are 0
+    or 1 (predictions in [0, 1] are then probabilities, others logits), and values to regress on otherwise.
+
+    Raises
+    ------
+    Failure
+        No loss fits the two shapes.
+    """
+    x, y = predictions.array, targets.array
+    if one_output(x.shape, y.shape, axis):
+        return _choose_elementwise(x[..., 0], y)
+    real = x.dtype.kind not in "biu"
+    found = class_axis(x.shape, y.shape, axis)
+    if found is not None and y.dtype.kind in "biu":
+        where = "" if axis is not None or found == x.ndim - 1 else f", class axis {found}"
+        if real and _are_distributions(_rows(x, y, found, ignore_index)):
+            reason = f"class labels, rows of probabilities{where}"
+            return Choice(LOSSES["categorical_cross_entropy"], found, reason)
+        return Choice(LOSSES["cross_entropy"], found, f"class labels, rows of logits{where}")
+    if x.shape != y.shape:
+        raise mismatch(predictions, targets, axis)
+    if real and x.ndim >= 2 and x.shape[along := x.ndim - 1 if axis is None else axis] >= 2:
+        if _are_distributions(_rows(y, None, along, ignore_index)):
+            if _are_distributions(_rows(x, None, along, ignore_index)):
+                reason = "targets and predictions are distributions"
+                return Choice(LOSSES["categorical_cross_entropy"], along, reason)
+            return Choice(LOSSES["cross_entropy"], along, "targets are distributions, rows of logits")
+    return _choose_elementwise(x, y)
+
+
+def one_output(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int | None) -> bool:
+    """Whether the predictions' last axis, of length 1, is all that sets the shapes apart: it says nothing."""
+    return axis is None and predictions[-1:] == (1,) and predictions[:-1] == targets
+
+
+def mismatch(predictions: Source, targets: Source, axis: int | None) -> Failure:
+    """The Failure that says which shapes of targets would have fitted."""
+    x, y = predictions.array, targets.array
+    at = x.ndim - 1 if axis is None else axis
+    labels = x.shape[:at] + x.shape[at + 1 :]
+    if y.shape == labels and x.ndim:
+        return Failure(targets.name, f"class labels must be integers, not {y.dtype}")
+    expected = shape_text(x.shape)
+    if x.ndim > 1:
+        expected = f"{shape_text(labels)} for class labels or {expected} for values"
+    fitting = f"does not fit predictions of shape {shape_text(x.shape)}; expected {expected}"
+    return Failure(targets.name, f"shape {shape_text(y.shape)} {fitting}")
+
+
+def _choose_elementwise(x: np.ndarray, y: np.ndarray) -> Choice:
+    if x.dtype.kind not in "biu":
+        labels = _sample(y)
+        if np.all((labels == 0) | (labels == 1)):
+            scores = _sample(x)
+            if np.all((scores >= 0) & (scores <= 1)):
+                return Choice(LOSSES["binary_cross_entropy"], None, "targets 0 or 1, predictions in [0, 1]")
+            # Floats that all happen to be 0, or all 1, are no sign of a classifier.
+            if y.dtype.kind in "biu" or (np.any(labels == 0) and np.any(labels == 1)):
+                reason = "targets 0 or 1, predictions are logits"
+                return Choice(LOSSES["binary_cross_entropy_with_logits"], None, reason)
+    return Choice(LOSSES["mse_loss"], None, "targets of the predictions' shape")
+
+
+def _picks(shape: tuple[int, ...], row_length: int) -> tuple[np.ndarray, ...]:
+    """Indices of some of the rows: blocks spread evenly, as the head of a sorted file says little."""
+    n_rows = math.prod(shape)
+    wanted = max(_SAMPLE_BLOCKS, _SAMPLE_ELEMENTS // max(1, row_length))
+    if n_rows <= wanted:
+        flat = np.arange(n_rows)
+    else:
+        size = wanted // _SAMPLE_BLOCKS
+        starts = np.linspace(0, n_rows - size, _SAMPLE_BLOCKS, dtype=np.int64)
+        flat = (starts[:, np.newaxis] + np.arange(size)).ravel()
+    return np.unravel_index(flat, shape)
+
+
+def _sample(values: np.ndarray) -> np.ndarray:
+    """A sample of the elements, as float64."""
+    values = np.atleast_1d(values)
+    return values[_picks(values.shape, 1)].astype(np.float64)
+
+
+def _rows(x: np.ndarray, labels: np.ndarray | None, axis: int, ignore_index: int) -> np.ndarray:
+    """A sample of rows `(n, n_classes)` as float64, without those whose label is ignored."""
+    x = np.moveaxis(x, axis, -1)
+    if x.ndim == 1:
+        x, labels = x[np.newaxis], None
+    picks = _picks(x.shape[:-1], x.shape[-1])
+    rows = x[picks].astype(np.float64)
+    return rows if labels is None else rows[labels[picks] != ignore_index]  # padding may hold anything
+
+
+def _are_distributions(rows: np.ndarray) -> bool:
+    """Whether all rows are non-negative and sum to 1, as closely as half precision keeps it."""
+    if not rows.size:
+        return False
+    with np.errstate(all="ignore"):
+        return bool(np.all(rows >= 0) and np.all(np.abs(rows.sum(axis=1) - 1) <= 0.01))

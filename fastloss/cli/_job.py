@@ -1,0 +1,169 @@
+"""What is to be evaluated: the arrays, the loss and its options, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._failure import Failure
+from ._files import Source, open_array, shape_text
+from ._guess import Choice, choose, class_axis, mismatch, one_output
+from ._layout import Layout, class_weights, element_weights, lay_out_classes, lay_out_elements
+from ._losses import LossInfo, find_loss
+
+IGNORE_INDEX = -100  # the library's default
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `fastloss eval` as they were given; None where they were not."""
+
+    predictions: str
+    targets: str
+    loss: str | None = None
+    axis: int | None = None
+    weight: str | None = None
+    ignore_index: int | None = None
+    label_smoothing: float | None = None
+    reduction: str = "mean"
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation, ready to run.
+
+    Parameters
+    ----------
+    loss, axis, reason
+        The loss, its axis in the files (the class axis, or 0 for one loss per output, or None) and why it was
+        chosen (None if the user named it).
+    labels : bool
+        The targets are class labels.
+    layout : Layout
+        The arrays, ready to be cut into chunks.
+    weights : array or None
+        Class weights; weights of elements are part of the layout.
+    per_output : bool
+        Means are taken over the first axis only.
+    """
+
+    loss: LossInfo
+    axis: int | None
+    reason: str | None
+    predictions: Source
+    targets: Source
+    weight: Source | None
+    labels: bool
+    layout: Layout
+    weights: np.ndarray | None
+    ignore_index: int
+    ignore_given: bool
+    label_smoothing: float
+    reduction: str
+    per_output: bool
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of predictions, targets and weights."""
+        sources = (self.predictions, self.targets, self.weight)
+        return sum(source.array.nbytes for source in sources if source is not None)
+
+
+def prepare(request: Request) -> Job:
+    """Open the files, choose the loss, and check that everything fits.
+
+    Raises
+    ------
+    Failure
+        A file or an option is wrong.
+    """
+    named = None if request.loss is None else find_loss(request.loss)
+    predictions, targets = open_array(request.predictions), open_array(request.targets)
+    weight = None if request.weight is None else open_array(request.weight)
+    for source in (predictions, targets):
+        if not source.array.size:
+            raise Failure(source.name, f"holds no data: its shape is {shape_text(source.array.shape)}")
+    axis = _normal_axis(request.axis, predictions)
+    ignore_index = IGNORE_INDEX if request.ignore_index is None else request.ignore_index
+    if named is None:
+        choice = choose(predictions, targets, axis, ignore_index)
+    else:
+        choice = Choice(named, _named_axis(named, predictions, targets, axis))
+    _check_options(choice.loss, request, axis, predictions)
+
+    x, y = predictions.array, targets.array
+    if choice.loss.family == "classes":
+        assert choice.axis is not None
+        labels = y.shape != x.shape
+        layout = lay_out_classes(x, y, choice.axis)
+        weights = None if weight is None else class_weights(weight, x.shape[choice.axis])
+        per_output = False
+    else:
+        if one_output(x.shape, y.shape, axis):
+            x = x[..., 0]
+        labels, weights, per_output = False, None, axis is not None
+        each = None if weight is None else element_weights(weight, x.shape)
+        layout = lay_out_elements(x, y, each, per_output)
+    return Job(
+        loss=choice.loss,
+        axis=choice.axis if choice.loss.family == "classes" else axis,
+        reason=choice.reason,
+        predictions=predictions,
+        targets=targets,
+        weight=weight,
+        labels=labels,
+        layout=layout,
+        weights=weights,
+        ignore_index=ignore_index,
+        ignore_given=request.ignore_index is not None,
+        label_smoothing=request.label_smoothing or 0.0,
+        reduction=request.reduction,
+        per_output=per_output,
+    )
+
+
+def _normal_axis(axis: int | None, predictions: Source) -> int | None:
+    """The axis counted from the front."""
+    shape = predictions.array.shape
+    if axis is None or -len(shape) <= axis < len(shape):
+        return axis if axis is None or axis >= 0 else axis + len(shape)
+    raise Failure("--axis", f"{axis} is out of range for predictions of shape {shape_text(shape)}")
+
+
+def _named_axis(loss: LossInfo, predictions: Source, targets: Source, axis: int | None) -> int | None:
+    """The axis of a loss the user named, with the shapes checked."""
+    x, y = predictions.array, targets.array
+    if loss.family != "classes":
+        if x.shape != y.shape and not one_output(x.shape, y.shape, axis):
+            shapes = f"shape {shape_text(y.shape)} does not fit predictions of shape {shape_text(x.shape)}"
+            raise Failure(targets.name, shapes)
+        return None
+    if not x.ndim:
+        raise Failure(predictions.name, f"{loss.name} needs an axis of classes, the shape is ()")
+    if x.shape == y.shape:
+        return x.ndim - 1 if axis is None else axis
+    found = class_axis(x.shape, y.shape, axis)
+    if found is None or y.dtype.kind not in "biu":
+        raise mismatch(predictions, targets, axis)
+    return found
+
+
+def _check_options(loss: LossInfo, request: Request, axis: int | None, predictions: Source) -> None:
+    """An option that the loss would not heed is an error, as silence would make it look obeyed."""
+    if request.label_smoothing is not None and not loss.smooths:
+        raise Failure("--label-smoothing", f"{loss.name} has no label smoothing; cross_entropy has")
+    if request.ignore_index is not None and not loss.ignores:
+        raise Failure("--ignore-index", f"{loss.name} has no class labels to ignore")
+    if axis is not None and loss.family == "binary":
+        raise Failure("--axis", f"{loss.name} is taken element by element and has no axis")
+    if axis is not None and axis != 0 and loss.family == "regression":
+        raise Failure("--axis", f"only 0 is possible for {loss.name}: one loss per output, {axis} was given")
+    if request.reduction == "none":
+        if request.output is None:
+            raise Failure("--reduction none", "needs --output FILE for the losses of the rows")
+        if loss.name == "rmse_loss":
+            raise Failure("--reduction none", "rmse_loss has no losses of single rows; take mse_loss")
+        if axis is not None and loss.family == "regression":
+            raise Failure("--reduction none", "cannot be combined with --axis")

@@ -1,0 +1,121 @@
+"""How files are cut into chunks of rows: views that never copy, whatever the class axis and memory order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._failure import Failure
+from ._files import Source, shape_text
+
+_CHUNK_BYTES = 32 << 20  # of predictions: enough for every thread, few enough to stay near the cache
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Views of the arrays that can be cut into chunks.
+
+    A slice is what one index of the cut axis selects: a row, several rows (`(N, C, d1)`), or an element. They
+    keep the order of the user's array, so a position in the views is a position in the file.
+
+    Parameters
+    ----------
+    predictions : array
+        Cut along `cut`.
+    targets : array
+        Cut along `target_cut`.
+    weight : array or None
+        Of elements or rows, of as many dimensions as `predictions`; cut along 0 unless it has length 1 there.
+    axis : int or None
+        The class axis of `predictions`; None for element-wise losses.
+    cut, target_cut : int
+        The axes that are cut.
+    shape : tuple of int
+        What `reduction="none"` gives: the rows' shape for the softmax family, else the predictions' shape.
+    n_rows : int
+        Rows in all, for `--chunk-size` and the progress bar.
+    """
+
+    predictions: np.ndarray
+    targets: np.ndarray
+    weight: np.ndarray | None
+    axis: int | None
+    cut: int
+    target_cut: int
+    shape: tuple[int, ...]
+    n_rows: int
+
+    @property
+    def n_slices(self) -> int:
+        return self.predictions.shape[self.cut]
+
+    def slices_per_chunk(self, chunk_rows: int | None) -> int:
+        """How many slices a chunk has: those of `chunk_rows` rows, by default about 32 MiB of predictions."""
+        if chunk_rows is not None:
+            return max(1, chunk_rows * self.n_slices // max(1, self.n_rows))
+        return max(1, _CHUNK_BYTES * self.n_slices // max(1, self.predictions.nbytes))
+
+    def chunk(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Predictions, targets and weights of slices [start, stop)."""
+        x = self.predictions[(slice(None),) * self.cut + (slice(start, stop),)]
+        y = self.targets[(slice(None),) * self.target_cut + (slice(start, stop),)]
+        w = self.weight
+        if w is not None and w.shape[0] == self.n_slices:
+            w = w[start:stop]
+        return x, y, w
+
+
+def lay_out_classes(x: np.ndarray, y: np.ndarray, axis: int) -> Layout:
+    """The layout of class scores with labels, of the shape without `axis`, or with distributions."""
+    lead, n_classes, trail = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    labels = y.shape != x.shape
+    shape = lead + trail
+    n_lead, n_trail, n_rows = math.prod(lead), math.prod(trail), math.prod(shape)
+    if x.flags.c_contiguous and y.flags.c_contiguous:
+        # All axes before the classes, and all after them, become one: (1, T, V) can then be cut along T.
+        if n_lead == 1 and trail:
+            x, axis = x.reshape(n_classes, n_trail), 0
+            y = y.reshape(n_trail) if labels else y.reshape(x.shape)
+        else:
+            inner = (n_trail,) if trail else ()
+            x, axis = x.reshape(n_lead, n_classes, *inner), 1
+            y = y.reshape(n_lead, *inner) if labels else y.reshape(x.shape)
+    elif x.ndim == 1:
+        x, y, axis = x[np.newaxis], y[np.newaxis], 1
+    cut = 1 if axis == 0 else 0
+    return Layout(x, y, None, axis, cut, 0 if labels else cut, shape, n_rows)
+
+
+def lay_out_elements(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None, per_output: bool) -> Layout:
+    """The layout of an element-wise loss; `per_output` keeps the outputs, the axes after the first, apart."""
+    shape = x.shape
+    n_rows = shape[0] if shape else 1
+    arrays = (x, y) if weight is None else (x, y, weight)
+    if not per_output and all(a.shape == shape and a.flags.c_contiguous for a in arrays):
+        x, y, weight = x.reshape(-1), y.reshape(-1), None if weight is None else weight.reshape(-1)
+    elif x.ndim == 0:
+        x, y, weight = x[np.newaxis], y[np.newaxis], None if weight is None else weight.reshape(1)
+    return Layout(x, y, weight, None, 0, 0, shape, n_rows)
+
+
+def class_weights(weight: Source, n_classes: int) -> np.ndarray:
+    """Check the weights of a loss over classes: one for each."""
+    if weight.array.shape != (n_classes,):
+        raise Failure(
+            weight.name,
+            f"class weights have shape {shape_text((n_classes,))}, not {shape_text(weight.array.shape)}",
+        )
+    return weight.array
+
+
+def element_weights(weight: Source, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights of rows `(N,)` or of elements, as an array with the predictions' number of dimensions."""
+    w = weight.array
+    if w.ndim == 1 and w.shape == shape[:1]:
+        return w.reshape(w.shape + (1,) * (len(shape) - 1))
+    if w.ndim == len(shape) and all(own in (1, length) for own, length in zip(w.shape, shape, strict=True)):
+        return w
+    expected = " or ".join(dict.fromkeys((shape_text(shape), shape_text(shape[:1]))))
+    raise Failure(weight.name, f"weights of shape {shape_text(w.shape)} do not fit; expected {expected}")

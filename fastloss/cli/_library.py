@@ -1,0 +1,78 @@
+"""The one place where the command line touches the library: imported as a subcommand runs, not before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from fastloss import _config, _info, _plan, functional
+from fastloss._version import __version__
+
+from ._failure import Failure
+
+
+def version() -> str:
+    """The package's version."""
+    return __version__
+
+
+def loss_function(name: str) -> Callable[..., Any]:
+    """The loss called `name`."""
+    return getattr(functional, name)
+
+
+@contextlib.contextmanager
+def settings(backend: str | None, threads: int | None) -> Iterator[None]:
+    """Run the block on this backend and with this many threads; None leaves what the environment says.
+
+    Raises
+    ------
+    Failure
+        The backend is unknown or missing, there cannot be so many threads, or the environment says nonsense.
+    """
+    with contextlib.ExitStack() as stack:
+        with _failing("--backend", "backend: "):
+            if backend is not None:
+                stack.enter_context(_config.use_backend(backend))
+        with _failing("--threads", "threads: "):
+            if threads is not None:
+                stack.enter_context(_config.use_threads(threads))
+        with _failing(None, ""):  # now, rather than in the midst of the first file
+            _plan.backend()
+            _config.threads.get()
+        yield
+
+
+@contextlib.contextmanager
+def _failing(where: str | None, prefix: str) -> Iterator[None]:
+    """Turn what the library says of its settings into a Failure, without naming the setting twice."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise Failure(where, str(error).removeprefix(prefix)) from None
+
+
+def backend_in_use() -> str:
+    """The name of the backend that is used for arrays on the host; "none" if there is none."""
+    name = _config.backend.get()
+    if name != "auto":
+        return name
+    return next((name for name, status in _info.backends().items() if status == "available"), "none")
+
+
+def n_threads() -> int:
+    """The number of threads in force."""
+    return _config.threads.get()
+
+
+def configuration() -> dict[str, Any]:
+    """Versions, settings and backends as plain data."""
+    with _failing(None, ""):
+        return {**_info.configuration(), "backend_in_use": backend_in_use()}
+
+
+def show_configuration(file: TextIO) -> None:
+    """Print the same for people."""
+    with _failing(None, ""):
+        _info.show_config(file)

@@ -1,0 +1,1175 @@
+"""The public losses: a docstring and a few lines each.
+
+What happens below them: `_arrays` turns arguments into native arrays, `_pointwise` or `_classes` into views, `_plan` picks backend,
+blocks and threads, a kernel writes partial sums, `_reduce` folds them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from fastloss import _arrays, _classes, _errors, _pointwise, _reduce, losses
+
+# --- the softmax family -----------------------------------------------------------------------------------------------
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Cross-entropy between logits and class indices or class probabilities.
+
+    For indices, ``-weight[y] * log_softmax(logits)[y]``; for probabilities, ``-sum_c weight[c] * y[c] * log_softmax(logits)[c]``.
+    Log-softmax and negative log-likelihood are fused: logits are read once, log-probabilities are never stored.
+
+    Parameters
+    ----------
+    logits : array_like, (..., n_classes, ...)
+        Unnormalised log-probabilities, classes along `axis`.  float16 and bfloat16 are computed in float32.
+    target : array_like
+        Class indices in [0, n_classes), of any integer dtype and the shape of `logits` without `axis`; or class
+        probabilities, floating, of the shape of `logits`.
+    weight : array_like, (n_classes,), optional
+        A weight for each class.
+    ignore_index : int
+        Index of rows to leave out.  They cost 0 and do not count.  With probabilities it must be negative.
+    label_smoothing : float
+        Share in [0, 1] of each target that is spread evenly over all classes (Szegedy et al. 2016).
+    axis : int
+        The class axis.  PyTorch's (N, C, d1, ...) layout is ``axis=1``.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the summed class weights of the rows that count; with probabilities, by the number of rows.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray of the shape of `logits` without `axis` for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise.  Sums over rows run in float64.
+
+    Raises
+    ------
+    IndexError
+        For a class index that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+    TypeError
+        For complex, object or string arrays, and for floating targets of the shape of indices.
+    ValueError
+        For shapes that do not fit, ``label_smoothing`` outside [0, 1], an unknown reduction, or no classes.
+
+    Notes
+    -----
+    With m the largest logit and k how often it occurs, logsumexp = m + log1p((k - 1) + sum over the others of exp(x - m)).  Each
+    row's loss is within 2 ulp of the exact value for float32 logits, also where it is tiny.  Logits of -inf are classes of
+    probability 0, and a target among them costs inf.  A row with NaN or +inf, or of nothing but -inf, is NaN.  If every target is
+    ignored, the mean is NaN and the sum 0.
+
+    References
+    ----------
+    Milakov, M., Gimelshein, N. (2018). Online normalizer calculation for softmax. arXiv:1805.02867.
+    Szegedy, C. et al. (2016). Rethinking the Inception Architecture for Computer Vision. CVPR, section 7.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.cross_entropy(np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), [0, 1])
+    np.float64(0.16723...)
+    """
+    return _classes.evaluate(
+        "logits",
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        axis=axis,
+        reduction=reduction,
+        out=out,
+        op="softmax",
+    )
+
+
+def nll_loss(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    axis: int = -1,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Negative log-likelihood of class indices under given log-probabilities: ``-weight[y] * log_probs[y]``.
+
+    Parameters
+    ----------
+    log_probs : array_like, (..., n_classes, ...)
+        Log-probabilities, classes along `axis`; they are not checked to be normalised.
+    target : array_like of int
+        Class indices in [0, n_classes), of the shape of `log_probs` without `axis`.
+    weight : array_like, (n_classes,), optional
+        A weight for each class.
+    ignore_index : int
+        Index of rows to leave out.
+    axis : int
+        The class axis.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the summed class weights of the rows that count.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray of the shape of `log_probs` without `axis` for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    IndexError
+        For a class index that is neither in [0, n_classes) nor `ignore_index`.
+    TypeError
+        For targets that are not integers.
+    ValueError
+        For shapes that do not fit or an unknown reduction.
+
+    Notes
+    -----
+    Only one element a row is read: a log-probability of -inf costs inf, NaN elsewhere in the row is not seen.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 1])
+    np.float64(0.49041...)
+    """
+    y = _arrays.asarray(target, "target")
+    if y.dtype.kind not in "iub" and y.size:
+        raise _errors.not_index_dtype("target", y.dtype)
+    return _classes.evaluate(
+        "log_probs",
+        log_probs,
+        y,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=0.0,
+        axis=axis,
+        reduction=reduction,
+        out=out,
+        op="gather",
+    )
+
+
+def categorical_cross_entropy(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    axis: int = -1,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Cross-entropy from probabilities: ``-sum_c weight[c] * y[c] * log(probs[c])``, with 0 log 0 = 0.
+
+    Parameters
+    ----------
+    probs : array_like, (..., n_classes, ...)
+        Probabilities in [0, 1], classes along `axis`.  They are neither clipped nor normalised.
+    target : array_like
+        Class indices of the shape of `probs` without `axis`, or class probabilities of the shape of `probs`.
+    weight : array_like, (n_classes,), optional
+        A weight for each class.
+    ignore_index : int
+        Index of rows to leave out.  With probabilities as targets it must be negative.
+    axis : int
+        The class axis.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the summed class weights of the rows that count; with probabilities as targets, by the number
+        of rows.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray of the shape of `probs` without `axis` for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    IndexError
+        For a class index that is neither in [0, n_classes) nor `ignore_index`.
+    ValueError
+        For probabilities outside [0, 1] among those read (with indices that is one a row), and for shapes that do not fit.
+
+    Notes
+    -----
+    A target of probability 0 costs inf: there is no silent clipping, which would make the loss depend on a constant.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.categorical_cross_entropy(np.array([[0.5, 0.5], [0.25, 0.75]]), [0, 1])
+    np.float64(0.49041...)
+    """
+    return _classes.evaluate(
+        "probs",
+        probs,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=0.0,
+        axis=axis,
+        reduction=reduction,
+        out=out,
+        op="gather",
+        take_log=True,
+    )
+
+
+def log_softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
+    """Logarithm of the softmax: ``x - logsumexp(x)`` along an axis.
+
+    Parameters
+    ----------
+    x : array_like, at least one dimension
+        Logits.
+    axis : int
+        The axis that is normalised.
+    out : ndarray, optional
+        Writeable floating array of the shape of `x` to write to and return.
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For a 0-d array, or an axis out of range.
+
+    Notes
+    -----
+    Values near 0 keep their relative accuracy: ``[20, 0, 0]`` gives -4.12e-9 first, where subtracting a rounded logsumexp
+    gives 0.  A row that holds NaN or +inf, or nothing but -inf, is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.log_softmax(np.array([0.0, 0.0]))
+    array([-0.69314718, -0.69314718])
+    """
+    return _classes.normalise(x, axis, out, "log_softmax")
+
+
+def softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
+    """Softmax: ``exp(x) / sum(exp(x))`` along an axis.
+
+    Parameters
+    ----------
+    x : array_like, at least one dimension
+        Logits.
+    axis : int
+        The axis that is normalised.
+    out : ndarray, optional
+        Writeable floating array of the shape of `x` to write to and return.
+
+    Returns
+    -------
+    ndarray of the shape of `x`
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For a 0-d array, or an axis out of range.
+
+    Notes
+    -----
+    A row that holds NaN or +inf, or nothing but -inf, is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.softmax(np.array([0.0, 0.0]))
+    array([0.5, 0.5])
+    """
+    return _classes.normalise(x, axis, out, "softmax")
+
+
+def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any = None) -> Any:
+    """``log(sum(exp(x)))`` along an axis, without overflow.
+
+    Parameters
+    ----------
+    x : array_like, at least one dimension
+        Real numbers.
+    axis : int
+        The axis that is summed over.
+    keepdims : bool
+        Whether the result keeps `axis` with length 1.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    ndarray of the shape of `x` without `axis`, or NumPy scalar for one-dimensional `x`
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For a 0-d array, or an axis out of range.
+
+    Notes
+    -----
+    -inf for an empty axis or nothing but -inf, +inf if there is a +inf, NaN if there is a NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.logsumexp(np.array([[1000.0, 1000.0], [0.0, -np.inf]]))
+    array([1000.69314718,    0.        ])
+    """
+    return _classes.normalise(x, axis, out, "logsumexp", keepdims=_arrays.flag(keepdims, "keepdims"))
+
+
+# --- binary cross-entropy -----------------------------------------------------------------------------------------------
+
+
+def binary_cross_entropy(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Binary cross-entropy from probabilities: ``-(y log p + (1 - y) log(1 - p))``, each logarithm at least -100.
+
+    Parameters
+    ----------
+    probs : array_like, any shape
+        Probabilities in [0, 1].
+    target : array_like of the same shape
+        Labels, 0 or 1, or probabilities of label 1.
+    weight : array_like, broadcastable with `probs`, optional
+        A factor for each element.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the number of elements, whatever the weights.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For probabilities outside [0, 1], targets of another shape, or an unknown reduction.
+
+    Notes
+    -----
+    log(1 - p) is taken as log1p(-p).  The floor of -100 is PyTorch's; it keeps the loss finite at p = 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.binary_cross_entropy(np.array([0.9, 0.2]), np.array([1.0, 0.0]))
+    np.float64(0.16425...)
+    """
+    return _pointwise.evaluate(
+        losses.BCE,
+        probs,
+        target,
+        weight=weight,
+        reduction=reduction,
+        out=out,
+        names=("probs", "target", ""),
+        weighted_mean=False,
+        same_shape=True,
+    )
+
+
+def binary_cross_entropy_with_logits(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Binary cross-entropy from logits: ``(1 - y) softplus(x) + pos_weight y softplus(-x)``.
+
+    Parameters
+    ----------
+    logits : array_like, any shape
+        Log-odds of label 1.
+    target : array_like of the same shape
+        Labels, 0 or 1, or probabilities of label 1.
+    weight : array_like, broadcastable with `logits`, optional
+        A factor for each element.
+    pos_weight : array_like, broadcastable with `logits`, optional
+        A factor for the positive term, usually one per class along the last axis.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the number of elements, whatever the weights.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For targets of another shape, weights that do not broadcast, or an unknown reduction.
+
+    Notes
+    -----
+    softplus(x) = max(x, 0) + log1p(exp(-abs(x))).  For labels in [0, 1] both terms are positive, so nothing cancels and tiny losses keep
+    their relative accuracy.  An infinite logit of the right sign costs 0, of the wrong sign inf.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.binary_cross_entropy_with_logits(np.array([2.0, -1.0]), np.array([1.0, 0.0]))
+    np.float64(0.22009...)
+    """
+    return _pointwise.evaluate(
+        losses.BCE_LOGITS,
+        logits,
+        target,
+        1.0 if pos_weight is None else _arrays.floats(pos_weight, "pos_weight"),
+        weight=weight,
+        reduction=reduction,
+        out=out,
+        names=("logits", "target", "pos_weight"),
+        weighted_mean=False,
+        same_shape=True,
+    )
+
+
+# --- regression ---------------------------------------------------------------------------------------------------------
+
+
+def mse_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Mean squared error: ``(pred - target)**2``.
+
+    Broadcasts `pred`, `target` and `weight` against one another.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(2.0)
+    """
+    return _pointwise.evaluate(
+        losses.MSE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def rmse_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Root mean squared error: ``sqrt(mean((pred - target)**2))``.
+
+    With `axis`, one root for each output.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or ``reduction="none"``, as there is no root for each element.
+
+    Notes
+    -----
+    ``reduction="sum"`` is the root of the sum of squares, the Euclidean norm.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.rmse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(1.4142135623730951)
+    """
+    if reduction == "none":
+        raise _errors.no_elementwise("rmse_loss")
+    return _pointwise.evaluate(
+        losses.MSE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out, root=True
+    )
+
+
+def l1_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Mean absolute error: ``abs(pred - target)``.
+
+    Broadcasts `pred`, `target` and `weight` against one another.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(1.0)
+    """
+    return _pointwise.evaluate(
+        losses.L1, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def huber_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    delta: float = 1.0,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Huber's loss: squared near 0, linear beyond `delta`.
+
+    ``d**2 / 2`` where abs(d) <= delta, ``delta * (abs(d) - delta / 2)`` beyond, with d = pred - target.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    delta : float
+        Where the parabola becomes a line; positive.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or a delta that is not positive.
+
+    References
+    ----------
+    Huber, P. J. (1964). Robust Estimation of a Location Parameter. Ann. Math. Statist. 35, eq. 1.4.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.huber_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(0.75)
+    """
+    delta = _arrays.number(delta, "delta")
+    if not delta > 0.0:
+        raise _errors.out_of_range("delta", delta, "a positive number")
+    return _pointwise.evaluate(
+        losses.HUBER, pred, target, parameters=(delta,), weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def smooth_l1_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    beta: float = 1.0,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Smooth L1 loss: Huber's loss divided by `beta`.
+
+    ``d**2 / (2 beta)`` where abs(d) < beta, ``abs(d) - beta / 2`` beyond, with d = pred - target.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    beta : float
+        Where the parabola becomes a line; 0 gives the absolute error.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or a negative beta.
+
+    References
+    ----------
+    Girshick, R. (2015). Fast R-CNN. ICCV, eq. 3.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.smooth_l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(0.75)
+    """
+    beta = _arrays.number(beta, "beta")
+    if not beta >= 0.0:
+        raise _errors.out_of_range("beta", beta, "a number of at least 0")
+    return _pointwise.evaluate(
+        losses.SMOOTH_L1, pred, target, parameters=(beta,), weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def log_cosh_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Logarithm of the hyperbolic cosine of the error: ``log(cosh(pred - target))``.
+
+    Close to d**2 / 2 near 0 and to abs(d) - log 2 far away.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    Notes
+    -----
+    Neither cancels near 0 nor overflows far from it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.log_cosh_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(0.66250...)
+    """
+    return _pointwise.evaluate(
+        losses.LOG_COSH, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def msle_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Mean squared logarithmic error: ``(log1p(pred) - log1p(target))**2``.
+
+    The two logarithms are taken as one of their ratio, so that near values do not cancel.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions, at least -1; smaller ones give NaN.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict, at least -1; smaller ones give NaN.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.msle_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(0.13047...)
+    """
+    return _pointwise.evaluate(
+        losses.MSLE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def quantile_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    q: float = 0.5,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Quantile (pinball) loss: ``max(q d, (q - 1) d)`` with d = target - pred.
+
+    Its minimiser is the q-quantile of the target.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predicted quantiles.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    q : float
+        The quantile, in [0, 1].
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or q outside [0, 1].
+
+    References
+    ----------
+    Koenker, R., Bassett, G. (1978). Regression Quantiles. Econometrica 46.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.quantile_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]), q=0.9)
+    np.float64(0.9)
+    """
+    q = _arrays.number(q, "q")
+    if not 0.0 <= q <= 1.0:
+        raise _errors.out_of_range("q", q, "a number in [0, 1]")
+    return _pointwise.evaluate(
+        losses.QUANTILE, pred, target, parameters=(q,), weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def poisson_nll_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Negative log-likelihood of counts under a Poisson distribution.
+
+    ``exp(pred) - target * pred``, or ``pred - target * log(pred + eps)`` where `pred` is the rate itself.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Logarithms of the rates, or the rates.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Counts.
+    log_input : bool
+        Whether `pred` holds logarithms of rates.
+    full : bool
+        Whether to add Stirling's approximation of log(target!), for targets above 1.
+    eps : float
+        Added to rates before their logarithm; not used with logarithms.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or a negative eps.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.poisson_nll_loss(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    np.float64(0.85914...)
+    """
+    full = float(_arrays.flag(full, "full"))
+    eps = _arrays.number(eps, "eps")
+    if not eps >= 0.0:
+        raise _errors.out_of_range("eps", eps, "a number of at least 0")
+    if _arrays.flag(log_input, "log_input"):
+        loss, parameters = losses.POISSON_LOG, (full,)
+    else:
+        loss, parameters = losses.POISSON, (full, eps)
+    return _pointwise.evaluate(
+        loss, pred, target, parameters=parameters, weight=weight, axis=axis, reduction=reduction, out=out
+    )
+
+
+def gaussian_nll_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Negative log-likelihood under a normal distribution of given variance.
+
+    ``(log(v) + (pred - target)**2 / v) / 2`` with v = max(var, eps).
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Means.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Observations.
+    var : array_like, broadcastable with `pred`, or of shape ``pred.shape[:-1]``
+        Variances, not negative; with one dimension less than `pred`, one for all of its last axis.
+    full : bool
+        Whether to add log(2 pi) / 2.
+    eps : float
+        The least variance; positive.  The derivative is with respect to `pred`.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, a negative variance, or an eps that is not positive.
+
+    References
+    ----------
+    Nix, D. A., Weigend, A. S. (1994). Estimating the mean and variance of the target probability distribution. ICNN, eq. 5.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.gaussian_nll_loss(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([1.0, 4.0]))
+    np.float64(0.59657...)
+    """
+    eps = _arrays.number(eps, "eps")
+    if not eps > 0.0:
+        raise _errors.out_of_range("eps", eps, "a positive number")
+    constant = 0.5 * math.log(2.0 * math.pi) if _arrays.flag(full, "full") else 0.0
+    v = _arrays.floats(var, "var")
+    shape = _arrays.asarray(pred, "pred").shape
+    if shape and v.shape == shape[:-1] and v.ndim:
+        v = v[..., None]
+    return _pointwise.evaluate(
+        losses.GAUSSIAN,
+        pred,
+        target,
+        v,
+        parameters=(constant, eps),
+        weight=weight,
+        axis=axis,
+        reduction=reduction,
+        out=out,
+    )
+
+
+def kl_div(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    log_target: bool = False,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Kullback-Leibler divergence from predicted log-probabilities, element by element.
+
+    ``target * (log(target) - log_probs)``, or ``exp(target) * (target - log_probs)`` for `log_target`.
+
+    Parameters
+    ----------
+    log_probs : array_like, any shape
+        Predicted log-probabilities.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `log_probs`
+        Probabilities, or their logarithms; a negative probability gives NaN.
+    log_target : bool
+        Whether `target` holds logarithms.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "batchmean", "sum", "none"}
+        What is returned: the (weighted) mean, the sum over the length of the first axis, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    Notes
+    -----
+    0 log 0 = 0: a target of 0 costs nothing, whatever the prediction.  ``reduction="batchmean"`` is the divergence itself if each
+    entry of the first axis is a distribution; "mean" divides by the number of elements.
+
+    References
+    ----------
+    Kullback, S., Leibler, R. A. (1951). On Information and Sufficiency. Ann. Math. Statist. 22.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.kl_div(np.log([[0.5, 0.5]]), np.array([[0.25, 0.75]]), reduction="batchmean")
+    np.float64(0.13081...)
+    """
+    loss = losses.KL_DIV_LOG if _arrays.flag(log_target, "log_target") else losses.KL_DIV
+    batch = None
+    if reduction == "batchmean":
+        shape = _arrays.asarray(log_probs, "log_probs").shape
+        if axis is not None or not shape:
+            raise _errors.unknown("reduction", reduction, _reduce.REDUCTIONS)
+        reduction, batch = "mean", shape[0]
+    else:
+        _reduce.check(reduction, ("batchmean",))
+    return _pointwise.evaluate(
+        loss,
+        log_probs,
+        target,
+        weight=weight,
+        axis=axis,
+        reduction=reduction,
+        out=out,
+        names=("log_probs", "target", ""),
+        divisor=batch,
+    )
+
+
+# What `value_and_grad` takes.
+LOSSES = frozenset(
+    (
+        binary_cross_entropy,
+        binary_cross_entropy_with_logits,
+        categorical_cross_entropy,
+        cross_entropy,
+        gaussian_nll_loss,
+        huber_loss,
+        kl_div,
+        l1_loss,
+        log_cosh_loss,
+        mse_loss,
+        msle_loss,
+        nll_loss,
+        poisson_nll_loss,
+        quantile_loss,
+        rmse_loss,
+        smooth_l1_loss,
+    )
+)

@@ -1,0 +1,247 @@
+"""Every pointwise loss: its value and its slope (the derivative with respect to the prediction), as scalar arithmetic.
+
+The functions are plain Python without decorators; each backend compiles this same text with elementary functions of its
+own.  So that it can, they keep to a dialect: assignments, `if`, `return`, arithmetic, comparisons, conditional
+expressions, calls to one another and to the functions imported below, and `T(c)` for constants, with `T = type(x)`
+(a bare 0.5 would turn float32 arithmetic into float64).
+
+Arguments are `x` the prediction, `y` the target, then a loss's third operand if it has one, then its parameters, all of
+one floating type.  Weights and means are the callers' business.
+"""
+
+from math import exp, expm1, log, log1p, tanh
+
+# --- squared, absolute, and what lies between --------------------------------------------------------------------------
+
+
+def mse(x, y):
+    d = x - y
+    return d * d
+
+
+def mse_slope(x, y):
+    T = type(x)
+    return T(2.0) * (x - y)
+
+
+def l1(x, y):
+    return abs(x - y)
+
+
+def sign(d):
+    """-1, 0 or 1; NaN for NaN."""
+    T = type(d)
+    if d > T(0.0):
+        return T(1.0)
+    if d < T(0.0):
+        return T(-1.0)
+    return d
+
+
+def l1_slope(x, y):
+    return sign(x - y)
+
+
+def huber(x, y, delta):
+    """d^2/2 up to |d| = delta, a line of slope delta beyond (Huber 1964)."""
+    T = type(x)
+    a = abs(x - y)
+    return T(0.5) * a * a if a <= delta else delta * (a - T(0.5) * delta)
+
+
+def huber_slope(x, y, delta):
+    d = x - y
+    return d if abs(d) <= delta else delta * sign(d)
+
+
+def smooth_l1(x, y, beta):
+    """Huber's loss over beta; beta = 0 is the absolute error (Girshick 2015)."""
+    T = type(x)
+    a = abs(x - y)
+    return T(0.5) * a * (a / beta) if a < beta else a - T(0.5) * beta
+
+
+def smooth_l1_slope(x, y, beta):
+    d = x - y
+    return d / beta if abs(d) < beta else sign(d)
+
+
+def log_cosh(x, y):
+    """log(cosh(d)), without the cancellation near 0 or the overflow far from it.
+
+    With h = expm1(-|d|): cosh(d) = 1 + h^2 / (2 (1 + h)), and log(cosh(d)) = |d| - log 2 + log1p((1 + h)^2).
+    """
+    T = type(x)
+    a = abs(x - y)
+    h = expm1(-a)
+    u = T(1.0) + h
+    near = a < T(1.0)
+    rest = h * h / (u + u) if near else u * u
+    return (T(0.0) if near else a - T(0.6931471805599453)) + log1p(rest)
+
+
+def log_cosh_slope(x, y):
+    return tanh(x - y)
+
+
+def quantile(x, y, q):
+    """The pinball loss: q for each unit the prediction is too low, 1 - q for each it is too high (Koenker 1978)."""
+    T = type(x)
+    d = y - x
+    return q * d if d >= T(0.0) else (q - T(1.0)) * d
+
+
+def quantile_slope(x, y, q):
+    T = type(x)
+    d = y - x
+    if d > T(0.0):
+        return -q
+    if d < T(0.0):
+        return T(1.0) - q
+    return d
+
+
+# --- logarithmic ----------------------------------------------------------------------------------------------------
+
+
+def msle(x, y):
+    """(log(1 + x) - log(1 + y))^2, as one logarithm of the ratio: no cancellation where x is near y."""
+    T = type(x)
+    d = log1p((x - y) / (T(1.0) + y))
+    return d * d if x >= T(-1.0) and y >= T(-1.0) else x * T(float("nan"))
+
+
+def msle_slope(x, y):
+    T = type(x)
+    d = log1p((x - y) / (T(1.0) + y))
+    return T(2.0) * d / (T(1.0) + x) if x >= T(-1.0) and y >= T(-1.0) else x * T(float("nan"))
+
+
+def xlogy(x, y):
+    """x log y, and 0 where x = 0 whatever y, NaN excepted."""
+    T = type(x)
+    return x * log(y) if x != T(0.0) or y != y else T(0.0)
+
+
+# --- binary cross-entropy -------------------------------------------------------------------------------------------
+
+
+def bce(x, y):
+    """-[y log x + (1 - y) log(1 - x)], each logarithm at least -100."""
+    T = type(x)
+    hit = log(x)
+    miss = log1p(-x)
+    hit = T(-100.0) if hit < T(-100.0) else hit
+    miss = T(-100.0) if miss < T(-100.0) else miss
+    return (y - T(1.0)) * miss - y * hit
+
+
+def bce_slope(x, y):
+    T = type(x)
+    v = (T(1.0) - x) * x
+    return (x - y) / (T(1e-12) if v < T(1e-12) else v)
+
+
+def bce_logits(x, y, positive):
+    """(1 - y) softplus(x) + positive y softplus(-x): no term cancels another, however small the result.
+
+    softplus(x) = max(x, 0) + log1p(exp(-|x|)).  A coefficient of 0 removes its term, so that infinite logits of the right
+    sign cost nothing.
+    """
+    T = type(x)
+    tail = log1p(exp(-abs(x)))
+    up = tail + x if x > T(0.0) else tail
+    down = tail if x > T(0.0) else tail - x
+    miss = T(1.0) - y
+    hit = positive * y
+    up = T(0.0) if miss == T(0.0) and x == x else miss * up
+    down = T(0.0) if hit == T(0.0) and x == x else hit * down
+    return up + down
+
+
+def bce_logits_slope(x, y, positive):
+    """(1 - y) sigmoid(x) - positive y sigmoid(-x)."""
+    T = type(x)
+    e = exp(-abs(x))
+    big = T(1.0) / (T(1.0) + e)
+    small = e * big
+    up = big if x >= T(0.0) else small
+    down = small if x >= T(0.0) else big
+    return (T(1.0) - y) * up - positive * y * down
+
+
+# --- likelihoods ----------------------------------------------------------------------------------------------------
+
+
+def stirling(y):
+    """y log y - y + log(2 pi y) / 2, which stands for log(y!) above 1; 0 below (NaN for NaN)."""
+    T = type(y)
+    value = (y + T(0.5)) * log(y) - y + T(0.9189385332046727)
+    return value if y > T(1.0) else y * T(0.0)
+
+
+def poisson_log(x, y, full):
+    """exp(x) - y x, with x the logarithm of the rate; `full` (0 or 1) adds log(y!)."""
+    T = type(x)
+    return exp(x) - y * x + (stirling(y) if full > T(0.0) else T(0.0))
+
+
+def poisson_log_slope(x, y, full):
+    return exp(x) - y
+
+
+def poisson(x, y, full, eps):
+    """x - y log(x + eps), with x the rate; `full` (0 or 1) adds log(y!)."""
+    T = type(x)
+    return x - y * log(x + eps) + (stirling(y) if full > T(0.0) else T(0.0))
+
+
+def poisson_slope(x, y, full, eps):
+    T = type(x)
+    return T(1.0) - y / (x + eps)
+
+
+def gaussian(x, y, variance, constant, eps):
+    """(log v + d^2 / v) / 2 + constant, with v the variance but at least eps (Nix and Weigend 1994)."""
+    T = type(x)
+    v = eps if variance < eps else variance
+    d = x - y
+    value = T(0.5) * (log(v) + d * d / v) + constant
+    return value if not variance < T(0.0) else T(float("nan"))
+
+
+def gaussian_slope(x, y, variance, constant, eps):
+    v = eps if variance < eps else variance
+    return (x - y) / v
+
+
+def kl_div(x, y):
+    """y (log y - x), with x the predicted log-probability; 0 where y = 0, NaN for a negative y."""
+    T = type(x)
+    return y * (log(y) - x) if y != T(0.0) or x != x else T(0.0)
+
+
+def kl_div_slope(x, y):
+    return -y if x == x else x
+
+
+def kl_div_log(x, y):
+    """exp(y) (y - x), with both logarithms of probabilities; 0 where exp(y) = 0."""
+    T = type(x)
+    p = exp(y)
+    return p * (y - x) if p != T(0.0) or x != x else T(0.0)
+
+
+def kl_div_log_slope(x, y):
+    return -exp(y) if x == x else x
+
+
+def categorical(x, y):
+    """-y log x, with x a probability; 0 where y = 0, inf where only x = 0, NaN where x is none."""
+    T = type(x)
+    return -xlogy(y, x) if x <= T(1.0) and x >= T(0.0) else T(float("nan"))
+
+
+def categorical_slope(x, y):
+    T = type(x)
+    return -y / x if y != T(0.0) or x != x else T(0.0)

@@ -1,0 +1,22 @@
+"""Running a piece of Python in an interpreter of its own, for what must not happen in the one that tests."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+
+def run_python(code, *, timeout=240, **environment):
+    """The finished process; variables set to None are removed from its environment."""
+    env = {key: value for key, value in (os.environ | environment).items() if value is not None}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+def check_python(code, **options):
+    """Runs to its end without a crash and prints ``fine`` last."""
+    process = run_python(code, **options)
+    report = f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}"
+    assert process.returncode == 0, report
+    assert process.stdout.splitlines()[-1:] == ["fine"], report
+    return process

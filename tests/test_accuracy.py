@@ -1,0 +1,176 @@
+"""Losses per row and element to within 2 ulp of the exact value, also when they are tiny.
+
+The exact values come from the extended precision of the oracle, which the first tests hold against mpmath: an
+mpmath exponential of each of 128256 logits of many rows would take minutes.
+"""
+
+import mpmath
+import numpy as np
+import pytest
+
+import fastloss
+import reference
+from cases import generator
+from compare import assert_ulp
+
+MP = mpmath.mp.clone()
+MP.prec = 300  # enough for 1 + exp(-100) and then some
+F32 = np.float32
+
+
+def mp_cross_entropy(logits, label):
+    """log(1 + sum of the others' exp(x - x[label])), without a subtraction that cancels."""
+    own = MP.mpf(float(logits[label]))
+    others = MP.fsum(MP.exp(MP.mpf(float(x)) - own) for i, x in enumerate(logits) if i != label)
+    return MP.log1p(others)
+
+
+def agrees(long, exact, ulp=8):
+    """A longdouble against an mpf: split in two float64 halves, as mpmath knows no longdouble."""
+    high = np.float64(long)
+    value = MP.mpf(float(high)) + MP.mpf(float(np.float64(long - high)))
+    return abs(value - exact) <= ulp * float(np.finfo(np.longdouble).eps) * abs(exact)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 1000, 10000])
+def test_oracle_against_mpmath(n_classes):
+    rng = generator("mpmath", n_classes)
+    for scale, gap in [(1, 0), (10, 0), (1, 20), (1, 100), (0, 0), (0, 50)]:
+        logits = rng.normal(0, scale, n_classes).astype(F32)
+        label = int(rng.integers(n_classes))
+        logits[label] += gap
+        got = reference.loss("cross_entropy", logits[None], np.array([label]), reduction="none")[0]
+        assert agrees(got, mp_cross_entropy(logits, label), ulp=64), (scale, gap)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.25])
+def test_binary_oracle_against_mpmath(target):
+    logits = np.linspace(-104, 104, 209, dtype=F32)
+    got = reference.loss("binary_cross_entropy_with_logits", logits, np.full(209, target), reduction="none")
+    for x, value in zip(logits, got, strict=True):
+        x = MP.mpf(float(x))
+        exact = (1 - MP.mpf(target)) * MP.log1p(MP.exp(x)) + MP.mpf(target) * MP.log1p(MP.exp(-x))
+        assert agrees(value, exact, ulp=64), x
+
+
+def check_rows(logits, target, ulp=2, **options):
+    """With the classes on the last axis, and on the first, whose loops are others."""
+    logits, target = np.asarray(logits), np.asarray(target)
+    exact = reference.loss("cross_entropy", logits, target, reduction="none", **options)
+    got = fastloss.cross_entropy(logits, target, reduction="none", **options)
+    assert_ulp(got, exact, ulp, what="classes on the last axis")
+    flipped = np.ascontiguousarray(logits.T)
+    target = np.ascontiguousarray(target.T) if target.ndim == 2 else target
+    got = fastloss.cross_entropy(flipped, target, axis=0, reduction="none", **options)
+    assert_ulp(got, exact, ulp, what="classes on the first axis")
+
+
+def test_the_first_example():
+    got = fastloss.cross_entropy(np.array([[20, 0, 0]], F32), np.array([0]))
+    assert type(got) is F32
+    exact = np.longdouble("4.1223072363804072e-9")  # log(1 + 2 exp(-20))
+    assert_ulp(got, exact, 2)
+    assert_ulp(fastloss.cross_entropy(np.array([[20, 0, 0]], F32), np.array([[1, 0, 0]], F32)), exact, 2)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 3, 10, 30])
+@pytest.mark.parametrize("n_classes, n_rows", [(2, 3000), (10, 3000), (1000, 100), (32000, 8), (128256, 3)])
+def test_random_rows(n_classes, n_rows, scale):
+    rng = generator("random", n_classes, scale)
+    logits = rng.normal(0, scale, (n_rows, n_classes)).astype(F32)
+    check_rows(logits, rng.integers(0, n_classes, n_rows))
+    check_rows(logits, logits.argmax(axis=1))  # the smallest losses of the rows
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10, 17, 1000, 32000, 128256])
+def test_tiny_losses(n_classes):
+    """The target's logit stands 15 to 100 above the rest: down to 1e-44, where single precision ends."""
+    rng = generator("tiny", n_classes)
+    gaps = np.array([15, 16, 16.5, 17, 20, 30, 50, 80, 86, 87.5, 90, 100], F32)
+    gaps = gaps if n_classes < 10000 else gaps[::4]
+    target = rng.integers(0, n_classes, len(gaps))
+    target[:2] = [0, n_classes - 1]
+    for spread in (0, 1):
+        logits = rng.normal(0, spread, (len(gaps), n_classes)).astype(F32)
+        logits[np.arange(len(gaps)), target] = gaps
+        check_rows(logits, target)
+
+
+def test_tiny_losses_in_double_precision():
+    for n_classes in (3, 1000):
+        gaps = np.array([15, 30, 36, 37, 40, 100, 300, 700, 740], np.float64)
+        logits = np.zeros((len(gaps), n_classes))
+        logits[:, n_classes // 2] = gaps
+        check_rows(logits, np.full(len(gaps), n_classes // 2), ulp=4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_logits(dtype):
+    """They are read as they are: the error is that of float32 arithmetic on exact input."""
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.float16
+    rng = generator("half")
+    for n_classes, n_rows in [(10, 500), (1000, 50), (32000, 3)]:
+        logits = rng.normal(0, 3, (n_rows, n_classes)).astype(dtype)
+        check_rows(logits, rng.integers(0, n_classes, n_rows))
+    check_rows(np.array([[20, 0, 0], [0, 100, 0]], dtype), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 16, 1000, 32000])
+def test_ties(n_classes):
+    """Several classes attain the maximum, the target among them or not."""
+    rows = np.zeros((4, n_classes), F32)
+    rows[1, : n_classes // 2] = 25  # half of them
+    rows[2, [0, -1]] = 60  # two
+    rows[3] = -7.25
+    for label in (0, n_classes - 1):
+        check_rows(rows, np.full(4, label))
+
+
+@pytest.mark.parametrize("offset", [1e4, -1e4, 1e6, -1e30, 3e38, -3e38])
+def test_large_offsets(offset):
+    """The loss sees differences only. The oracle gets the rounded logits."""
+    rng = generator("offset")
+    logits = (rng.normal(0, 5, (50, 100)) + offset).astype(F32)
+    check_rows(logits, rng.integers(0, 100, 50))
+    check_rows(logits, logits.argmax(axis=1))
+
+
+def test_wide_range():
+    """Differences beyond what exp can take, up to the ends of single precision."""
+    logits = np.array([[0, 500, -500, 3e38], [3e38, 0, 0, 0], [-1e5, 0, 1e5, 0], [88, 0, -88, 89]], F32)
+    for label in range(4):
+        check_rows(logits, np.full(4, label))
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 1000])
+def test_masked_classes(n_classes):
+    """-inf is a class of probability 0: the loss is that of the other classes."""
+    rng = generator("masked", n_classes)
+    logits = rng.normal(0, 3, (20, n_classes)).astype(F32)
+    target = rng.integers(0, n_classes, 20)
+    masked = rng.random(logits.shape) < 0.5
+    masked[np.arange(20), target] = False
+    masked[:2] = np.arange(n_classes) != target[:2, None]  # nothing but the target is left: the loss is 0
+    check_rows(np.where(masked, F32(-np.inf), logits), target)
+    assert fastloss.cross_entropy(np.where(masked, F32(-np.inf), logits)[:2], target[:2]) == 0
+
+
+@pytest.mark.parametrize("n_classes", [3, 1000])
+def test_probabilities_and_smoothing(n_classes):
+    """Sums of positive terms, so as good as their terms but for the rounding of the targets' weights."""
+    rng = generator("soft", n_classes)
+    logits = rng.normal(0, 3, (50, n_classes)).astype(F32)
+    target = rng.dirichlet(np.ones(n_classes), 50).astype(F32)
+    check_rows(logits, target, ulp=4)
+    check_rows(logits, target, ulp=4, label_smoothing=0.1)
+    check_rows(logits, rng.integers(0, n_classes, 50), ulp=4, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("name, ulp, at", [("log_softmax", 2, 0), ("softmax", 64, 0), ("logsumexp", 2, 1)])
+@pytest.mark.parametrize("n_classes", [10, 32000])
+def test_softmax_functions(name, ulp, at, n_classes):
+    """softmax far from the maximum inherits the rounding of x - max, here up to 60 wide."""
+    x = generator(name).normal(0, 8, (5, n_classes)).astype(F32)
+    x[0, 0] += 30
+    assert_ulp(getattr(fastloss, name)(x), getattr(reference, name)(x), ulp, at=at)
+    assert_ulp(getattr(fastloss, name)(x.T.copy(), axis=0).T, getattr(reference, name)(x), ulp, at=at)

@@ -1,0 +1,140 @@
+"""The regression and binary losses against torch in float64; see test_torch.py."""
+
+import numpy as np
+import pytest
+
+from cases import DOMAINS, generator
+from subjects import for_oracle_and_package
+from torch_peer import F, equal, tensor, torch_value_and_grad
+
+pytestmark = [
+    for_oracle_and_package,
+    pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),  # torch, on kl_div
+]
+
+
+# ----------------------------------------------------------------------------- regression and binary losses
+
+# loss, its options here, domains of its arguments, and torch's function
+POINTWISE = [
+    ("mse_loss", {}, "real real", F.mse_loss),
+    ("l1_loss", {}, "real real", F.l1_loss),
+    ("huber_loss", {"delta": 1.0}, "real real", F.huber_loss),
+    ("huber_loss", {"delta": 0.3}, "real real", F.huber_loss),
+    ("smooth_l1_loss", {"beta": 1.0}, "real real", F.smooth_l1_loss),
+    ("smooth_l1_loss", {"beta": 0.3}, "real real", F.smooth_l1_loss),
+    ("smooth_l1_loss", {"beta": 0.0}, "real real", F.smooth_l1_loss),
+    ("poisson_nll_loss", {}, "real positive", F.poisson_nll_loss),
+    ("poisson_nll_loss", {"full": True}, "real positive", F.poisson_nll_loss),
+    ("poisson_nll_loss", {"log_input": False}, "positive positive", F.poisson_nll_loss),
+    ("poisson_nll_loss", {"log_input": False, "eps": 0.1}, "positive positive", F.poisson_nll_loss),
+    ("gaussian_nll_loss", {}, "real real positive", F.gaussian_nll_loss),
+    ("gaussian_nll_loss", {"full": True, "eps": 1.0}, "real real positive", F.gaussian_nll_loss),
+    ("kl_div", {}, "log_probability probability", F.kl_div),
+    ("kl_div", {"log_target": True}, "log_probability log_probability", F.kl_div),
+    ("binary_cross_entropy", {}, "probability probability", F.binary_cross_entropy),
+    ("binary_cross_entropy_with_logits", {}, "real probability", F.binary_cross_entropy_with_logits),
+]
+
+
+def draw(domains, shape, *seed):
+    return [DOMAINS[domain][0](generator(*seed, i), shape) for i, domain in enumerate(domains.split())]
+
+
+ALL = ("none", "mean", "sum")
+
+
+def compare_pointwise(subject, name, function, arguments, options, torch_options, reductions=ALL):
+    for reduction in reductions:
+        value, gradient = torch_value_and_grad(function, *arguments, reduction=reduction, **torch_options)
+        equal(subject.call(name, *arguments, reduction=reduction, **options), value, f"reduction={reduction}")
+        if reduction != "none":
+            got, slope = subject.value_and_grad(name, *arguments, reduction=reduction, **options)
+            equal(got, value, f"value with gradient, reduction={reduction}")
+            equal(slope, gradient, f"gradient, reduction={reduction}", atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (3, 4), (2, 3, 2), (0,), (0, 3)])
+@pytest.mark.parametrize("name, options, domains, function", POINTWISE)
+def test_pointwise(subject, name, options, domains, function, shape):
+    reductions = ALL
+    if name == "kl_div" and shape and shape[0]:  # "batchmean" divides by the length of the first axis
+        reductions += ("batchmean",)
+    compare_pointwise(subject, name, function, draw(domains, shape, name), options, options, reductions)
+
+
+@pytest.mark.parametrize("zero", [False, True], ids=["weights", "all-zero"])
+@pytest.mark.parametrize("function", [F.mse_loss, F.l1_loss, F.huber_loss], ids=lambda f: f.__name__)
+def test_weighted_regression(subject, function, zero):
+    name = function.__name__
+    arguments = draw("real real", (3, 4), name)
+    weight = np.zeros((3, 4)) if zero else generator("weight").uniform(0, 2, (3, 4))
+    # Huber's weighted mean is the contract's own: torch divides by the number of elements there.
+    reductions = ("none", "sum") if name == "huber_loss" else ALL
+    compare_pointwise(
+        subject, name, function, arguments, {"weight": weight}, {"weight": tensor(weight)}, reductions
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 1), (1,), ()])
+@pytest.mark.parametrize(
+    "name, option",
+    [
+        ("binary_cross_entropy", "weight"),
+        ("binary_cross_entropy_with_logits", "weight"),
+        ("binary_cross_entropy_with_logits", "pos_weight"),
+    ],
+)
+def test_weighted_binary(subject, name, option, shape):
+    arguments = draw("probability probability", (3, 4), name)
+    weight = np.asarray(generator(option).uniform(0, 2, shape))
+    compare_pointwise(subject, name, getattr(F, name), arguments, {option: weight}, {option: tensor(weight)})
+
+
+def test_weight_and_pos_weight_together(subject):
+    arguments = draw("real probability", (3, 4), "both")
+    options = {"weight": np.array([[0.5], [2.0], [0.0]]), "pos_weight": np.array([1.0, 3.0, 0.5, 0.0])}
+    compare_pointwise(
+        subject,
+        "binary_cross_entropy_with_logits",
+        F.binary_cross_entropy_with_logits,
+        arguments,
+        options,
+        {key: tensor(value) for key, value in options.items()},
+    )
+
+
+def test_binary_cross_entropy_at_the_ends(subject):
+    """The clamp of the logarithm at -100, and the floor under p (1 - p) in its slope."""
+    probs = np.array([0.0, 0.0, 1.0, 1.0, 1e-300, 1e-13, 0.0, 1.0])
+    target = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.5, 0.5])
+    value, gradient = torch_value_and_grad(F.binary_cross_entropy, probs, target)
+    got, slope = subject.value_and_grad("binary_cross_entropy", probs, target)
+    equal(got, value, "value")
+    equal(slope, gradient, "gradient", rtol=1e-8)  # torch's floor is 1e-12 in single precision
+
+
+@pytest.mark.parametrize("shapes", [[(3, 4), (3,)], [(3, 3), (3,)], [(3, 4), (3, 1)], [(2, 3, 4), (2, 3)]])
+def test_gaussian_variance_per_row(subject, shapes):
+    pred_shape, var_shape = shapes
+    pred, target = draw("real real", pred_shape, "gaussian")
+    var = np.asarray(generator("var").uniform(0.1, 2, var_shape))
+    compare_pointwise(subject, "gaussian_nll_loss", F.gaussian_nll_loss, [pred, target, var], {}, {})
+
+
+def test_gaussian_variance_is_clamped(subject):
+    pred, target = draw("real real", (4,), "gaussian")
+    var = np.array([0.0, 1e-9, 1e-6, 1.0])
+    compare_pointwise(subject, "gaussian_nll_loss", F.gaussian_nll_loss, [pred, target, var], {}, {})
+
+
+def test_poisson_stirling_only_above_one(subject):
+    arguments = [np.zeros(5), np.array([0.0, 0.5, 1.0, 1.5, 30.0])]
+    options = {"full": True}
+    compare_pointwise(subject, "poisson_nll_loss", F.poisson_nll_loss, arguments, options, options)
+
+
+def test_kl_div_of_zero_and_negative_targets(subject):
+    log_probs, target = np.array([0.0, -1, -1]), np.array([0.0, -1, 1])
+    expected = F.kl_div(tensor(log_probs), tensor(target), reduction="none")
+    equal(subject.call("kl_div", log_probs, target, reduction="none"), expected, "a negative target is NaN")
