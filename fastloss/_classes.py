@@ -21,7 +21,7 @@ _PROBS = ("probs", "target", "")
 class Layout:
     """Where the classes are: how arrays shaped like the logits, and arrays of one value a row, become views."""
 
-    def __init__(self, x, axis):
+    def __init__(self, x, axis, rowwise=True):
         self.shape = x.shape
         self.axis = axis
         self.n_classes = x.shape[axis]
@@ -30,7 +30,7 @@ class Layout:
         for length in self.rows_shape:
             self.n_rows *= length
         last = axis == x.ndim - 1
-        self.rowwise = last and self.n_classes >= ROWWISE_FROM and x.strides[-1] == x.itemsize
+        self.rowwise = rowwise and last and self.n_classes >= ROWWISE_FROM and x.strides[-1] == x.itemsize
         if self.rowwise:
             # one long axis of rows where that is a view; two keep slices of sequences from being copied
             self.split = (1, self.n_rows) if x.flags.c_contiguous or x.ndim != 3 else self.rows_shape
@@ -127,7 +127,7 @@ def evaluate(
     real = _arrays.real_type(x) if is_index else _arrays.real_type(x, y)
     x = _arrays.promoted(x, real)
     w = _class_weights(weight, x.shape[axis], real)
-    layout = Layout(x, axis)
+    layout = Layout(x, axis, rowwise=op == "softmax")
     if layout.n_classes == 0 and layout.n_rows:
         raise _errors.no_classes(name, x.shape)
     call = Call(layout, x, y, w, real, reduction, out)
@@ -147,7 +147,10 @@ def _categorical(x, y, w, layout, reduction, out):
     if reduction == "none":
         if isinstance(out, Gradient):
             raise _errors.vector_gradient("reduction='none'")
-        return _pointwise.evaluate(losses.CATEGORICAL, x, y, weight=w, axis=layout.axis, reduction="sum", out=out, names=_PROBS)
+        result = _pointwise.evaluate(
+            losses.CATEGORICAL, x, y, weight=w, axis=layout.axis, reduction="sum", out=out, names=_PROBS
+        )
+        return np.asarray(result)
     return _pointwise.evaluate(
         losses.CATEGORICAL, x, y, weight=w, reduction=reduction, out=out, names=_PROBS, divisor=layout.n_rows
     )
@@ -172,7 +175,7 @@ class Call:
         if self.request or self.out is not None:
             # labels first: nothing is written before they are known to be good, and the mean's denominator is needed
             weight = self._weigh_labels(ignore_index)
-            scale = _reduce.ratio(1.0, weight) if self.reduction == "mean" and weight else 1.0
+            scale = _reduce.inverse(weight) if self.reduction == "mean" else 1.0
         if op == "gather":
             arguments = (ignore_index, take_log, scale)
             kernel_name = "gather_index"

@@ -264,7 +264,7 @@ class Operands:
         if reduction == "mean":
             if divisor is None:
                 divisor = self.denominator(self._sum_of_weights())
-            scale = _reduce.ratio(1.0, divisor) if divisor else 0.0
+            scale = _reduce.inverse(divisor)
         if root:
             value, _ = self.total()
             value = float(np.sqrt(_reduce.ratio(value, divisor) if reduction == "mean" else value))

@@ -23,3 +23,9 @@ def ratio(numerator, denominator):
     if denominator != 0.0:
         return numerator / denominator
     return float("nan") if numerator == 0.0 or numerator != numerator else numerator * float("inf")
+
+
+def inverse(denominator):
+    """What a mean's slope is multiplied by: NaN, as the mean, where the denominator is 0."""
+    denominator = float(denominator)
+    return 1.0 / denominator if denominator else float("nan")

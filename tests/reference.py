@@ -11,7 +11,6 @@ oracle against mpmath, torch, SciPy, scikit-learn and finite differences.
 from typing import NamedTuple
 
 import numpy as np
-
 from reference_pointwise import LONG, POINTWISE, times
 
 

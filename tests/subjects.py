@@ -1,9 +1,9 @@
 """The two that are compared with other libraries: the oracle, which must be right itself, and the package."""
 
 import pytest
+import reference
 
 import fastloss
-import reference
 
 
 class Oracle:

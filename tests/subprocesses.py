@@ -6,10 +6,16 @@ import sys
 import textwrap
 
 
-def run_python(code, *, timeout=240, **environment):
-    """The finished process; variables set to None are removed from its environment."""
+def run_python(code, *, file=None, timeout=240, **environment):
+    """The finished process; variables set to None are removed from its environment.
+
+    With `file` the code is written there first, for children that import the main module from its file.
+    """
     env = {key: value for key, value in (os.environ | environment).items() if value is not None}
-    command = [sys.executable, "-c", textwrap.dedent(code)]
+    code = textwrap.dedent(code)
+    if file:
+        file.write_text(code)
+    command = [sys.executable, file] if file else [sys.executable, "-c", code]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
 
 

@@ -7,11 +7,11 @@ mpmath exponential of each of 128256 logits of many rows would take minutes.
 import mpmath
 import numpy as np
 import pytest
-
-import fastloss
 import reference
 from cases import generator
 from compare import assert_ulp
+
+import fastloss
 
 MP = mpmath.mp.clone()
 MP.prec = 300  # enough for 1 + exp(-100) and then some

@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-
-import fastloss
 import reference
 from cases import generator
 from compare import assert_ulp
+
+import fastloss
 
 F32 = np.float32
 

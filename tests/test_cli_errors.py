@@ -288,8 +288,9 @@ def test_probabilities_outside_the_unit_interval(error, folder):
     np.save("x.npy", x)
     message = error("eval", "x.npy", BINARY, "--loss", "binary_cross_entropy", "--chunk-size", 20)
     assert message == "x.npy: 1.5 at [150] is no probability in [0, 1], as binary_cross_entropy takes"
-    message = error("eval", PROBS, "x.npy", "--loss", "binary_cross_entropy", "--chunk-size", 20)
-    assert message == "x.npy: 1.5 at [150] is no probability in [0, 1], as binary_cross_entropy takes"
+    for loss in ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
+        message = error("eval", PROBS, "x.npy", "--loss", loss, "--chunk-size", 20)
+        assert message == f"x.npy: 1.5 at [150] is no probability in [0, 1], as {loss} takes"
     message = error("eval", LOGITS, LABELS, "--loss", "categorical_cross_entropy", "--chunk-size", 20)
     assert message.startswith(f"{LOGITS}: -") and message.endswith(
         "is no probability in [0, 1], as categorical_cross_entropy takes"
@@ -302,7 +303,9 @@ def test_a_wrong_guess_says_that_it_was_one(error, folder):
     np.save("x.npy", x)
     np.save("y.npy", np.arange(1 << 20) % 2)
     message = error("eval", "x.npy", "y.npy")
-    assert message.startswith("x.npy: 1.5 at [300001] is no probability in [0, 1], as binary_cross_entropy takes")
+    assert message.startswith(
+        "x.npy: 1.5 at [300001] is no probability in [0, 1], as binary_cross_entropy takes"
+    )
     assert message.endswith(", which was guessed: --loss overrides")
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-import fastloss
 from cases import CASES, PLAIN_CASES, generator
 from compare import same_bits
+
+import fastloss
 
 # Small, and several MB with lengths that fit no block: there the work is divided among threads.
 SIZES = {"small": (37, 11), "wide": (37, 40_001), "long": (140_003, 9)}

@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 import pytest
+from cases import CASES, PLAIN_CASES, REGRESSION_CASES, generator
 
 import fastloss
-from cases import CASES, PLAIN_CASES, REGRESSION_CASES, generator
 
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")
 BAD_DTYPES = {
@@ -24,9 +24,8 @@ BAD_DTYPES = {
 
 def raises(error, *words):
     """pytest.raises for a message that contains every one of `words`, in any order."""
-    return pytest.raises(
-        error, match="(?s)" + "".join(rf"(?=.*(?<!\w){re.escape(str(w))}(?!\w))" for w in words)
-    )
+    anywhere = "".join(rf"(?=.*(?<!\w){re.escape(str(word))}(?!\w))" for word in words)
+    return pytest.raises(error, match=f"(?s){anywhere}")
 
 
 def probabilities(*shape):
@@ -220,10 +219,9 @@ def test_binary_losses_do_not_broadcast(name):
 
 
 def test_pos_weight_shape():
+    logits = target = probabilities(3, 4)
     with raises(ValueError, "pos_weight"):
-        fastloss.binary_cross_entropy_with_logits(
-            probabilities(3, 4), probabilities(3, 4), pos_weight=np.ones(3)
-        )
+        fastloss.binary_cross_entropy_with_logits(logits, target, pos_weight=np.ones(3))
 
 
 @pytest.mark.parametrize(
@@ -306,13 +304,8 @@ def test_out_that_does_not_fit(case):
     shape = function(*arguments, reduction="none").shape
     frozen = np.zeros(shape)
     frozen.flags.writeable = False
-    for out in (
-        np.zeros((5, *shape)),
-        np.zeros(()),
-        np.zeros(shape, np.int64),
-        frozen,
-        np.zeros(shape).tolist(),
-    ):
+    fine = np.zeros(shape)
+    for out in (np.zeros((5, *shape)), np.zeros(()), fine.astype(np.int64), frozen, fine.tolist()):
         with raises((ValueError, TypeError), "out"):
             function(*arguments, reduction="none", out=out)
     with raises((ValueError, TypeError), "out"):
@@ -321,10 +314,9 @@ def test_out_that_does_not_fit(case):
 
 def test_settings():
     for threads in (0, -1, 1.5, "two"):
-        with pytest.raises((ValueError, TypeError)), fastloss.use_threads(threads):
-            pass
-    with (
-        pytest.raises((ValueError, ImportError, RuntimeError), match="nonesuch"),
-        fastloss.use_backend("nonesuch"),
-    ):
-        fastloss.mse_loss([1.0], [2.0])
+        with pytest.raises((ValueError, TypeError)):
+            with fastloss.use_threads(threads):
+                pass
+    with pytest.raises((ValueError, ImportError, RuntimeError), match="nonesuch"):
+        with fastloss.use_backend("nonesuch"):
+            fastloss.mse_loss([1.0], [2.0])

@@ -6,10 +6,9 @@ That it agrees with torch, SciPy and scikit-learn is shown where the package is 
 import mpmath
 import numpy as np
 import pytest
-from mpmath import mpf
-
 import reference
 from cases import CASES, generator
+from mpmath import mpf
 
 EPS = float(np.finfo(np.longdouble).eps)
 

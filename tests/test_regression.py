@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-
-import fastloss
 import reference
 from cases import PLAIN_CASES, REGRESSION_CASES, generator
 from compare import assert_ulp
+
+import fastloss
 
 CASES = [case for case in PLAIN_CASES if case in REGRESSION_CASES]
 EACH = [case for case in CASES if "none" in case.reductions]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from cases import generator
 from subjects import for_oracle_and_package
 

@@ -5,11 +5,11 @@ Results are held against the oracle; that the oracle agrees with torch is test_t
 
 import numpy as np
 import pytest
-
-import fastloss
 import reference
 from cases import ROW_CASES, generator
 from compare import assert_ulp, result_dtype
+
+import fastloss
 
 INDEX_DTYPES = [np.dtype(code) for code in "bBhHiIqQ"] + [np.dtype("?"), np.dtype(">i4"), np.dtype("<i2")]
 SHAPES = {1: (5,), 2: (6, 5), 3: (3, 5, 4), 4: (2, 3, 5, 2), 5: (2, 1, 3, 5, 2)}

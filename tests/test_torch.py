@@ -7,7 +7,6 @@ of weighted Huber losses) the tests are elsewhere, against the oracle alone.
 
 import numpy as np
 import pytest
-
 from cases import generator
 from subjects import for_oracle_and_package
 from torch_peer import F, equal, tensor, torch, torch_value_and_grad

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from cases import DOMAINS, generator
 from subjects import for_oracle_and_package
 from torch_peer import F, equal, tensor, torch_value_and_grad

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-
-import fastloss
 import reference
 from cases import CASES, PLAIN_CASES, POINT_CASES, generator
 from compare import assert_ulp, result_dtype
 from layouts import KEEPING_DTYPE
+
+import fastloss
 
 DTYPES = [np.float16, np.float32, np.float64, np.int8, np.int64, np.uint16, np.bool_]
 try:

@@ -7,17 +7,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from . import _library
+from ._best import best_class
 from ._job import Job
-from ._locate import refusal, undefined
+from ._locate import improbable, refusal, undefined
 from ._output import RowWriter
 from ._progress import Progress
 
 Value = float | np.ndarray  # a sum, or one for each output
+
+_WARM_BYTES = 4 << 20  # of predictions are evaluated before the clock starts
 
 
 @dataclass
@@ -64,13 +68,13 @@ def evaluate(job: Job, chunk_rows: int | None, writer: RowWriter | None, progres
     """
     step = {"classes": _classes, "binary": _binary, "regression": _regression}[job.loss.family]
     layout = job.layout
-    size = layout.slices_per_chunk(chunk_rows)
-    if layout.n_slices > 1:  # what is compiled or loaded on the first call is not the data's speed
-        step(job, 0, 1, Sums(), None)
+    n_chunks = -(-layout.n_slices // layout.slices_per_chunk(chunk_rows))
+    bounds = [layout.n_slices * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
+    if warm := min(bounds[1], layout.n_slices * _WARM_BYTES // layout.predictions.nbytes):
+        step(job, 0, warm, Sums(), None)  # what is compiled or loaded on a first call is not the data's speed
     sums = Sums()
     begin = time.perf_counter()
-    for start in range(0, layout.n_slices, size):
-        stop = min(start + size, layout.n_slices)
+    for start, stop in pairwise(bounds):
         step(job, start, stop, sums, writer)
         progress.advance((stop - start) * layout.n_rows // layout.n_slices)
     return _figures(job, sums, time.perf_counter() - begin)
@@ -123,22 +127,12 @@ def _classes(job: Job, start: int, stop: int, sums: Sums, writer: RowWriter | No
     sums.correct += int(np.count_nonzero(hits))
 
 
-def best_class(scores: np.ndarray, axis: int) -> np.ndarray:
-    """The index of the largest score of each row, the first of equals. Rows that hold NaN get any index."""
-    if scores.dtype.itemsize == 2 and scores.dtype.kind in "fV" and scores.dtype.isnative:
-        # NumPy compares half-precision numbers one by one; integers in the same order are faster.
-        # Halves are stored as sign and magnitude: negating the magnitude keeps -0 equal to +0.
-        bits = scores.view(np.int16)
-        sign = bits >> 15
-        scores = bits & 0x7FFF
-        scores ^= sign
-        scores -= sign
-    return np.argmax(scores, axis=axis)
-
-
 def _binary(job: Job, start: int, stop: int, sums: Sums, writer: RowWriter | None) -> None:
     """A chunk of a binary loss: whatever the weights, the mean divides by the number of elements."""
     x, y, w = job.layout.chunk(start, stop)
+    # The library takes any target, as torch does, but labels -1 and 1 have no place in a report.
+    if (y.min() < 0 or y.max() > 1) and (failure := improbable(job, start, job.targets, y)):
+        raise failure
     sums.loss.append(_sum(job, job.loss.name, start, x, y, float(x.size), writer, weight=w))
     sums.counted += x.size
     sums.correct += int(np.count_nonzero((x > job.loss.threshold) == (y > 0.5)))
@@ -181,7 +175,9 @@ def _sum(
         loss: Value = np.sum(losses, dtype=np.float64)
     elif np.all(divisor):
         # The mean is what cannot overflow: float32 losses come as float32.
-        loss = np.multiply(_call(job, name, start, x, y, **options, reduction="mean"), divisor, dtype=np.float64)
+        loss = np.multiply(
+            _call(job, name, start, x, y, **options, reduction="mean"), divisor, dtype=np.float64
+        )
     else:
         loss = np.asarray(_call(job, name, start, x, y, **options, reduction="sum"), dtype=np.float64)
     _check(job, start, x, y, loss, each)
@@ -209,7 +205,7 @@ def _figures(job: Job, sums: Sums, seconds: float) -> Figures:
     mean = _ratio(loss, divisor)
     mse = _ratio(total(sums.squared), divisor) if sums.squared else None
     if job.loss.name == "rmse_loss":
-        mean = np.sqrt(mean)
+        mean, loss = np.sqrt(mean), np.sqrt(loss)  # as the library: the root of the mean, or of the sum
     classes, binary = job.loss.family == "classes", job.loss.family == "binary"
     counts = classes or binary
     return Figures(

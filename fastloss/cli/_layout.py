@@ -10,7 +10,7 @@ import numpy as np
 from ._failure import Failure
 from ._files import Source, shape_text
 
-_CHUNK_BYTES = 32 << 20  # of predictions: enough for every thread, few enough to stay near the cache
+_CHUNK_BYTES = 16 << 20  # of predictions: enough for every thread, few enough to stay near the cache
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Layout:
         return self.predictions.shape[self.cut]
 
     def slices_per_chunk(self, chunk_rows: int | None) -> int:
-        """How many slices a chunk has: those of `chunk_rows` rows, by default about 32 MiB of predictions."""
+        """How many slices a chunk has: those of `chunk_rows` rows, by default about 16 MiB of predictions."""
         if chunk_rows is not None:
             return max(1, chunk_rows * self.n_slices // max(1, self.n_rows))
         return max(1, _CHUNK_BYTES * self.n_slices // max(1, self.predictions.nbytes))

@@ -30,18 +30,25 @@ def refusal(job: Job, start: int, x: np.ndarray, y: np.ndarray, error: Exception
             hint = f"; --ignore-index {value} leaves such rows out" if value < 0 else ""
             problem = f"label {value} at {where} is out of range: there are {n_classes} classes{hint}"
             return Failure(job.targets.name, problem)
-    if isinstance(error, ValueError):
-        guessed = ", which was guessed: --loss overrides" if job.reason else ""
-        wrong = f"is no probability in [0, 1], as {job.loss.name} takes{guessed}"
-        if job.loss.probabilities and (found := _find(job, start, x, _outside, _counted(job, y))):
-            return Failure(job.predictions.name, f"{found[1]} at {found[0]} {wrong}")
-        if job.loss.family != "regression" and not job.labels and (found := _find(job, start, y, _outside)):
-            return Failure(job.targets.name, f"{found[1]} at {found[0]} {wrong}")
+    if isinstance(error, ValueError) and job.loss.probabilities:
+        if failure := improbable(job, start, job.predictions, x, _counted(job, y)):
+            return failure
     message = str(error)
     source = job.targets if message.startswith("target") else job.predictions
     if job.weight is not None and message.startswith("weight"):
         source = job.weight
     return Failure(source.name, f"{job.loss.name}: {message}")
+
+
+def improbable(
+    job: Job, start: int, source: Source, values: np.ndarray, counted: np.ndarray | None = None
+) -> Failure | None:
+    """The first of a chunk's predictions or targets that lies outside [0, 1]."""
+    if found := _find(job, start, values, lambda values: (values < 0) | (values > 1), counted):
+        guessed = ", which was guessed: --loss overrides" if job.reason else ""
+        problem = f"{found[1]} at {found[0]} is no probability in [0, 1], as {job.loss.name} takes{guessed}"
+        return Failure(source.name, problem)
+    return None
 
 
 def undefined(
@@ -57,6 +64,8 @@ def undefined(
             return Failure(source.name, f"NaN at {found[0]}")
     if job.weight is not None and (at := _first_nan(job.weight)):
         return Failure(job.weight.name, f"NaN at {at}")
+    if job.loss.probabilities and (failure := improbable(job, start, job.predictions, x, counted)):
+        return failure
     losses = each()
     if not np.isnan(losses).any():
         return None
@@ -71,10 +80,6 @@ def undefined(
         elif np.all(row == -np.inf):
             what += ": its logits are all -inf"
     return Failure(job.predictions.name, what)
-
-
-def _outside(values: np.ndarray) -> np.ndarray:
-    return (values < 0) | (values > 1)
 
 
 def _counted(job: Job, y: np.ndarray) -> np.ndarray | None:

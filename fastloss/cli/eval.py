@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk-size",
         type=_positive,
         metavar="ROWS",
-        help="rows read together (default: about 32 MiB of predictions)",
+        help="rows read together (default: about 16 MiB of predictions)",
     )
     parser.add_argument("--threads", type=_positive, metavar="N", help="number of threads (default: all)")
     parser.add_argument("--backend", metavar="NAME", help="where to compute; `fastloss info` lists them")

@@ -73,6 +73,11 @@ def inlined(template, flags=LOOP_FLAGS, **holes):
     return register_jitable(fastmath=flags, error_model="numpy", forceinline=True)(_filled(template, holes))
 
 
+def exactly(function):
+    """`function` inlined, its operations in the order they are written in."""
+    return inlined(function, flags=SCALAR_FLAGS)
+
+
 def specialise(template, name, **holes):
     """Compile `template` with its holes filled, as a kernel called `name`."""
     copy = _filled(template, holes)

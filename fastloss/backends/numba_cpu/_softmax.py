@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from fastloss.backends.numba_cpu._jit import called, inlined
+from fastloss.backends.numba_cpu._jit import called, exactly
 from fastloss.backends.numba_cpu._load import load
 from fastloss.backends.numba_cpu._math import exp
 
@@ -34,26 +34,26 @@ LIMIT = 20000.0
 TINY = 1e-25
 
 
-@inlined
+@exactly
 def clamped(m):
     """m, or the end of the range in which `reference` works."""
     T = type(m)
     return T(-LIMIT) if m < T(-LIMIT) else (T(LIMIT) if m > T(LIMIT) else m)
 
 
-@inlined
+@exactly
 def moved(m, k, s, n, new_n):
     """The sum of all elements so far, maximal ones included, relative to 2^new_n."""
     return s * exp((np.float64(n) - np.float64(new_n)) * LN2) + k * exp(np.float64(m) - np.float64(new_n) * LN2)
 
 
-@inlined
+@exactly
 def rest_of(m, k, s, n):
     """Sum of exp(x - m) over all elements but one maximal one, in float64."""
     return (k - 1.0) + s / exp(np.float64(clamped(m)) - np.float64(n) * LN2)
 
 
-@inlined
+@exactly
 def doubtful(m, rest):
     """Whether `rest` may have lost accuracy, to underflow or to the size of m."""
     return rest < TINY or (abs(m) > LIMIT and abs(m) < INF)
@@ -69,20 +69,20 @@ def exact_rest(x, m, k):
     return (k - 1.0) + s
 
 
-@inlined
+@exactly
 def nll(m, x, tail):
     """-log softmax of an element x: logsumexp - x, without cancellation; NaN for rows without a finite maximum."""
     value = (np.float64(m) - np.float64(x)) + tail
     return value if abs(m) < INF else NAN
 
 
-@inlined
+@exactly
 def scaled(share, loss):
     """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""
     return share * loss if share != 0.0 or loss != loss else 0.0
 
 
-@inlined
+@exactly
 def target_slope(m, x, rest, share, mass, own):
     """Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
 
@@ -94,6 +94,12 @@ def target_slope(m, x, rest, share, mass, own):
     p = exp(np.float64(x) - np.float64(m)) / (1.0 + rest)
     miss = rest / (1.0 + rest) if x == m else 1.0 - p
     return mass * p - own - share * miss
+
+
+@exactly
+def log_probability(x, m, shift):
+    """(x - m) - shift: not x - (m + shift), which would lose a small shift."""
+    return (x - m) - shift
 
 
 # --- labels, at their own width -------------------------------------------------------------------------------------
@@ -128,7 +134,7 @@ LOSS, WEIGHT, COUNT, FIRST_BAD = 0, 1, 2, 3
 NO_BAD = np.inf
 
 
-@inlined
+@exactly
 def start_block(partials, b):
     partials[b, LOSS] = 0.0
     partials[b, WEIGHT] = 0.0
@@ -136,14 +142,14 @@ def start_block(partials, b):
     partials[b, FIRST_BAD] = NO_BAD
 
 
-@inlined
+@exactly
 def count(partials, b, loss, weight):
     partials[b, LOSS] += loss
     partials[b, WEIGHT] += weight
     partials[b, COUNT] += 1.0
 
 
-@inlined
+@exactly
 def note_bad(partials, b, position):
     partials[b, FIRST_BAD] = min(partials[b, FIRST_BAD], np.float64(position))
 

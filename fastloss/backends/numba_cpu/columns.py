@@ -25,6 +25,7 @@ from fastloss.backends.numba_cpu._softmax import (
     exact_rest,
     is_class,
     is_ignored,
+    log_probability,
     moved,
     nll,
     note_bad,
@@ -94,6 +95,7 @@ def _scan_lanes(x, tile, m, n, rest, tail, work, bias):
     k, lowest, old = work[0, :width], work[1, :width], work[2, :width]
     powers, tails = work[3, :width], work[4, :width]
     m[:] = Real(NEG_INF)
+    n[:] = reference(clamped(Real(NEG_INF)))[0]
     k[:] = Real(0.0)
     rest[:] = 0.0  # the sums, until the end
     for start in range(0, n_classes, GROUP):
@@ -114,7 +116,7 @@ def _scan_lanes(x, tile, m, n, rest, tail, work, bias):
 def _mixed_lanes(x, y, w, tile, m, tail, keep, spread, losses, masses, work):
     """Of each row: the sum of q nll and the sum of q, with q the smoothed, weighted target."""
     n_classes, width = x.shape
-    base, a, total = work[0, :width], work[1, :width], work[2, :width]
+    base = work[0, :width]
     for lane in range(width):
         base[lane] = max(m[lane], Real(-FINITE))
     losses[:] = 0.0
@@ -122,19 +124,14 @@ def _mixed_lanes(x, y, w, tile, m, tail, keep, spread, losses, masses, work):
     for start in range(0, n_classes, GROUP):
         t = tile[: min(GROUP, n_classes - start), :width]
         load_tile(x, start, t)
-        a[:] = Real(0.0)
-        total[:] = Real(0.0)
         for c in range(t.shape[0]):
             yc = span_row(y, start + c)
             tc = t[c]
             for lane in range(tc.size):
                 q = weigh(w, start + c, blend(yc, lane, keep, spread))
                 d = base[lane] - tc[lane]
-                a[lane] += Real(0.0) if q == Real(0.0) else q * d
-                total[lane] += q
-        for lane in range(width):
-            losses[lane] += np.float64(a[lane])
-            masses[lane] += np.float64(total[lane])
+                losses[lane] += np.float64(Real(0.0) if q == Real(0.0) else q * d)
+                masses[lane] += np.float64(q)
     for lane in range(width):
         loss = losses[lane] + (masses[lane] * tail[lane] if masses[lane] != 0.0 else 0.0)
         losses[lane] = loss if abs(m[lane]) < INF else NAN
@@ -315,7 +312,7 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
                 o = log_softmax[i, c, start : start + width]
                 xc = columns[c]
                 for lane in range(width):
-                    o[lane] = (load(xc, lane) - m[lane]) - tails[lane]
+                    o[lane] = log_probability(load(xc, lane), m[lane], tails[lane])
 
 
 TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns)}

@@ -10,7 +10,7 @@ cache unless it is very long.
 import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, specialise
-from fastloss.backends.numba_cpu._load import blend, load, span, weigh, weight
+from fastloss.backends.numba_cpu._load import blend, load, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
 from fastloss.backends.numba_cpu._softmax import (
     FINITE,
@@ -25,6 +25,7 @@ from fastloss.backends.numba_cpu._softmax import (
     exact_rest,
     is_class,
     is_ignored,
+    log_probability,
     moved,
     nll,
     note_bad,
@@ -70,14 +71,14 @@ def _sum_below(x, m, lowest, bias, zero, one):
 @called
 def _sum_mixed(x, y, w, base, keep, spread, zero):
     """Sums of q (base - x) and of q, the coefficients q being those of the smoothed, weighted target."""
-    a = zero
-    total = zero
+    a = 0.0
+    total = 0.0
     for i in range(x.size):
         q = weigh(w, i, blend(y, i, keep, spread))
         d = base - load(x, i)
-        a += zero if q == zero else q * d
-        total += q
-    return np.float64(a), np.float64(total)
+        a += np.float64(zero if q == zero else q * d)
+        total += np.float64(q)
+    return a, total
 
 
 def _scan(x):
@@ -108,13 +109,7 @@ def _scan(x):
 def _mixed_nll(x, y, w, m, tail, keep, spread):
     """The sum of q nll over a row and the sum of q, with q the smoothed, weighted target."""
     base = max(m, Real(-FINITE))
-    a = 0.0
-    total = 0.0
-    for start in range(0, x.size, SHORT):
-        stop = min(start + SHORT, x.size)
-        more, q = _sum_mixed(x[start:stop], span(y, start, stop), span(w, start, stop), base, keep, spread, Real(0.0))
-        a += more
-        total += q
+    a, total = _sum_mixed(x, y, w, base, keep, spread, Real(0.0))
     return (a + (total * tail if total != 0.0 else 0.0) if abs(m) < INF else NAN), total
 
 
@@ -219,7 +214,7 @@ def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
             shift = Real(tail) if abs(m) < INF else Real(NAN)
             o = log_softmax[i, j]
             for c in range(o.size):
-                o[c] = (load(row, c) - m) - shift
+                o[c] = log_probability(load(row, c), m, shift)
         if softmax is not None:
             fill_softmax(row, m, n, rest, 1.0, softmax[i, j])
 

@@ -1,0 +1,173 @@
+"""value_and_grad of every loss: against differences of the loss itself, and against the oracle."""
+
+import numpy as np
+import pytest
+import reference
+from cases import CASES, PLAIN_CASES, POINT_CASES, ROW_CASES, generator
+from compare import assert_ulp, result_dtype
+from layouts import KEEPING_DTYPE
+
+import fastloss
+
+DTYPES = [np.float16, np.float32, np.float64, np.int32, np.bool_]
+try:
+    from ml_dtypes import bfloat16
+
+    DTYPES.append(bfloat16)
+except ImportError:  # an optional package
+    pass
+
+
+def check(case, arguments, ulp=16, **options):
+    """Value and gradient of each reduction; the gradient in ulp of its largest entry."""
+    function, options = getattr(fastloss, case.loss), case.options | options
+    dtype = result_dtype(np.asarray(arguments[0]).dtype)
+    for reduction in case.reductions:
+        if reduction == "none":
+            continue
+        value, gradient = fastloss.value_and_grad(function)(*arguments, reduction=reduction, **options)
+        with np.errstate(all="ignore"):
+            _, slope = reference.value_and_grad(case.loss, *arguments, reduction=reduction, **options)
+        plain = function(*arguments, reduction=reduction, **options)
+        assert type(value) is type(plain) is dtype.type
+        np.testing.assert_allclose(value, plain, rtol=4 * np.finfo(dtype).eps)
+        assert isinstance(gradient, np.ndarray) and gradient.dtype == dtype
+        finite = np.abs(slope[np.isfinite(slope)])
+        assert_ulp(gradient, slope, ulp, at=float(finite.max(initial=0)), what=f"{case} {reduction}")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_against_differences(case):
+    """Central differences in double precision. Arguments are drawn at random, so none sits on a kink."""
+    function = getattr(fastloss, case.loss)
+    prediction, *others = case.arguments(generator(case, "differences"), (3, 5))
+    for reduction in case.reductions:
+        if reduction == "none":
+            continue
+        options = case.options | {"reduction": reduction}
+        _, gradient = fastloss.value_and_grad(function)(prediction, *others, **options)
+        for index in np.ndindex(prediction.shape):
+            step = 1e-5 * max(1, abs(prediction[index])) * (0.1 if abs(prediction[index]) < 0.1 else 1)
+            up, down = prediction.copy(), prediction.copy()
+            up[index] += step
+            down[index] -= step
+            slope = (function(up, *others, **options) - function(down, *others, **options)) / (2 * step)
+            np.testing.assert_allclose(
+                gradient[index], slope, rtol=1e-5, atol=1e-8, err_msg=f"{reduction} {index}"
+            )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+@pytest.mark.parametrize("case", PLAIN_CASES, ids=str)
+def test_dtypes(case, dtype):
+    """float32 for inputs of up to 32 bits, float64 for others: as the value."""
+    arguments = case.cast(case.arguments(generator(case, "dtypes"), (6, 7)), dtype)
+    if np.dtype(dtype).kind in "ib":
+        # Whole numbers put the prediction on kinks and on the border of the domain.
+        if case.loss in ("l1_loss", "quantile_loss", "rmse_loss"):
+            arguments = (arguments[0], arguments[1] + 0.25, *arguments[2:])
+    check(case, arguments)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_options(case):
+    check(case, case.arguments(generator(case, "options"), (9, 33)))
+
+
+@pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("case", PLAIN_CASES, ids=str)
+def test_layouts(case, layout):
+    arguments = case.cast(case.arguments(generator(case, "layouts"), (6, 21)), np.float32)
+    check(case, [layout(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("case", ROW_CASES, ids=str)
+def test_class_axes(case, axis):
+    prediction, target = case.cast(case.arguments(generator(case, "axis"), (3, 2, 4, 5)), np.float32)
+    if target.ndim == 4:
+        target = np.moveaxis(target, -1, axis)
+    check(case, (np.moveaxis(prediction, -1, axis), target), axis=axis)
+    check(case, (np.ascontiguousarray(np.moveaxis(prediction, -1, axis)), target), axis=axis)
+
+
+@pytest.mark.parametrize("case", ROW_CASES, ids=str)
+def test_class_weights(case):
+    arguments = case.cast(case.arguments(generator(case, "weights"), (20, 4)), np.float32)
+    check(case, arguments, weight=np.array([0.5, 0, 2, 3], np.float32))
+
+
+@pytest.mark.parametrize("case", POINT_CASES, ids=str)
+def test_element_weights(case):
+    arguments = case.cast(case.arguments(generator(case, "weights"), (20, 4)), np.float32)
+    check(case, arguments, weight=np.array([0.5, 0, 2, 3], np.float32))
+    check(case, arguments, weight=np.linspace(0, 2, 20, dtype=np.float32)[:, None])
+
+
+@pytest.mark.parametrize("case", POINT_CASES, ids=str)
+def test_zero_dimensions(case):
+    function = getattr(fastloss, case.loss)
+    arguments = case.arguments(generator(case, "0-d"), ())
+    value, gradient = fastloss.value_and_grad(function)(*arguments, **case.options)
+    expected = reference.value_and_grad(case.loss, *arguments, **case.options)
+    assert np.shape(gradient) == ()
+    np.testing.assert_allclose([value, gradient], np.float64(expected), rtol=1e-13)
+
+
+@pytest.mark.parametrize("case", PLAIN_CASES, ids=str)
+def test_lists(case):
+    arguments = case.arguments(generator(case, "lists"), (3, 4))
+    expected = fastloss.value_and_grad(getattr(fastloss, case.loss))(*arguments)
+    got = fastloss.value_and_grad(getattr(fastloss, case.loss))(*(a.tolist() for a in arguments))
+    assert got[0] == expected[0]
+    np.testing.assert_array_equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("case", PLAIN_CASES, ids=str)
+def test_gradient_is_the_callers_own(case):
+    """A new array that can be written to, not a view of an argument or of an earlier result."""
+    arguments = case.arguments(generator(case, "own"), (3, 4))
+    both = fastloss.value_and_grad(getattr(fastloss, case.loss))
+    first, second = both(*arguments)[1], both(*arguments)[1]
+    kept = second.copy()
+    first[...] = 7
+    np.testing.assert_array_equal(second, kept)
+    assert not any(np.shares_memory(first, argument) for argument in arguments)
+
+
+def test_gradient_at_large_differences():
+    """Slopes saturate where the losses grow linearly, without overflow."""
+    d = np.array([-1e30, -1e4, -100, 100, 1e4, 1e30], np.float32)
+    zeros = np.zeros_like(d)
+    for name in ("huber_loss", "smooth_l1_loss", "log_cosh_loss", "l1_loss"):
+        _, gradient = fastloss.value_and_grad(getattr(fastloss, name))(d, zeros, reduction="sum")
+        np.testing.assert_array_equal(gradient, np.sign(d))
+    _, gradient = fastloss.value_and_grad(fastloss.binary_cross_entropy_with_logits)(
+        d, zeros, reduction="sum"
+    )
+    np.testing.assert_allclose(gradient, [0, 0, 0, 1, 1, 1], atol=1e-40)
+
+
+def test_gradient_where_the_difference_is_zero():
+    zeros = np.zeros(3)
+    for name in ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "log_cosh_loss"):
+        _, gradient = fastloss.value_and_grad(getattr(fastloss, name))(zeros, zeros)
+        np.testing.assert_array_equal(gradient, zeros)
+    _, gradient = fastloss.value_and_grad(fastloss.quantile_loss)(zeros, zeros, q=0.25, reduction="sum")
+    assert ((gradient >= -0.25) & (gradient <= 0.75)).all()  # any subgradient will do
+
+
+def test_gradients_of_a_softmax_sum_to_zero():
+    logits, target = generator("sum").normal(0, 3, (50, 1000)), np.arange(50)
+    for smoothing in (0.0, 0.1):
+        _, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(
+            logits, target, label_smoothing=smoothing, reduction="sum"
+        )
+        np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-13)
+
+
+@pytest.mark.parametrize("n_classes", [3, 1000])
+def test_gradient_of_large_offsets(n_classes):
+    rng = generator("offset", n_classes)
+    logits = (rng.normal(0, 5, (20, n_classes)) + 1e4).astype(np.float32)
+    check(CASES[0], (logits, rng.integers(0, n_classes, 20)), ulp=16)
