@@ -9,6 +9,7 @@ import numpy as np
 from fastloss import _errors
 
 FLOAT32, FLOAT64, FLOAT16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+_FLOATS = {2: FLOAT16, 4: FLOAT32, 8: FLOAT64}
 
 # Python numbers take the type of the array they meet, as in NumPy.
 _WEAK = (bool, int, float)
@@ -39,9 +40,9 @@ def _from_tensor(value, name, error):
     if hasattr(value, "detach"):
         value = value.detach()
         if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-            from fastloss._optional import bfloat16
-
             import torch
+
+            from fastloss._optional import bfloat16
 
             return value.view(torch.int16).numpy().view(bfloat16())
         if str(value.device) != "cpu":
@@ -58,8 +59,9 @@ def floats(value, name):
         return a if a.flags.aligned else a.copy()
     kind = dtype.kind
     if kind == "f" and dtype.itemsize <= 8:
-        if not dtype.isnative:
-            return a.astype(dtype.newbyteorder("="))
+        # equal dtypes need not be one object (pickling, metadata); from here on they are
+        own = _FLOATS[dtype.itemsize]
+        a = a.view(own) if dtype.isnative else a.astype(own)
         return a if a.flags.aligned else a.copy()
     if kind in "biuf":
         return a.astype(np.float64)
@@ -101,7 +103,7 @@ def bits(a):
     """`a` as kernels know it: float16 as uint16, bfloat16 as int16."""
     if a is None or a.dtype is FLOAT32 or a.dtype is FLOAT64:
         return a
-    return a.view(np.uint16 if a.dtype == FLOAT16 else np.int16)
+    return a.view(np.uint16 if a.dtype is FLOAT16 else np.int16)
 
 
 def weights(value, name):
@@ -177,7 +179,7 @@ def destination(out, shape, real, inputs):
     if out is None:
         return np.empty(shape, real)
     check_out(out, shape)
-    direct = out.dtype is real and out.flags.c_contiguous and out.flags.aligned
+    direct = out.dtype == real and out.flags.c_contiguous and out.flags.aligned
     if direct and not any(a is not None and np.may_share_memory(out, a) for a in inputs):
         return out
     return np.empty(shape, real)

@@ -180,12 +180,14 @@ class Call:
             arguments = (ignore_index, take_log, scale)
             kernel_name = "gather_index"
         else:
-            spread = smoothing / layout.n_classes if layout.n_classes else 0.0
+            spread = smoothing / layout.n_classes if smoothing else None
             arguments = (ignore_index, 1.0 - smoothing, spread, scale)
             kernel_name = layout.op("index")
         sums = self._run(kernel_name, layout.per_row(self.y), arguments)
-        if sums is not None and sums[3] != np.inf:
+        if sums[3] != np.inf:
             _raise_bad_label(self.y, layout.n_classes, ignore_index)
+        if take_log and sums[0] != sums[0]:
+            _pointwise.require_inside(self.x, "probs", losses.PROBABILITY)
         return self._result(sums, sums[1])
 
     def _weigh_labels(self, ignore_index):

@@ -171,14 +171,10 @@ class Operands:
         return (value if self.factor is None else value * self.factor), weights
 
     def check_domain(self):
-        for a, name, domain in zip((self.x, self.z), self.names[::2], self.loss.domains, strict=False):
+        for a, name, domain in zip(self.inputs(), self.names, self.loss.domains, strict=False):
             if domain is None or not isinstance(a, np.ndarray):
                 continue
-            wide = a.astype(np.float32) if a.dtype.itemsize == 2 else a
-            bad = (wide < domain[0]) | (wide > domain[1])
-            if bad.any():
-                position = np.unravel_index(int(np.argmax(bad)), a.shape)
-                raise _errors.outside(name, *domain, position, wide[position])
+            require_inside(a, name, domain)
 
     def each(self, out):
         """Every element's loss, times its weight."""
@@ -303,6 +299,15 @@ class Operands:
             return float(self.size)
         share = self.size // max(self.w.size, 1)
         return float(np.sum(self.w, dtype=np.float64)) * share
+
+
+def require_inside(a, name, domain):
+    """ValueError for the first element of `a` outside the domain."""
+    wide = a.astype(np.float32) if a.dtype.itemsize == 2 else a
+    bad = (wide < domain[0]) | (wide > domain[1])
+    if bad.any():
+        position = np.unravel_index(int(np.argmax(bad)), a.shape)
+        raise _errors.outside(name, *domain, position, wide[position])
 
 
 def _summed_to(full, shape, real):

@@ -12,7 +12,7 @@ class Loss:
     name : name in kernels and caches.
     operands : 2, or 3 where a third array goes with prediction and target.
     parameters : names of the scalar parameters, in the order of the formula's arguments.
-    domains : values that prediction and third operand may take, as (low, high) or None each; NaN is let through.
+    domains : values that prediction, target and third operand may take, as (low, high) or None each; NaN is let through.
         Outside of it the value is NaN, so that only a result of NaN needs looking into.
     """
 
@@ -39,11 +39,11 @@ SMOOTH_L1 = Loss("smooth_l1", parameters=("beta",))
 LOG_COSH = Loss("log_cosh")
 QUANTILE = Loss("quantile", parameters=("q",))
 MSLE = Loss("msle")
-BCE = Loss("bce", domains=(PROBABILITY,))
+BCE = Loss("bce", domains=(PROBABILITY, PROBABILITY))
 BCE_LOGITS = Loss("bce_logits", operands=3)
 POISSON_LOG = Loss("poisson_log", parameters=("full",))
 POISSON = Loss("poisson", parameters=("full", "eps"))
-GAUSSIAN = Loss("gaussian", operands=3, parameters=("constant", "eps"), domains=(None, (0.0, float("inf"))))
+GAUSSIAN = Loss("gaussian", operands=3, parameters=("constant", "eps"), domains=(None, None, (0.0, float("inf"))))
 KL_DIV = Loss("kl_div")
 KL_DIV_LOG = Loss("kl_div_log")
 CATEGORICAL = Loss("categorical", domains=(PROBABILITY,))

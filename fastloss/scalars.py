@@ -127,13 +127,14 @@ def xlogy(x, y):
 
 
 def bce(x, y):
-    """-[y log x + (1 - y) log(1 - x)], each logarithm at least -100."""
+    """-[y log x + (1 - y) log(1 - x)], each logarithm at least -100; NaN where x or y is no probability."""
     T = type(x)
     hit = log(x)
     miss = log1p(-x)
     hit = T(-100.0) if hit < T(-100.0) else hit
     miss = T(-100.0) if miss < T(-100.0) else miss
-    return (y - T(1.0)) * miss - y * hit
+    value = (y - T(1.0)) * miss - y * hit
+    return value if y >= T(0.0) and y <= T(1.0) else T(float("nan"))
 
 
 def bce_slope(x, y):
@@ -142,21 +143,24 @@ def bce_slope(x, y):
     return (x - y) / (T(1e-12) if v < T(1e-12) else v)
 
 
+def softplus_tail(a):
+    """log1p(exp(-a)) for a >= 0: what softplus has beyond max(x, 0).  Backends may have a shorter way for this range."""
+    return log1p(exp(-a))
+
+
 def bce_logits(x, y, positive):
     """(1 - y) softplus(x) + positive y softplus(-x): no term cancels another, however small the result.
 
-    softplus(x) = max(x, 0) + log1p(exp(-|x|)).  A coefficient of 0 removes its term, so that infinite logits of the right
-    sign cost nothing.
+    softplus(x) = max(x, 0) + log1p(exp(-|x|)).  Where a coefficient is 0, x is left out of its term, so that infinite logits
+    of the right sign cost nothing.
     """
     T = type(x)
-    tail = log1p(exp(-abs(x)))
-    up = tail + x if x > T(0.0) else tail
-    down = tail if x > T(0.0) else tail - x
+    tail = softplus_tail(abs(x))
     miss = T(1.0) - y
     hit = positive * y
-    up = T(0.0) if miss == T(0.0) and x == x else miss * up
-    down = T(0.0) if hit == T(0.0) and x == x else hit * down
-    return up + down
+    up = tail + x if x > T(0.0) and miss != T(0.0) else tail
+    down = tail - x if x < T(0.0) and hit != T(0.0) else tail
+    return miss * up + hit * down
 
 
 def bce_logits_slope(x, y, positive):

@@ -258,11 +258,17 @@ def test_probabilities_outside_0_1(bad, dtype):
         with raises(ValueError, name):
             fastloss.binary_cross_entropy(*arguments)
     with raises(ValueError, "probs"):
-        fastloss.categorical_cross_entropy(probs, np.zeros(50, np.int64))
+        fastloss.categorical_cross_entropy(probs, np.full(50, 2))
     with raises(ValueError, "probs"):
         fastloss.value_and_grad(fastloss.categorical_cross_entropy)(probs, fine)
     with raises(ValueError, "probs"):
         fastloss.categorical_cross_entropy(probs, fine, reduction="none")
+
+
+def test_probabilities_outside_0_1_beside_the_target():
+    """The sum over y log p does not read them, but they are no probabilities all the same."""
+    with raises(ValueError, "probs"):
+        fastloss.categorical_cross_entropy(np.array([[0.25, 7.5], [0.5, 0.5]]), np.array([0, 1]))
 
 
 def test_negative_variance():

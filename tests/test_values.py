@@ -204,7 +204,7 @@ def test_out_of_softmax_functions(name):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
-@pytest.mark.parametrize("name, ulp", [("log_softmax", 2), ("softmax", 12), ("logsumexp", 4)])
+@pytest.mark.parametrize("name, ulp", [("log_softmax", 4), ("softmax", 12), ("logsumexp", 4)])
 def test_softmax_functions(name, ulp, layout, dtype):
     x = layout(generator(name).normal(0, 3, (6, 9)).astype(dtype))
     for axis in (0, -1):

@@ -189,8 +189,8 @@ def _numeric(array: np.ndarray, name: str) -> np.ndarray:
         try:
             import ml_dtypes
         except ImportError:
-            problem = f"dtype {dtype.str} may be bfloat16: install the package ml_dtypes to read it"
-            raise Failure(name, problem) from None
+            wanted = "install the package ml_dtypes to read it (pip install 'fastloss[bfloat16]')"
+            raise Failure(name, f"dtype {dtype.str} may be bfloat16: {wanted}") from None
         return array.view(ml_dtypes.bfloat16)
     raise Failure(name, f"dtype {dtype} is not supported: real numbers are expected")
 

@@ -9,9 +9,16 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from fastloss.backends.numba_cpu._jit import inlined
 from fastloss.backends.numba_cpu._math import from_bits, half_to_float
 
 _INLINED = {"jit_options": {"forceinline": True}}
+
+
+@inlined
+def smaller(a, b):
+    """min of two integers; Numba's own takes a tenth of a second to compile."""
+    return a if a < b else b
 
 
 def load(operand, i):

@@ -310,6 +310,29 @@ def _log1p8(x):
     return value if x >= -1.0 else NAN8
 
 
+# --- log1p(exp(-a)), a >= 0 -----------------------------------------------------------------------------------------
+#
+# exp(-a) lies in [0, 1]: one power of two suffices if 2^64 is taken out again at the end, and log1p needs only k = 0 or 1.
+
+
+def _softplus_tail4(a):
+    a = f4(110.0) if a > f4(110.0) else a
+    t, r = _split4(-a)
+    e = ((ONE4 + _exp_tail4(r)) * from_bits(i4(i4(t << i4(23)) + i4((127 + 64) << 23)))) * f4(2.0**-64)
+    high = e >= f4(0.5)
+    f = e * f4(0.5) - f4(0.5) if high else e
+    return _log_tail4(f) + (LN2_HI4 if high else f4(0.0))
+
+
+def _softplus_tail8(a):
+    a = 760.0 if a > 760.0 else a
+    t, r = _split8(-a)
+    e = ((ONE8 + _exp_tail8(r)) * from_bits((t << 52) + ((1023 + 512) << 52))) * 2.0**-512
+    high = e >= 0.5
+    f = e * 0.5 - 0.5 if high else e
+    return _log_tail8(f) + (LN2_HI8 if high else 0.0)
+
+
 # --- tanh -------------------------------------------------------------------------------------------------------------
 
 
@@ -352,6 +375,10 @@ def tanh(x):
     """Hyperbolic tangent."""
 
 
+def softplus_tail(a):
+    """log1p(exp(-a)) for a >= 0."""
+
+
 def reference(m):
     """(N, lowest, bias): what `term` needs to work relative to a maximum m."""
 
@@ -370,6 +397,7 @@ overload(expm1, **_compiled)(lambda x: _choose(x, _expm14, _expm18))
 overload(log, **_compiled)(lambda x: _choose(x, _log4, _log8))
 overload(log1p, **_compiled)(lambda x: _choose(x, _log1p4, _log1p8))
 overload(tanh, **_compiled)(lambda x: _choose(x, _tanh4, _tanh8))
+overload(softplus_tail, **_compiled)(lambda a: _choose(a, _softplus_tail4, _softplus_tail8))
 overload(reference, **_compiled)(lambda m: _choose(m, _reference4, _reference8))
 overload(term, **_compiled)(lambda x, lowest, bias: _choose(x, _term4, _term8))
 overload(fine_term, **_compiled)(lambda x, n: _choose(x, _fine_term4, _fine_term8))

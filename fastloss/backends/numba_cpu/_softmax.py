@@ -151,7 +151,8 @@ def count(partials, b, loss, weight):
 
 @exactly
 def note_bad(partials, b, position):
-    partials[b, FIRST_BAD] = min(partials[b, FIRST_BAD], np.float64(position))
+    if position < partials[b, FIRST_BAD]:
+        partials[b, FIRST_BAD] = position
 
 
 def put(out, i, value):

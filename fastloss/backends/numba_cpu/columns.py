@@ -10,7 +10,7 @@ Roles as in `rowwise`; x is (outer, n_classes, inner) with any strides, and row 
 import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, specialise
-from fastloss.backends.numba_cpu._load import blend, load, span_row, weigh, weight
+from fastloss.backends.numba_cpu._load import blend, load, smaller, span_row, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
 from fastloss.backends.numba_cpu._softmax import (
     FINITE,
@@ -37,7 +37,7 @@ from fastloss.backends.numba_cpu._softmax import (
 )
 
 LANES = 256
-GROUP = 16  # classes in a tile: 16 KiB of float32, and 16 additions in Real before float64 takes over
+GROUP = 16  # classes in a tile: 16 KiB of float32
 
 Real = Bits = None  # holes: the type computed in, and the integer as wide
 
@@ -72,38 +72,31 @@ def _move(seen, m, k, s, n, lowest, bias, old):
         bias[lane] = b
 
 
-def _add_terms(tile, m, k, s, lowest, bias, powers, tails):
-    powers[:] = Real(0.0)
-    tails[:] = Real(0.0)
+def _add_terms(tile, m, k, s, lowest, bias):
     for c in range(tile.shape[0]):
         t = tile[c]
         for lane in range(t.size):
             v = t[lane]
             top = v == m[lane]
             power, tail = term(v, lowest[lane], bias[lane])
-            power = Real(0.0) if top else power
-            powers[lane] += power
-            tails[lane] += power * tail
+            s[lane] += np.float64(Real(0.0) if top else power + power * tail)
             k[lane] += Real(1.0) if top else Real(0.0)
-    for lane in range(s.size):
-        s[lane] += np.float64(powers[lane]) + np.float64(tails[lane])
 
 
 def _scan_lanes(x, tile, m, n, rest, tail, work, bias):
     """Of each row x[:, lane]: maximum, its power of two, rest and log1p(rest) (see `_softmax`)."""
     n_classes, width = x.shape
     k, lowest, old = work[0, :width], work[1, :width], work[2, :width]
-    powers, tails = work[3, :width], work[4, :width]
     m[:] = Real(NEG_INF)
     n[:] = reference(clamped(Real(NEG_INF)))[0]
     k[:] = Real(0.0)
     rest[:] = 0.0  # the sums, until the end
     for start in range(0, n_classes, GROUP):
-        t = tile[: min(GROUP, n_classes - start), :width]
+        t = tile[: smaller(GROUP, n_classes - start), :width]
         load_tile(x, start, t)
         raise_maxima(t, m)
         move(start > 0, m, k, rest, n, lowest, bias, old)
-        add_terms(t, m, k, rest, lowest, bias, powers, tails)
+        add_terms(t, m, k, rest, lowest, bias)
     for lane in range(rest.size):
         rest[lane] = rest_of(m[lane], np.float64(k[lane]), rest[lane], n[lane])
     for lane in range(rest.size):
@@ -118,11 +111,11 @@ def _mixed_lanes(x, y, w, tile, m, tail, keep, spread, losses, masses, work):
     n_classes, width = x.shape
     base = work[0, :width]
     for lane in range(width):
-        base[lane] = max(m[lane], Real(-FINITE))
+        base[lane] = m[lane] if m[lane] > Real(-FINITE) else Real(-FINITE)
     losses[:] = 0.0
     masses[:] = 0.0
     for start in range(0, n_classes, GROUP):
-        t = tile[: min(GROUP, n_classes - start), :width]
+        t = tile[: smaller(GROUP, n_classes - start), :width]
         load_tile(x, start, t)
         for c in range(t.shape[0]):
             yc = span_row(y, start + c)
@@ -144,7 +137,7 @@ def _fill_softmax_lanes(x, tile, m, n, rest, factors, out, work):
     for lane in range(width):
         scale[lane] = factors[lane] / ((1.0 + rest[lane]) * exp(np.float64(clamped(m[lane])) - np.float64(n[lane]) * LN2))
     for start in range(0, n_classes, GROUP):
-        t = tile[: min(GROUP, n_classes - start), :width]
+        t = tile[: smaller(GROUP, n_classes - start), :width]
         load_tile(x, start, t)
         for c in range(t.shape[0]):
             tc = t[c]
@@ -207,20 +200,20 @@ def index_columns(
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((7, LANES), Real)
+    work = np.empty((5, LANES), Real)
     bits = np.empty(LANES, Bits)
     double = np.empty((4, LANES), np.float64)
     for b in range(first, last):
         start_block(partials, b)
-        for q in range(b * block, min((b + 1) * block, outer * tiles)):
+        for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
             i, start = q // tiles, (q % tiles) * LANES
-            width = min(LANES, inner - start)
+            width = smaller(LANES, inner - start)
             columns = x[i, :, start : start + width]
-            m, n = work[5, :width], work[6, :width]
+            m, n = work[3, :width], work[4, :width]
             rest, tail = double[0, :width], double[1, :width]
             losses, masses = double[2, :width], double[3, :width]
             scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
-            if spread > 0.0:
+            if spread is not None:
                 mixed_lanes(columns, None, w, tile, m, tail, Real(keep), Real(spread), losses, masses, work)
             else:
                 losses[:] = 0.0
@@ -243,7 +236,7 @@ def index_columns(
             if gradient is not None:
                 g = gradient[i, :, start : start + width]
                 fill_softmax_lanes(columns, tile, m, n, rest, losses, g, work)
-                if spread > 0.0:
+                if spread is not None:
                     subtract_target_lanes(g, None, w, Real(scale), Real(keep), Real(spread))
                 for lane in range(width):
                     label = target[i, start + lane]
@@ -251,8 +244,12 @@ def index_columns(
                         g[:, lane] = Real(0.0)
                     elif is_class(label, n_classes):
                         v = weight(w, label)
+                        own = 0.0
+                        if spread is not None:
+                            own = spread * v
                         value = load(columns[label], lane)
-                        g[label, lane] = scale * target_slope(m[lane], value, rest[lane], keep * v, masses[lane], spread * v)
+                        slope = target_slope(m[lane], value, rest[lane], keep * v, masses[lane], own)
+                        g[label, lane] = scale * slope
 
 
 def dense_columns(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
@@ -260,16 +257,16 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((7, LANES), Real)
+    work = np.empty((5, LANES), Real)
     bits = np.empty(LANES, Bits)
     double = np.empty((4, LANES), np.float64)
     for b in range(first, last):
         start_block(partials, b)
-        for q in range(b * block, min((b + 1) * block, outer * tiles)):
+        for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
             i, start = q // tiles, (q % tiles) * LANES
-            width = min(LANES, inner - start)
+            width = smaller(LANES, inner - start)
             columns, y = x[i, :, start : start + width], target[i, :, start : start + width]
-            m, n = work[5, :width], work[6, :width]
+            m, n = work[3, :width], work[4, :width]
             rest, tail = double[0, :width], double[1, :width]
             losses, masses = double[2, :width], double[3, :width]
             scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
@@ -289,14 +286,14 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((7, LANES), Real)
+    work = np.empty((5, LANES), Real)
     bits = np.empty(LANES, Bits)
     double = np.empty((3, LANES), np.float64)
-    for q in range(first * block, min(last * block, outer * tiles)):
+    for q in range(first * block, smaller(last * block, outer * tiles)):
         i, start = q // tiles, (q % tiles) * LANES
-        width = min(LANES, inner - start)
+        width = smaller(LANES, inner - start)
         columns = x[i, :, start : start + width]
-        m, n = work[5, :width], work[6, :width]
+        m, n = work[3, :width], work[4, :width]
         rest, tail, ones = double[0, :width], double[1, :width], double[2, :width]
         scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
         for lane in range(width):

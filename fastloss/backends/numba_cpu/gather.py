@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastloss.backends.numba_cpu._jit import specialise
-from fastloss.backends.numba_cpu._load import load, weight
+from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import log
 from fastloss.backends.numba_cpu._softmax import NAN, count, is_class, is_ignored, note_bad, put, scaled, start_block
 
@@ -28,7 +28,7 @@ def gather_index(
     outer, n_classes, inner = x.shape
     for b in range(first, last):
         start_block(partials, b)
-        for r in range(b * block, min((b + 1) * block, outer * inner)):
+        for r in range(b * block, smaller((b + 1) * block, outer * inner)):
             i, j = r // inner, r % inner
             label = target[i, j]
             if is_ignored(label, ignore_index):

@@ -11,7 +11,7 @@ partials: float64 (n_blocks, 2), the block's sum of weight * loss and its sum of
 import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, inlined, scalar, specialise
-from fastloss.backends.numba_cpu._load import load, row, span, weigh, weight
+from fastloss.backends.numba_cpu._load import load, row, smaller, span, weigh, weight
 
 # Elements whose losses wait in the first-level cache between the loop that computes them and the loop that sums them in
 # float64.  One loop for both would run at the width of float64.
@@ -74,9 +74,9 @@ def flat_total(
     for b in range(first, last):
         total = 0.0
         weights = 0.0
-        end = min((b + 1) * block, size)
+        end = smaller((b + 1) * block, size)
         for start in range(b * block, end, SPAN):
-            stop = min(start + SPAN, end)
+            stop = smaller(start + SPAN, end)
             t, v = total_span(
                 span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, scratch[: stop - start]
             )
@@ -89,7 +89,7 @@ def flat_total(
 def flat_each(x, y, z, w, p, size, block, first, last, out):
     """out[i] = weight * loss over blocks [first, last)."""
     start = first * block
-    stop = min(last * block, size)
+    stop = smaller(last * block, size)
     each_span(span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, out[start:stop])
 
 
@@ -112,9 +112,9 @@ def flat_slope(
     for b in range(first, last):
         total = 0.0
         weights = 0.0
-        end = min((b + 1) * block, size)
+        end = smaller((b + 1) * block, size)
         for start in range(b * block, end, SPAN):
-            stop = min(start + SPAN, end)
+            stop = smaller(start + SPAN, end)
             xs, ys, zs, ws = span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop)
             t, v = total_span(xs, ys, zs, ws, p, scratch[: stop - start])
             slope_span(xs, ys, zs, ws, p, scale, gradient[start:stop])
@@ -134,11 +134,11 @@ def rows_total(x, y, z, w, p, shape, block, first, last, partials):
     for b in range(first, last):
         total = 0.0
         weights = 0.0
-        for r in range(b * block, min((b + 1) * block, n_rows)):
+        for r in range(b * block, smaller((b + 1) * block, n_rows)):
             i, j = r // middle, r % middle
             xr, yr, zr, wr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j)
             for start in range(0, size, SPAN):
-                stop = min(start + SPAN, size)
+                stop = smaller(start + SPAN, size)
                 t, v = total_span(
                     span(xr, start, stop),
                     span(yr, start, stop),
@@ -156,7 +156,7 @@ def rows_total(x, y, z, w, p, shape, block, first, last, partials):
 def rows_each(x, y, z, w, p, shape, block, first, last, out):
     """out[i, j, k] = weight * loss over blocks of rows."""
     middle = shape[1]
-    for r in range(first * block, min(last * block, shape[0] * middle)):
+    for r in range(first * block, smaller(last * block, shape[0] * middle)):
         i, j = r // middle, r % middle
         each_span(row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j), p, out[i, j])
 
@@ -168,11 +168,11 @@ def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partia
     for b in range(first, last):
         total = 0.0
         weights = 0.0
-        for r in range(b * block, min((b + 1) * block, n_rows)):
+        for r in range(b * block, smaller((b + 1) * block, n_rows)):
             i, j = r // middle, r % middle
             xr, yr, zr, wr, gr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j), gradient[i, j]
             for start in range(0, size, SPAN):
-                stop = min(start + SPAN, size)
+                stop = smaller(start + SPAN, size)
                 xs, ys, zs, ws = span(xr, start, stop), span(yr, start, stop), span(zr, start, stop), span(wr, start, stop)
                 t, v = total_span(xs, ys, zs, ws, p, scratch[: stop - start])
                 slope_span(xs, ys, zs, ws, p, scale, gr[start:stop])
@@ -199,17 +199,17 @@ def lanes_total(
 ):
     """Sums over the middle axis; the lanes of a register are neighbours along the last one."""
     outer, n, inner = shape
-    scratch = np.empty(min(SPAN, inner), Real)
+    scratch = np.empty(smaller(SPAN, inner), Real)
     for b in range(first, last):
         i, c = b % outer, b // outer
         total = partials[c, 0, i]
         weights = partials[c, 1, i]
         total[:] = 0.0
         weights[:] = 0.0
-        for j in range(c * block, min((c + 1) * block, n)):
+        for j in range(c * block, smaller((c + 1) * block, n)):
             xr, yr, zr, wr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j)
             for start in range(0, inner, SPAN):
-                stop = min(start + SPAN, inner)
+                stop = smaller(start + SPAN, inner)
                 ws = span(wr, start, stop)
                 losses = scratch[: stop - start]
                 each_span(span(xr, start, stop), span(yr, start, stop), span(zr, start, stop), None, p, losses)

@@ -10,7 +10,7 @@ cache unless it is very long.
 import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, specialise
-from fastloss.backends.numba_cpu._load import blend, load, weigh, weight
+from fastloss.backends.numba_cpu._load import blend, load, smaller, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
 from fastloss.backends.numba_cpu._softmax import (
     FINITE,
@@ -37,7 +37,8 @@ from fastloss.backends.numba_cpu._softmax import (
 )
 
 BLOCK = 2048  # elements whose maximum is taken at once; 8 KiB of float32
-SHORT = 512  # elements summed in lanes of Real before float64 takes over: at most 8 additions a lane
+SHORT = 512  # elements summed in lanes of Real before float64 takes over: few additions a lane
+WIDE = 64  # elements a turn of the unrolled vector loop takes, at most
 
 Real = None  # a hole
 
@@ -69,6 +70,31 @@ def _sum_below(x, m, lowest, bias, zero, one):
 
 
 @called
+def _sum_below_in_double(x, m, lowest, bias, zero):
+    """`_sum_below` for what does not fill the lanes, and would be one long sum in float32."""
+    s = 0.0
+    k = 0.0
+    for i in range(x.size):
+        v = load(x, i)
+        power, tail = term(v, lowest, bias)
+        s += np.float64(zero if v == m else power + power * tail)
+        k += 1.0 if v == m else 0.0
+    return s, k
+
+
+@called
+def _sum_all(x, lowest, bias, zero):
+    """Sum of terms over elements that are all below the maximum."""
+    powers = zero
+    tails = zero
+    for i in range(x.size):
+        power, tail = term(load(x, i), lowest, bias)
+        powers += power
+        tails += power * tail
+    return np.float64(powers) + np.float64(tails)
+
+
+@called
 def _sum_mixed(x, y, w, base, keep, spread, zero):
     """Sums of q (base - x) and of q, the coefficients q being those of the smoothed, weighted target."""
     a = 0.0
@@ -88,7 +114,7 @@ def _scan(x):
     k = 0.0
     s = 0.0
     for start in range(0, x.size, BLOCK):
-        block = x[start : min(start + BLOCK, x.size)]
+        block = x[start : smaller(start + BLOCK, x.size)]
         top = _maximum(block, Real(NEG_INF))
         if top > m:
             new_n, lowest, bias = reference(clamped(top))
@@ -96,8 +122,17 @@ def _scan(x):
             k = 0.0
             m = top
             n = new_n
-        for i in range(0, block.size, SHORT):
-            more, ties = _sum_below(block[i : min(i + SHORT, block.size)], m, lowest, bias, Real(0.0), Real(1.0))
+        even = block.size - block.size % WIDE
+        for i in range(0, even, SHORT):
+            short = block[i : smaller(i + SHORT, even)]
+            if top < m:
+                s += _sum_all(short, lowest, bias, Real(0.0))
+            else:
+                more, ties = _sum_below(short, m, lowest, bias, Real(0.0), Real(1.0))
+                s += more
+                k += ties
+        if even < block.size:
+            more, ties = _sum_below_in_double(block[even:], m, lowest, bias, Real(0.0))
             s += more
             k += ties
     rest = rest_of(m, k, s, n)
@@ -108,7 +143,7 @@ def _scan(x):
 
 def _mixed_nll(x, y, w, m, tail, keep, spread):
     """The sum of q nll over a row and the sum of q, with q the smoothed, weighted target."""
-    base = max(m, Real(-FINITE))
+    base = m if m > Real(-FINITE) else Real(-FINITE)
     a, total = _sum_mixed(x, y, w, base, keep, spread, Real(0.0))
     return (a + (total * tail if total != 0.0 else 0.0) if abs(m) < INF else NAN), total
 
@@ -142,7 +177,7 @@ def index_rows(
     w,  # IN (n_classes,) Real, or None
     ignore_index,  # IN
     keep,  # IN 1 - label_smoothing
-    spread,  # IN label_smoothing / n_classes
+    spread,  # IN label_smoothing / n_classes, or None for 0
     scale,  # IN what gradients are multiplied by
     block,  # IN rows a block
     first,
@@ -155,7 +190,7 @@ def index_rows(
     middle, n_classes = x.shape[1], x.shape[2]
     for b in range(first, last):
         start_block(partials, b)
-        for r in range(b * block, min((b + 1) * block, x.shape[0] * middle)):
+        for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
             i, j = r // middle, r % middle
             label = target[i, j]
             if is_ignored(label, ignore_index):
@@ -172,7 +207,9 @@ def index_rows(
             v = weight(w, label)
             loss = scaled(keep * v, nll(m, load(row, label), tail))
             mass = 0.0
-            if spread > 0.0:
+            own = 0.0
+            if spread is not None:
+                own = spread * v
                 smooth, mass = mixed_nll(row, None, w, m, tail, Real(keep), Real(spread))
                 loss += smooth
             count(partials, b, loss, v)
@@ -180,9 +217,9 @@ def index_rows(
             if gradient is not None:
                 g = gradient[i, j]
                 fill_softmax(row, m, n, rest, scale * (keep * v + mass), g)
-                if spread > 0.0:
+                if spread is not None:
                     subtract_target(g, None, w, Real(scale), Real(keep), Real(spread))
-                g[label] = scale * target_slope(m, load(row, label), rest, keep * v, mass, spread * v)
+                g[label] = scale * target_slope(m, load(row, label), rest, keep * v, mass, own)
 
 
 def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
@@ -190,7 +227,7 @@ def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, 
     middle = x.shape[1]
     for b in range(first, last):
         start_block(partials, b)
-        for r in range(b * block, min((b + 1) * block, x.shape[0] * middle)):
+        for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
             i, j = r // middle, r % middle
             row, y = x[i, j], target[i, j]
             m, n, rest, tail = scan(row)
@@ -205,7 +242,7 @@ def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, 
 def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
     """logsumexp (outer, middle), log-softmax and softmax (like x): those that are not None."""
     middle = x.shape[1]
-    for r in range(first * block, min(last * block, x.shape[0] * middle)):
+    for r in range(first * block, smaller(last * block, x.shape[0] * middle)):
         i, j = r // middle, r % middle
         row = x[i, j]
         m, n, rest, tail = scan(row)

@@ -1,0 +1,184 @@
+"""Timing calls in turn, and what may be concluded from it.
+
+Machines are shared and drift, so times are never compared across minutes: contenders take turns (A B C A B C ...), and what is
+reported is the median over rounds of the ratio within each round, with a bootstrap interval (Efron 1979; the percentile method).
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Call = Callable[[], Any]
+
+# A timed batch lasts at least so long: short calls are repeated, as the clock and the loop have costs of their own.
+SHORTEST_BATCH = 2e-3
+# Before it the call runs untimed for so long: the last contender's data leave the cache, and its idle threads stop
+# spinning (OpenMP's do for some milliseconds).  Calls longer than LONG drown such effects.
+SETTLE, LONG = 3e-3, 50e-3
+
+# Rounds everyone takes part in if time allows, and the most there are.
+LEAST_ROUNDS, MOST_ROUNDS = 3, 300
+
+
+class Batch:
+    """A call that is timed in batches of as many repeats as make it measurable."""
+
+    def __init__(self, call: Call, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._call, self._clock = call, clock
+        n = 1
+        while (seconds := self._run(n)) < SHORTEST_BATCH / 4:
+            n *= 4
+        once = max(seconds / n, 1e-9)
+        self.repeats = max(1, math.ceil(SHORTEST_BATCH / once))
+        self.settling = 0 if once > LONG else max(1, math.ceil(SETTLE / once))
+        # what a round costs, roughly
+        self.cost = once * (self.repeats + self.settling)
+
+    def _run(self, repeats: int) -> float:
+        call, turns = self._call, itertools.repeat(None, repeats)
+        start = self._clock()
+        for _ in turns:
+            call()
+        return self._clock() - start
+
+    def time(self, repeats: int | None = None) -> float:
+        """Seconds a call takes, after settling."""
+        repeats = repeats or self.repeats
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            if self.settling:
+                self._run(self.settling)
+            return self._run(repeats) / repeats
+        finally:
+            if collecting:
+                gc.enable()
+
+
+def interleave(
+    calls: Mapping[str, Call], seconds: float, *, least: int = LEAST_ROUNDS, most: int = MOST_ROUNDS
+) -> dict[str, list[float]]:
+    """Seconds per call of each of `calls`, round by round.
+
+    Everyone has an equal share of the time.  Whoever has used it up takes no further part, so that the k-th figures of two
+    calls always come from the same round; a call that is longer than its whole share takes part once.
+    """
+    batches = {name: Batch(call) for name, call in calls.items()}
+    rounds: dict[str, list[float]] = {name: [] for name in calls}
+    share = seconds / max(len(calls), 1)
+    owed = {name: 1 if batch.cost > share else least for name, batch in batches.items()}
+    spent = dict.fromkeys(calls, 0.0)
+    taking_part = list(calls)
+    while taking_part:
+        for name in list(taking_part):
+            start = time.perf_counter()
+            rounds[name].append(batches[name].time())
+            spent[name] += (last := time.perf_counter() - start)
+            done = len(rounds[name])
+            if done >= most or (done >= owed[name] and spent[name] + last > share):
+                taking_part.remove(name)
+    return rounds
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median ratio with the ends of its bootstrap interval; NaN ends where there are too few rounds for one."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    def as_list(self) -> list[float | None]:
+        """Median, low, high as plain numbers; None for what is not known."""
+        return [value if math.isfinite(value) else None for value in (self.median, self.low, self.high)]
+
+
+def paired_ratio(
+    above: Sequence[float], below: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000
+) -> Ratio:
+    """The median of above[i] / below[i] over the rounds that both took part in."""
+    n = min(len(above), len(below))
+    ratios = np.divide(above[:n], below[:n])
+    return _interval(lambda pick: np.median(ratios[pick(n)], axis=1), float(np.median(ratios)), n, confidence, resamples)
+
+
+def unpaired_ratio(
+    above: Sequence[float], below: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000
+) -> Ratio:
+    """The ratio of the medians of two samples that were not taken in turn."""
+    a, b = np.asarray(above), np.asarray(below)
+    median = float(np.median(a) / np.median(b))
+
+    def resample(pick: Callable[[int], np.ndarray]) -> np.ndarray:
+        return np.median(a[pick(len(a))], axis=1) / np.median(b[pick(len(b))], axis=1)
+
+    return _interval(resample, median, min(len(a), len(b)), confidence, resamples)
+
+
+def _interval(
+    statistic: Callable[[Callable[[int], np.ndarray]], np.ndarray],
+    median: float,
+    n: int,
+    confidence: float,
+    resamples: int,
+) -> Ratio:
+    """Percentiles of `statistic` over resamples; it is given a function that draws indices."""
+    if n < 2:
+        return Ratio(median, math.nan, math.nan, n)
+    rng = np.random.default_rng(0)
+    figures = statistic(lambda size: rng.integers(0, size, (resamples, size)))
+    low, high = np.quantile(figures, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Ratio(median, float(low), float(high), n)
+
+
+def peak_bytes(call: Call) -> int | None:
+    """The most memory that one call takes beyond what is there before it.
+
+    NumPy reports to tracemalloc; what C++ libraries allocate shows in the peak of resident memory, which Linux lets a
+    process reset.  The larger of the two counts.  None where neither can see it.
+    """
+    gc.collect()
+    resident = _resident_growth(call)
+    if tracemalloc.is_tracing():  # somebody else's; resetting it is not ours to do
+        return resident
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        call()
+        traced = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    return traced if resident is None else max(traced, resident)
+
+
+def _resident_growth(call: Call) -> int | None:
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return None
+    before = _status_bytes("VmRSS")
+    call()
+    after = _status_bytes("VmHWM")
+    return None if before is None or after is None else max(0, after - before)
+
+
+def _status_bytes(field: str) -> int | None:
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith(field):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,113 @@
+"""How fast the same bytes can be moved at all: a plain read-and-sum, or a copy where a gradient is written."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+
+from .cases import Case
+
+# What a thread takes at a time: so much, or its whole share (large copies may then bypass the cache).
+_BLOCKS = (1 << 20, 1 << 40)
+_WORD = np.dtype(np.int64)
+
+
+@functools.cache
+def _kernels() -> tuple[Callable[..., object], Callable[..., object]]:
+    """Sum and copy of 64-bit words, compiled for these types at once; LLVM vectorises both."""
+    import numba
+    from numba import types
+
+    source, sink = types.Array(types.int64, 1, "C", readonly=True), types.Array(types.int64, 1, "C")
+
+    @numba.njit(types.int64(source), nogil=True)
+    def read(a):  # type: ignore[no-untyped-def]
+        total = 0
+        for i in range(a.size):
+            total += a[i]
+        return total
+
+    @numba.njit(types.void(source, sink), nogil=True)
+    def copy(a, out):  # type: ignore[no-untyped-def]
+        for i in range(a.size):
+            out[i] = a[i]
+
+    return read, copy
+
+
+class Roof:
+    """Moving the bytes of a case: called, it reads every input once and writes as many bytes as the case puts out.
+
+    Of one thread or all, blocks or whole shares, it takes the way that proves fastest as it is made.
+    """
+
+    def __init__(self, case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> None:
+        self.kind = "copy" if case.op == "grad" else "read"
+        self.n_bytes = case.moved_bytes
+        read, copy = _kernels()
+        a, b = _words(x), _words(y)
+        if case.op == "grad":
+            # what exceeds the first input (a gradient of float16) is written from it once more
+            out = np.zeros(case.output_bytes // _WORD.itemsize, _WORD)
+            parts = [(copy, (a, out[start : start + a.size])) for start in range(0, out.size, a.size)]
+            parts = [(copy, (a[: piece.size], piece)) for _, (_, piece) in parts]
+            self._tasks = [*parts, (read, (b,))]
+        else:
+            self._tasks = [(read, (a,)), (read, (b,))]
+        self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="roof") if threads > 1 else None
+        ways = [(n, self._split(block, n)) for n in {1, threads} for block in _BLOCKS]
+        seconds = [min(_timed(functools.partial(self._move, n, pieces)) for _ in range(4)) for n, pieces in ways]
+        self.threads, self._pieces = ways[int(np.argmin(seconds))]
+
+    def _split(self, block_bytes: int, threads: int) -> list[tuple[Callable[..., object], tuple[np.ndarray, ...]]]:
+        pieces = []
+        for kernel, arrays in self._tasks:
+            size = arrays[0].size
+            length = max(1, min(block_bytes // _WORD.itemsize, -(-size // threads)))
+            for start in range(0, size, length):
+                pieces.append((kernel, tuple(array[start : start + length] for array in arrays)))
+        return pieces
+
+    def _move(self, threads: int, pieces: Sequence[tuple[Callable[..., object], tuple[np.ndarray, ...]]]) -> None:
+        turn = itertools.count()
+
+        def work() -> None:
+            while (i := next(turn)) < len(pieces):
+                kernel, arrays = pieces[i]
+                kernel(*arrays)
+
+        helpers = [self._pool.submit(work) for _ in range(threads - 1)] if self._pool else []
+        work()
+        for helper in helpers:
+            helper.result()
+
+    def __call__(self) -> None:
+        self._move(self.threads, self._pieces)
+
+    def __enter__(self) -> Roof:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown()
+
+
+def _words(array: np.ndarray) -> np.ndarray:
+    """The array's memory as 64-bit words; a rest of up to 7 bytes is left out, unless it is all there is."""
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    whole = data.size - data.size % _WORD.itemsize
+    return data[:whole].view(_WORD) if whole else np.zeros(1, _WORD)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
