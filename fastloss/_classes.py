@@ -176,6 +176,8 @@ class Call:
             # labels first: nothing is written before they are known to be good, and the mean's denominator is needed
             weight = self._weigh_labels(ignore_index)
             scale = _reduce.inverse(weight) if self.reduction == "mean" else 1.0
+        if take_log:
+            _pointwise.require_inside(self.x, "probs", losses.PROBABILITY)
         if op == "gather":
             arguments = (ignore_index, take_log, scale)
             kernel_name = "gather_index"
@@ -186,8 +188,6 @@ class Call:
         sums = self._run(kernel_name, layout.per_row(self.y), arguments)
         if sums[3] != np.inf:
             _raise_bad_label(self.y, layout.n_classes, ignore_index)
-        if take_log and sums[0] != sums[0]:
-            _pointwise.require_inside(self.x, "probs", losses.PROBABILITY)
         return self._result(sums, sums[1])
 
     def _weigh_labels(self, ignore_index):

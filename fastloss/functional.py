@@ -208,7 +208,7 @@ def categorical_cross_entropy(
     IndexError
         For a class index that is neither in [0, n_classes) nor `ignore_index`.
     ValueError
-        For probabilities outside [0, 1] among those read (with indices that is one a row), and for shapes that do not fit.
+        For probabilities outside [0, 1], and for shapes that do not fit.
 
     Notes
     -----

@@ -1,7 +1,8 @@
 """Timing calls in turn, and what may be concluded from it.
 
-Machines are shared and drift, so times are never compared across minutes: contenders take turns (A B C A B C ...), and what is
-reported is the median over rounds of the ratio within each round, with a bootstrap interval (Efron 1979; the percentile method).
+Machines are shared and drift, so times are never compared across minutes: contenders take turns (A B C A B C ...),
+and what is reported is the median over rounds of the ratio within each round, with a bootstrap interval (Efron 1979;
+the percentile method).
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Seconds per call of each of `calls`, round by round.
 
-    Everyone has an equal share of the time.  Whoever has used it up takes no further part, so that the k-th figures of two
-    calls always come from the same round; a call that is longer than its whole share takes part once.
+    Everyone has an equal share of the time.  Whoever has used it up takes no further part, so that the k-th figures
+    of two calls always come from the same round; a call that is longer than its whole share takes part once.
     """
     batches = {name: Batch(call) for name, call in calls.items()}
     rounds: dict[str, list[float]] = {name: [] for name in calls}
@@ -109,7 +110,11 @@ def paired_ratio(
     """The median of above[i] / below[i] over the rounds that both took part in."""
     n = min(len(above), len(below))
     ratios = np.divide(above[:n], below[:n])
-    return _interval(lambda pick: np.median(ratios[pick(n)], axis=1), float(np.median(ratios)), n, confidence, resamples)
+
+    def resample(pick: Callable[[int], np.ndarray]) -> np.ndarray:
+        return np.median(ratios[pick(n)], axis=1)
+
+    return _interval(resample, float(np.median(ratios)), n, confidence, resamples)
 
 
 def unpaired_ratio(

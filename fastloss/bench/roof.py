@@ -53,10 +53,11 @@ class Roof:
         read, copy = _kernels()
         a, b = _words(x), _words(y)
         if case.op == "grad":
-            # what exceeds the first input (a gradient of float16) is written from it once more
+            # an output that is larger than the first input (a float32 gradient of float16) is written from it in
+            # parts
             out = np.zeros(case.output_bytes // _WORD.itemsize, _WORD)
-            parts = [(copy, (a, out[start : start + a.size])) for start in range(0, out.size, a.size)]
-            parts = [(copy, (a[: piece.size], piece)) for _, (_, piece) in parts]
+            pieces = [out[start : start + a.size] for start in range(0, out.size, a.size)]
+            parts = [(copy, (a[: piece.size], piece)) for piece in pieces]
             self._tasks = [*parts, (read, (b,))]
         else:
             self._tasks = [(read, (a,)), (read, (b,))]

@@ -25,7 +25,8 @@ def fastloss_call(case: Any, x: np.ndarray, y: np.ndarray, backend: str) -> Call
     if case.op == "grad":
         if not hasattr(fastloss, "value_and_grad"):
             raise Unsupported("this version has no value_and_grad")
-        # Gradients go to one array again and again, as in training; fresh memory would be timed instead, page by page.
+        # Gradients go to one array again and again, as in training; fresh memory would be timed instead, page by
+        # page.
         loss = fastloss.value_and_grad(loss)
         options["out"] = np.zeros(x.shape, np.float64 if case.dtype == "float64" else np.float32)
     call = partial(loss, x, y, **options)

@@ -318,18 +318,24 @@ def _log1p8(x):
 def _softplus_tail4(a):
     a = f4(110.0) if a > f4(110.0) else a
     t, r = _split4(-a)
-    e = ((ONE4 + _exp_tail4(r)) * from_bits(i4(i4(t << i4(23)) + i4((127 + 64) << 23)))) * f4(2.0**-64)
+    tail = _exp_tail4(r)
+    power = from_bits(i4(i4(t << i4(23)) + i4((127 + 64) << 23)))
+    e = (power + power * tail) * f4(2.0**-64)
+    half = power * f4(2.0**-65)
     high = e >= f4(0.5)
-    f = e * f4(0.5) - f4(0.5) if high else e
+    f = half * tail + (half - f4(0.5)) if high else e  # (e - 1) / 2, from what e was rounded from
     return _log_tail4(f) + (LN2_HI4 if high else f4(0.0))
 
 
 def _softplus_tail8(a):
     a = 760.0 if a > 760.0 else a
     t, r = _split8(-a)
-    e = ((ONE8 + _exp_tail8(r)) * from_bits((t << 52) + ((1023 + 512) << 52))) * 2.0**-512
+    tail = _exp_tail8(r)
+    power = from_bits((t << 52) + ((1023 + 512) << 52))
+    e = (power + power * tail) * 2.0**-512
+    half = power * 2.0**-513
     high = e >= 0.5
-    f = e * 0.5 - 0.5 if high else e
+    f = half * tail + (half - 0.5) if high else e
     return _log_tail8(f) + (LN2_HI8 if high else 0.0)
 
 

@@ -22,9 +22,9 @@ from numba.extending import overload
 
 from fastloss.backends.numba_cpu._jit import called, exactly
 from fastloss.backends.numba_cpu._load import load
-from fastloss.backends.numba_cpu._math import exp
+from fastloss.backends.numba_cpu._math import exp, fine_term
 
-LN2 = float(np.log(2.0))
+LN2, LN2_LO = float(np.log(2.0)), 2.3190468138462996e-17
 NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
 FINITE = float(np.finfo(np.float32).max)
 
@@ -42,15 +42,22 @@ def clamped(m):
 
 
 @exactly
+def relative(m, n):
+    """exp(m) 2^-n in float64."""
+    n = np.float64(n)
+    return exp((np.float64(m) - n * LN2) - n * LN2_LO)
+
+
+@exactly
 def moved(m, k, s, n, new_n):
     """The sum of all elements so far, maximal ones included, relative to 2^new_n."""
-    return s * exp((np.float64(n) - np.float64(new_n)) * LN2) + k * exp(np.float64(m) - np.float64(new_n) * LN2)
+    return s * exp((np.float64(n) - np.float64(new_n)) * LN2) + k * relative(m, new_n)
 
 
 @exactly
 def rest_of(m, k, s, n):
     """Sum of exp(x - m) over all elements but one maximal one, in float64."""
-    return (k - 1.0) + s / exp(np.float64(clamped(m)) - np.float64(n) * LN2)
+    return (k - 1.0) + s / relative(clamped(m), n)
 
 
 @exactly
@@ -61,12 +68,12 @@ def doubtful(m, rest):
 
 @called
 def exact_rest(x, m, k):
-    """`rest_of` from the elements themselves, in float64."""
+    """`rest_of` from the elements themselves, in float64; times 2^700, or many subnormal terms would each be rounded."""
     s = 0.0
     for i in range(x.size):
         v = load(x, i)
-        s += 0.0 if v == m else exp(np.float64(v) - np.float64(m))
-    return (k - 1.0) + s
+        s += 0.0 if v == m else fine_term(np.float64(v) - np.float64(m), -700.0)
+    return (k - 1.0) + s * 2.0**-700
 
 
 @exactly

@@ -16,7 +16,6 @@ from fastloss.backends.numba_cpu._softmax import (
     FINITE,
     INF,
     LIMIT,
-    LN2,
     NAN,
     NEG_INF,
     clamped,
@@ -30,6 +29,7 @@ from fastloss.backends.numba_cpu._softmax import (
     nll,
     note_bad,
     put,
+    relative,
     rest_of,
     scaled,
     start_block,
@@ -135,7 +135,7 @@ def _fill_softmax_lanes(x, tile, m, n, rest, factors, out, work):
     n_classes, width = x.shape
     scale = work[0, :width]
     for lane in range(width):
-        scale[lane] = factors[lane] / ((1.0 + rest[lane]) * exp(np.float64(clamped(m[lane])) - np.float64(n[lane]) * LN2))
+        scale[lane] = factors[lane] / ((1.0 + rest[lane]) * relative(clamped(m[lane]), n[lane]))
     for start in range(0, n_classes, GROUP):
         t = tile[: smaller(GROUP, n_classes - start), :width]
         load_tile(x, start, t)

@@ -9,14 +9,13 @@ cache unless it is very long.
 
 import numpy as np
 
-from fastloss.backends.numba_cpu._jit import called, specialise
+from fastloss.backends.numba_cpu._jit import called, inlined, specialise
 from fastloss.backends.numba_cpu._load import blend, load, smaller, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
 from fastloss.backends.numba_cpu._softmax import (
     FINITE,
     INF,
     LIMIT,
-    LN2,
     NAN,
     NEG_INF,
     clamped,
@@ -30,6 +29,7 @@ from fastloss.backends.numba_cpu._softmax import (
     nll,
     note_bad,
     put,
+    relative,
     rest_of,
     scaled,
     start_block,
@@ -37,8 +37,8 @@ from fastloss.backends.numba_cpu._softmax import (
 )
 
 BLOCK = 2048  # elements whose maximum is taken at once; 8 KiB of float32
-SHORT = 512  # elements summed in lanes of Real before float64 takes over: few additions a lane
-WIDE = 64  # elements a turn of the unrolled vector loop takes, at most
+PIECE = 512  # elements summed at once; only pieces that hold the maximum pay for leaving it out
+SCRATCH = BLOCK // PIECE + PIECE // 4
 
 Real = None  # a hole
 
@@ -53,45 +53,60 @@ def _maximum(x, m):
     return m
 
 
+# Four terms are added in Real, their powers apart from their remainders, and the quadruples in float64: at most three
+# roundings of the four touch a sum, whatever the row's length, and the float64 additions cost a quarter each.
+
+
 @called
-def _sum_below(x, m, lowest, bias, zero, one):
+def _sum_all(x, lowest, bias, fours):
+    """Sum of terms over elements that are all below the maximum."""
+    quarter = x.size // 4
+    a, b, c, d = x[:quarter], x[quarter : 2 * quarter], x[2 * quarter : 3 * quarter], x[3 * quarter : 4 * quarter]
+    fours = fours[:quarter]
+    for i in range(fours.size):
+        pa, ta = term(load(a, i), lowest, bias)
+        pb, tb = term(load(b, i), lowest, bias)
+        pc, tc = term(load(c, i), lowest, bias)
+        pd, td = term(load(d, i), lowest, bias)
+        fours[i] = ((pa + pb) + (pc + pd)) + ((pa * ta + pb * tb) + (pc * tc + pd * td))
+    s = 0.0
+    for i in range(fours.size):
+        s += np.float64(fours[i])
+    for i in range(4 * quarter, x.size):
+        power, tail = term(load(x, i), lowest, bias)
+        s += np.float64(power + power * tail)
+    return s
+
+
+@inlined
+def _below(v, m, lowest, bias, zero):
+    """The term of v, its power 0 if v is the maximum."""
+    power, tail = term(v, lowest, bias)
+    return zero if v == m else power, tail
+
+
+@called
+def _sum_below(x, m, lowest, bias, fours, zero, one):
     """Sum of terms over the elements below m, and how many equal it."""
-    powers = zero
-    tails = zero
+    quarter = x.size // 4
+    a, b, c, d = x[:quarter], x[quarter : 2 * quarter], x[2 * quarter : 3 * quarter], x[3 * quarter : 4 * quarter]
+    fours = fours[:quarter]
+    for i in range(fours.size):
+        pa, ta = _below(load(a, i), m, lowest, bias, zero)
+        pb, tb = _below(load(b, i), m, lowest, bias, zero)
+        pc, tc = _below(load(c, i), m, lowest, bias, zero)
+        pd, td = _below(load(d, i), m, lowest, bias, zero)
+        fours[i] = ((pa + pb) + (pc + pd)) + ((pa * ta + pb * tb) + (pc * tc + pd * td))
+    s = 0.0
+    for i in range(fours.size):
+        s += np.float64(fours[i])
+    for i in range(4 * quarter, x.size):
+        power, tail = _below(load(x, i), m, lowest, bias, zero)
+        s += np.float64(power + power * tail)
     k = zero
     for i in range(x.size):
-        v = load(x, i)
-        power, tail = term(v, lowest, bias)
-        power = zero if v == m else power
-        powers += power
-        tails += power * tail
-        k += one if v == m else zero
-    return np.float64(powers) + np.float64(tails), np.float64(k)
-
-
-@called
-def _sum_below_in_double(x, m, lowest, bias, zero):
-    """`_sum_below` for what does not fill the lanes, and would be one long sum in float32."""
-    s = 0.0
-    k = 0.0
-    for i in range(x.size):
-        v = load(x, i)
-        power, tail = term(v, lowest, bias)
-        s += np.float64(zero if v == m else power + power * tail)
-        k += 1.0 if v == m else 0.0
-    return s, k
-
-
-@called
-def _sum_all(x, lowest, bias, zero):
-    """Sum of terms over elements that are all below the maximum."""
-    powers = zero
-    tails = zero
-    for i in range(x.size):
-        power, tail = term(load(x, i), lowest, bias)
-        powers += power
-        tails += power * tail
-    return np.float64(powers) + np.float64(tails)
+        k += one if load(x, i) == m else zero
+    return s, np.float64(k)
 
 
 @called
@@ -107,34 +122,33 @@ def _sum_mixed(x, y, w, base, keep, spread, zero):
     return a, total
 
 
-def _scan(x):
+def _scan(x, scratch):
     """Maximum, its power of two, the rest of a row's sum and its log1p (see `_softmax`)."""
     m = Real(NEG_INF)
     n, lowest, bias = reference(clamped(m))
     k = 0.0
     s = 0.0
+    tops, fours = scratch[: BLOCK // PIECE], scratch[BLOCK // PIECE :]
     for start in range(0, x.size, BLOCK):
         block = x[start : smaller(start + BLOCK, x.size)]
-        top = _maximum(block, Real(NEG_INF))
+        top = Real(NEG_INF)
+        for i in range(0, block.size, PIECE):
+            tops[i // PIECE] = _maximum(block[i : smaller(i + PIECE, block.size)], Real(NEG_INF))
+            top = fast_max(top, tops[i // PIECE])
         if top > m:
             new_n, lowest, bias = reference(clamped(top))
             s = moved(m, k, s, n, new_n) if start > 0 else 0.0
             k = 0.0
             m = top
             n = new_n
-        even = block.size - block.size % WIDE
-        for i in range(0, even, SHORT):
-            short = block[i : smaller(i + SHORT, even)]
-            if top < m:
-                s += _sum_all(short, lowest, bias, Real(0.0))
+        for i in range(0, block.size, PIECE):
+            piece = block[i : smaller(i + PIECE, block.size)]
+            if tops[i // PIECE] < m:
+                s += _sum_all(piece, lowest, bias, fours)
             else:
-                more, ties = _sum_below(short, m, lowest, bias, Real(0.0), Real(1.0))
+                more, ties = _sum_below(piece, m, lowest, bias, fours, Real(0.0), Real(1.0))
                 s += more
                 k += ties
-        if even < block.size:
-            more, ties = _sum_below_in_double(block[even:], m, lowest, bias, Real(0.0))
-            s += more
-            k += ties
     rest = rest_of(m, k, s, n)
     if doubtful(m, rest) and k > 0.0:
         rest = exact_rest(x, m, k)
@@ -151,7 +165,7 @@ def _mixed_nll(x, y, w, m, tail, keep, spread):
 def _fill_softmax(x, m, n, rest, factor, out):
     """out = factor * softmax(x)."""
     if abs(m) <= LIMIT:
-        scale = Real(factor / ((1.0 + rest) * exp(np.float64(m) - np.float64(n) * LN2)))
+        scale = Real(factor / ((1.0 + rest) * relative(m, n)))
         for i in range(out.size):
             out[i] = fine_term(load(x, i), n) * scale
     else:  # so large that exponentials need float64, or infinite, which gives NaN
@@ -188,6 +202,7 @@ def index_rows(
 ):
     """Cross-entropy with class indices."""
     middle, n_classes = x.shape[1], x.shape[2]
+    scratch = np.empty(SCRATCH, Real)
     for b in range(first, last):
         start_block(partials, b)
         for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
@@ -203,7 +218,7 @@ def index_rows(
                 put(out, (i, j), NAN)
                 continue
             row = x[i, j]
-            m, n, rest, tail = scan(row)
+            m, n, rest, tail = scan(row, scratch)
             v = weight(w, label)
             loss = scaled(keep * v, nll(m, load(row, label), tail))
             mass = 0.0
@@ -225,12 +240,13 @@ def index_rows(
 def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
     """Cross-entropy with class probabilities; target is (outer, middle, n_classes)."""
     middle = x.shape[1]
+    scratch = np.empty(SCRATCH, Real)
     for b in range(first, last):
         start_block(partials, b)
         for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
             i, j = r // middle, r % middle
             row, y = x[i, j], target[i, j]
-            m, n, rest, tail = scan(row)
+            m, n, rest, tail = scan(row, scratch)
             loss, mass = mixed_nll(row, y, w, m, tail, Real(keep), Real(spread))
             count(partials, b, loss, 1.0)
             put(out, (i, j), loss)
@@ -242,10 +258,11 @@ def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, 
 def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
     """logsumexp (outer, middle), log-softmax and softmax (like x): those that are not None."""
     middle = x.shape[1]
+    scratch = np.empty(SCRATCH, Real)
     for r in range(first * block, smaller(last * block, x.shape[0] * middle)):
         i, j = r // middle, r % middle
         row = x[i, j]
-        m, n, rest, tail = scan(row)
+        m, n, rest, tail = scan(row, scratch)
         put(lse, (i, j), np.float64(m) + tail)
         if log_softmax is not None:
             shift = Real(tail) if abs(m) < INF else Real(NAN)

@@ -1,0 +1,154 @@
+"""Who computes a case: fastloss on each backend, and the libraries people use today, each only if installed."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .cases import Case
+from .subject import Unsupported, fastloss_call
+
+Call = Callable[[], Any]
+
+# prepare(case, x, y, threads) -> the call that is timed; raises Unsupported before any work where there is none
+Prepare = Callable[[Case, np.ndarray, np.ndarray, int], Call]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A library, or a way of using it.
+
+    Parameters
+    ----------
+    name : str
+        Unique.
+    packages : tuple of str
+        Distributions it needs, by the names under which pip knows them.
+    modules : tuple of str
+        The modules to look for.
+    prepare : callable
+        See `Prepare`.  The data it converts to arrays of its own are not part of what is timed.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...]
+    prepare: Prepare
+
+    @property
+    def is_fastloss(self) -> bool:
+        return self.packages[0] == "fastloss"
+
+    def missing(self) -> str | None:
+        """What is not installed, or None."""
+        pairs = zip(self.packages, self.modules, strict=True)
+        lacking = [package for package, module in pairs if importlib.util.find_spec(module) is None]
+        return f"not installed: {', '.join(lacking)}" if lacking else None
+
+    def versions(self) -> dict[str, str]:
+        """The installed versions of its packages."""
+        found = {}
+        for package in self.packages:
+            try:
+                found[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:  # on the path, but not installed by pip
+                module = importlib.import_module(self.modules[self.packages.index(package)])
+                found[package] = getattr(module, "__version__", "unknown")
+        return found
+
+
+def _peer(module: str, function: str) -> Prepare:
+    """The function of a module of this package, which is imported when it is first called."""
+
+    def prepare(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
+        return getattr(importlib.import_module(f"{__package__}.{module}"), function)(case, x, y, threads)
+
+    return prepare
+
+
+def _fastloss(case: Case, x: np.ndarray, y: np.ndarray, threads: int, *, backend: str) -> Call:
+    return fastloss_call(case, x, y, backend)  # the number of threads is in force while a session runs
+
+
+_PEERS = (
+    Contender("numpy", ("numpy",), ("numpy",), _peer("array_peers", "numpy_call")),
+    Contender("scipy", ("scipy",), ("scipy",), _peer("array_peers", "scipy_call")),
+    Contender("scikit-learn", ("scikit-learn",), ("sklearn",), _peer("array_peers", "sklearn_call")),
+    Contender("torch", ("torch",), ("torch",), _peer("torch_peer", "eager_call")),
+    Contender("torch.compile", ("torch",), ("torch",), _peer("torch_peer", "compiled_call")),
+    Contender("jax", ("jax", "optax"), ("jax", "optax"), _peer("jax_peer", "jitted_call")),
+)
+
+
+def contenders() -> dict[str, Contender]:
+    """All by name, fastloss first, whether installed or not.
+
+    Backends for devices are left out: what is measured here lies in host memory.
+    """
+    import fastloss
+
+    available = [name for name, status in fastloss.backends().items() if status == "available" and name != "cuda"]
+    ours = [
+        Contender(f"fastloss-{name}", ("fastloss",), ("fastloss",), partial(_fastloss, backend=name))
+        for name in available
+    ]
+    return {contender.name: contender for contender in (*ours, *_PEERS)}
+
+
+def select(patterns: Iterable[str] | None) -> list[Contender]:
+    """The contenders that a pattern names; all that are installed for None.
+
+    A pattern is ``all``, a name, a shell pattern over names, or ``fastloss`` for all of its backends.
+
+    Raises
+    ------
+    LookupError
+        If a pattern names none, or one that is not installed.
+    """
+    everyone = contenders()
+    installed = {name for name, contender in everyone.items() if not contender.missing()}
+    if patterns is None:
+        return [contender for name, contender in everyone.items() if name in installed]
+    wanted: set[str] = set()
+    for pattern in patterns:
+        names = {name for name in everyone if _matches(name, pattern)}
+        if not names:
+            raise LookupError(f"{pattern!r} is not one of {', '.join(everyone)}")
+        if not names & installed:
+            lacking = everyone[min(names)]
+            raise LookupError(f"{lacking.name} is {lacking.missing()}")
+        wanted |= names & installed
+    return [contender for name, contender in everyone.items() if name in wanted]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return pattern == "all" or fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}-")
+
+
+def value_of(result: Any) -> float:
+    """The loss in what a contender's call returned: the value, or (value, gradient)."""
+    return float(result[0] if isinstance(result, tuple) else result)
+
+
+def gradient_of(result: Any) -> np.ndarray:
+    """The gradient in what it returned, for losses of float32 and wider."""
+    return np.asarray(result[1])
+
+
+def tolerance(case: Case) -> float:
+    """How far the values of two contenders may lie apart, relative to the larger.
+
+    Libraries that compute float16 and bfloat16 as such return a mean with two or three digits.
+    """
+    return {"float64": 1e-10, "float32": 1e-4}.get(case.dtype, 2e-2)
+
+
+__all__ = ["Call", "Contender", "Unsupported", "contenders", "gradient_of", "select", "tolerance", "value_of"]

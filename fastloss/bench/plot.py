@@ -1,0 +1,156 @@
+"""Results as a picture: each case's share of the memory roof, contenders side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fastloss import _optional
+
+from .report import duration
+from .session import Result
+
+# Okabe & Ito (2008), colours that remain apart for the colour-blind.  One per contender, the same in every plot.
+_COLOURS = {
+    "numpy": "#999999",
+    "scipy": "#E69F00",
+    "scikit-learn": "#F0E442",
+    "torch": "#56B4E9",
+    "torch.compile": "#009E73",
+    "jax": "#CC79A7",
+}
+_OURS = ("#0072B2", "#D55E00", "#000000")  # fastloss, by backend
+
+_PER_ROW = 5  # groups of bars side by side
+_SHORT = {"binary_cross_entropy_with_logits": "BCE with logits", "binary_cross_entropy": "BCE"}
+
+
+def require() -> None:
+    """Raise an ImportError that names the extra if matplotlib is missing."""
+    _optional.require("matplotlib", "plot", "a plot")
+
+
+def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *, dpi: int = 200) -> None:
+    """Write the plot; the file's suffix says in which format (PNG, SVG, PDF).
+
+    Cases bound by memory or cache show the share of the roof, with GB/s above each bar; cases bound by the call show
+    time.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError, OSError
+        If the format is unknown, or the file cannot be written.
+    """
+    require()
+    # Without pyplot: no windows, no state shared with the caller's own plots.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for result in results for name in result.entries))
+    colours = _colours(names)
+    streaming = [result for result in results if result.case.bound != "launch"]
+    launching = [result for result in results if result.case.bound == "launch"]
+    rows = [(_draw_shares, chunk) for chunk in _chunks(streaming)]
+    rows += [(_draw_times, chunk) for chunk in _chunks(launching)]
+    style = {
+        "font.size": 8,
+        "font.family": "sans-serif",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+    }
+    with rc_context(style):
+        figure = Figure(figsize=(7.2, 0.75 + 2.35 * len(rows)), layout="constrained")
+        axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+        for ax, (draw, chunk) in zip(axes, rows, strict=True):
+            draw(ax, chunk, names, colours)
+            ax.set_xlim(-0.5, min(len(results), _PER_ROW) - 0.5)
+        handles, labels = _legend(axes)
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
+        figure.supxlabel(_caption(conditions), fontsize=6, color="#555555")
+        figure.savefig(path, dpi=dpi)
+
+
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    ours = [name for name in names if name not in _COLOURS]
+    return {**_COLOURS, **{name: _OURS[i % len(_OURS)] for i, name in enumerate(ours)}}
+
+
+def _chunks(results: Sequence[Result]) -> Iterator[Sequence[Result]]:
+    for start in range(0, len(results), _PER_ROW):
+        yield results[start : start + _PER_ROW]
+
+
+def _bars(result: Result, names: Sequence[str], group: int) -> Iterator[tuple[float, float, str]]:
+    """Position, width and name of each bar of a group; those present share its width."""
+    present = [name for name in names if name in result.entries]
+    width = 0.84 / max(len(present), 3)
+    for i, name in enumerate(present):
+        yield group + (i - (len(present) - 1) / 2) * width, width * 0.92, name
+
+
+def _draw_shares(ax: Any, results: Sequence[Result], names: Sequence[str], colours: Mapping[str, str]) -> None:
+    for group, result in enumerate(results):
+        for x, width, name in _bars(result, names, group):
+            share = result.of_roof(name)
+            assert share is not None
+            ax.bar(x, share.median, width, color=colours[name], label=name, zorder=2)
+            above = share.median + 0.015
+            ax.text(x, above, _gigabytes(result.bandwidth(name)), ha="center", va="bottom", fontsize=5.5)
+    ax.axhline(1, color="black", linewidth=1, linestyle=(0, (4, 2)), zorder=3, label="roof of memory")
+    shares = [share.median for result in results for name in result.entries if (share := result.of_roof(name))]
+    ax.set_ylim(0, 1.12 * max([1.0, *shares]))
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "50 %", "", "100 %"])
+    ax.grid(axis="y", color="#DDDDDD", linewidth=0.5, zorder=0)
+    ax.set_ylabel("share of the roof\n(above bars: GB/s)")
+    labels = [f"{_label(result)}\nroof {_gigabytes(result.roof_bandwidth)} GB/s" for result in results]
+    ax.set_xticks(range(len(results)), labels)
+    ax.tick_params(axis="x", length=0)
+
+
+def _draw_times(ax: Any, results: Sequence[Result], names: Sequence[str], colours: Mapping[str, str]) -> None:
+    for group, result in enumerate(results):
+        for x, width, name in _bars(result, names, group):
+            seconds = result.entries[name].seconds
+            ax.bar(x, seconds * 1e6, width, color=colours[name], label=name, zorder=2)
+            ax.text(x, seconds * 1.1e6, duration(seconds).replace("us", "µs"), ha="center", va="bottom", fontsize=5.5)
+    times = [entry.seconds * 1e6 for result in results for entry in result.entries.values()]
+    ax.set_yscale("log")
+    ax.set_ylim(min(times) / 4, max(times) * 3)
+    ax.grid(axis="y", color="#DDDDDD", linewidth=0.5, zorder=0)
+    ax.set_ylabel("time of a call, µs\n(shorter is better)")
+    ax.set_xticks(range(len(results)), [_label(result) for result in results])
+    ax.tick_params(axis="x", length=0)
+
+
+def _legend(axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if "roof of memory" in found:
+        found["roof of memory"] = found.pop("roof of memory")  # last
+    return list(found.values()), list(found)
+
+
+def _label(result: Result) -> str:
+    case = result.case
+    loss = _SHORT.get(case.loss, case.loss.removesuffix("_loss").replace("_", " "))
+    loss = {"mse": "MSE", "l1": "L1"}.get(loss, loss) + (" + gradient" if case.op == "grad" else "")
+    shape = "×".join(f"{n:.3g}".replace("e+0", "e") if n >= 1e6 else str(n) for n in case.shape)
+    return f"{loss}\n{case.dtype} {shape}"
+
+
+def _gigabytes(bandwidth: float) -> str:
+    amount = bandwidth / 1e9
+    return f"{amount:.1f}" if amount < 10 else f"{amount:.0f}"
+
+
+def _caption(conditions: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
+    threads = conditions["threads"]
+    return f"{conditions['cpu']}, {threads} thread{'s' if threads > 1 else ''}; {versions}"

@@ -1,0 +1,153 @@
+"""One case, all contenders and the roof, in one sitting."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .cases import Case
+from .contenders import Call, Contender, Unsupported, tolerance, value_of
+from .measure import Ratio, interleave, paired_ratio, peak_bytes
+from .roof import Roof
+
+# A peer whose calls take longer is not called twice more for the sake of its memory.
+_SLOW = 1.0
+
+ROOF = "roof"  # among the names of contenders
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one contender did in one case."""
+
+    name: str
+    rounds: list[float]  # seconds per call; the k-th of all entries and of the roof belong together
+    value: float
+    peak_bytes: int | None
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.rounds)
+
+
+@dataclass
+class Result:
+    """One case's figures."""
+
+    case: Case
+    threads: int
+    roof_kind: str
+    roof_threads: int
+    roof_bytes: int
+    roof_rounds: list[float]
+    entries: dict[str, Entry] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # contender -> why
+
+    @property
+    def roof_bandwidth(self) -> float:
+        """Bytes per second."""
+        return self.roof_bytes / statistics.median(self.roof_rounds)
+
+    def bandwidth(self, name: str) -> float:
+        """Bytes of the definition per second of a call."""
+        return self.case.moved_bytes / self.entries[name].seconds
+
+    def of_roof(self, name: str) -> Ratio | None:
+        """Share of the roof; None where memory is not what a call's time goes to."""
+        return None if self.case.bound == "launch" else paired_ratio(self.roof_rounds, self.entries[name].rounds)
+
+    @property
+    def reference(self) -> str | None:
+        """The contender others are compared with: the first fastloss."""
+        return next((name for name in self.entries if name.startswith("fastloss")), None)
+
+    def slower(self, name: str) -> Ratio | None:
+        """How many times as long as the reference a contender takes; None for itself and without one."""
+        if self.reference is None or name == self.reference:
+            return None
+        return paired_ratio(self.entries[name].rounds, self.entries[self.reference].rounds)
+
+    def disagrees(self, name: str) -> bool:
+        """Whether a contender's value is not the reference's, so that its time says nothing."""
+        if self.reference is None:
+            return False
+        mine, theirs = self.entries[self.reference].value, self.entries[name].value
+        return not math.isclose(mine, theirs, rel_tol=tolerance(self.case), abs_tol=1e-7)
+
+
+def run_case(case: Case, who: Sequence[Contender], *, seconds: float, threads: int, memory: bool = True) -> Result:
+    """Measure one case: the roof and all contenders take turns for about that many seconds, preparations included.
+
+    Preparing (inputs, compilation, first calls) takes what it takes; a quarter of the time at least is left to
+    measure in.
+
+    Raises
+    ------
+    ImportError
+        If the case's dtype needs a package that is not installed.
+    """
+    import fastloss
+
+    start = time.perf_counter()
+    x, y = case.inputs()
+    with fastloss.use_threads(threads), Roof(case, x, y, threads) as roof:
+        calls: dict[str, Call] = {ROOF: roof}
+        values: dict[str, float] = {}
+        skipped: dict[str, str] = {}
+        for contender in who:
+            try:
+                call = contender.prepare(case, x, y, threads)
+                values[contender.name] = value_of(call())
+            except Unsupported as reason:
+                skipped[contender.name] = str(reason)
+            except Exception as error:
+                if contender.is_fastloss:
+                    raise
+                skipped[contender.name] = _one_line(error)  # a peer that breaks is no reason to stop
+            else:
+                calls[contender.name] = call
+        left = seconds - (time.perf_counter() - start)
+        rounds = interleave(calls, max(left, seconds / 4))
+        result = Result(case, threads, roof.kind, roof.threads, roof.n_bytes, rounds.pop(ROOF), skipped=skipped)
+        for name, series in rounds.items():
+            peak = peak_bytes(calls[name]) if memory and statistics.median(series) < _SLOW else None
+            result.entries[name] = Entry(name, series, values[name], peak)
+    return result
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"failed: {type(error).__name__}: {text[:120]}".rstrip(": ")
+
+
+def conditions(who: Sequence[Contender], threads: int) -> dict[str, Any]:
+    """What figures depend on: machine, threads, versions."""
+    versions: dict[str, str] = {}
+    for contender in who:
+        versions.update(contender.versions())
+    return {
+        "cpu": _cpu_name(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": threads,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or sys.platform

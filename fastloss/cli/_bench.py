@@ -1,0 +1,175 @@
+"""What `fastloss bench` does, once its arguments are read: loads NumPy, Numba and the peers."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from fastloss.bench import build, cases, contenders, plot, report, session
+from fastloss.bench import compare as comparing
+
+from . import _library, _report
+from ._failure import Failure
+from ._output import OutputFile
+
+EXIT_OK, EXIT_REGRESSION = 0, 1
+
+
+@contextlib.contextmanager
+def _failing(where: str | None, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of these kinds into a Failure."""
+    try:
+        yield
+    except kinds as error:
+        # a KeyError's text would come with quotes
+        raise Failure(where, str(error.args[0]) if error.args else type(error).__name__) from None
+
+
+def _cases(args: argparse.Namespace) -> list[cases.Case]:
+    with _failing("--cases", LookupError):
+        return cases.select(args.cases)
+
+
+def _contenders(args: argparse.Namespace) -> list[contenders.Contender]:
+    with _failing("--contenders", LookupError):
+        return contenders.select(args.contenders)
+
+
+def show_list(args: argparse.Namespace) -> int:
+    """Print cases and contenders."""
+    everyone = contenders.contenders().values()
+    chosen = cases.CASES.values() if args.cases is None else _cases(args)
+    if args.json:
+        document = {
+            "cases": [{**case.as_dict(), "headline": case.headline} for case in chosen],
+            "contenders": [{"name": who.name, "missing": who.missing()} for who in everyone],
+        }
+        _report.show(_report.as_json(document))
+        return EXIT_OK
+    lines = ["cases (* headline):"]
+    for case in chosen:
+        mark = "*" if case.headline else " "
+        lines.append(f"{mark} {case.name:<28} {case.bound:<7} {report.size(case.moved_bytes):>8}  {case.title}")
+    lines.append("contenders:")
+    lines += [f"  {who.name:<16} {who.missing() or 'installed'}" for who in everyone]
+    _report.show("\n".join(lines))
+    return EXIT_OK
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Run the cases; print tables as they come, or one JSON object."""
+    chosen, who = _cases(args), _contenders(args)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_library.settings(None, args.threads))
+        output = None if args.output is None else stack.enter_context(OutputFile(args.output))
+        if args.plot is not None:
+            _check_plot(args.plot)
+        threads = _library.n_threads()
+        conditions = session.conditions(who, threads)
+        if not args.json:
+            _say(report.heading(conditions))
+        results = []
+        end = time.perf_counter() + args.seconds
+        for i, case in enumerate(chosen):
+            if reason := case.missing():
+                print(f"fastloss: {case.name} is left out: {reason}", file=sys.stderr)
+                continue
+            with _watching(f"{case.name} ({i + 1} of {len(chosen)})"):
+                share = max((end - time.perf_counter()) / (len(chosen) - i), 0.25 * args.seconds / len(chosen))
+                result = session.run_case(case, who, seconds=share, threads=threads)
+            results.append(result)
+            if not args.json:
+                _say(f"\n{report.table(result)}")
+        if not results:
+            raise Failure("--cases", "none of them can run here")
+        document = report.document(results, conditions, build.this_build())
+        _finish(document, args, output)
+        if args.plot is not None:
+            with _failing(args.plot, ValueError, OSError):
+                plot.save(results, conditions, args.plot)
+    return EXIT_OK
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Run a baseline's cases again and say whether this build is slower."""
+    if args.plot is not None:
+        raise Failure("--plot", "does not go with --compare")
+    try:
+        with open(args.compare, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(args.compare, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with _failing(args.compare, ValueError):
+        baseline = comparing.read_baseline(text)
+    todo = comparing.pairs(baseline, None if args.cases is None else _cases(args), _contenders(args))
+    if not todo:
+        raise Failure(args.compare, "has none of these cases with a fastloss that is available here")
+    with contextlib.ExitStack() as stack:
+        threads = args.threads or baseline["threads"]
+        stack.enter_context(_library.settings(None, threads))
+        output = None if args.output is None else stack.enter_context(OutputFile(args.output))
+        with _failing("--baseline-path" if args.baseline_path else args.compare, comparing.WorkerError):
+            way = comparing.method(baseline, path=args.baseline_path, fail_above=args.fail_above, threads=threads)
+            stack.enter_context(way)
+        if isinstance(way, comparing.AgainstFigures) and threads != baseline["threads"]:
+            problem = f"the baseline's figures are for {baseline['threads']}, and its build is not at hand"
+            raise Failure("--threads", problem)
+        if not args.json:
+            _say(way.description)
+        found = []
+        with _failing(None, comparing.WorkerError):
+            for verdict in comparing.verdicts(way, todo, args.seconds):
+                found.append(verdict)
+                if not args.json:
+                    _say(str(verdict))
+        document = comparing.document(args.compare, way, found, args.fail_above)
+        _finish(document, args, output)
+    if not args.json:
+        n = document["regressions"]
+        _say(f"{n or 'no'} regression{'' if n == 1 else 's'} above {args.fail_above:g} in {len(found)} comparisons")
+    return EXIT_REGRESSION if document["regressions"] else EXIT_OK
+
+
+def _finish(document: dict[str, Any], args: argparse.Namespace, output: OutputFile | None) -> None:
+    text = _report.as_json(document)
+    if args.json:
+        _report.show(text)
+    if output is not None:
+        output.write(text.encode() + b"\n")
+        output.commit()
+
+
+def _check_plot(path: str) -> None:
+    """Fail now rather than after a minute."""
+    with _failing("--plot", ImportError):
+        plot.require()
+    if os.path.splitext(path)[1].lower() not in (".png", ".svg", ".pdf"):
+        raise Failure(path, "expected a name that ends in .png, .svg or .pdf")
+    folder = os.path.dirname(path) or "."
+    if not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
+        raise Failure(path, "cannot be written")
+
+
+def _say(text: str) -> None:
+    _report.show(text)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _watching(what: str) -> Iterator[None]:
+    """Say on a terminal what is going on."""
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    if watched:
+        sys.stderr.write(f"\r\033[Kmeasuring {what} ...")
+        sys.stderr.flush()
+    try:
+        yield
+    finally:
+        if watched:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
