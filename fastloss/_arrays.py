@@ -26,7 +26,9 @@ def asarray(value, name):
     if hasattr(value, "__cuda_array_interface__"):
         raise _errors.device_array(name)
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first")
+        raise TypeError(
+            f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first"
+        )
     try:
         return np.asarray(value)
     except (TypeError, RuntimeError, BufferError) as error:

@@ -10,8 +10,6 @@ from fastloss import _arrays, _errors, _plan, _pointwise, _reduce, losses
 from fastloss._arrays import FLOAT32, FLOAT64, bits
 from fastloss._pointwise import Gradient
 
-# Classes from which a row by itself fills the registers.
-ROWWISE_FROM = 64
 # Rows side by side in a column kernel's tile (`columns.LANES`), for the size of blocks.
 LANES = 256
 
@@ -30,7 +28,7 @@ class Layout:
         for length in self.rows_shape:
             self.n_rows *= length
         last = axis == x.ndim - 1
-        self.rowwise = rowwise and last and self.n_classes >= ROWWISE_FROM and x.strides[-1] == x.itemsize
+        self.rowwise = rowwise and last and self.n_classes >= _plan.ROWWISE_FROM and x.strides[-1] == x.itemsize
         if self.rowwise:
             # one long axis of rows where that is a view; two keep slices of sequences from being copied
             self.split = (1, self.n_rows) if x.flags.c_contiguous or x.ndim != 3 else self.rows_shape
@@ -234,9 +232,7 @@ class Call:
         views, w = layout.per_class(bits(x)), self.w
         partials = np.empty((n_blocks, 4))
         _plan.run(
-            lambda first, last: kernel(
-                views, target, w, *arguments, block, first, last, partials, losses, gradient
-            ),
+            lambda first, last: kernel(views, target, w, *arguments, block, first, last, partials, losses, gradient),
             n_blocks,
             x.size,
         )

@@ -73,7 +73,9 @@ def label_out_of_range(position, value, n_classes, ignore_index):
 
 
 def ignored_probabilities(ignore_index):
-    return ValueError(f"ignore_index: expected a negative number, as class probabilities have no index, got {ignore_index}")
+    return ValueError(
+        f"ignore_index: expected a negative number, as class probabilities have no index, got {ignore_index}"
+    )
 
 
 def no_classes(name, shape):

@@ -47,7 +47,8 @@ def configuration() -> dict[str, Any]:
         "backends": backends(),
         "threads": _config.threads.get(),
         "cpus": _config.cpu_count(),
-        "cache": os.environ.get("NUMBA_CACHE_DIR") or "beside the package, or in the user's cache directory if read-only",
+        "cache": os.environ.get("NUMBA_CACHE_DIR")
+        or "beside the package, or in the user's cache directory if read-only",
     }
 
 

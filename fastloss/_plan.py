@@ -11,6 +11,9 @@ MAX_BLOCKS = 4096
 # Elements below which a second thread costs more than it saves: starting one takes about as long as reading these.
 PARALLEL_FROM = 1 << 19
 
+# Classes from which a row by itself fills the registers; fewer are computed across rows.
+ROWWISE_FROM = 64
+
 AUTO_ORDER = ("numba",)
 
 

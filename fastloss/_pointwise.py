@@ -96,7 +96,9 @@ class Operands:
             except ValueError:
                 labels = (*names, "weight")
                 shapes = [
-                    (label, a.shape) for label, a in zip(labels, (x, y, z, self.w), strict=True) if isinstance(a, np.ndarray)
+                    (label, a.shape)
+                    for label, a in zip(labels, (x, y, z, self.w), strict=True)
+                    if isinstance(a, np.ndarray)
                 ]
                 raise _errors.not_broadcastable(shapes) from None
         self.size = 1
@@ -153,9 +155,7 @@ class Operands:
         if n_blocks == 1:
             kernel(*operands, p, size, block, 0, 1, partials)
         else:
-            _plan.run(
-                lambda first, last: kernel(*operands, p, size, block, first, last, partials), n_blocks, self.size
-            )
+            _plan.run(lambda first, last: kernel(*operands, p, size, block, first, last, partials), n_blocks, self.size)
         return self.checked(*_reduce.total(partials))
 
     def denominator(self, weights):
@@ -196,9 +196,7 @@ class Operands:
             x, y, z, own = self.views(size)
             block, n_blocks = _plan.block_size(size[0] * size[1], size[2])
         w = own if self.factor is None else w
-        _plan.run(
-            lambda first, last: kernel(x, y, z, w, p, size, block, first, last, written), n_blocks, self.size
-        )
+        _plan.run(lambda first, last: kernel(x, y, z, w, p, size, block, first, last, written), n_blocks, self.size)
         return _arrays.delivered(result, out)
 
     def along(self, axes, reduction, divisor, root, out):
@@ -241,9 +239,7 @@ class Operands:
             kernel, shape3 = self.kernel("rows_total"), (1, outer, n)
             operands = self.views(shape3, order)
             partials = np.empty((outer, 2))
-            _plan.run(
-                lambda first, last: kernel(*operands, p, shape3, 1, first, last, partials), outer, self.size
-            )
+            _plan.run(lambda first, last: kernel(*operands, p, shape3, 1, first, last, partials), outer, self.size)
             return partials.T
         kernel, shape3 = self.kernel("lanes_total"), (outer, n, inner)
         operands = self.views(shape3, order)
@@ -303,7 +299,12 @@ class Operands:
 
 def require_inside(a, name, domain):
     """ValueError for the first element of `a` outside the domain; NaN is let through."""
-    if a.dtype.itemsize > 2 and a.size and np.fmin.reduce(a, None) >= domain[0] and np.fmax.reduce(a, None) <= domain[1]:
+    if (
+        a.dtype.itemsize > 2
+        and a.size
+        and np.fmin.reduce(a, None) >= domain[0]
+        and np.fmax.reduce(a, None) <= domain[1]
+    ):
         return
     wide = a.astype(np.float32) if a.dtype.itemsize == 2 else a
     bad = (wide < domain[0]) | (wide > domain[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastloss import _arrays, _classes, _errors, _pointwise, _reduce, losses
+from fastloss import _arrays, _classes, _errors, _plain, _pointwise, _reduce, losses
 
 # --- the softmax family -----------------------------------------------------------------------------------------------
 
@@ -84,6 +84,10 @@ def cross_entropy(
     >>> fastloss.cross_entropy(np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), [0, 1])
     np.float64(0.16723...)
     """
+    if weight is None and out is None and not label_smoothing and (axis == -1 or axis == 1):
+        value = _plain.cross_entropy(logits, target, ignore_index, reduction)
+        if value is not None:
+            return value
     return _classes.evaluate(
         "logits",
         logits,
@@ -397,6 +401,10 @@ def binary_cross_entropy(
     >>> fastloss.binary_cross_entropy(np.array([0.9, 0.2]), np.array([1.0, 0.0]))
     np.float64(0.16425...)
     """
+    if weight is None and out is None:
+        value = _plain.pointwise(losses.BCE, probs, target, None, (), reduction)
+        if value is not None:
+            return value
     return _pointwise.evaluate(
         losses.BCE,
         probs,
@@ -459,6 +467,10 @@ def binary_cross_entropy_with_logits(
     >>> fastloss.binary_cross_entropy_with_logits(np.array([2.0, -1.0]), np.array([1.0, 0.0]))
     np.float64(0.22009...)
     """
+    if weight is None and pos_weight is None and out is None:
+        value = _plain.pointwise(losses.BCE_LOGITS, logits, target, 1.0, (), reduction)
+        if value is not None:
+            return value
     return _pointwise.evaluate(
         losses.BCE_LOGITS,
         logits,
@@ -522,9 +534,11 @@ def mse_loss(
     >>> fastloss.mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(2.0)
     """
-    return _pointwise.evaluate(
-        losses.MSE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
-    )
+    if weight is None and axis is None and out is None:
+        value = _plain.pointwise(losses.MSE, pred, target, None, (), reduction)
+        if value is not None:
+            return value
+    return _pointwise.evaluate(losses.MSE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
 
 
 def rmse_loss(
@@ -630,9 +644,11 @@ def l1_loss(
     >>> fastloss.l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(1.0)
     """
-    return _pointwise.evaluate(
-        losses.L1, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
-    )
+    if weight is None and axis is None and out is None:
+        value = _plain.pointwise(losses.L1, pred, target, None, (), reduction)
+        if value is not None:
+            return value
+    return _pointwise.evaluate(losses.L1, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
 
 
 def huber_loss(
@@ -691,6 +707,10 @@ def huber_loss(
     delta = _arrays.number(delta, "delta")
     if not delta > 0.0:
         raise _errors.out_of_range("delta", delta, "a positive number")
+    if weight is None and axis is None and out is None:
+        value = _plain.pointwise(losses.HUBER, pred, target, None, (delta,), reduction)
+        if value is not None:
+            return value
     return _pointwise.evaluate(
         losses.HUBER, pred, target, parameters=(delta,), weight=weight, axis=axis, reduction=reduction, out=out
     )
@@ -752,6 +772,10 @@ def smooth_l1_loss(
     beta = _arrays.number(beta, "beta")
     if not beta >= 0.0:
         raise _errors.out_of_range("beta", beta, "a number of at least 0")
+    if weight is None and axis is None and out is None:
+        value = _plain.pointwise(losses.SMOOTH_L1, pred, target, None, (beta,), reduction)
+        if value is not None:
+            return value
     return _pointwise.evaluate(
         losses.SMOOTH_L1, pred, target, parameters=(beta,), weight=weight, axis=axis, reduction=reduction, out=out
     )
@@ -807,9 +831,11 @@ def log_cosh_loss(
     >>> fastloss.log_cosh_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(0.66250...)
     """
-    return _pointwise.evaluate(
-        losses.LOG_COSH, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
-    )
+    if weight is None and axis is None and out is None:
+        value = _plain.pointwise(losses.LOG_COSH, pred, target, None, (), reduction)
+        if value is not None:
+            return value
+    return _pointwise.evaluate(losses.LOG_COSH, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
 
 
 def msle_loss(
@@ -858,9 +884,11 @@ def msle_loss(
     >>> fastloss.msle_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(0.13047...)
     """
-    return _pointwise.evaluate(
-        losses.MSLE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out
-    )
+    if weight is None and axis is None and out is None:
+        value = _plain.pointwise(losses.MSLE, pred, target, None, (), reduction)
+        if value is not None:
+            return value
+    return _pointwise.evaluate(losses.MSLE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
 
 
 def quantile_loss(
@@ -919,6 +947,10 @@ def quantile_loss(
     q = _arrays.number(q, "q")
     if not 0.0 <= q <= 1.0:
         raise _errors.out_of_range("q", q, "a number in [0, 1]")
+    if weight is None and axis is None and out is None:
+        value = _plain.pointwise(losses.QUANTILE, pred, target, None, (q,), reduction)
+        if value is not None:
+            return value
     return _pointwise.evaluate(
         losses.QUANTILE, pred, target, parameters=(q,), weight=weight, axis=axis, reduction=reduction, out=out
     )

@@ -316,9 +316,7 @@ def test_one_loss_per_output(evaluate, text, save):
 def test_rows_written(evaluate, save, tmp_path, name):
     x, y = arrays_for(name, np.random.default_rng(7), "float32")
     losses = tmp_path / "losses.npy"
-    result = evaluate(
-        save(x), save(y), "--loss", name, "--reduction", "none", "--output", losses, "--chunk-size", 8
-    )
+    result = evaluate(save(x), save(y), "--loss", name, "--reduction", "none", "--output", losses, "--chunk-size", 8)
     each = np.load(losses)
     np.testing.assert_array_equal(each, getattr(fastloss, name)(x, y, reduction="none"))
     assert each.dtype == np.float32 and result["output"] == str(losses)
@@ -362,9 +360,7 @@ def test_archives(evaluate, tmp_path):
     np.savez_compressed(tmp_path / "small.npz", logits=np.asfortranarray(logits), labels=labels)
     np.savez(tmp_path / "one.npz", labels)
     for archive in ("both.npz", "small.npz"):
-        result = evaluate(
-            tmp_path / f"{archive}:logits", tmp_path / f"{archive}:labels.npy", "--chunk-size", 100
-        )
+        result = evaluate(tmp_path / f"{archive}:logits", tmp_path / f"{archive}:labels.npy", "--chunk-size", 100)
         assert result["correct"] == 525
         assert result["value"] == pytest.approx(0.163736144, rel=FLOAT32)
         assert result["targets"]["file"] == str(tmp_path / f"{archive}:labels")

@@ -102,9 +102,7 @@ def test_a_pickle_in_a_file_does_not_run(error, folder):
 def test_paths(error, folder):
     assert error("eval", "missing.npy", LABELS) == "missing.npy: no such file or directory"
     assert error("eval", LOGITS, "missing.npy") == "missing.npy: no such file or directory"
-    assert (
-        error("eval", LOGITS, LABELS, "--weight", "missing.npy") == "missing.npy: no such file or directory"
-    )
+    assert error("eval", LOGITS, LABELS, "--weight", "missing.npy") == "missing.npy: no such file or directory"
     assert error("eval", ".", LABELS) == ".: not a regular file"
     assert error("eval", "two\nlines\x1b.npy", LABELS) == "two\\nlines\\x1b.npy: no such file or directory"
     assert error("eval", f"{LOGITS}:x", LABELS).endswith(":x: no such file or directory")
@@ -258,25 +256,17 @@ def test_nan_in_class_weights_and_distributions(error, folder):
     probs = np.full((540, 10), 0.1)
     probs[200, 3] = np.nan
     np.save("y.npy", probs)
-    assert (
-        error("eval", LOGITS, "y.npy", "--loss", "cross_entropy", "--chunk-size", 64)
-        == "y.npy: NaN at [200, 3]"
-    )
+    assert error("eval", LOGITS, "y.npy", "--loss", "cross_entropy", "--chunk-size", 64) == "y.npy: NaN at [200, 3]"
 
 
 def test_rows_without_a_loss(error, folder):
     x = np.load(LOGITS)
     x[100, 3] = np.inf
     np.save("x.npy", x)
-    assert (
-        error("eval", "x.npy", LABELS) == "x.npy: cross_entropy at [100] is undefined: its logits hold +inf"
-    )
+    assert error("eval", "x.npy", LABELS) == "x.npy: cross_entropy at [100] is undefined: its logits hold +inf"
     x[100] = -np.inf
     np.save("x.npy", x)
-    assert (
-        error("eval", "x.npy", LABELS)
-        == "x.npy: cross_entropy at [100] is undefined: its logits are all -inf"
-    )
+    assert error("eval", "x.npy", LABELS) == "x.npy: cross_entropy at [100] is undefined: its logits are all -inf"
     np.save("a.npy", np.array([1.0, 2, np.inf]))
     message = error("eval", "a.npy", "a.npy", "--loss", "mse_loss")
     assert message == "a.npy: mse_loss at [2] is undefined for prediction inf and target inf"
@@ -303,18 +293,13 @@ def test_a_wrong_guess_says_that_it_was_one(error, folder):
     np.save("x.npy", x)
     np.save("y.npy", np.arange(1 << 20) % 2)
     message = error("eval", "x.npy", "y.npy")
-    assert message.startswith(
-        "x.npy: 1.5 at [300001] is no probability in [0, 1], as binary_cross_entropy takes"
-    )
+    assert message.startswith("x.npy: 1.5 at [300001] is no probability in [0, 1], as binary_cross_entropy takes")
     assert message.endswith(", which was guessed: --loss overrides")
 
 
 def test_weights_that_do_not_fit(error, folder):
     np.save("w.npy", np.ones(7))
-    assert (
-        error("eval", LOGITS, LABELS, "--weight", "w.npy")
-        == "w.npy: class weights have shape (10,), not (7,)"
-    )
+    assert error("eval", LOGITS, LABELS, "--weight", "w.npy") == "w.npy: class weights have shape (10,), not (7,)"
     message = error("eval", PROBS, BINARY, "--weight", "w.npy")
     assert message == "w.npy: weights of shape (7,) do not fit; expected (171,)"
     np.save("x.npy", np.ones((5, 2)))
@@ -375,22 +360,14 @@ def test_a_bad_environment(variable):
 
 def test_options_the_loss_does_not_heed(error):
     bce, mse = ["--loss", "binary_cross_entropy"], ["--loss", "mse_loss"]
-    assert error("eval", PROBS, BINARY, *mse, "--label-smoothing", 0).startswith(
-        "--label-smoothing: mse_loss has no"
-    )
+    assert error("eval", PROBS, BINARY, *mse, "--label-smoothing", 0).startswith("--label-smoothing: mse_loss has no")
     assert error("eval", PROBS, BINARY, *bce, "--ignore-index", 1).startswith(
         "--ignore-index: binary_cross_entropy has no"
     )
-    assert error("eval", PROBS, BINARY, *bce, "--axis", 0).startswith(
-        "--axis: binary_cross_entropy is taken element"
-    )
+    assert error("eval", PROBS, BINARY, *bce, "--axis", 0).startswith("--axis: binary_cross_entropy is taken element")
     none = ["--reduction", "none", "--output", "never-written.npy"]
-    assert error("eval", PROBS, BINARY, "--loss", "rmse_loss", *none).startswith(
-        "--reduction none: rmse_loss has no"
-    )
-    assert error("eval", PROBS, BINARY, *mse, "--axis", 0, *none).startswith(
-        "--reduction none: cannot be combined"
-    )
+    assert error("eval", PROBS, BINARY, "--loss", "rmse_loss", *none).startswith("--reduction none: rmse_loss has no")
+    assert error("eval", PROBS, BINARY, *mse, "--axis", 0, *none).startswith("--reduction none: cannot be combined")
     assert not Path("never-written.npy").exists()
 
 
@@ -407,9 +384,7 @@ def test_outputs_that_cannot_be_written(error, folder):
     for options in [], ["--reduction", "none"]:
         message = error("eval", LOGITS, LABELS, *options, "--output", "nowhere/out")
         assert message == "nowhere/out: cannot be written: no such file or directory"
-        assert (
-            error("eval", LOGITS, LABELS, *options, "--output", ".") == ".: cannot be written: is a directory"
-        )
+        assert error("eval", LOGITS, LABELS, *options, "--output", ".") == ".: cannot be written: is a directory"
     np.save("x.npy", np.load(LOGITS))
     for alias in ("x.npy", "./x.npy"):
         message = error("eval", "x.npy", LABELS, "--output", alias)

@@ -95,9 +95,7 @@ def test_cross_entropy_of_any_values(x, rng):
 
 
 @few
-@given(
-    x=hnp.arrays(np.float64, 30, elements=st.integers(-50, 50).map(float)), shift=st.integers(-10000, 10000)
-)
+@given(x=hnp.arrays(np.float64, 30, elements=st.integers(-50, 50).map(float)), shift=st.integers(-10000, 10000))
 def test_shifted_logits(x, shift):
     """Differences of whole numbers are exact, so the same number added to all of them changes no bit."""
     for dtype in (F32, np.float64):

@@ -13,8 +13,8 @@ from .subject import Unsupported
 
 Call = Callable[[], Any]
 
-# scikit-learn's log_loss makes one-hot rows of all labels: beyond these sizes a call takes minutes, or all memory.
-_SKLEARN_CLASSES, _SKLEARN_LABELS = 1000, 1_000_000
+# scikit-learn's log_loss makes one-hot rows of all labels: beyond so many probabilities a call takes many seconds.
+_SKLEARN_MOST = 10_000_000
 
 
 def _wide(x: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ def scipy_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
     def huber(x: np.ndarray, y: np.ndarray) -> Any:
         return np.mean(special.huber(np.float32(1), x - y))
 
-    table = {
+    table: dict[tuple[str, str], Callable[..., Any]] = {
         ("cross_entropy", "value"): cross_entropy,
         ("binary_cross_entropy_with_logits", "value"): bce_logits,
         ("binary_cross_entropy", "value"): bce,
@@ -144,15 +144,13 @@ def sklearn_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call
     if case.loss in ("mse_loss", "l1_loss"):
         loss = metrics.mean_squared_error if case.loss == "mse_loss" else metrics.mean_absolute_error
         return partial(loss, y, x)
+    if case.n_elements > _SKLEARN_MOST:
+        raise Unsupported(f"log_loss is left out beyond {_SKLEARN_MOST:,} probabilities: it takes many seconds a call")
     if case.target == "labels":
-        if case.n_elements > _SKLEARN_LABELS:
-            raise Unsupported(f"log_loss is left out beyond {_SKLEARN_LABELS:,} labels: it takes many seconds a call")
         if case.loss == "binary_cross_entropy_with_logits":
             x = 1 / (1 + np.exp(-x))
         return partial(metrics.log_loss, y, x, labels=[0.0, 1.0])
     if case.target == "indices" and x.ndim == 2 and case.axis == -1 and x.dtype.itemsize >= 4:
-        if x.shape[1] > _SKLEARN_CLASSES:
-            raise Unsupported(f"log_loss is left out beyond {_SKLEARN_CLASSES:,} classes: it makes labels one-hot")
         p = np.exp(x - x.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         return partial(metrics.log_loss, y, p, labels=np.arange(x.shape[1]))

@@ -36,12 +36,18 @@ class Contender:
         The modules to look for.
     prepare : callable
         See `Prepare`.  The data it converts to arrays of its own are not part of what is timed.
+    native : bool
+        Whether it allocates beyond Python's sight, so that only large allocations can be seen.
+    patient : bool
+        Whether preparing takes so long that it takes part only when asked for.
     """
 
     name: str
     packages: tuple[str, ...]
     modules: tuple[str, ...]
     prepare: Prepare
+    native: bool = False
+    patient: bool = False
 
     @property
     def is_fastloss(self) -> bool:
@@ -82,9 +88,9 @@ _PEERS = (
     Contender("numpy", ("numpy",), ("numpy",), _peer("array_peers", "numpy_call")),
     Contender("scipy", ("scipy",), ("scipy",), _peer("array_peers", "scipy_call")),
     Contender("scikit-learn", ("scikit-learn",), ("sklearn",), _peer("array_peers", "sklearn_call")),
-    Contender("torch", ("torch",), ("torch",), _peer("torch_peer", "eager_call")),
-    Contender("torch.compile", ("torch",), ("torch",), _peer("torch_peer", "compiled_call")),
-    Contender("jax", ("jax", "optax"), ("jax", "optax"), _peer("jax_peer", "jitted_call")),
+    Contender("torch", ("torch",), ("torch",), _peer("torch_peer", "eager_call"), native=True),
+    Contender("torch.compile", ("torch",), ("torch",), _peer("torch_peer", "compiled_call"), native=True, patient=True),
+    Contender("jax", ("jax", "optax"), ("jax", "optax"), _peer("jax_peer", "jitted_call"), native=True),
 )
 
 
@@ -104,7 +110,7 @@ def contenders() -> dict[str, Contender]:
 
 
 def select(patterns: Iterable[str] | None) -> list[Contender]:
-    """The contenders that a pattern names; all that are installed for None.
+    """The contenders that a pattern names; for None all that are installed, but for the `patient` ones.
 
     A pattern is ``all``, a name, a shell pattern over names, or ``fastloss`` for all of its backends.
 
@@ -116,7 +122,7 @@ def select(patterns: Iterable[str] | None) -> list[Contender]:
     everyone = contenders()
     installed = {name for name, contender in everyone.items() if not contender.missing()}
     if patterns is None:
-        return [contender for name, contender in everyone.items() if name in installed]
+        return [contender for name, contender in everyone.items() if name in installed and not contender.patient]
     wanted: set[str] = set()
     for pattern in patterns:
         names = {name for name in everyone if _matches(name, pattern)}

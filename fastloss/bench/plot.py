@@ -54,7 +54,7 @@ def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *,
     launching = [result for result in results if result.case.bound == "launch"]
     rows = [(_draw_shares, chunk) for chunk in _chunks(streaming)]
     rows += [(_draw_times, chunk) for chunk in _chunks(launching)]
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 8,
         "font.family": "sans-serif",
         "axes.spines.top": False,
@@ -65,7 +65,7 @@ def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *,
     }
     with rc_context(style):
         figure = Figure(figsize=(7.2, 0.75 + 2.35 * len(rows)), layout="constrained")
-        axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+        axes = list(figure.subplots(len(rows), 1, squeeze=False)[:, 0])
         for ax, (draw, chunk) in zip(axes, rows, strict=True):
             draw(ax, chunk, names, colours)
             ax.set_xlim(-0.5, min(len(results), _PER_ROW) - 0.5)

@@ -12,7 +12,7 @@ from .session import Result
 FORMAT = 1
 
 _COLUMNS = (("contender", 16, "<"), ("time", 9, ">"), ("GB/s", 7, ">"), ("of roof", 8, ">"))
-_LAST = (("takes, times fastloss", 23, ">"), ("peak memory", 12, ">"))
+_LAST = (("time / fastloss", 22, ">"), ("peak memory", 12, ">"))
 
 
 def heading(conditions: Mapping[str, Any]) -> str:

@@ -21,6 +21,9 @@ from .roof import Roof
 # A peer whose calls take longer is not called twice more for the sake of its memory.
 _SLOW = 1.0
 
+# Growth of resident memory below this says nothing: a C++ library may use memory it kept from before.
+_VISIBLE = 1_000_000
+
 ROOF = "roof"  # among the names of contenders
 
 
@@ -117,9 +120,13 @@ def run_case(case: Case, who: Sequence[Contender], *, seconds: float, threads: i
         left = seconds - (time.perf_counter() - start)
         rounds = interleave(calls, max(left, seconds / 4))
         result = Result(case, threads, roof.kind, roof.threads, roof.n_bytes, rounds.pop(ROOF), skipped=skipped)
-        for name, series in rounds.items():
-            peak = peak_bytes(calls[name]) if memory and statistics.median(series) < _SLOW else None
-            result.entries[name] = Entry(name, series, values[name], peak)
+        for contender in who:
+            if (series := rounds.get(contender.name)) is None:
+                continue
+            peak = peak_bytes(calls[contender.name]) if memory and statistics.median(series) < _SLOW else None
+            if contender.native and peak is not None and peak < _VISIBLE:
+                peak = None
+            result.entries[contender.name] = Entry(contender.name, series, values[contender.name], peak)
     return result
 
 

@@ -14,9 +14,7 @@ def best_class(scores: np.ndarray, axis: int) -> np.ndarray:
     step = max(1, n_slices * _PIECE // scores.size)
     if step >= n_slices:
         return _argmax(scores, axis)
-    pieces = (
-        scores[(slice(None),) * cut + (slice(start, start + step),)] for start in range(0, n_slices, step)
-    )
+    pieces = (scores[(slice(None),) * cut + (slice(start, start + step),)] for start in range(0, n_slices, step))
     return np.concatenate([_argmax(piece, axis) for piece in pieces])
 
 

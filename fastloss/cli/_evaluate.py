@@ -88,9 +88,7 @@ def _call(job: Job, name: str, start: int, x: np.ndarray, y: np.ndarray, **optio
         raise refusal(job, start, x, y, error) from None
 
 
-def _check(
-    job: Job, start: int, x: np.ndarray, y: np.ndarray, loss: Value, each: Callable[[], np.ndarray]
-) -> None:
+def _check(job: Job, start: int, x: np.ndarray, y: np.ndarray, loss: Value, each: Callable[[], np.ndarray]) -> None:
     """NaN is an error that names its place; it is looked for only when the sum of a chunk is NaN."""
     if np.isnan(loss).any() and (failure := undefined(job, start, x, y, each)):
         raise failure
@@ -175,9 +173,7 @@ def _sum(
         loss: Value = np.sum(losses, dtype=np.float64)
     elif np.all(divisor):
         # The mean is what cannot overflow: float32 losses come as float32.
-        loss = np.multiply(
-            _call(job, name, start, x, y, **options, reduction="mean"), divisor, dtype=np.float64
-        )
+        loss = np.multiply(_call(job, name, start, x, y, **options, reduction="mean"), divisor, dtype=np.float64)
     else:
         loss = np.asarray(_call(job, name, start, x, y, **options, reduction="sum"), dtype=np.float64)
     _check(job, start, x, y, loss, each)

@@ -51,9 +51,7 @@ def improbable(
     return None
 
 
-def undefined(
-    job: Job, start: int, x: np.ndarray, y: np.ndarray, each: Callable[[], np.ndarray]
-) -> Failure | None:
+def undefined(job: Job, start: int, x: np.ndarray, y: np.ndarray, each: Callable[[], np.ndarray]) -> Failure | None:
     """Why the sum of a chunk's losses is NaN: a NaN in one of the files, or a row whose loss is undefined.
 
     `each()` gives the chunk's single losses. None if none of them is NaN (infinities of both signs met).

@@ -80,9 +80,7 @@ def text(job: Job, figures: Figures, output: str | None) -> str:
         lines.append(("weight", _source_text(job.weight)))
     lines.append(("loss", chosen))
     if job.reduction == "none":
-        lines.append(
-            (job.loss.name, f"{_number(figures.mean)} (mean; each written to {printable(output or '')})")
-        )
+        lines.append((job.loss.name, f"{_number(figures.mean)} (mean; each written to {printable(output or '')})"))
     else:
         lines.append((job.loss.name, f"{_number(figures.value)} ({job.reduction})"))
     if figures.perplexity is not None:

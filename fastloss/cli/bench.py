@@ -18,9 +18,10 @@ from ._failure import Failure
 
 EPILOG = """\
 --list names cases and contenders. PATTERN is a name, a part of one, a shell
-pattern, or "all"; without it a few headline cases run. scikit-learn is given
-probabilities, NumPy and SciPy use one thread. Compiling peers takes its time
-on top of --seconds.
+pattern, or "all"; without it a few headline cases run. "--contenders all" adds
+torch.compile, which compiles for seconds a case. scikit-learn is given
+probabilities, not timed; it, NumPy and SciPy use one thread. --seconds counts
+all but the last case's preparations; large cases need several seconds each.
 
 --compare runs the baseline's cases again. Where the build that wrote it is
 still importable from another directory, or --baseline-path names one, both
@@ -43,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--cases", nargs="+", metavar="PATTERN", help="which cases (default: the headline ones)")
     parser.add_argument(
-        "--contenders", nargs="+", metavar="NAME", help="which contenders (default: all that are installed)"
+        "--contenders",
+        nargs="+",
+        metavar="NAME",
+        help="which contenders (default: all that are installed, but not torch.compile)",
     )
     parser.add_argument(
         "--seconds", type=_seconds, default=60.0, metavar="S", help="how long to measure in all (default: 60)"

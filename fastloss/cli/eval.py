@@ -140,9 +140,7 @@ def run(args: argparse.Namespace) -> int:
             if os.path.exists(args.output) and any(os.path.samefile(args.output, path) for path in inputs):
                 raise Failure(args.output, "is also an input; it would be overwritten")
             output = stack.enter_context(OutputFile(args.output))
-        writer = (
-            RowWriter(output, job.layout.shape) if output is not None and args.reduction == "none" else None
-        )
+        writer = RowWriter(output, job.layout.shape) if output is not None and args.reduction == "none" else None
         with Progress(job.layout.n_rows, wanted=not args.json) as progress:
             figures = evaluate(job, args.chunk_size, writer, progress)
         report = _report.as_json(_report.document(job, figures, args.chunk_size, args.output))

@@ -27,9 +27,7 @@ HELD_OUT, SEED = 0.3, 0
 def digits() -> None:
     """Class logits of a logistic regression on 8x8 images of handwritten digits."""
     x, y = load_digits(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=HELD_OUT, random_state=SEED, stratify=y
-    )
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=HELD_OUT, random_state=SEED, stratify=y)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(x_train, y_train)
     logits = model.decision_function(x_test).astype(np.float32)
     np.save(HERE / "digits_logits.npy", logits)
@@ -47,9 +45,7 @@ def digits() -> None:
 def cancer() -> None:
     """Probabilities that a tumour is benign (label 1), by logistic regression."""
     x, y = load_breast_cancer(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=HELD_OUT, random_state=SEED, stratify=y
-    )
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=HELD_OUT, random_state=SEED, stratify=y)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x_train, y_train)
     probs = model.predict_proba(x_test)[:, 1]
     np.save(HERE / "cancer_probs.npy", probs)
@@ -63,9 +59,7 @@ def diabetes() -> None:
     """The progress of diabetes after a year, by ridge regression."""
     x, y = load_diabetes(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=HELD_OUT, random_state=SEED)
-    pred = (
-        make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 3, 21))).fit(x_train, y_train).predict(x_test)
-    )
+    pred = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 3, 21))).fit(x_train, y_train).predict(x_test)
     np.save(HERE / "diabetes_pred.npy", pred)
     np.save(HERE / "diabetes_target.npy", y_test)
 

@@ -13,11 +13,15 @@ from fastloss.backends.numba_cpu._jit import called, specialise
 from fastloss.backends.numba_cpu._load import blend, load, smaller, span_row, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
 from fastloss.backends.numba_cpu._softmax import (
+    COUNT,
     FINITE,
+    FIRST_BAD,
     INF,
     LIMIT,
+    LOSS,
     NAN,
     NEG_INF,
+    NO_BAD,
     clamped,
     count,
     doubtful,
@@ -312,7 +316,16 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
                     o[lane] = log_probability(load(xc, lane), m[lane], tails[lane])
 
 
-TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns)}
+def small_columns(x, target, ignore_index):
+    """`rowwise.small_rows` for few classes."""
+    partials = np.empty((1, 4))
+    views = np.expand_dims(x.T, 0), np.expand_dims(target, 0)
+    whole(*views, None, ignore_index, 1.0, None, 1.0, x.shape[0], 0, 1, partials, None, None)
+    return partials[0, LOSS], partials[0, COUNT], partials[0, FIRST_BAD] != NO_BAD
+
+
+whole = None  # a hole: index_columns
+TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns, small_columns)}
 
 
 def kernel(op, real):
@@ -320,5 +333,7 @@ def kernel(op, real):
     pieces = {"Real": real}
     for piece in PIECES:
         pieces[piece.__name__[1:]] = called(piece, **pieces)
-    bits = np.int32 if real is np.float32 else np.int64
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", Bits=bits, **pieces)
+    pieces["Bits"] = np.int32 if real is np.float32 else np.int64
+    if op == "small_columns":
+        pieces["whole"] = called(index_columns, **pieces)
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces)

@@ -78,7 +78,12 @@ def flat_total(
         for start in range(b * block, end, SPAN):
             stop = smaller(start + SPAN, end)
             t, v = total_span(
-                span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, scratch[: stop - start]
+                span(x, start, stop),
+                span(y, start, stop),
+                span(z, start, stop),
+                span(w, start, stop),
+                p,
+                scratch[: stop - start],
             )
             total += t
             weights += v
@@ -86,11 +91,24 @@ def flat_total(
         partials[b, 1] = weights
 
 
+def flat_small(x, y, z, p):
+    """The sum of one block as a float: what `flat_total` computes, with fewer arguments to unpack."""
+    scratch = np.empty(SPAN, Real)
+    total = 0.0
+    for start in range(0, x.size, SPAN):
+        stop = smaller(start + SPAN, x.size)
+        xs, ys, zs = span(x, start, stop), span(y, start, stop), span(z, start, stop)
+        total += total_span(xs, ys, zs, None, p, scratch[: stop - start])[0]
+    return total
+
+
 def flat_each(x, y, z, w, p, size, block, first, last, out):
     """out[i] = weight * loss over blocks [first, last)."""
     start = first * block
     stop = smaller(last * block, size)
-    each_span(span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, out[start:stop])
+    each_span(
+        span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, out[start:stop]
+    )
 
 
 def flat_slope(
@@ -173,7 +191,12 @@ def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partia
             xr, yr, zr, wr, gr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j), gradient[i, j]
             for start in range(0, size, SPAN):
                 stop = smaller(start + SPAN, size)
-                xs, ys, zs, ws = span(xr, start, stop), span(yr, start, stop), span(zr, start, stop), span(wr, start, stop)
+                xs, ys, zs, ws = (
+                    span(xr, start, stop),
+                    span(yr, start, stop),
+                    span(zr, start, stop),
+                    span(wr, start, stop),
+                )
                 t, v = total_span(xs, ys, zs, ws, p, scratch[: stop - start])
                 slope_span(xs, ys, zs, ws, p, scale, gr[start:stop])
                 total += t
@@ -231,7 +254,8 @@ def _three(x, y, z, p):
 
 
 TEMPLATES = {
-    f.__name__: f for f in (flat_total, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)
+    f.__name__: f
+    for f in (flat_total, flat_small, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)
 }
 
 

@@ -13,11 +13,15 @@ from fastloss.backends.numba_cpu._jit import called, inlined, specialise
 from fastloss.backends.numba_cpu._load import blend, load, smaller, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
 from fastloss.backends.numba_cpu._softmax import (
+    COUNT,
     FINITE,
+    FIRST_BAD,
     INF,
     LIMIT,
+    LOSS,
     NAN,
     NEG_INF,
+    NO_BAD,
     clamped,
     count,
     doubtful,
@@ -273,17 +277,23 @@ def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
             fill_softmax(row, m, n, rest, 1.0, softmax[i, j])
 
 
-TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows)}
+def small_rows(x, target, ignore_index):
+    """Summed loss, count and whether a label was bad, for one block of plain rows (n_rows, n_classes)."""
+    partials = np.empty((1, 4))
+    views = np.expand_dims(x, 0), np.expand_dims(target, 0)
+    whole(*views, None, ignore_index, 1.0, None, 1.0, x.shape[0], 0, 1, partials, None, None)
+    return partials[0, LOSS], partials[0, COUNT], partials[0, FIRST_BAD] != NO_BAD
+
+
+whole = None  # a hole: index_rows
+TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows, small_rows)}
 
 
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    return specialise(
-        TEMPLATES[op],
-        f"{op}_{np.dtype(real).name}",
-        Real=real,
-        scan=called(_scan, Real=real),
-        mixed_nll=called(_mixed_nll, Real=real),
-        fill_softmax=called(_fill_softmax, Real=real),
-        subtract_target=called(_subtract_target),
-    )
+    pieces = {"Real": real}
+    for piece in (_scan, _mixed_nll, _fill_softmax, _subtract_target):
+        pieces[piece.__name__[1:]] = called(piece, **pieces)
+    if op == "small_rows":
+        pieces["whole"] = called(index_rows, **pieces)
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces)
