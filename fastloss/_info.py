@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 from typing import Any, TextIO
 
 from fastloss import _config, _plan
@@ -31,6 +29,9 @@ def backends() -> dict[str, str]:
 
 def configuration() -> dict[str, Any]:
     """Versions, settings and backends as plain data."""
+    import importlib.metadata  # these two take longer to import than the rest of the package
+    import platform
+
     versions = {}
     for package in ("numpy", "numba", "llvmlite", "ml_dtypes"):
         try:

@@ -7,7 +7,6 @@ call from many threads at once, after a fork, and where neither OpenMP nor TBB i
 import itertools
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 # Pieces a thread: few enough to cost nothing, enough that a thread that was held up is helped out by the others.
 PIECES = 4
@@ -34,6 +33,8 @@ def _submit(function, n_helpers):
     try:
         with _lock:
             if _pool_size < n_helpers:
+                from concurrent.futures import ThreadPoolExecutor  # brings `logging` along
+
                 # an old, smaller pool finishes what it was given and goes when nobody holds it
                 _pool = ThreadPoolExecutor(n_helpers, thread_name_prefix="fastloss")
                 _pool_size = n_helpers

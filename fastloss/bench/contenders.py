@@ -36,6 +36,8 @@ class Contender:
         The modules to look for.
     prepare : callable
         See `Prepare`.  The data it converts to arrays of its own are not part of what is timed.
+    compiles : bool
+        Whether a first call takes longer than the next.
     native : bool
         Whether it allocates beyond Python's sight, so that only large allocations can be seen.
     patient : bool
@@ -46,6 +48,7 @@ class Contender:
     packages: tuple[str, ...]
     modules: tuple[str, ...]
     prepare: Prepare
+    compiles: bool = True
     native: bool = False
     patient: bool = False
 
@@ -85,9 +88,9 @@ def _fastloss(case: Case, x: np.ndarray, y: np.ndarray, threads: int, *, backend
 
 
 _PEERS = (
-    Contender("numpy", ("numpy",), ("numpy",), _peer("array_peers", "numpy_call")),
-    Contender("scipy", ("scipy",), ("scipy",), _peer("array_peers", "scipy_call")),
-    Contender("scikit-learn", ("scikit-learn",), ("sklearn",), _peer("array_peers", "sklearn_call")),
+    Contender("numpy", ("numpy",), ("numpy",), _peer("array_peers", "numpy_call"), compiles=False),
+    Contender("scipy", ("scipy",), ("scipy",), _peer("array_peers", "scipy_call"), compiles=False),
+    Contender("scikit-learn", ("scikit-learn",), ("sklearn",), _peer("array_peers", "sklearn_call"), compiles=False),
     Contender("torch", ("torch",), ("torch",), _peer("torch_peer", "eager_call"), native=True),
     Contender("torch.compile", ("torch",), ("torch",), _peer("torch_peer", "compiled_call"), native=True, patient=True),
     Contender("jax", ("jax", "optax"), ("jax", "optax"), _peer("jax_peer", "jitted_call"), native=True),
@@ -150,11 +153,8 @@ def gradient_of(result: Any) -> np.ndarray:
 
 
 def tolerance(case: Case) -> float:
-    """How far the values of two contenders may lie apart, relative to the larger.
-
-    Libraries that compute float16 and bfloat16 as such return a mean with two or three digits.
-    """
-    return {"float64": 1e-10, "float32": 1e-4}.get(case.dtype, 2e-2)
+    """How far the values of two contenders may lie apart, relative to the larger."""
+    return 1e-10 if case.dtype == "float64" else 1e-4
 
 
 __all__ = ["Call", "Contender", "Unsupported", "contenders", "gradient_of", "select", "tolerance", "value_of"]

@@ -31,13 +31,17 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 300
 
 
 class Batch:
-    """A call that is timed in batches of as many repeats as make it measurable."""
+    """A call that is timed in batches of as many repeats as make it measurable.
 
-    def __init__(self, call: Call, clock: Callable[[], float] = time.perf_counter) -> None:
+    The call should be warm.  If it is known to take LONG or more, `seconds` saves finding out once more.
+    """
+
+    def __init__(self, call: Call, *, seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter) -> None:
         self._call, self._clock = call, clock
         n = 1
-        while (seconds := self._run(n)) < SHORTEST_BATCH / 4:
-            n *= 4
+        if seconds < LONG:
+            while (seconds := self._run(n)) < SHORTEST_BATCH / 4:
+                n *= 4
         once = max(seconds / n, 1e-9)
         self.repeats = max(1, math.ceil(SHORTEST_BATCH / once))
         self.settling = 0 if once > LONG else max(1, math.ceil(SETTLE / once))
@@ -66,14 +70,21 @@ class Batch:
 
 
 def interleave(
-    calls: Mapping[str, Call], seconds: float, *, least: int = LEAST_ROUNDS, most: int = MOST_ROUNDS
+    calls: Mapping[str, Call],
+    seconds: float,
+    *,
+    known: Mapping[str, float] | None = None,
+    least: int = LEAST_ROUNDS,
+    most: int = MOST_ROUNDS,
 ) -> dict[str, list[float]]:
     """Seconds per call of each of `calls`, round by round.
 
     Everyone has an equal share of the time.  Whoever has used it up takes no further part, so that the k-th figures
-    of two calls always come from the same round; a call that is longer than its whole share takes part once.
+    of two calls always come from the same round; a call that is longer than its whole share takes part once.  `known`
+    holds what warm calls were seen to take.
     """
-    batches = {name: Batch(call) for name, call in calls.items()}
+    known = known or {}
+    batches = {name: Batch(call, seconds=known.get(name, 0.0)) for name, call in calls.items()}
     rounds: dict[str, list[float]] = {name: [] for name in calls}
     share = seconds / max(len(calls), 1)
     owed = {name: 1 if batch.cost > share else least for name, batch in batches.items()}
@@ -153,29 +164,29 @@ def peak_bytes(call: Call) -> int | None:
     process reset.  The larger of the two counts.  None where neither can see it.
     """
     gc.collect()
-    resident = _resident_growth(call)
-    if tracemalloc.is_tracing():  # somebody else's; resetting it is not ours to do
-        return resident
-    tracemalloc.start()
+    resident = _status_bytes("VmRSS") if _forget_peak() else None
+    own = not tracemalloc.is_tracing()  # else it is somebody else's, and resetting it is not ours to do
+    if own:
+        tracemalloc.start()
     try:
-        before = tracemalloc.get_traced_memory()[0]
         call()
-        traced = tracemalloc.get_traced_memory()[1] - before
+        traced = tracemalloc.get_traced_memory()[1] if own else None
     finally:
-        tracemalloc.stop()
-    return traced if resident is None else max(traced, resident)
+        if own:
+            tracemalloc.stop()
+    high = _status_bytes("VmHWM")
+    grown = None if resident is None or high is None else max(0, high - resident)
+    return max((n for n in (traced, grown) if n is not None), default=None)
 
 
-def _resident_growth(call: Call) -> int | None:
+def _forget_peak() -> bool:
+    """Make Linux count the peak of resident memory from now on, if it lets us."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
     except OSError:
-        return None
-    before = _status_bytes("VmRSS")
-    call()
-    after = _status_bytes("VmHWM")
-    return None if before is None or after is None else max(0, after - before)
+        return False
+    return True
 
 
 def _status_bytes(field: str) -> int | None:

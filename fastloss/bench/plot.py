@@ -7,7 +7,6 @@ from typing import Any
 
 from fastloss import _optional
 
-from .report import duration
 from .session import Result
 
 # Okabe & Ito (2008), colours that remain apart for the colour-blind.  One per contender, the same in every plot.
@@ -21,7 +20,9 @@ _COLOURS = {
 }
 _OURS = ("#0072B2", "#D55E00", "#000000")  # fastloss, by backend
 
+_ROOF = "memory roof"
 _PER_ROW = 5  # groups of bars side by side
+_ABOVE: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 5.5}  # figures on bars
 _SHORT = {"binary_cross_entropy_with_logits": "BCE with logits", "binary_cross_entropy": "BCE"}
 
 
@@ -48,12 +49,11 @@ def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *,
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(name for result in results for name in result.entries))
+    present = {name for result in results for name in result.entries}
+    names = sorted(present - _COLOURS.keys()) + [name for name in _COLOURS if name in present]
     colours = _colours(names)
-    streaming = [result for result in results if result.case.bound != "launch"]
-    launching = [result for result in results if result.case.bound == "launch"]
-    rows = [(_draw_shares, chunk) for chunk in _chunks(streaming)]
-    rows += [(_draw_times, chunk) for chunk in _chunks(launching)]
+    panels = _panels(results)
+    n_rows = 1 + max(row for row, _, _ in panels)
     style: dict[Any, Any] = {
         "font.size": 8,
         "font.family": "sans-serif",
@@ -64,12 +64,18 @@ def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *,
         "pdf.fonttype": 42,
     }
     with rc_context(style):
-        figure = Figure(figsize=(7.2, 0.75 + 2.35 * len(rows)), layout="constrained")
-        axes = list(figure.subplots(len(rows), 1, squeeze=False)[:, 0])
-        for ax, (draw, chunk) in zip(axes, rows, strict=True):
+        figure = Figure(figsize=(7.2, 0.75 + 2.35 * n_rows), layout="constrained")
+        n_columns = max(column + len(chunk) for _, column, chunk in panels)
+        grid = figure.add_gridspec(n_rows, n_columns)
+        axes = []
+        for row, column, chunk in panels:
+            ax = figure.add_subplot(grid[row, column : column + len(chunk)])
+            draw = _draw_times if chunk[0].case.bound == "launch" else _draw_shares
             draw(ax, chunk, names, colours)
-            ax.set_xlim(-0.5, min(len(results), _PER_ROW) - 0.5)
-        handles, labels = _legend(axes)
+            ax.set_xlim(-0.5, len(chunk) - 0.5)
+            ax.tick_params(axis="x", length=0)
+            axes.append(ax)
+        handles, labels = _legend(axes, names)
         figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
         figure.supxlabel(_caption(conditions), fontsize=6, color="#555555")
         figure.savefig(path, dpi=dpi)
@@ -80,9 +86,19 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
     return {**_COLOURS, **{name: _OURS[i % len(_OURS)] for i, name in enumerate(ours)}}
 
 
-def _chunks(results: Sequence[Result]) -> Iterator[Sequence[Result]]:
-    for start in range(0, len(results), _PER_ROW):
-        yield results[start : start + _PER_ROW]
+def _panels(results: Sequence[Result]) -> list[tuple[int, int, Sequence[Result]]]:
+    """Row, first column and results of each panel; calls' times fill up the last row of shares if they fit."""
+    streaming = [result for result in results if result.case.bound != "launch"]
+    launching = [result for result in results if result.case.bound == "launch"]
+    panels = [(i // _PER_ROW, 0, streaming[i : i + _PER_ROW]) for i in range(0, len(streaming), _PER_ROW)]
+    used = len(panels[-1][2]) if panels else _PER_ROW
+    for i in range(0, len(launching), _PER_ROW):
+        chunk = launching[i : i + _PER_ROW]
+        fits = used + len(chunk) <= _PER_ROW
+        row = panels[-1][0] + (not fits) if panels else 0
+        panels.append((row, used if fits else 0, chunk))
+        used = _PER_ROW
+    return panels
 
 
 def _bars(result: Result, names: Sequence[str], group: int) -> Iterator[tuple[float, float, str]]:
@@ -99,17 +115,15 @@ def _draw_shares(ax: Any, results: Sequence[Result], names: Sequence[str], colou
             share = result.of_roof(name)
             assert share is not None
             ax.bar(x, share.median, width, color=colours[name], label=name, zorder=2)
-            above = share.median + 0.015
-            ax.text(x, above, _gigabytes(result.bandwidth(name)), ha="center", va="bottom", fontsize=5.5)
-    ax.axhline(1, color="black", linewidth=1, linestyle=(0, (4, 2)), zorder=3, label="roof of memory")
+            ax.text(x, share.median + 0.015, _gigabytes(result.bandwidth(name)), **_ABOVE)
+    ax.axhline(1, color="black", linewidth=1, linestyle=(0, (4, 2)), zorder=3, label=_ROOF)
     shares = [share.median for result in results for name in result.entries if (share := result.of_roof(name))]
     ax.set_ylim(0, 1.12 * max([1.0, *shares]))
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "50 %", "", "100 %"])
     ax.grid(axis="y", color="#DDDDDD", linewidth=0.5, zorder=0)
     ax.set_ylabel("share of the roof\n(above bars: GB/s)")
-    labels = [f"{_label(result)}\nroof {_gigabytes(result.roof_bandwidth)} GB/s" for result in results]
+    labels = [f"{_label(result)}, roof {_gigabytes(result.roof_bandwidth)} GB/s" for result in results]
     ax.set_xticks(range(len(results)), labels)
-    ax.tick_params(axis="x", length=0)
 
 
 def _draw_times(ax: Any, results: Sequence[Result], names: Sequence[str], colours: Mapping[str, str]) -> None:
@@ -117,24 +131,19 @@ def _draw_times(ax: Any, results: Sequence[Result], names: Sequence[str], colour
         for x, width, name in _bars(result, names, group):
             seconds = result.entries[name].seconds
             ax.bar(x, seconds * 1e6, width, color=colours[name], label=name, zorder=2)
-            ax.text(x, seconds * 1.1e6, duration(seconds).replace("us", "µs"), ha="center", va="bottom", fontsize=5.5)
+            ax.text(x, seconds * 1.1e6, f"{seconds * 1e6:.2g}" if seconds < 1e-4 else f"{seconds * 1e6:.0f}", **_ABOVE)
     times = [entry.seconds * 1e6 for result in results for entry in result.entries.values()]
     ax.set_yscale("log")
     ax.set_ylim(min(times) / 4, max(times) * 3)
     ax.grid(axis="y", color="#DDDDDD", linewidth=0.5, zorder=0)
     ax.set_ylabel("time of a call, µs\n(shorter is better)")
     ax.set_xticks(range(len(results)), [_label(result) for result in results])
-    ax.tick_params(axis="x", length=0)
 
 
-def _legend(axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    found: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    if "roof of memory" in found:
-        found["roof of memory"] = found.pop("roof of memory")  # last
-    return list(found.values()), list(found)
+def _legend(axes: Sequence[Any], names: Sequence[str]) -> tuple[list[Any], list[str]]:
+    found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    labels = [name for name in (*names, _ROOF) if name in found]
+    return [found[label] for label in labels], labels
 
 
 def _label(result: Result) -> str:
@@ -142,7 +151,7 @@ def _label(result: Result) -> str:
     loss = _SHORT.get(case.loss, case.loss.removesuffix("_loss").replace("_", " "))
     loss = {"mse": "MSE", "l1": "L1"}.get(loss, loss) + (" + gradient" if case.op == "grad" else "")
     shape = "×".join(f"{n:.3g}".replace("e+0", "e") if n >= 1e6 else str(n) for n in case.shape)
-    return f"{loss}\n{case.dtype} {shape}"
+    return f"{loss}\n{shape}\n{case.dtype}"
 
 
 def _gigabytes(bandwidth: float) -> str:

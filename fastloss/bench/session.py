@@ -18,7 +18,7 @@ from .contenders import Call, Contender, Unsupported, tolerance, value_of
 from .measure import Ratio, interleave, paired_ratio, peak_bytes
 from .roof import Roof
 
-# A peer whose calls take longer is not called twice more for the sake of its memory.
+# A peer whose calls take longer is not called once more for the sake of its memory.
 _SLOW = 1.0
 
 # Growth of resident memory below this says nothing: a C++ library may use memory it kept from before.
@@ -104,11 +104,15 @@ def run_case(case: Case, who: Sequence[Contender], *, seconds: float, threads: i
     with fastloss.use_threads(threads), Roof(case, x, y, threads) as roof:
         calls: dict[str, Call] = {ROOF: roof}
         values: dict[str, float] = {}
+        known: dict[str, float] = {}
         skipped: dict[str, str] = {}
         for contender in who:
             try:
                 call = contender.prepare(case, x, y, threads)
+                began = time.perf_counter()
                 values[contender.name] = value_of(call())
+                if not contender.compiles:
+                    known[contender.name] = time.perf_counter() - began
             except Unsupported as reason:
                 skipped[contender.name] = str(reason)
             except Exception as error:
@@ -118,7 +122,7 @@ def run_case(case: Case, who: Sequence[Contender], *, seconds: float, threads: i
             else:
                 calls[contender.name] = call
         left = seconds - (time.perf_counter() - start)
-        rounds = interleave(calls, max(left, seconds / 4))
+        rounds = interleave(calls, max(left, seconds / 4), known=known)
         result = Result(case, threads, roof.kind, roof.threads, roof.n_bytes, rounds.pop(ROOF), skipped=skipped)
         for contender in who:
             if (series := rounds.get(contender.name)) is None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .cases import Case
+from .subject import Unsupported
 
 Call = Callable[[], Any]
 
@@ -24,10 +25,13 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 
 def _prepared(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> tuple[Callable[..., Any], Any, Any]:
     torch.set_num_threads(threads)
-    logits, target = _tensor(x), _tensor(y)
-    if case.target == "indices" and case.axis != 1 and logits.ndim > 2:
-        raise AssertionError(f"{case.name}: torch's class axis is 1")
-    return getattr(F, case.loss), logits, target
+    function = getattr(F, case.loss)
+
+    def widened(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return function(x.float(), y)
+
+    # In float16 a mean over many rows is NaN, in bfloat16 it has two digits: who wants the loss widens first.
+    return widened if x.dtype.itemsize < 4 else function, _tensor(x), _tensor(y)
 
 
 def _with_gradient(loss: Callable[..., Any], x: Any, y: Any) -> tuple[Any, Any]:
@@ -35,12 +39,15 @@ def _with_gradient(loss: Callable[..., Any], x: Any, y: Any) -> tuple[Any, Any]:
     return value.detach(), torch.autograd.grad(value, x)[0]
 
 
+def _call(case: Case, loss: Callable[..., Any], x: torch.Tensor, y: torch.Tensor) -> Call:
+    if case.target == "indices" and case.axis != 1 and x.ndim != 2:
+        raise Unsupported("takes classes along axis 1 only")
+    return partial(_with_gradient, loss, x.requires_grad_(), y) if case.op == "grad" else partial(loss, x, y)
+
+
 def eager_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
-    """The function of `torch.nn.functional`, in the dtype of the case."""
-    loss, logits, target = _prepared(case, x, y, threads)
-    if case.op == "grad":
-        return partial(_with_gradient, loss, logits.requires_grad_(), target)
-    return partial(loss, logits, target)
+    """The function of `torch.nn.functional`."""
+    return _call(case, *_prepared(case, x, y, threads))
 
 
 def compiled_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
@@ -49,6 +56,4 @@ def compiled_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Cal
     # After a few shapes of one function it would go back to eager execution without a word.
     torch._dynamo.reset()
     compiled = torch.compile(lambda x, y: loss(x, y), dynamic=False, fullgraph=True)
-    if case.op == "grad":
-        return partial(_with_gradient, compiled, logits.requires_grad_(), target)
-    return partial(compiled, logits, target)
+    return _call(case, compiled, logits, target)

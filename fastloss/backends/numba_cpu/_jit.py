@@ -6,6 +6,7 @@ of every source file a kernel is made from: Numba's cache looks at neither globa
 would otherwise be answered with the machine code of the old one.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -53,6 +54,10 @@ class _ForgivingCache(FunctionCache):
             super().save_overload(sig, data)
         except OSError:
             pass
+        except Exception:  # the index is damaged: begin a new one
+            with contextlib.suppress(Exception):
+                self.flush()
+                super().save_overload(sig, data)
 
 
 def _filled(template, holes):

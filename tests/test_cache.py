@@ -1,0 +1,98 @@
+"""Compiled kernels are found again by the next process, unless a formula changed, and are not needed."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "fastloss"
+CODE = """
+import numpy as np, fastloss
+from fastloss.backends import load
+from fastloss import _arrays, losses
+x = np.linspace(0, 1, 5000, dtype=np.float32)
+print(fastloss.huber_loss(x, x[::-1].copy(), reduction="none")[0], fastloss.cross_entropy(x.reshape(50, 100), np.arange(50)))
+kernels = [load("numba").kernel(losses.HUBER, "flat_each", _arrays.FLOAT32), load("numba").kernel(None, "small_rows", _arrays.FLOAT32)]
+print(*(sum(k.stats.cache_hits.values()) for k in kernels), *(sum(k.stats.cache_misses.values()) for k in kernels))
+"""
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package that may be edited."""
+    shutil.copytree(PACKAGE, tmp_path / "fastloss", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(folder, cache, code=CODE, **environment):
+    """Standard output, line by line, of a process that uses the package in `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    if cache is not None:
+        environment["NUMBA_CACHE_DIR"] = str(cache)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def files(folder):
+    return sorted(p.name for p in Path(folder).rglob("*.nb?"))
+
+
+def test_second_process_hits_and_an_edit_misses(copy):
+    cache = copy / "cache"
+    values, counts = run(copy, cache)
+    assert counts == "0 0 1 1"
+    stored = files(cache)
+    assert stored
+
+    assert run(copy, cache) == [values, "1 1 0 0"]
+    assert files(cache) == stored, "a process that hits writes nothing"
+
+    scalars = copy / "fastloss" / "scalars.py"
+    old = "return T(0.5) * a * a if a <= delta else delta * (a - T(0.5) * delta)"
+    text = scalars.read_text()
+    assert old in text
+    scalars.write_text(text.replace(old, "return T(4.5) * a * a if a <= delta else delta * (a - T(0.5) * delta)"))
+    changed, counts = run(copy, cache)
+    assert counts == "0 0 1 1"
+    assert float(changed.split()[0]) == 9 * float(values.split()[0])
+    assert changed.split()[1] == values.split()[1]
+
+
+def test_damaged_cache(copy):
+    cache = copy / "cache"
+    values, _ = run(copy, cache)
+    for path in Path(cache).rglob("*.nb?"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert run(copy, cache) == [values, "0 0 1 1"]
+    assert run(copy, cache) == [values, "1 1 0 0"], "the damaged files were replaced"
+
+
+def test_nowhere_to_write(copy):
+    """A cache directory that is a file, and one that may not be written to (which root may all the same)."""
+    expected = run(copy, copy / "cache")[0]
+    blocked = copy / "blocked"
+    blocked.write_text("")
+    assert run(copy, blocked / "cache")[0] == expected
+    read_only = copy / "read-only"
+    read_only.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    assert run(copy, read_only)[0] == expected
+
+
+def test_read_only_installation(copy):
+    """Neither the package's folder nor the user's cache can be written to."""
+    code = (
+        "import numba.core.caching as c\n"
+        "def refuse(self): raise OSError('read-only file system')\n"
+        "for locator in c.FunctionCache._impl_class._locator_classes: locator.ensure_cache_path = refuse\n"
+    )
+    values, counts = run(copy, None, code + CODE)
+    assert counts == "0 0 0 0" or counts == "0 0 1 1"
+    assert not files(copy)
+    assert values == run(copy, copy / "cache")[0]

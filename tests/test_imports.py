@@ -1,0 +1,80 @@
+"""What importing costs and brings along, and which module may import which."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "fastloss"
+
+# Lowest first.  A module imports from lower steps alone, or from its own package.
+LADDER = (
+    ("scalars", "_version", "_optional"),
+    ("losses", "_errors"),
+    ("_config", "_arrays", "_reduce", "_threads"),
+    ("backends",),
+    ("_plan",),
+    ("_pointwise", "_plain"),
+    ("_classes",),
+    ("functional",),
+    ("grad", "_info"),
+    ("bench",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+STEP = {name: step for step, names in enumerate(LADDER) for name in names}
+
+
+def own_imports(path):
+    """First parts of the names imported from this package, wherever in the file the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("fastloss."))
+            # the bare package is for what stands above it: the command line's and the benchmarks' users' view
+            yield from ("__init__" for a in node.names if a.name == "fastloss")
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "fastloss":
+            parts = node.module.split(".")
+            yield from [parts[1]] if len(parts) > 1 else [a.name for a in node.names]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_ladder(path):
+    module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert module in STEP, f"{module} has no step on the ladder"
+    for imported in own_imports(path):
+        # names of the package itself, such as its functions, come through the top
+        step = STEP.get(imported, STEP["__init__"])
+        allowed = step < STEP[module] or imported == module or module in ("bench", "cli") and step == STEP["__init__"]
+        assert allowed, f"{module} imports {imported}"
+
+
+def test_backends_do_not_import_each_other():
+    backends = [p for p in (PACKAGE / "backends").iterdir() if p.name not in ("__init__.py", "__pycache__")]
+    names = {p.stem for p in backends}
+    for backend in backends:
+        for path in backend.rglob("*.py") if backend.is_dir() else [backend]:
+            for other in names - {backend.stem}:
+                assert f"backends.{other}" not in path.read_text()
+
+
+def test_import_brings_nothing_heavy():
+    code = (
+        "import sys, numpy; before = set(sys.modules); import fastloss;"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    unwanted = {"numba", "llvmlite", "ml_dtypes", "scipy", "torch", "tqdm", "dask", "matplotlib", "argparse", "logging"}
+    assert not unwanted & set(loaded)
+
+
+def test_import_time():
+    code = "import time, numpy; t = time.perf_counter(); import fastloss; print(time.perf_counter() - t)"
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    # 10 ms on a quiet machine; 50 is promised
+    assert statistics.median(runs) < 0.05
