@@ -18,7 +18,7 @@ def jobs():
     result = []
     for case in PLAIN_CASES:
         function = getattr(fastloss, case.loss)
-        for shape in [(7, 11), (50_000, 11)]:
+        for shape in [(7, 11), (150_000, 11)]:
             arguments = case.cast(case.arguments(generator(case), shape), np.float32)
             result.append(lambda f=function, a=arguments: f(*a).tobytes())
             both = fastloss.value_and_grad(function)

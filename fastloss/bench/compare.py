@@ -145,7 +145,7 @@ class Interleaved:
         end = time.perf_counter() + seconds
         while True:
             for worker, series in zip(self._workers, rounds, strict=True):
-                series.append(worker.ask(do="time", repeats=repeats)["seconds"])
+                series.append(worker.ask(do="time", repeats=repeats, round=len(series))["seconds"])
             n, late = len(rounds[0]), time.perf_counter() > end
             if n < _FEWEST or (n < _LOOK and not late) or (n % _EVERY and not late):
                 continue

@@ -55,13 +55,13 @@ class Batch:
             call()
         return self._clock() - start
 
-    def time(self, repeats: int | None = None) -> float:
+    def time(self, repeats: int | None = None, *, settle: bool = True) -> float:
         """Seconds a call takes, after settling."""
         repeats = repeats or self.repeats
         collecting = gc.isenabled()
         gc.disable()
         try:
-            if self.settling:
+            if settle and self.settling:
                 self._run(self.settling)
             return self._run(repeats) / repeats
         finally:

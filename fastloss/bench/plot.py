@@ -73,10 +73,11 @@ def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *,
             draw = _draw_times if chunk[0].case.bound == "launch" else _draw_shares
             draw(ax, chunk, names, colours)
             ax.set_xlim(-0.5, len(chunk) - 0.5)
-            ax.tick_params(axis="x", length=0)
+            ax.tick_params(axis="x", length=0, labelsize=6.5)
             axes.append(ax)
         handles, labels = _legend(axes, names)
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
+        look: dict[str, Any] = {"frameon": False, "fontsize": 7, "handlelength": 1.6, "columnspacing": 1.4}
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 9), **look)
         figure.supxlabel(_caption(conditions), fontsize=6, color="#555555")
         figure.savefig(path, dpi=dpi)
 
@@ -90,6 +91,7 @@ def _panels(results: Sequence[Result]) -> list[tuple[int, int, Sequence[Result]]
     """Row, first column and results of each panel; calls' times fill up the last row of shares if they fit."""
     streaming = [result for result in results if result.case.bound != "launch"]
     launching = [result for result in results if result.case.bound == "launch"]
+    panels: list[tuple[int, int, Sequence[Result]]]
     panels = [(i // _PER_ROW, 0, streaming[i : i + _PER_ROW]) for i in range(0, len(streaming), _PER_ROW)]
     used = len(panels[-1][2]) if panels else _PER_ROW
     for i in range(0, len(launching), _PER_ROW):

@@ -220,16 +220,26 @@ def _fine_term8(x, n):
 
 
 def _reference4(m):
-    """The power of two that belongs to a maximum m, as (N, lowest, bias) for `term`; m has been clamped."""
-    t = m * LOG2E4 + ROUND4
-    n = t - ROUND4
-    return n, (n - f4(127.0)) * LN2_HI4, i4((i4(127) - i4(to_bits(t) - to_bits(ROUND4))) << i4(23))
+    """The power of two N that belongs to a maximum m, which has been clamped, and what `term` needs of it."""
+    n = m * LOG2E4 + ROUND4 - ROUND4
+    lowest, bias = _reach4(n)
+    return n, lowest, bias
+
+
+@register_jitable(fastmath=FLAGS, forceinline=True)
+def _reach4(n):
+    return (n - f4(127.0)) * LN2_HI4, i4((i4(127) - i4(n)) << i4(23))
 
 
 def _reference8(m):
-    t = m * LOG2E8 + ROUND8
-    n = t - ROUND8
-    return n, (n - 1023.0) * LN2_HI8, (1023 - (to_bits(t) - to_bits(ROUND8))) << 52
+    n = m * LOG2E8 + ROUND8 - ROUND8
+    lowest, bias = _reach8(n)
+    return n, lowest, bias
+
+
+@register_jitable(fastmath=FLAGS, forceinline=True)
+def _reach8(n):
+    return (n - 1023.0) * LN2_HI8, (1023 - i8(n)) << 52
 
 
 # --- logarithms ------------------------------------------------------------------------------------------------------
@@ -389,6 +399,10 @@ def reference(m):
     """(N, lowest, bias): what `term` needs to work relative to a maximum m."""
 
 
+def reach(n):
+    """(lowest, bias) of `term` for a power of two n."""
+
+
 def term(x, lowest, bias):
     """exp(x) 2^-N as (power, tail), its value being power * (1 + tail)."""
 
@@ -405,5 +419,6 @@ overload(log1p, **_compiled)(lambda x: _choose(x, _log1p4, _log1p8))
 overload(tanh, **_compiled)(lambda x: _choose(x, _tanh4, _tanh8))
 overload(softplus_tail, **_compiled)(lambda a: _choose(a, _softplus_tail4, _softplus_tail8))
 overload(reference, **_compiled)(lambda m: _choose(m, _reference4, _reference8))
+overload(reach, **_compiled)(lambda n: _choose(n, _reach4, _reach8))
 overload(term, **_compiled)(lambda x, lowest, bias: _choose(x, _term4, _term8))
 overload(fine_term, **_compiled)(lambda x, n: _choose(x, _fine_term4, _fine_term8))

@@ -22,7 +22,7 @@ from numba.extending import overload
 
 from fastloss.backends.numba_cpu._jit import called, exactly
 from fastloss.backends.numba_cpu._load import load
-from fastloss.backends.numba_cpu._math import exp, fine_term
+from fastloss.backends.numba_cpu._math import exp, fine_term, term
 
 LN2, LN2_LO = float(np.log(2.0)), 2.3190468138462996e-17
 NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
@@ -109,6 +109,19 @@ def log_probability(x, m, shift):
     return (x - m) - shift
 
 
+@exactly
+def below(v, m, lowest, bias):
+    """The term of v, its power 0 if v is the maximum itself."""
+    power, tail = term(v, lowest, bias)
+    return type(v)(0.0) if v == m else power, tail
+
+
+@exactly
+def pair(power_a, tail_a, power_b, tail_b):
+    """The sum of two terms: each rounded once, and once their sum."""
+    return (power_a + power_a * tail_a) + (power_b + power_b * tail_b)
+
+
 # --- labels, at their own width -------------------------------------------------------------------------------------
 
 
@@ -150,10 +163,10 @@ def start_block(partials, b):
 
 
 @exactly
-def count(partials, b, loss, weight):
+def count(partials, b, loss, weight, n_rows):
     partials[b, LOSS] += loss
     partials[b, WEIGHT] += weight
-    partials[b, COUNT] += 1.0
+    partials[b, COUNT] += n_rows
 
 
 @exactly

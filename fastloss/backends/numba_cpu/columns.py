@@ -11,7 +11,7 @@ import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, specialise
 from fastloss.backends.numba_cpu._load import blend, load, smaller, span_row, weigh, weight
-from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
+from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reach, reference
 from fastloss.backends.numba_cpu._softmax import (
     COUNT,
     FINITE,
@@ -22,6 +22,7 @@ from fastloss.backends.numba_cpu._softmax import (
     NAN,
     NEG_INF,
     NO_BAD,
+    below,
     clamped,
     count,
     doubtful,
@@ -32,6 +33,7 @@ from fastloss.backends.numba_cpu._softmax import (
     moved,
     nll,
     note_bad,
+    pair,
     put,
     relative,
     rest_of,
@@ -43,64 +45,86 @@ from fastloss.backends.numba_cpu._softmax import (
 LANES = 256
 GROUP = 16  # classes in a tile: 16 KiB of float32
 
-Real = Bits = None  # holes: the type computed in, and the integer as wide
+Real = None  # a hole: the type computed in
 
 
-def _load_tile(x, first_class, tile):
+# A tile is (GROUP, LANES), of which `classes` rows and as many lanes as the other arguments have are in use.  Its rows are
+# taken first and cut to length then: contiguous to the compiler, as tile[:, :width] would not be.
+
+
+def _load_tile(x, first_class, tile, classes):
     """tile[c, lane] = x[first_class + c, lane], widened."""
-    for c in range(tile.shape[0]):
+    for c in range(classes):
         source = x[first_class + c]
-        t = tile[c]
+        t = tile[c][: source.size]
         for lane in range(t.size):
             t[lane] = load(source, lane)
 
 
-def _raise_maxima(tile, m):
-    for c in range(tile.shape[0]):
-        t = tile[c]
+def _raise_maxima(tile, classes, m):
+    for c in range(classes):
+        t = tile[c][: m.size]
         for lane in range(m.size):
             m[lane] = fast_max(m[lane], t[lane])
 
 
-def _move(seen, m, k, s, n, lowest, bias, old):
+def _move(m, k, s, n, old):
     """Make the lanes' sums relative to their new maxima; `old` holds the maxima they were relative to."""
-    for lane in range(m.size):
-        new_n, low, b = reference(clamped(m[lane]))
-        if seen:
-            risen = m[lane] > old[lane]
-            s[lane] = moved(old[lane], k[lane], s[lane], n[lane], new_n) if risen else s[lane]
-            k[lane] = Real(0.0) if risen else k[lane]
+    for lane in range(s.size):
+        new_n = reference(clamped(m[lane]))[0]
+        s[lane] = moved(old[lane], k[lane], s[lane], n[lane], new_n) if m[lane] > old[lane] else s[lane]
+    for lane in range(k.size):
+        k[lane] = Real(0.0) if m[lane] > old[lane] else k[lane]
+
+
+def _refer(m, n, old):
+    for lane in range(n.size):
+        n[lane] = reference(clamped(m[lane]))[0]
+    for lane in range(old.size):
         old[lane] = m[lane]
-        n[lane] = new_n
-        lowest[lane] = low
-        bias[lane] = b
 
 
-def _add_terms(tile, m, k, s, lowest, bias):
-    for c in range(tile.shape[0]):
-        t = tile[c]
-        for lane in range(t.size):
-            v = t[lane]
-            top = v == m[lane]
-            power, tail = term(v, lowest[lane], bias[lane])
-            s[lane] += np.float64(Real(0.0) if top else power + power * tail)
-            k[lane] += Real(1.0) if top else Real(0.0)
+def _add_terms(tile, classes, m, n, s):
+    """Sums of terms below the maxima: by twos in Real, then in float64, as in `rowwise`."""
+    for c in range(0, classes - 1, 2):
+        ta, tb = tile[c][: s.size], tile[c + 1][: s.size]
+        for lane in range(s.size):
+            lowest, bias = reach(n[lane])
+            pa, ra = below(ta[lane], m[lane], lowest, bias)
+            pb, rb = below(tb[lane], m[lane], lowest, bias)
+            s[lane] += np.float64(pair(pa, ra, pb, rb))
+    if classes % 2:
+        t = tile[classes - 1][: s.size]
+        for lane in range(s.size):
+            lowest, bias = reach(n[lane])
+            power, tail = below(t[lane], m[lane], lowest, bias)
+            s[lane] += np.float64(power + power * tail)
 
 
-def _scan_lanes(x, tile, m, n, rest, tail, work, bias):
+def _count_maxima(tile, classes, m, k):
+    for c in range(classes):
+        t = tile[c][: k.size]
+        for lane in range(k.size):
+            k[lane] += Real(1.0) if t[lane] == m[lane] else Real(0.0)
+
+
+def _scan_lanes(x, tile, m, n, rest, tail, work):
     """Of each row x[:, lane]: maximum, its power of two, rest and log1p(rest) (see `_softmax`)."""
     n_classes, width = x.shape
-    k, lowest, old = work[0, :width], work[1, :width], work[2, :width]
+    k, old = work[0, :width], work[1, :width]
     m[:] = Real(NEG_INF)
-    n[:] = reference(clamped(Real(NEG_INF)))[0]
     k[:] = Real(0.0)
     rest[:] = 0.0  # the sums, until the end
+    refer(m, n, old)
     for start in range(0, n_classes, GROUP):
-        t = tile[: smaller(GROUP, n_classes - start), :width]
-        load_tile(x, start, t)
-        raise_maxima(t, m)
-        move(start > 0, m, k, rest, n, lowest, bias, old)
-        add_terms(t, m, k, rest, lowest, bias)
+        classes = smaller(GROUP, n_classes - start)
+        load_tile(x, start, tile, classes)
+        raise_maxima(tile, classes, m)
+        if start > 0:
+            move(m, k, rest, n, old)
+        refer(m, n, old)
+        add_terms(tile, classes, m, n, rest)
+        count_maxima(tile, classes, m, k)
     for lane in range(rest.size):
         rest[lane] = rest_of(m[lane], np.float64(k[lane]), rest[lane], n[lane])
     for lane in range(rest.size):
@@ -119,11 +143,11 @@ def _mixed_lanes(x, y, w, tile, m, tail, keep, spread, losses, masses, work):
     losses[:] = 0.0
     masses[:] = 0.0
     for start in range(0, n_classes, GROUP):
-        t = tile[: smaller(GROUP, n_classes - start), :width]
-        load_tile(x, start, t)
-        for c in range(t.shape[0]):
+        classes = smaller(GROUP, n_classes - start)
+        load_tile(x, start, tile, classes)
+        for c in range(classes):
             yc = span_row(y, start + c)
-            tc = t[c]
+            tc = tile[c][:width]
             for lane in range(tc.size):
                 q = weigh(w, start + c, blend(yc, lane, keep, spread))
                 d = base[lane] - tc[lane]
@@ -141,14 +165,12 @@ def _fill_softmax_lanes(x, tile, m, n, rest, factors, out, work):
     for lane in range(width):
         scale[lane] = factors[lane] / ((1.0 + rest[lane]) * relative(clamped(m[lane]), n[lane]))
     for start in range(0, n_classes, GROUP):
-        t = tile[: smaller(GROUP, n_classes - start), :width]
-        load_tile(x, start, t)
-        for c in range(t.shape[0]):
-            tc = t[c]
+        classes = smaller(GROUP, n_classes - start)
+        load_tile(x, start, tile, classes)
+        for c in range(classes):
+            tc = tile[c][:width]
             for lane in range(tc.size):
                 tc[lane] = fine_term(tc[lane], n[lane]) * scale[lane]
-        for c in range(t.shape[0]):
-            tc = t[c]
             o = out[start + c]
             for lane in range(tc.size):
                 o[lane] = tc[lane]
@@ -172,13 +194,15 @@ PIECES = (
     _load_tile,
     _raise_maxima,
     _move,
+    _refer,
     _add_terms,
+    _count_maxima,
     _scan_lanes,
     _mixed_lanes,
     _fill_softmax_lanes,
     _subtract_target_lanes,
 )
-load_tile = raise_maxima = move = add_terms = None  # holes
+load_tile = raise_maxima = move = refer = add_terms = count_maxima = None  # holes
 scan_lanes = mixed_lanes = fill_softmax_lanes = subtract_target_lanes = None
 
 
@@ -204,8 +228,7 @@ def index_columns(
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((5, LANES), Real)
-    bits = np.empty(LANES, Bits)
+    work = np.empty((4, LANES), Real)
     double = np.empty((4, LANES), np.float64)
     for b in range(first, last):
         start_block(partials, b)
@@ -213,15 +236,18 @@ def index_columns(
             i, start = q // tiles, (q % tiles) * LANES
             width = smaller(LANES, inner - start)
             columns = x[i, :, start : start + width]
-            m, n = work[3, :width], work[4, :width]
+            m, n = work[2, :width], work[3, :width]
             rest, tail = double[0, :width], double[1, :width]
             losses, masses = double[2, :width], double[3, :width]
-            scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
+            scan_lanes(columns, tile, m, n, rest, tail, work)
             if spread is not None:
                 mixed_lanes(columns, None, w, tile, m, tail, Real(keep), Real(spread), losses, masses, work)
             else:
                 losses[:] = 0.0
                 masses[:] = 0.0
+            total = 0.0
+            weights = 0.0
+            counted = 0
             for lane in range(width):
                 j = start + lane
                 label = target[i, j]
@@ -234,9 +260,12 @@ def index_columns(
                     continue
                 v = weight(w, label)
                 loss = scaled(keep * v, nll(m[lane], load(columns[label], lane), tail[lane])) + losses[lane]
-                count(partials, b, loss, v)
+                total += loss
+                weights += v
+                counted += 1
                 put(out, (i, j), loss)
                 losses[lane] = scale * (keep * v + masses[lane])  # from here on the gradient's factors
+            count(partials, b, total, weights, counted)
             if gradient is not None:
                 g = gradient[i, :, start : start + width]
                 fill_softmax_lanes(columns, tile, m, n, rest, losses, g, work)
@@ -261,8 +290,7 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((5, LANES), Real)
-    bits = np.empty(LANES, Bits)
+    work = np.empty((4, LANES), Real)
     double = np.empty((4, LANES), np.float64)
     for b in range(first, last):
         start_block(partials, b)
@@ -270,15 +298,17 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
             i, start = q // tiles, (q % tiles) * LANES
             width = smaller(LANES, inner - start)
             columns, y = x[i, :, start : start + width], target[i, :, start : start + width]
-            m, n = work[3, :width], work[4, :width]
+            m, n = work[2, :width], work[3, :width]
             rest, tail = double[0, :width], double[1, :width]
             losses, masses = double[2, :width], double[3, :width]
-            scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
+            scan_lanes(columns, tile, m, n, rest, tail, work)
             mixed_lanes(columns, y, w, tile, m, tail, Real(keep), Real(spread), losses, masses, work)
+            total = 0.0
             for lane in range(width):
-                count(partials, b, losses[lane], 1.0)
+                total += losses[lane]
                 put(out, (i, start + lane), losses[lane])
                 masses[lane] *= scale
+            count(partials, b, total, width, width)
             if gradient is not None:
                 g = gradient[i, :, start : start + width]
                 fill_softmax_lanes(columns, tile, m, n, rest, masses, g, work)
@@ -290,16 +320,15 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((5, LANES), Real)
-    bits = np.empty(LANES, Bits)
+    work = np.empty((4, LANES), Real)
     double = np.empty((3, LANES), np.float64)
     for q in range(first * block, smaller(last * block, outer * tiles)):
         i, start = q // tiles, (q % tiles) * LANES
         width = smaller(LANES, inner - start)
         columns = x[i, :, start : start + width]
-        m, n = work[3, :width], work[4, :width]
+        m, n = work[2, :width], work[3, :width]
         rest, tail, ones = double[0, :width], double[1, :width], double[2, :width]
-        scan_lanes(columns, tile, m, n, rest, tail, work, bits[:width])
+        scan_lanes(columns, tile, m, n, rest, tail, work)
         for lane in range(width):
             put(lse, (i, start + lane), np.float64(m[lane]) + tail[lane])
         if softmax is not None:
@@ -333,7 +362,6 @@ def kernel(op, real):
     pieces = {"Real": real}
     for piece in PIECES:
         pieces[piece.__name__[1:]] = called(piece, **pieces)
-    pieces["Bits"] = np.int32 if real is np.float32 else np.int64
     if op == "small_columns":
         pieces["whole"] = called(index_columns, **pieces)
     return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces)

@@ -45,7 +45,7 @@ def gather_index(
                 value = log(value) if value <= 1.0 else NAN
             v = weight(w, label)
             loss = scaled(v, -value)
-            count(partials, b, loss, v)
+            count(partials, b, loss, v, 1)
             put(out, (i, j), loss)
             if gradient is not None:
                 gradient[i, label, j] = scaled(v * scale, slope)

@@ -9,7 +9,7 @@ cache unless it is very long.
 
 import numpy as np
 
-from fastloss.backends.numba_cpu._jit import called, inlined, specialise
+from fastloss.backends.numba_cpu._jit import called, specialise
 from fastloss.backends.numba_cpu._load import blend, load, smaller, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reference, term
 from fastloss.backends.numba_cpu._softmax import (
@@ -22,6 +22,7 @@ from fastloss.backends.numba_cpu._softmax import (
     NAN,
     NEG_INF,
     NO_BAD,
+    below,
     clamped,
     count,
     doubtful,
@@ -32,6 +33,7 @@ from fastloss.backends.numba_cpu._softmax import (
     moved,
     nll,
     note_bad,
+    pair,
     put,
     relative,
     rest_of,
@@ -42,7 +44,7 @@ from fastloss.backends.numba_cpu._softmax import (
 
 BLOCK = 2048  # elements whose maximum is taken at once; 8 KiB of float32
 PIECE = 512  # elements summed at once; only pieces that hold the maximum pay for leaving it out
-SCRATCH = BLOCK // PIECE + PIECE // 4
+SCRATCH = BLOCK // PIECE + PIECE // 2
 
 Real = None  # a hole
 
@@ -57,59 +59,46 @@ def _maximum(x, m):
     return m
 
 
-# Four terms are added in Real, their powers apart from their remainders, and the quadruples in float64: at most three
-# roundings of the four touch a sum, whatever the row's length, and the float64 additions cost a quarter each.
+# Terms are added by twos in Real and the pairs in float64: of all additions one a term rounds to Real, whatever the row's
+# length.  The pairs wait in L1, so that the exponentials run at the full width of Real.
 
 
 @called
-def _sum_all(x, lowest, bias, fours):
+def _sum_all(x, lowest, bias, pairs):
     """Sum of terms over elements that are all below the maximum."""
-    quarter = x.size // 4
-    a, b, c, d = x[:quarter], x[quarter : 2 * quarter], x[2 * quarter : 3 * quarter], x[3 * quarter : 4 * quarter]
-    fours = fours[:quarter]
-    for i in range(fours.size):
+    half = x.size // 2
+    a, b, pairs = x[:half], x[half : 2 * half], pairs[:half]
+    for i in range(pairs.size):
         pa, ta = term(load(a, i), lowest, bias)
         pb, tb = term(load(b, i), lowest, bias)
-        pc, tc = term(load(c, i), lowest, bias)
-        pd, td = term(load(d, i), lowest, bias)
-        fours[i] = ((pa + pb) + (pc + pd)) + ((pa * ta + pb * tb) + (pc * tc + pd * td))
+        pairs[i] = pair(pa, ta, pb, tb)
     s = 0.0
-    for i in range(fours.size):
-        s += np.float64(fours[i])
-    for i in range(4 * quarter, x.size):
-        power, tail = term(load(x, i), lowest, bias)
+    for i in range(pairs.size):
+        s += np.float64(pairs[i])
+    if 2 * half < x.size:
+        power, tail = term(load(x, x.size - 1), lowest, bias)
         s += np.float64(power + power * tail)
     return s
 
 
-@inlined
-def _below(v, m, lowest, bias, zero):
-    """The term of v, its power 0 if v is the maximum."""
-    power, tail = term(v, lowest, bias)
-    return zero if v == m else power, tail
-
-
 @called
-def _sum_below(x, m, lowest, bias, fours, zero, one):
+def _sum_below(x, m, lowest, bias, pairs, one):
     """Sum of terms over the elements below m, and how many equal it."""
-    quarter = x.size // 4
-    a, b, c, d = x[:quarter], x[quarter : 2 * quarter], x[2 * quarter : 3 * quarter], x[3 * quarter : 4 * quarter]
-    fours = fours[:quarter]
-    for i in range(fours.size):
-        pa, ta = _below(load(a, i), m, lowest, bias, zero)
-        pb, tb = _below(load(b, i), m, lowest, bias, zero)
-        pc, tc = _below(load(c, i), m, lowest, bias, zero)
-        pd, td = _below(load(d, i), m, lowest, bias, zero)
-        fours[i] = ((pa + pb) + (pc + pd)) + ((pa * ta + pb * tb) + (pc * tc + pd * td))
+    half = x.size // 2
+    a, b, pairs = x[:half], x[half : 2 * half], pairs[:half]
+    for i in range(pairs.size):
+        pa, ta = below(load(a, i), m, lowest, bias)
+        pb, tb = below(load(b, i), m, lowest, bias)
+        pairs[i] = pair(pa, ta, pb, tb)
     s = 0.0
-    for i in range(fours.size):
-        s += np.float64(fours[i])
-    for i in range(4 * quarter, x.size):
-        power, tail = _below(load(x, i), m, lowest, bias, zero)
+    for i in range(pairs.size):
+        s += np.float64(pairs[i])
+    if 2 * half < x.size:
+        power, tail = below(load(x, x.size - 1), m, lowest, bias)
         s += np.float64(power + power * tail)
-    k = zero
+    k = one - one
     for i in range(x.size):
-        k += one if load(x, i) == m else zero
+        k += one if load(x, i) == m else one - one
     return s, np.float64(k)
 
 
@@ -132,7 +121,7 @@ def _scan(x, scratch):
     n, lowest, bias = reference(clamped(m))
     k = 0.0
     s = 0.0
-    tops, fours = scratch[: BLOCK // PIECE], scratch[BLOCK // PIECE :]
+    tops, pairs = scratch[: BLOCK // PIECE], scratch[BLOCK // PIECE :]
     for start in range(0, x.size, BLOCK):
         block = x[start : smaller(start + BLOCK, x.size)]
         top = Real(NEG_INF)
@@ -148,9 +137,9 @@ def _scan(x, scratch):
         for i in range(0, block.size, PIECE):
             piece = block[i : smaller(i + PIECE, block.size)]
             if tops[i // PIECE] < m:
-                s += _sum_all(piece, lowest, bias, fours)
+                s += _sum_all(piece, lowest, bias, pairs)
             else:
-                more, ties = _sum_below(piece, m, lowest, bias, fours, Real(0.0), Real(1.0))
+                more, ties = _sum_below(piece, m, lowest, bias, pairs, Real(1.0))
                 s += more
                 k += ties
     rest = rest_of(m, k, s, n)
@@ -231,7 +220,7 @@ def index_rows(
                 own = spread * v
                 smooth, mass = mixed_nll(row, None, w, m, tail, Real(keep), Real(spread))
                 loss += smooth
-            count(partials, b, loss, v)
+            count(partials, b, loss, v, 1)
             put(out, (i, j), loss)
             if gradient is not None:
                 g = gradient[i, j]
@@ -252,7 +241,7 @@ def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, 
             row, y = x[i, j], target[i, j]
             m, n, rest, tail = scan(row, scratch)
             loss, mass = mixed_nll(row, y, w, m, tail, Real(keep), Real(spread))
-            count(partials, b, loss, 1.0)
+            count(partials, b, loss, 1, 1)
             put(out, (i, j), loss)
             if gradient is not None:
                 fill_softmax(row, m, n, rest, scale * mass, gradient[i, j])
