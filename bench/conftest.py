@@ -14,7 +14,6 @@ import pytest
 
 from fastloss.bench import cases, contenders, report, session
 
-
 _CHOSEN = pytest.StashKey[tuple[list[cases.Case], list[contenders.Contender]]]()
 _RESULTS = pytest.StashKey[dict[str, session.Result]]()
 

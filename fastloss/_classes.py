@@ -9,9 +9,7 @@ import numpy as np
 from fastloss import _arrays, _errors, _plan, _pointwise, _reduce, losses
 from fastloss._arrays import FLOAT32, FLOAT64, bits
 from fastloss._pointwise import Gradient
-
-# Rows side by side in a column kernel's tile (`columns.LANES`), for the size of blocks.
-LANES = 256
+from fastloss.backends import LANES
 
 _PROBS = ("probs", "target", "")
 

@@ -14,6 +14,9 @@ Backends know nothing of one another, of threads, or of means: those are the cal
 import functools
 import importlib
 
+# Rows that a column kernel takes side by side: a tile.  Its blocks are numbers of tiles.
+LANES = 128
+
 _MODULES = {"numba": "fastloss.backends.numba_cpu"}
 
 

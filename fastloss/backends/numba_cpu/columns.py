@@ -9,6 +9,7 @@ Roles as in `rowwise`; x is (outer, n_classes, inner) with any strides, and row 
 
 import numpy as np
 
+from fastloss.backends import LANES
 from fastloss.backends.numba_cpu._jit import called, specialise
 from fastloss.backends.numba_cpu._load import blend, load, smaller, span_row, weigh, weight
 from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reach, reference
@@ -42,8 +43,7 @@ from fastloss.backends.numba_cpu._softmax import (
     target_slope,
 )
 
-LANES = 256
-GROUP = 16  # classes in a tile: 16 KiB of float32
+GROUP = 32  # classes in a tile: 16 KiB of float32
 
 Real = None  # a hole: the type computed in
 
@@ -61,11 +61,15 @@ def _load_tile(x, first_class, tile, classes):
             t[lane] = load(source, lane)
 
 
-def _raise_maxima(tile, classes, m):
+def _load_and_raise(x, first_class, tile, classes, m):
+    """`_load_tile`, and the maxima of what is loaded."""
     for c in range(classes):
+        source = x[first_class + c]
         t = tile[c][: m.size]
-        for lane in range(m.size):
-            m[lane] = fast_max(m[lane], t[lane])
+        for lane in range(t.size):
+            v = load(source, lane)
+            t[lane] = v
+            m[lane] = fast_max(m[lane], v)
 
 
 def _move(m, k, s, n, old):
@@ -118,8 +122,7 @@ def _scan_lanes(x, tile, m, n, rest, tail, work):
     refer(m, n, old)
     for start in range(0, n_classes, GROUP):
         classes = smaller(GROUP, n_classes - start)
-        load_tile(x, start, tile, classes)
-        raise_maxima(tile, classes, m)
+        load_and_raise(x, start, tile, classes, m)
         if start > 0:
             move(m, k, rest, n, old)
         refer(m, n, old)
@@ -192,7 +195,7 @@ def _subtract_target_lanes(gradient, y, w, factor, keep, spread):
 # Each of these is compiled for Real and becomes visible to those after it, and to the kernels, without its underscore.
 PIECES = (
     _load_tile,
-    _raise_maxima,
+    _load_and_raise,
     _move,
     _refer,
     _add_terms,
@@ -202,7 +205,7 @@ PIECES = (
     _fill_softmax_lanes,
     _subtract_target_lanes,
 )
-load_tile = raise_maxima = move = refer = add_terms = count_maxima = None  # holes
+load_tile = load_and_raise = move = refer = add_terms = count_maxima = None  # holes
 scan_lanes = mixed_lanes = fill_softmax_lanes = subtract_target_lanes = None
 
 
