@@ -11,6 +11,9 @@ from fastloss import _errors
 FLOAT32, FLOAT64, FLOAT16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 _FLOATS = {2: FLOAT16, 4: FLOAT32, 8: FLOAT64}
 
+# DLPack's device types whose memory the CPU can read: CPU and pinned (page-locked) memory.
+_HOST = (1, 3)
+
 # Python numbers take the type of the array they meet, as in NumPy.
 _WEAK = (bool, int, float)
 
@@ -23,18 +26,25 @@ def asarray(value, name):
     """`value` as an ndarray of whatever dtype, without a copy where there is memory to share."""
     if type(value) is np.ndarray:
         return value
-    if hasattr(value, "__cuda_array_interface__"):
+    if hasattr(value, "__cuda_array_interface__") or not _on_host(value):
         raise _errors.device_array(name)
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first"
         )
     try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, RuntimeError, BufferError) as error:
         return _from_tensor(value, name, error)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name}: {error}") from None
+
+
+def _on_host(value):
+    device = getattr(value, "__dlpack_device__", None)
+    return device is None or device()[0] in _HOST
 
 
 def _from_tensor(value, name, error):
@@ -47,8 +57,6 @@ def _from_tensor(value, name, error):
             from fastloss._optional import bfloat16
 
             return value.view(torch.int16).numpy().view(bfloat16())
-        if str(value.device) != "cpu":
-            raise _errors.device_array(name)
         return value.numpy()
     raise type(error)(f"{name}: {error}") from None
 

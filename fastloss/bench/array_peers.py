@@ -141,17 +141,19 @@ def sklearn_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call
 
     if case.op == "grad":
         raise Unsupported("has no gradients")
-    if case.loss in ("mse_loss", "l1_loss"):
-        loss = metrics.mean_squared_error if case.loss == "mse_loss" else metrics.mean_absolute_error
-        return partial(loss, y, x)
+    if case.target == "values":
+        metric = {"mse_loss": metrics.mean_squared_error, "l1_loss": metrics.mean_absolute_error}.get(case.loss)
+        if metric is None:
+            raise Unsupported(f"has no {case.loss}")
+        return partial(metric, y, x)
     if case.n_elements > _SKLEARN_MOST:
         raise Unsupported(f"log_loss is left out beyond {_SKLEARN_MOST:,} probabilities: it takes many seconds a call")
+    x = _wide(x)
     if case.target == "labels":
-        if case.loss == "binary_cross_entropy_with_logits":
-            x = 1 / (1 + np.exp(-x))
-        return partial(metrics.log_loss, y, x, labels=[0.0, 1.0])
-    if case.target == "indices" and x.ndim == 2 and case.axis == -1 and x.dtype.itemsize >= 4:
-        p = np.exp(x - x.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
-        return partial(metrics.log_loss, y, p, labels=np.arange(x.shape[1]))
-    raise Unsupported(f"has no {case.loss} of this layout or dtype")
+        p = x if case.loss == "binary_cross_entropy" else 1 / (1 + np.exp(-x))
+        return partial(metrics.log_loss, y, p, labels=[0.0, 1.0])
+    n_classes = x.shape[case.axis]
+    p = np.exp(x - x.max(axis=case.axis, keepdims=True))
+    p /= p.sum(axis=case.axis, keepdims=True)
+    p = np.moveaxis(p, case.axis, -1).reshape(-1, n_classes)
+    return partial(metrics.log_loss, y.reshape(-1), p, labels=np.arange(n_classes))

@@ -1,0 +1,127 @@
+"""`fastloss bench` and `pytest bench`: what they print, write and refuse."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastloss.bench import cases, contenders, report
+from fastloss.bench.cases import CASES
+from fastloss.cli import main
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["--cases", "mse_f32_1e5", "ce_f32_1x10", "--contenders", "fastloss", "numpy", "--seconds", "0.5"]
+
+
+def test_json(capsys, tmp_path):
+    output = tmp_path / "figures.json"
+    assert main(["bench", *QUICK, "--threads", "1", "--json", "--output", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and captured.out.count("\n") == 1 and output.read_text() == captured.out
+    document = json.loads(captured.out, parse_constant=lambda constant: pytest.fail(constant))
+    assert document["format"] == report.FORMAT and document["threads"] == 1
+    assert set(document["build"]) == {"version", "path", "digest"} and document["build"]["path"]
+    assert {"fastloss", "numpy"} <= set(document["versions"]) and document["cpu"]
+    assert [case["name"] for case in document["cases"]] == ["ce_f32_1x10", "mse_f32_1e5"]  # the table's order
+    for case in document["cases"]:
+        assert cases.from_dict(case) and case["roof"]["kind"] == "read" and case["roof"]["rounds"]
+        for entry in case["contenders"]:
+            assert entry["agrees"] and entry["seconds"] > 0 and entry["rounds"]
+            assert (entry["of_roof"] is None) == (case["bound"] == "launch")
+            assert (entry["times_reference"] is None) == (entry["name"] == entry["reference"])
+            assert entry["peak_bytes"] >= 0
+
+
+def test_text(capsys):
+    assert main(["bench", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "mse_f32_1e5: mse_loss, float32 100000 (cache-bound)" in out
+    assert re.search(r"^  numpy +[\d.]+ us +[\d.]+ +[\d.]+ +[\d.]+ \[", out, re.MULTILINE)
+    assert max(map(len, out.splitlines()[2:])) < 120
+
+
+def test_list(capsys):
+    assert main(["bench", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in (*CASES, *contenders.contenders()))
+    assert main(["bench", "--list", "--json", "--cases", "1e5"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [case["name"] for case in listed["cases"]] == [name for name in CASES if "1e5" in name]
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (["--cases", "nonesuch"], "--cases: 'nonesuch' matches no case"),
+        (["--contenders", "abacus"], "--contenders: 'abacus' is not one of fastloss-"),
+        (["--seconds", "0"], "must be above 0"),
+        (["--threads", "0"], "must be at least 1"),
+        (["--plot", "figure.xyz"], "figure.xyz: expected a name that ends in"),
+        (["--plot", "/nowhere/figure.png"], "cannot be written"),
+        (["--output", "/nowhere/figures.json"], "cannot be written"),
+        (["--baseline-path", "."], "goes with --compare"),
+    ],
+)
+def test_bad_arguments(capsys, arguments, problem):
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib")
+    assert main(["bench", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert problem in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib")
+    png, svg = tmp_path / "figure.png", tmp_path / "figure.svg"
+    assert main(["bench", *QUICK, "--plot", str(png)]) == 0
+    assert png.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and png.stat().st_size > 10_000
+    assert main(["bench", *QUICK[:1], "mse_f32_1e5", *QUICK[3:], "--plot", str(svg)]) == 0
+    drawn = svg.read_text()
+    for text in ("memory roof", "fastloss-numba", "numpy", "share of the roof", "MSE", "float32"):
+        assert text in drawn, text
+
+
+def test_plot_without_matplotlib_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", *QUICK, "--plot", "figure.png"]) == 2
+    assert "pip install 'fastloss[plot]'" in capsys.readouterr().err
+
+
+def test_import_stays_light():
+    code = "import sys, fastloss.cli.bench; print([m for m in ('numba', 'matplotlib', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+# --- pytest bench ---------------------------------------------------------------------------------------------------------------
+
+
+def test_pytest_bench(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider", "--case-seconds", "0.2"]
+    command += [
+        "--cases",
+        "mse_f32_1e5,ce_f32_64x1000",
+        "--contenders",
+        "fastloss,numpy",
+        f"--benchmark-json={figures}",
+    ]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "roof: " in process.stdout
+    found = {entry["name"]: entry for entry in json.loads(figures.read_text())["benchmarks"]}
+    n_backends = len(contenders.select(["fastloss"]))
+    assert len(found) == 2 * (n_backends + 1)
+    entry = found["test_case[mse_f32_1e5-numpy]"]
+    info = entry["extra_info"]
+    assert entry["stats"]["median"] == pytest.approx(info["seconds"])  # the interleaved rounds, handed over
+    assert entry["group"].startswith("mse_f32_1e5") and info["case"] == "mse_f32_1e5"
+    assert info["gigabytes_per_second"] == pytest.approx(800_000 / info["seconds"] / 1e9)
+    assert info["of_roof"][0] > 0 and info["times_reference"][0] > 0 and info["peak_bytes"] > 0
+
+
+def test_benchmarks_are_no_part_of_the_tests():
+    assert 'testpaths = ["tests"]' in (ROOT / "pyproject.toml").read_text()

@@ -1,0 +1,102 @@
+"""Settings: for the process, for a block, from the environment; and what is reported of them."""
+
+import io
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastloss
+from fastloss import _config
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    before = _config.threads._process, _config.backend._process
+    yield
+    _config.threads._process, _config.backend._process = before
+
+
+def in_another_thread(ask):
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(ask()))
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
+def test_a_call_sets_the_process():
+    fastloss.use_threads(3)
+    assert _config.threads.get() == 3
+    assert in_another_thread(_config.threads.get) == 3
+    fastloss.use_threads(None)
+    assert _config.threads.get() == _config.cpu_count()
+
+
+def test_a_block_is_for_this_thread_alone():
+    fastloss.use_threads(2)
+    with fastloss.use_threads(5):
+        assert _config.threads.get() == 5
+        assert in_another_thread(_config.threads.get) == 2
+        with fastloss.use_threads(7):
+            assert _config.threads.get() == 7
+        assert _config.threads.get() == 5
+    assert _config.threads.get() == 2
+
+
+def test_a_block_ends_with_an_exception():
+    before = _config.threads.get()
+    with pytest.raises(KeyError), fastloss.use_threads(before + 1):
+        raise KeyError
+    assert _config.threads.get() == before
+
+
+@pytest.mark.parametrize(
+    "value, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("x", ValueError)]
+)
+def test_bad_threads(value, error):
+    with pytest.raises(error, match="threads"):
+        fastloss.use_threads(value)
+
+
+def test_backends():
+    assert fastloss.backends()["numba"] == "available"
+    with pytest.raises(ValueError, match="backend.*'fpga'"):
+        fastloss.use_backend("fpga")
+    with fastloss.use_backend("numba"):
+        assert fastloss.mse_loss(np.zeros(3), np.ones(3)) == 1.0
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+
+
+def test_environment():
+    code = "from fastloss import _config; print(_config.threads.get(), _config.backend.get())"
+    assert run(code, FASTLOSS_NUM_THREADS="3", FASTLOSS_BACKEND="numba").stdout.split() == ["3", "numba"]
+    assert "FASTLOSS_NUM_THREADS" in run(code, FASTLOSS_NUM_THREADS="many").stderr
+    assert "FASTLOSS_BACKEND" in run(code, FASTLOSS_BACKEND="gpu").stderr
+
+
+def test_a_missing_backend_says_what_to_install():
+    code = (
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'numba' else find(name, *rest)\n"
+        "import fastloss\n"
+        "try: fastloss.mse_loss([1.0], [2.0])\n"
+        "except RuntimeError as error: print(error)"
+    )
+    assert "pip install numba" in run(code, FASTLOSS_BACKEND="numba").stdout
+    assert "pip install numba" in run(code, FASTLOSS_BACKEND="auto").stdout
+
+
+def test_show_config():
+    text = io.StringIO()
+    fastloss.show_config(file=text)
+    for word in ("fastloss", "numpy", "numba", "threads", "backend"):
+        assert word in text.getvalue()
