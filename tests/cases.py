@@ -114,6 +114,20 @@ POINT_CASES = tuple(case for case in CASES if not case.rowwise)
 REGRESSION_CASES = tuple(case for case in POINT_CASES if not case.loss.startswith("binary"))
 # One case for each loss and kind of target: for what does not depend on the scalar options.
 PLAIN_CASES = tuple(case for case in CASES if not case.options)
+# One for each way in which arrays are gone through: labels, class probabilities, one entry a row, two and three
+# operands. Layouts and shapes are none of a loss's business, and each loss that meets another kind of array
+# costs a compilation; so where those are gone through exhaustively, these stand in for all.
+STAND_INS = tuple(
+    next(case for case in PLAIN_CASES if str(case) == name)
+    for name in (
+        "cross_entropy-index",
+        "cross_entropy-probs",
+        "nll_loss-index",
+        "mse_loss",
+        "gaussian_nll_loss",
+    )
+)
+ROW_STAND_INS, POINT_STAND_INS = STAND_INS[:3], STAND_INS[3:]
 
 
 def generator(*seed):

@@ -103,11 +103,19 @@ def _row_terms(surprise, slope, wanted, divisors, counted, axis):
 
 def cross_entropy(logits, target, *, weight=None, ignore_index=-100, label_smoothing=0.0, axis=-1):
     logits = np.moveaxis(exact(logits), axis, -1)
-    wanted, divisors, counted = _target_distribution(logits.shape, target, weight, ignore_index, label_smoothing, axis)
+    wanted, divisors, counted = _target_distribution(
+        logits.shape, target, weight, ignore_index, label_smoothing, axis
+    )
     surprise = _surprise(logits)
     with np.errstate(under="ignore"):
         slope = np.exp(-surprise) * wanted.sum(axis=-1, keepdims=True) - wanted
     return _row_terms(surprise, slope, wanted, divisors, counted, axis)
+
+
+def _only_at_targets(parts, target, axis):
+    """No other entry has a slope: torch leaves 0 there even where it divides by a total weight of 0."""
+    n_classes, rows = parts.slope.shape[axis], np.where(parts.counted.squeeze(axis), target, -1)
+    return parts._replace(counted=np.moveaxis(np.arange(n_classes) == rows[..., None], -1, axis))
 
 
 def nll_loss(log_probs, target, *, weight=None, ignore_index=-100, axis=-1):
@@ -116,9 +124,7 @@ def nll_loss(log_probs, target, *, weight=None, ignore_index=-100, axis=-1):
     # Only the target's own entry is looked at: a NaN elsewhere in the row does not matter.
     surprise = np.where(wanted == 0, LONG(0), -log_probs)
     parts = _row_terms(surprise, -wanted, wanted, divisors, counted, axis)
-    # torch leaves 0 beside the targets even where it divides by a total weight of 0.
-    own = np.arange(log_probs.shape[-1]) == np.where(counted, target, -1)[..., None]
-    return parts._replace(counted=np.moveaxis(own, -1, axis))
+    return _only_at_targets(parts, target, axis)
 
 
 def categorical_cross_entropy(probs, target, *, weight=None, ignore_index=-100, axis=-1):
@@ -126,7 +132,8 @@ def categorical_cross_entropy(probs, target, *, weight=None, ignore_index=-100, 
     wanted, divisors, counted = _target_distribution(probs.shape, target, weight, ignore_index, 0.0, axis)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.where(wanted == 0, LONG(0), -wanted / probs)
-        return _row_terms(-np.log(probs), slope, wanted, divisors, counted, axis)
+        parts = _row_terms(-np.log(probs), slope, wanted, divisors, counted, axis)
+    return _only_at_targets(parts, target, axis) if np.ndim(target) < probs.ndim else parts
 
 
 ROWWISE = {

@@ -6,7 +6,7 @@ Results are held against the oracle; that the oracle agrees with torch is test_t
 import numpy as np
 import pytest
 import reference
-from cases import ROW_CASES, generator
+from cases import ROW_CASES, ROW_STAND_INS, generator
 from compare import assert_ulp, result_dtype
 
 import fastloss
@@ -31,7 +31,7 @@ def check(case, arguments, ulp=None, **options):
         assert_ulp(got, expected, ulp or case.tolerance(dtype) + 1, what=f"{case} {reduction}")
 
 
-@pytest.mark.parametrize("case", ROW_CASES, ids=str)
+@pytest.mark.parametrize("case", ROW_STAND_INS, ids=str)
 @pytest.mark.parametrize("ndim, axis", LAYOUTS)
 def test_axis_positions(case, ndim, axis):
     rng = generator(case, ndim, axis)
@@ -72,8 +72,10 @@ def test_numbers_of_classes(case, n_classes):
 @pytest.mark.parametrize("n_inner", [1, 3, 8, 65])
 def test_numbers_of_columns(n_classes, n_inner):
     """The same with the classes on axis 1, where the vector loop runs along the last axis instead."""
-    for case in ROW_CASES:
-        prediction, target = case.cast(case.arguments(generator(case, n_inner), (3, n_inner, n_classes)), np.float32)
+    for case in ROW_STAND_INS:
+        prediction, target = case.cast(
+            case.arguments(generator(case, n_inner), (3, n_inner, n_classes)), np.float32
+        )
         prediction = np.ascontiguousarray(np.moveaxis(prediction, -1, 1))
         if target.ndim == 3:
             target = np.ascontiguousarray(np.moveaxis(target, -1, 1))

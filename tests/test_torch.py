@@ -42,15 +42,19 @@ def logits_and_labels(ndim, ignored):
 
 def compare_all_reductions(subject, name, function, class_axis, axis, logits, target, options):
     """`target` is in torch's layout; the subject gets its classes on `axis`."""
-    moved = np.moveaxis(logits, class_axis, axis)
+    # Contiguous in the order of axes that is asked for: views are for test_values.py and test_softmax_family.py.
+    moved = np.array(np.moveaxis(logits, class_axis, axis), order="C")
     moved_target = np.moveaxis(target, class_axis, axis) if target.ndim == logits.ndim else target
+    moved_target = np.array(moved_target, order="C")
     torch_options = {key: tensor(value) if key == "weight" else value for key, value in options.items()}
     for reduction in ("none", "mean", "sum"):
         value, gradient = torch_value_and_grad(function, logits, target, reduction=reduction, **torch_options)
         got = subject.call(name, moved, moved_target, axis=axis, reduction=reduction, **options)
         equal(got, value, f"reduction={reduction}")
         if reduction != "none":
-            got, slope = subject.value_and_grad(name, moved, moved_target, axis=axis, reduction=reduction, **options)
+            got, slope = subject.value_and_grad(
+                name, moved, moved_target, axis=axis, reduction=reduction, **options
+            )
             equal(got, value, f"value with gradient, reduction={reduction}")
             slope = np.moveaxis(slope, axis, class_axis)
             equal(slope, gradient, f"gradient, reduction={reduction}", atol=1e-15)
@@ -63,7 +67,9 @@ def compare_all_reductions(subject, name, function, class_axis, axis, logits, ta
 def test_cross_entropy_of_indices(subject, ndim, axis, smoothing, ignored, weight):
     logits, target, options = logits_and_labels(ndim, ignored)
     options |= {"weight": WEIGHTS[weight], "label_smoothing": smoothing}
-    compare_all_reductions(subject, "cross_entropy", F.cross_entropy, min(ndim - 1, 1), axis, logits, target, options)
+    compare_all_reductions(
+        subject, "cross_entropy", F.cross_entropy, min(ndim - 1, 1), axis, logits, target, options
+    )
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
@@ -76,7 +82,9 @@ def test_cross_entropy_of_probabilities(subject, ndim, axis, smoothing, weight):
     target = rng.dirichlet(np.ones(4), SHAPES[ndim][:1] * (ndim > 1) + SHAPES[ndim][2:])
     target = np.moveaxis(target, -1, class_axis)
     options = {"weight": WEIGHTS[weight], "label_smoothing": smoothing}
-    compare_all_reductions(subject, "cross_entropy", F.cross_entropy, class_axis, axis, logits, target, options)
+    compare_all_reductions(
+        subject, "cross_entropy", F.cross_entropy, class_axis, axis, logits, target, options
+    )
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
@@ -85,7 +93,9 @@ def test_cross_entropy_of_probabilities(subject, ndim, axis, smoothing, weight):
 def test_nll_loss(subject, ndim, axis, ignored, weight):
     log_probs, target, options = logits_and_labels(ndim, ignored)
     options |= {"weight": WEIGHTS[weight]}
-    compare_all_reductions(subject, "nll_loss", F.nll_loss, min(ndim - 1, 1), axis, log_probs, target, options)
+    compare_all_reductions(
+        subject, "nll_loss", F.nll_loss, min(ndim - 1, 1), axis, log_probs, target, options
+    )
 
 
 @pytest.mark.parametrize("kind", ["index", "probabilities"])

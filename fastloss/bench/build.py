@@ -15,12 +15,13 @@ def this_build() -> dict[str, str]:
 
 
 def digest(folder: Path) -> str:
-    """Of the sources and extension modules of the package `fastloss` in `folder`; "" where there is none."""
-    package = folder / "fastloss"
-    if not (package / "__init__.py").is_file():
+    """Of the sources and extension modules in `folder`; "" where there is no package `fastloss`."""
+    if not (folder / "fastloss" / "__init__.py").is_file():
         return ""
     found = hashlib.sha256()
-    for path in sorted(path for pattern in ("*.py", "*.so", "*.pyd") for path in package.rglob(pattern)):
-        found.update(str(path.relative_to(package)).encode())
+    packages = (folder / name for name in ("fastloss", "fastloss_c"))  # the second holds compiled kernels, if any
+    kinds = ("*.py", "*.so", "*.pyd")
+    for path in sorted(path for package in packages for kind in kinds for path in package.rglob(kind)):
+        found.update(str(path.relative_to(folder)).encode())
         found.update(path.read_bytes())
     return found.hexdigest()[:16]

@@ -8,7 +8,6 @@ interval is widened before it decides.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import build, report
+from . import build
 from .cases import Case, from_dict
 from .contenders import Contender, tolerance
 from .measure import Ratio, paired_ratio, unpaired_ratio
@@ -215,28 +214,7 @@ def _difference(case: Case, new: float, old: float) -> str:
     return "" if close else f"values differ: {new:.9g}, baseline {old:.9g}"
 
 
-# --- the baseline ---------------------------------------------------------------------------------------------------
-
-
-def read_baseline(text: str) -> dict[str, Any]:
-    """What an earlier `fastloss bench --json` printed.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    try:
-        data = json.loads(text)
-        if data["format"] != report.FORMAT or not data["build"]["digest"] or not isinstance(data["threads"], int):
-            raise ValueError
-        for case in data["cases"]:
-            from_dict(case)
-            if not case["roof"]["rounds"] or any(not entry["rounds"] for entry in case["contenders"]):
-                raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError("is not what `fastloss bench --json` of this version writes") from None
-    return data
+# --- a whole comparison --------------------------------------------------------------------------------------------
 
 
 def method(

@@ -22,7 +22,9 @@ _OURS = ("#0072B2", "#D55E00", "#000000")  # fastloss, by backend
 
 _ROOF = "memory roof"
 _PER_ROW = 5  # groups of bars side by side
-_ABOVE: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 5.5}  # figures on bars
+# figures on bars; they interrupt the roof's line where they meet it
+_ABOVE: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 5.5, "zorder": 4}
+_ABOVE["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 _SHORT = {"binary_cross_entropy_with_logits": "BCE with logits", "binary_cross_entropy": "BCE"}
 
 
@@ -42,13 +44,16 @@ def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *,
     ImportError
         If matplotlib is missing.
     ValueError, OSError
-        If the format is unknown, or the file cannot be written.
+        If there is nothing to draw, the format is unknown, or the file cannot be written.
     """
     require()
     # Without pyplot: no windows, no state shared with the caller's own plots.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    results = [result for result in results if result.entries]
+    if not results:
+        raise ValueError("nothing was measured that could be drawn")
     present = {name for result in results for name in result.entries}
     names = sorted(present - _COLOURS.keys()) + [name for name in _COLOURS if name in present]
     colours = _colours(names)

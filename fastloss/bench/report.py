@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .cases import from_dict
 from .measure import Ratio
 from .session import Result
 
@@ -122,3 +124,24 @@ def contender_data(result: Result, name: str) -> dict[str, Any]:
         "agrees": not result.disagrees(name),
         "rounds": entry.rounds,
     }
+
+
+def read(text: str) -> dict[str, Any]:
+    """What `document` made, from JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    try:
+        data = json.loads(text)
+        if data["format"] != FORMAT or not data["build"]["digest"] or not isinstance(data["threads"], int):
+            raise ValueError
+        for case in data["cases"]:
+            from_dict(case)
+            if not case["roof"]["rounds"] or any(not entry["rounds"] for entry in case["contenders"]):
+                raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError("is not what `fastloss bench --json` of this version writes") from None
+    return data

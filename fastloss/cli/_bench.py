@@ -105,7 +105,7 @@ def compare(args: argparse.Namespace) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(args.compare, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     with _failing(args.compare, ValueError):
-        baseline = comparing.read_baseline(text)
+        baseline = report.read(text)
     todo = comparing.pairs(baseline, None if args.cases is None else _cases(args), _contenders(args))
     if not todo:
         raise Failure(args.compare, "has none of these cases with a fastloss that is available here")
@@ -130,8 +130,7 @@ def compare(args: argparse.Namespace) -> int:
         document = comparing.document(args.compare, way, found, args.fail_above)
         _finish(document, args, output)
     if not args.json:
-        n = document["regressions"]
-        _say(f"{n or 'no'} regression{'' if n == 1 else 's'} above {args.fail_above:g} in {len(found)} comparisons")
+        _say(f"regressions above {args.fail_above:g}: {document['regressions']} of {len(found)}")
     return EXIT_REGRESSION if document["regressions"] else EXIT_OK
 
 

@@ -34,7 +34,7 @@ Exit codes: 0, 1 for a regression, 2 for bad input, 130 after Ctrl-C.
 examples:
   fastloss bench --plot losses.png
   fastloss bench --cases 'ce_*' --contenders fastloss torch --json > today.json
-  pip install --no-deps --target old fastloss==0.1.0
+  pip install --no-deps --target old path/to/older/checkout
   fastloss bench --compare today.json --baseline-path old
 """
 

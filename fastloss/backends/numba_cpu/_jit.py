@@ -87,7 +87,7 @@ def specialise(template, name, **holes):
     """Compile `template` with its holes filled, as a kernel called `name`."""
     copy = _filled(template, holes)
     copy.__qualname__ = f"{name}_{fingerprint()}"
-    kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy")
+    kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy", no_cfunc_wrapper=True)
     try:
         kernel._cache = _ForgivingCache(copy)
     except (RuntimeError, OSError):  # nowhere to write: every process compiles for itself

@@ -7,6 +7,8 @@ serves every layout without a transposed or converted array ever existing.
 Roles as in `rowwise`; x is (outer, n_classes, inner) with any strides, and row i * inner + j is x[i, :, j].
 """
 
+import functools
+
 import numpy as np
 
 from fastloss.backends import LANES
@@ -360,11 +362,16 @@ whole = None  # a hole: index_columns
 TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns, small_columns)}
 
 
-def kernel(op, real):
-    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+@functools.cache
+def _pieces(real):
+    """Everything that kernels of this type are put together from, compiled once a process."""
     pieces = {"Real": real}
     for piece in PIECES:
         pieces[piece.__name__[1:]] = called(piece, **pieces)
-    if op == "small_columns":
-        pieces["whole"] = called(index_columns, **pieces)
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces)
+    pieces["whole"] = called(index_columns, **pieces)
+    return pieces
+
+
+def kernel(op, real):
+    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **_pieces(real))

@@ -8,6 +8,8 @@ Roles: x prediction, y target, z third operand, w weights: arrays, scalars or No
 partials: float64 (n_blocks, 2), the block's sum of weight * loss and its sum of weights.
 """
 
+import functools
+
 import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, inlined, scalar, specialise
@@ -259,16 +261,19 @@ TEMPLATES = {
 }
 
 
-def kernel(loss, op, real):
-    """The kernel `op` (a name in TEMPLATES) of a pointwise loss, computing in `real`."""
+@functools.cache
+def _spans(loss):
+    """The loops over a span, with a loss's scalars in them; compiled once a process and type."""
     adapter = _three if loss.operands == 3 else _two
     value = inlined(adapter, formula=scalar(loss.value))
     slope = inlined(adapter, formula=scalar(loss.slope))
-    return specialise(
-        TEMPLATES[op],
-        f"{loss.name}_{op}_{np.dtype(real).name}",
-        Real=real,
-        each_span=called(_each_span, point_value=value),
-        total_span=called(_total_span, point_value=value),
-        slope_span=called(_slope_span, point_slope=slope),
-    )
+    return {
+        "each_span": called(_each_span, point_value=value),
+        "total_span": called(_total_span, point_value=value),
+        "slope_span": called(_slope_span, point_slope=slope),
+    }
+
+
+def kernel(loss, op, real):
+    """The kernel `op` (a name in TEMPLATES) of a pointwise loss, computing in `real`."""
+    return specialise(TEMPLATES[op], f"{loss.name}_{op}_{np.dtype(real).name}", Real=real, **_spans(loss))

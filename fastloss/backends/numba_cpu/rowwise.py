@@ -7,6 +7,8 @@ cache unless it is very long.
 `Real` is the type computed in.  Arrays that are None are not wanted, or absent.  See `_softmax` for the arithmetic.
 """
 
+import functools
+
 import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, specialise
@@ -278,11 +280,16 @@ whole = None  # a hole: index_rows
 TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows, small_rows)}
 
 
-def kernel(op, real):
-    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+@functools.cache
+def _pieces(real):
+    """Everything that kernels of this type are put together from, compiled once a process."""
     pieces = {"Real": real}
     for piece in (_scan, _mixed_nll, _fill_softmax, _subtract_target):
         pieces[piece.__name__[1:]] = called(piece, **pieces)
-    if op == "small_rows":
-        pieces["whole"] = called(index_rows, **pieces)
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces)
+    pieces["whole"] = called(index_rows, **pieces)
+    return pieces
+
+
+def kernel(op, real):
+    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **_pieces(real))
