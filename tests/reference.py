@@ -103,9 +103,7 @@ def _row_terms(surprise, slope, wanted, divisors, counted, axis):
 
 def cross_entropy(logits, target, *, weight=None, ignore_index=-100, label_smoothing=0.0, axis=-1):
     logits = np.moveaxis(exact(logits), axis, -1)
-    wanted, divisors, counted = _target_distribution(
-        logits.shape, target, weight, ignore_index, label_smoothing, axis
-    )
+    wanted, divisors, counted = _target_distribution(logits.shape, target, weight, ignore_index, label_smoothing, axis)
     surprise = _surprise(logits)
     with np.errstate(under="ignore"):
         slope = np.exp(-surprise) * wanted.sum(axis=-1, keepdims=True) - wanted

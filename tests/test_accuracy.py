@@ -101,9 +101,8 @@ def test_tiny_losses_in_double_precision():
         gaps = np.array([15, 30, 36, 37, 40, 100, 300, 700, 740], np.float64)
         logits = np.zeros((len(gaps), n_classes))
         logits[:, n_classes // 2] = gaps
-        check_rows(
-            logits, np.full(len(gaps), n_classes // 2), ulp=8
-        )  # a thousand additions in float64 itself
+        # float64 sums are plain ones: equal terms may round the same way at each addition
+        check_rows(logits, np.full(len(gaps), n_classes // 2), ulp=4 + n_classes)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

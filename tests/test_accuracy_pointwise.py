@@ -96,9 +96,7 @@ def test_mean_of_many_along_an_axis():
     np.testing.assert_array_equal(fastloss.l1_loss(x, np.zeros_like(x), axis=0), np.full(3, 0.1, F32))
 
 
-@pytest.mark.skipif(
-    not os.environ.get("FASTLOSS_TEST_LARGE"), reason="takes long; FASTLOSS_TEST_LARGE=1 runs it"
-)
+@pytest.mark.skipif(not os.environ.get("FASTLOSS_TEST_LARGE"), reason="takes long; FASTLOSS_TEST_LARGE=1 runs it")
 def test_more_elements_than_32_bits_count():
     """2**31 + 7 elements without their memory: one number, with stride 0."""
     n = 2**31 + 7

@@ -46,9 +46,7 @@ def test_threads(case, size):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize(
-    "case", [case for case in PLAIN_CASES if case.loss in ("mse_loss", "kl_div")], ids=str
-)
+@pytest.mark.parametrize("case", [case for case in PLAIN_CASES if case.loss in ("mse_loss", "kl_div")], ids=str)
 def test_threads_with_an_axis(case, axis):
     function = getattr(fastloss, case.loss)
     for shape in SIZES.values():

@@ -80,9 +80,7 @@ def test_labels_keep_their_own_width(name, dtype, bad, options):
         getattr(fastloss, name)(probabilities(5, 11), target, **options)
 
 
-@pytest.mark.parametrize(
-    "dtype, ignored", [("uint8", 255), ("uint8", 156), ("int8", -100), ("uint64", 2**40)]
-)
+@pytest.mark.parametrize("dtype, ignored", [("uint8", 255), ("uint8", 156), ("int8", -100), ("uint64", 2**40)])
 @pytest.mark.parametrize("name", LABEL_LOSSES)
 def test_labels_that_are_ignored_on_purpose(name, dtype, ignored):
     target = np.array([0, ignored, 2], dtype)

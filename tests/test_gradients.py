@@ -52,9 +52,7 @@ def test_against_differences(case):
             up[index] += step
             down[index] -= step
             slope = (function(up, *others, **options) - function(down, *others, **options)) / (2 * step)
-            np.testing.assert_allclose(
-                gradient[index], slope, rtol=1e-5, atol=1e-8, err_msg=f"{reduction} {index}"
-            )
+            np.testing.assert_allclose(gradient[index], slope, rtol=1e-5, atol=1e-8, err_msg=f"{reduction} {index}")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
@@ -144,9 +142,7 @@ def test_gradient_at_large_differences():
     for name in ("huber_loss", "smooth_l1_loss", "log_cosh_loss", "l1_loss"):
         _, gradient = fastloss.value_and_grad(getattr(fastloss, name))(d, zeros, reduction="sum")
         np.testing.assert_array_equal(gradient, np.sign(d))
-    _, gradient = fastloss.value_and_grad(fastloss.binary_cross_entropy_with_logits)(
-        d, zeros, reduction="sum"
-    )
+    _, gradient = fastloss.value_and_grad(fastloss.binary_cross_entropy_with_logits)(d, zeros, reduction="sum")
     np.testing.assert_allclose(gradient, [0, 0, 0, 1, 1, 1], atol=1e-40)
 
 

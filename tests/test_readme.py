@@ -20,7 +20,7 @@ def test_snippets():
     assert runner.failures == 0
 
 
-@pytest.mark.parametrize("command", ["eval", "info"])
+@pytest.mark.parametrize("command", ["eval", "bench", "info"])
 def test_documented_options_exist(command, capsys):
     from fastloss.cli import main
 

@@ -38,9 +38,7 @@ TEXTBOOK = {
     "msle_loss": lambda x, y: (mpmath.log(1 + x) - mpmath.log(1 + y)) ** 2,
     "poisson_nll_loss": mp_poisson,
     "gaussian_nll_loss": mp_gaussian,
-    "kl_div": lambda x, y, log_target=False: (
-        mpmath.exp(y) * (y - x) if log_target else y * (mpmath.log(y) - x)
-    ),
+    "kl_div": lambda x, y, log_target=False: mpmath.exp(y) * (y - x) if log_target else y * (mpmath.log(y) - x),
     "binary_cross_entropy": mp_bce,
     "binary_cross_entropy_with_logits": lambda x, y: mp_bce(1 / (1 + mpmath.exp(-x)), y),
 }

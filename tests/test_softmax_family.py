@@ -73,9 +73,7 @@ def test_numbers_of_classes(case, n_classes):
 def test_numbers_of_columns(n_classes, n_inner):
     """The same with the classes on axis 1, where the vector loop runs along the last axis instead."""
     for case in ROW_STAND_INS:
-        prediction, target = case.cast(
-            case.arguments(generator(case, n_inner), (3, n_inner, n_classes)), np.float32
-        )
+        prediction, target = case.cast(case.arguments(generator(case, n_inner), (3, n_inner, n_classes)), np.float32)
         prediction = np.ascontiguousarray(np.moveaxis(prediction, -1, 1))
         if target.ndim == 3:
             target = np.ascontiguousarray(np.moveaxis(target, -1, 1))

@@ -52,9 +52,7 @@ def compare_all_reductions(subject, name, function, class_axis, axis, logits, ta
         got = subject.call(name, moved, moved_target, axis=axis, reduction=reduction, **options)
         equal(got, value, f"reduction={reduction}")
         if reduction != "none":
-            got, slope = subject.value_and_grad(
-                name, moved, moved_target, axis=axis, reduction=reduction, **options
-            )
+            got, slope = subject.value_and_grad(name, moved, moved_target, axis=axis, reduction=reduction, **options)
             equal(got, value, f"value with gradient, reduction={reduction}")
             slope = np.moveaxis(slope, axis, class_axis)
             equal(slope, gradient, f"gradient, reduction={reduction}", atol=1e-15)
@@ -67,9 +65,7 @@ def compare_all_reductions(subject, name, function, class_axis, axis, logits, ta
 def test_cross_entropy_of_indices(subject, ndim, axis, smoothing, ignored, weight):
     logits, target, options = logits_and_labels(ndim, ignored)
     options |= {"weight": WEIGHTS[weight], "label_smoothing": smoothing}
-    compare_all_reductions(
-        subject, "cross_entropy", F.cross_entropy, min(ndim - 1, 1), axis, logits, target, options
-    )
+    compare_all_reductions(subject, "cross_entropy", F.cross_entropy, min(ndim - 1, 1), axis, logits, target, options)
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
@@ -82,9 +78,7 @@ def test_cross_entropy_of_probabilities(subject, ndim, axis, smoothing, weight):
     target = rng.dirichlet(np.ones(4), SHAPES[ndim][:1] * (ndim > 1) + SHAPES[ndim][2:])
     target = np.moveaxis(target, -1, class_axis)
     options = {"weight": WEIGHTS[weight], "label_smoothing": smoothing}
-    compare_all_reductions(
-        subject, "cross_entropy", F.cross_entropy, class_axis, axis, logits, target, options
-    )
+    compare_all_reductions(subject, "cross_entropy", F.cross_entropy, class_axis, axis, logits, target, options)
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
@@ -93,9 +87,7 @@ def test_cross_entropy_of_probabilities(subject, ndim, axis, smoothing, weight):
 def test_nll_loss(subject, ndim, axis, ignored, weight):
     log_probs, target, options = logits_and_labels(ndim, ignored)
     options |= {"weight": WEIGHTS[weight]}
-    compare_all_reductions(
-        subject, "nll_loss", F.nll_loss, min(ndim - 1, 1), axis, log_probs, target, options
-    )
+    compare_all_reductions(subject, "nll_loss", F.nll_loss, min(ndim - 1, 1), axis, log_probs, target, options)
 
 
 @pytest.mark.parametrize("kind", ["index", "probabilities"])

@@ -70,9 +70,7 @@ def test_weighted_regression(subject, function, zero):
     weight = np.zeros((3, 4)) if zero else generator("weight").uniform(0, 2, (3, 4))
     # Huber's weighted mean is the contract's own: torch divides by the number of elements there.
     reductions = ("none", "sum") if name == "huber_loss" else ALL
-    compare_pointwise(
-        subject, name, function, arguments, {"weight": weight}, {"weight": tensor(weight)}, reductions
-    )
+    compare_pointwise(subject, name, function, arguments, {"weight": weight}, {"weight": tensor(weight)}, reductions)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 1), (1,), ()])
