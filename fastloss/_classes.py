@@ -7,7 +7,7 @@ Two kinds of kernel do all of it.  Row kernels take (outer, middle, n_classes) w
 import numpy as np
 
 from fastloss import _arrays, _errors, _plan, _pointwise, _reduce, losses
-from fastloss._arrays import FLOAT32, FLOAT64, bits
+from fastloss._arrays import bits
 from fastloss._pointwise import Gradient
 from fastloss.backends import LANES
 
@@ -273,6 +273,3 @@ def normalise(value, axis, out, wanted, keepdims=False):
     if out is None and shape == ():
         return real.type(result[()])
     return _arrays.delivered(result, out)
-
-
-__all__ = ["FLOAT32", "FLOAT64", "evaluate", "normalise"]

@@ -7,7 +7,7 @@ other strides, and operands that broadcast, go as three-dimensional views.
 import numpy as np
 
 from fastloss import _arrays, _errors, _plan, _reduce
-from fastloss._arrays import FLOAT32, FLOAT64, bits
+from fastloss._arrays import FLOAT64, bits
 
 
 class Gradient:
@@ -318,6 +318,3 @@ def _summed_to(full, shape, real):
     lead = full.ndim - len(shape)
     axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and full.shape[i + lead] != 1))
     return np.sum(full, axis=axes, dtype=FLOAT64, keepdims=True).reshape(shape).astype(real)
-
-
-__all__ = ["FLOAT32", "Gradient", "evaluate"]
