@@ -76,6 +76,7 @@ def floats(value, name):
     if kind in "biuf":
         return a.astype(np.float64)
     if is_bfloat16(dtype):
+        a = a if dtype.isnative else a.astype(dtype.newbyteorder("="))
         return a if a.flags.aligned else a.copy()
     raise _errors.not_numeric(name, dtype)
 

@@ -178,7 +178,7 @@ class Call:
             arguments = (ignore_index, take_log, scale)
             kernel_name = "gather_index"
         else:
-            spread = smoothing / layout.n_classes if smoothing else None
+            spread = smoothing / max(layout.n_classes, 1) if smoothing else None
             arguments = (ignore_index, 1.0 - smoothing, spread, scale)
             kernel_name = layout.op("index")
         sums = self._run(kernel_name, layout.per_row(self.y), arguments)

@@ -948,11 +948,11 @@ def quantile_loss(
     if not 0.0 <= q <= 1.0:
         raise _errors.out_of_range("q", q, "a number in [0, 1]")
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.QUANTILE, pred, target, None, (q,), reduction)
+        value = _plain.pointwise(losses.QUANTILE, pred, target, None, (q, 1.0 - q), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(
-        losses.QUANTILE, pred, target, parameters=(q,), weight=weight, axis=axis, reduction=reduction, out=out
+        losses.QUANTILE, pred, target, parameters=(q, 1.0 - q), weight=weight, axis=axis, reduction=reduction, out=out
     )
 
 

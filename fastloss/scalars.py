@@ -84,20 +84,23 @@ def log_cosh_slope(x, y):
     return tanh(x - y)
 
 
-def quantile(x, y, q):
-    """The pinball loss: q for each unit the prediction is too low, 1 - q for each it is too high (Koenker 1978)."""
+def quantile(x, y, low, high):
+    """The pinball loss: `low` for each unit the prediction is too low, `high` for each it is too high (Koenker 1978).
+
+    They are q and 1 - q; both are given, as 1 - q would cancel in float32.
+    """
     T = type(x)
     d = y - x
-    return q * d if d >= T(0.0) else (q - T(1.0)) * d
+    return low * d if d >= T(0.0) else -high * d
 
 
-def quantile_slope(x, y, q):
+def quantile_slope(x, y, low, high):
     T = type(x)
     d = y - x
     if d > T(0.0):
-        return -q
+        return -low
     if d < T(0.0):
-        return T(1.0) - q
+        return high
     return d
 
 
@@ -151,16 +154,16 @@ def softplus_tail(a):
 def bce_logits(x, y, positive):
     """(1 - y) softplus(x) + positive y softplus(-x): no term cancels another, however small the result.
 
-    softplus(x) = max(x, 0) + log1p(exp(-|x|)).  Where a coefficient is 0, x is left out of its term, so that infinite logits
-    of the right sign cost nothing.
+    softplus(x) = max(x, 0) + log1p(exp(-|x|)), of which the second part is common to both terms.  Where a coefficient is 0,
+    x is left out of its term, so that infinite logits of the right sign cost nothing.
     """
     T = type(x)
     tail = softplus_tail(abs(x))
     miss = T(1.0) - y
     hit = positive * y
-    up = tail + x if x > T(0.0) and miss != T(0.0) else tail
-    down = tail - x if x < T(0.0) and hit != T(0.0) else tail
-    return miss * up + hit * down
+    up = miss * x if x > T(0.0) and miss != T(0.0) else T(0.0)
+    down = hit * x if x < T(0.0) and hit != T(0.0) else T(0.0)
+    return (miss + hit) * tail + (up - down)
 
 
 def bce_logits_slope(x, y, positive):

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from cases import PLAIN_CASES, generator
+from cases import STAND_INS, generator
 
 import fastloss
 
@@ -12,11 +12,14 @@ SECONDS = float(os.environ.get("FASTLOSS_TEST_SECONDS", "2"))
 
 
 def jobs():
-    """Each loss on arrays for one thread and for several, float32, as functions without arguments."""
+    """Values and gradients of a few losses, of arrays for one thread and for several, as functions without arguments.
+
+    A few, as every process that calls a loss has to load its kernels.
+    """
     import numpy as np
 
     result = []
-    for case in PLAIN_CASES:
+    for case in STAND_INS:
         function = getattr(fastloss, case.loss)
         for shape in [(7, 11), (150_000, 11)]:
             arguments = case.cast(case.arguments(generator(case), shape), np.float32)

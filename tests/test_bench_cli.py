@@ -1,6 +1,7 @@
 """`fastloss bench` and `pytest bench`: what they print, write and refuse."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -111,7 +112,9 @@ def test_pytest_bench(tmp_path):
         "fastloss,numpy",
         f"--benchmark-json={figures}",
     ]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    # pytest-benchmark measures nothing in a worker of pytest-xdist, which this process is not
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "roof: " in process.stdout
     found = {entry["name"]: entry for entry in json.loads(figures.read_text())["benchmarks"]}
