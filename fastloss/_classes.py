@@ -241,7 +241,10 @@ class Call:
     def _result(self, sums, divisor):
         if self.reduction == "none":
             return _arrays.delivered(self.losses, self.out)
-        value = sums[0] if self.reduction == "sum" else _reduce.ratio(sums[0], divisor)
+        if self.reduction == "sum":
+            value = sums[0]
+        else:  # without any weight there is no mean, even if smoothing left something to sum
+            value = sums[0] / divisor if divisor else np.nan
         if self.request:
             self.request.array = _arrays.delivered(self.gradient, self.request.requested)
         return _arrays.delivered(_arrays.scalar(float(value), self.real), self.out)
