@@ -27,7 +27,7 @@ def _kernel(loss, op, real):
         return _kernels.setdefault((loss, op, real), _plan.backend().kernel(loss, op, real))
 
 
-def pointwise(loss, x, y, z, parameters, reduction):
+def pointwise(loss, x, y, parameters, reduction):
     """The loss of two one-dimensional float arrays of one shape and dtype, or None."""
     if type(x) is not np.ndarray or type(y) is not np.ndarray:
         return None
@@ -42,9 +42,7 @@ def pointwise(loss, x, y, z, parameters, reduction):
         scalar = np.float64
     else:
         return None
-    if z is not None:
-        z = scalar(z)
-    total = _kernel(loss, "flat_small", real)(x, y, z, tuple([scalar(p) for p in parameters]))
+    total = _kernel(loss, "flat_small", real)(x, y, tuple([scalar(p) for p in parameters]))
     if reduction == "mean":
         total /= x.size
     elif reduction != "sum":

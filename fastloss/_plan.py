@@ -12,7 +12,7 @@ MAX_BLOCKS = 4096
 PARALLEL_FROM = 1 << 19
 
 # Classes from which a row by itself fills the registers; fewer are computed across rows.
-ROWWISE_FROM = 96
+ROWWISE_FROM = 128
 
 AUTO_ORDER = ("numba",)
 

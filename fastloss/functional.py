@@ -402,7 +402,7 @@ def binary_cross_entropy(
     np.float64(0.16425...)
     """
     if weight is None and out is None:
-        value = _plain.pointwise(losses.BCE, probs, target, None, (), reduction)
+        value = _plain.pointwise(losses.BCE, probs, target, (), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(
@@ -468,14 +468,14 @@ def binary_cross_entropy_with_logits(
     np.float64(0.22009...)
     """
     if weight is None and pos_weight is None and out is None:
-        value = _plain.pointwise(losses.BCE_LOGITS, logits, target, 1.0, (), reduction)
+        value = _plain.pointwise(losses.BCE_LOGITS, logits, target, (), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(
-        losses.BCE_LOGITS,
+        losses.BCE_LOGITS if pos_weight is None else losses.BCE_LOGITS_POSITIVE,
         logits,
         target,
-        1.0 if pos_weight is None else _arrays.floats(pos_weight, "pos_weight"),
+        None if pos_weight is None else _arrays.floats(pos_weight, "pos_weight"),
         weight=weight,
         reduction=reduction,
         out=out,
@@ -535,7 +535,7 @@ def mse_loss(
     np.float64(2.0)
     """
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.MSE, pred, target, None, (), reduction)
+        value = _plain.pointwise(losses.MSE, pred, target, (), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(losses.MSE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
@@ -645,7 +645,7 @@ def l1_loss(
     np.float64(1.0)
     """
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.L1, pred, target, None, (), reduction)
+        value = _plain.pointwise(losses.L1, pred, target, (), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(losses.L1, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
@@ -708,7 +708,7 @@ def huber_loss(
     if not delta > 0.0:
         raise _errors.out_of_range("delta", delta, "a positive number")
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.HUBER, pred, target, None, (delta,), reduction)
+        value = _plain.pointwise(losses.HUBER, pred, target, (delta,), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(
@@ -773,7 +773,7 @@ def smooth_l1_loss(
     if not beta >= 0.0:
         raise _errors.out_of_range("beta", beta, "a number of at least 0")
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.SMOOTH_L1, pred, target, None, (beta,), reduction)
+        value = _plain.pointwise(losses.SMOOTH_L1, pred, target, (beta,), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(
@@ -832,7 +832,7 @@ def log_cosh_loss(
     np.float64(0.66250...)
     """
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.LOG_COSH, pred, target, None, (), reduction)
+        value = _plain.pointwise(losses.LOG_COSH, pred, target, (), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(losses.LOG_COSH, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
@@ -885,7 +885,7 @@ def msle_loss(
     np.float64(0.13047...)
     """
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.MSLE, pred, target, None, (), reduction)
+        value = _plain.pointwise(losses.MSLE, pred, target, (), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(losses.MSLE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
@@ -948,7 +948,7 @@ def quantile_loss(
     if not 0.0 <= q <= 1.0:
         raise _errors.out_of_range("q", q, "a number in [0, 1]")
     if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.QUANTILE, pred, target, None, (q, 1.0 - q), reduction)
+        value = _plain.pointwise(losses.QUANTILE, pred, target, (q, 1.0 - q), reduction)
         if value is not None:
             return value
     return _pointwise.evaluate(

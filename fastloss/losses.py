@@ -40,7 +40,8 @@ LOG_COSH = Loss("log_cosh")
 QUANTILE = Loss("quantile", parameters=("low", "high"))
 MSLE = Loss("msle")
 BCE = Loss("bce", domains=(PROBABILITY, PROBABILITY))
-BCE_LOGITS = Loss("bce_logits", operands=3)
+BCE_LOGITS = Loss("bce_logits")
+BCE_LOGITS_POSITIVE = Loss("bce_logits_positive", operands=3)
 POISSON_LOG = Loss("poisson_log", parameters=("full",))
 POISSON = Loss("poisson", parameters=("full", "eps"))
 GAUSSIAN = Loss("gaussian", operands=3, parameters=("constant", "eps"), domains=(None, None, (0.0, float("inf"))))
@@ -58,6 +59,7 @@ POINTWISE = (
     MSLE,
     BCE,
     BCE_LOGITS,
+    BCE_LOGITS_POSITIVE,
     POISSON_LOG,
     POISSON,
     GAUSSIAN,

@@ -129,13 +129,24 @@ def xlogy(x, y):
 # --- binary cross-entropy -------------------------------------------------------------------------------------------
 
 
+def log_complement(u):
+    """log(1 - u) for 0 <= u <= 1/2.  Backends may have a shorter way for this range."""
+    return log1p(-u)
+
+
 def bce(x, y):
-    """-[y log x + (1 - y) log(1 - x)], each logarithm at least -100; NaN where x or y is no probability."""
+    """-[y log x + (1 - y) log(1 - x)], each logarithm at least -100; NaN where x or y is no probability.
+
+    Only the logarithm of the smaller one of x and 1 - x, which is exact then, needs the whole range.
+    """
     T = type(x)
-    hit = log(x)
-    miss = log1p(-x)
-    hit = T(-100.0) if hit < T(-100.0) else hit
-    miss = T(-100.0) if miss < T(-100.0) else miss
+    high = x > T(0.5)
+    u = T(1.0) - x if high else x
+    rare = log(u)
+    rare = T(-100.0) if rare < T(-100.0) else rare
+    often = log_complement(u)
+    hit = often if high else rare
+    miss = rare if high else often
     value = (y - T(1.0)) * miss - y * hit
     return value if y >= T(0.0) and y <= T(1.0) else T(float("nan"))
 
@@ -151,22 +162,34 @@ def softplus_tail(a):
     return log1p(exp(-a))
 
 
-def bce_logits(x, y, positive):
-    """(1 - y) softplus(x) + positive y softplus(-x): no term cancels another, however small the result.
+def bce_logits(x, y):
+    """(1 - y) softplus(x) + y softplus(-x): no term cancels another, however small the result.
 
-    softplus(x) = max(x, 0) + log1p(exp(-|x|)), of which the second part is common to both terms.  Where a coefficient is 0,
-    x is left out of its term, so that infinite logits of the right sign cost nothing.
+    softplus(x) = max(x, 0) + log1p(exp(-|x|)), of which the second part is common to both terms.  Where its coefficient is 0,
+    x is left out, so that infinite logits of the right sign cost nothing.
     """
     T = type(x)
-    tail = softplus_tail(abs(x))
+    share = T(1.0) - y if x > T(0.0) else -y
+    linear = share * x if share != T(0.0) else T(0.0)
+    return linear + softplus_tail(abs(x))
+
+
+def bce_logits_slope(x, y):
+    T = type(x)
+    return bce_logits_positive_slope(x, y, T(1.0))
+
+
+def bce_logits_positive(x, y, positive):
+    """(1 - y) softplus(x) + positive y softplus(-x), as above."""
+    T = type(x)
     miss = T(1.0) - y
     hit = positive * y
-    up = miss * x if x > T(0.0) and miss != T(0.0) else T(0.0)
-    down = hit * x if x < T(0.0) and hit != T(0.0) else T(0.0)
-    return (miss + hit) * tail + (up - down)
+    share = miss if x > T(0.0) else -hit
+    linear = share * x if share != T(0.0) else T(0.0)
+    return linear + (miss + hit) * softplus_tail(abs(x))
 
 
-def bce_logits_slope(x, y, positive):
+def bce_logits_positive_slope(x, y, positive):
     """(1 - y) sigmoid(x) - positive y sigmoid(-x)."""
     T = type(x)
     e = exp(-abs(x))

@@ -15,7 +15,7 @@ import functools
 import importlib
 
 # Rows that a column kernel takes side by side: a tile.  Its blocks are numbers of tiles.
-LANES = 128
+LANES = 64
 
 _MODULES = {"numba": "fastloss.backends.numba_cpu"}
 

@@ -25,7 +25,7 @@ from fastloss.backends.numba_cpu import _math
 # zeros.  Never `nnan` or `ninf`: they delete the handling of special values.
 LOOP_FLAGS = {"contract", "reassoc", "nsz"}
 # Without `reassoc`: what formulas are compiled with, so that no cancellation is "simplified" into being.
-SCALAR_FLAGS = _math.FLAGS
+SCALAR_FLAGS = {"contract"}
 
 _HERE = Path(__file__).parent
 _SOURCES = (Path(scalars.__file__), *sorted(_HERE.glob("*.py")))

@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import overload
 
 from fastloss.backends.numba_cpu._jit import inlined
-from fastloss.backends.numba_cpu._math import from_bits, half_to_float
+from fastloss.backends.numba_cpu._math import bfloat_to_float, half_to_float
 
 _INLINED = {"jit_options": {"forceinline": True}}
 
@@ -32,7 +32,7 @@ def _load(operand, i):
     if operand.dtype == types.uint16:
         return lambda operand, i: half_to_float(operand[i])
     if operand.dtype == types.int16:
-        return lambda operand, i: from_bits(np.int32(np.int32(operand[i]) << np.int32(16)))
+        return lambda operand, i: bfloat_to_float(operand[i])
     return lambda operand, i: operand[i]
 
 

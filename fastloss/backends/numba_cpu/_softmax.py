@@ -1,14 +1,14 @@
-"""The algebra of the softmax family: a row's state, how it grows, and what is read off at the end.
+"""The algebra of the softmax family: what a row is reduced to, and what is read off at the end.
 
-The state of the elements seen so far is (m, k, s, n): their maximum m, how many equal it (k), and s, the sum of
-exp(x) 2^-n over all others, n being m / log 2 rounded.  From it
+One element of a row is left out, the target's or, where there is none, the maximum; the others are summed up as s exp(g).
+Then, with x the element left out,
 
-    rest = sum of exp(x - m) over all but one of the maximal elements = (k - 1) + s / (exp(m) 2^-n)
-    logsumexp = m + log1p(rest)
+    -log softmax(x) = log1p(s exp(g - x))
+    logsumexp = x - log softmax(x)
 
-so a row whose maximum dwarfs the others keeps the relative accuracy of their sum, which log(1 + rest) would lose; and as
-exponentials are taken relative to a power of two, not to m, no subtraction rounds their arguments.  A NaN lands in s.
-m = +-inf needs no branch: `clamped` keeps n finite, the infinite elements are counted in k.
+and a row whose x dwarfs the others keeps the relative accuracy of their sum, which log(1 + ...) would lose.  Sums are taken
+relative to a power of two near the others' maximum, not to the maximum itself: so no subtraction rounds the exponentials'
+arguments, and nothing that matters underflows, however far x is above.  NaN lands in s.
 
 References
 ----------
@@ -22,65 +22,37 @@ from numba.extending import overload
 
 from fastloss.backends.numba_cpu._jit import called, exactly
 from fastloss.backends.numba_cpu._load import load
-from fastloss.backends.numba_cpu._math import exp, fine_term, term
+from fastloss.backends.numba_cpu._math import LIMIT, exp
 
-LN2, LN2_LO = float(np.log(2.0)), 2.3190468138462996e-17
 NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
-FINITE = float(np.finfo(np.float32).max)
 
-# Beyond this, x / log 2 has too few fraction bits left for `term`; such rows take `exact_rest`.
-LIMIT = 20000.0
-# Below this share of the maximum, terms that underflowed to 0 might be missed in the sum.
-TINY = 1e-25
+
+# A sum this small, relative to the maximum, may have lost terms to underflow.
+TINY = 1e-24
 
 
 @exactly
-def clamped(m):
-    """m, or the end of the range in which `reference` works."""
-    T = type(m)
-    return T(-LIMIT) if m < T(-LIMIT) else (T(LIMIT) if m > T(LIMIT) else m)
-
-
-@exactly
-def relative(m, n):
-    """exp(m) 2^-n in float64."""
-    n = np.float64(n)
-    return exp((np.float64(m) - n * LN2) - n * LN2_LO)
-
-
-@exactly
-def moved(m, k, s, n, new_n):
-    """The sum of all elements so far, maximal ones included, relative to 2^new_n."""
-    return s * exp((np.float64(n) - np.float64(new_n)) * LN2) + k * relative(m, new_n)
-
-
-@exactly
-def rest_of(m, k, s, n):
-    """Sum of exp(x - m) over all elements but one maximal one, in float64."""
-    return (k - 1.0) + s / relative(clamped(m), n)
-
-
-@exactly
-def doubtful(m, rest):
-    """Whether `rest` may have lost accuracy, to underflow or to the size of m."""
-    return rest < TINY or (abs(m) > LIMIT and abs(m) < INF)
+def doubtful(s, m):
+    """Whether a sum may be inexact: of terms far below the maximum, or of a row where that is finite but very large."""
+    return s < TINY or abs(m) > LIMIT and abs(m) < INF
 
 
 @called
-def exact_rest(x, m, k):
-    """`rest_of` from the elements themselves, in float64; times 2^700, or many subnormal terms would each be rounded."""
+def exact_sum(x, skip, m):
+    """Sum of exp(x - m) over all elements but one, in float64."""
     s = 0.0
     for i in range(x.size):
-        v = load(x, i)
-        s += 0.0 if v == m else fine_term(np.float64(v) - np.float64(m), -700.0)
-    return (k - 1.0) + s * 2.0**-700
+        s += exp(np.float64(load(x, i)) - np.float64(m)) if i != skip else 0.0
+    return s
 
 
-@exactly
-def nll(m, x, tail):
-    """-log softmax of an element x: logsumexp - x, without cancellation; NaN for rows without a finite maximum."""
-    value = (np.float64(m) - np.float64(x)) + tail
-    return value if abs(m) < INF else NAN
+@called
+def infinite_sum(x, m):
+    """logsumexp where the maximum is infinite: m, unless there is a NaN."""
+    for i in range(x.size):
+        if load(x, i) != load(x, i):
+            return NAN
+    return m
 
 
 @exactly
@@ -90,36 +62,19 @@ def scaled(share, loss):
 
 
 @exactly
-def target_slope(m, x, rest, share, mass, own):
+def target_slope(s, g, x, top, tail, share, mass, own):
     """Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
 
-    `mass` is the weight of the smoothed part, `own` what the target has of it.  share * (1 - p) is taken from the other
-    classes' sum where x is the maximum, since 1 - p would cancel.
+    logsumexp is top + tail.  `mass` is the weight of the smoothed part, `own` what the target has of it.  1 - softmax(x) is
+    taken from the others' sum, as the difference would cancel.
     """
-    if not abs(m) < INF:
-        return NAN
-    p = exp(np.float64(x) - np.float64(m)) / (1.0 + rest)
-    miss = rest / (1.0 + rest) if x == m else 1.0 - p
-    return mass * p - own - share * miss
+    return mass * exp((x - top) - tail) - own - share * (s * exp((g - top) - tail))
 
 
 @exactly
-def log_probability(x, m, shift):
-    """(x - m) - shift: not x - (m + shift), which would lose a small shift."""
-    return (x - m) - shift
-
-
-@exactly
-def below(v, m, lowest, bias):
-    """The term of v, its power 0 if v is the maximum itself."""
-    power, tail = term(v, lowest, bias)
-    return type(v)(0.0) if v == m else power, tail
-
-
-@exactly
-def pair(power_a, tail_a, power_b, tail_b):
-    """The sum of two terms: each rounded once, and once their sum."""
-    return (power_a + power_a * tail_a) + (power_b + power_b * tail_b)
+def log_probability(x, top, tail):
+    """(x - top) - tail, with top the row's maximum and tail = logsumexp - top: keeps a small tail."""
+    return (x - top) - tail
 
 
 # --- labels, at their own width -------------------------------------------------------------------------------------
@@ -134,6 +89,16 @@ def _is_ignored(label, ignore_index):
     if label == types.uint64:
         return lambda label, ignore_index: ignore_index >= 0 and label == np.uint64(ignore_index)
     return lambda label, ignore_index: np.int64(label) == ignore_index
+
+
+def is_uint64(label):
+    """Whether the label is of the one type that int64 can't hold."""
+
+
+@overload(is_uint64, jit_options={"forceinline": True})
+def _is_uint64(label):
+    answer = label == types.uint64
+    return lambda label: answer
 
 
 def is_class(label, n_classes):

@@ -1,10 +1,10 @@
 """Kernels of the softmax family that work across rows: for few classes, and for a class axis that is not the last.
 
-LANES rows are computed side by side, one in each lane of a register.  Their classes are brought in by groups, as a small
-tile (class, row) in the first-level cache; whatever strides and dtype the logits have end at that copy, so one kernel
-serves every layout without a transposed or converted array ever existing.
+LANES rows are computed side by side, in strips of WIDTH, one row in each lane of a register.  Their classes are brought in by
+groups, as tiles (class, row) in the first-level cache; whatever strides and dtype the logits have end at that copy, so one
+kernel serves every layout without a transposed or converted array ever existing.
 
-Roles as in `rowwise`; x is (outer, n_classes, inner) with any strides, and row i * inner + j is x[i, :, j].
+x is (outer, n_classes, inner) with any strides, and row i * inner + j is x[i, :, j].  See `_softmax` for the arithmetic.
 """
 
 import functools
@@ -12,203 +12,304 @@ import functools
 import numpy as np
 
 from fastloss.backends import LANES
-from fastloss.backends.numba_cpu._jit import called, specialise
-from fastloss.backends.numba_cpu._load import blend, load, smaller, span_row, weigh, weight
-from fastloss.backends.numba_cpu._math import exp, fast_max, fine_term, log1p, reach, reference
+from fastloss.backends.numba_cpu._jit import called, inlined, specialise
+from fastloss.backends.numba_cpu._lanes import WIDTH
+from fastloss.backends.numba_cpu._load import load, smaller, weight
+from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, likelihood_for, power_of, tail_above
+from fastloss.backends.numba_cpu._registers import (
+    EIGHT,
+    any_missing,
+    ask_for,
+    at_most_one,
+    below,
+    gather,
+    in_lanes,
+    labels_at,
+    lanes_at,
+    moved,
+    narrow,
+    neighbours,
+    put_lanes,
+    put_neighbours,
+    reach_of,
+    rebased,
+    scatter,
+    softmax_scale,
+    total,
+    unusual,
+    wide,
+    with_best,
+    with_own,
+    with_pair,
+    with_share,
+    without_own,
+)
 from fastloss.backends.numba_cpu._softmax import (
     COUNT,
-    FINITE,
     FIRST_BAD,
     INF,
-    LIMIT,
     LOSS,
     NAN,
     NEG_INF,
     NO_BAD,
-    below,
-    clamped,
+    TINY,
     count,
     doubtful,
-    exact_rest,
+    exact_sum,
+    infinite_sum,
     is_class,
     is_ignored,
+    is_uint64,
     log_probability,
-    moved,
-    nll,
     note_bad,
-    pair,
     put,
-    relative,
-    rest_of,
     scaled,
     start_block,
     target_slope,
 )
 
-GROUP = 32  # classes in a tile: 16 KiB of float32
+GROUP = 32  # classes in a tile: 2 KiB of float32 a strip
+STRIPS = LANES // WIDTH
+LINE = 64  # bytes fetched from memory at once
 
-Real = None  # a hole: the type computed in
+# Rows of a state, float64 (STATE, LANES), that belongs to the rows at work: what `_softmax` calls s, g and x; the maximum; the
+# negative log-likelihood of x; logsumexp less the maximum; the smoothed part of the loss and its weight; what softmax is multiplied by.
+S, G, X, TOP, NLL, TAIL, SMOOTH, MASS, FACTOR = range(9)
+STATE = 9
+# And of its companion in the type computed in: x, the maximum, and the power of two that the last group's sums were
+# relative to.
+OWN, PEAK, BEFORE = range(3)
+WORK = 3
 
-
-# A tile is (GROUP, LANES), of which `classes` rows and as many lanes as the other arguments have are in use.  Its rows are
-# taken first and cut to length then: contiguous to the compiler, as tile[:, :width] would not be.
-
-
-def _load_tile(x, first_class, tile, classes):
-    """tile[c, lane] = x[first_class + c, lane], widened."""
-    for c in range(classes):
-        source = x[first_class + c]
-        t = tile[c][: source.size]
-        for lane in range(t.size):
-            t[lane] = load(source, lane)
+Real = likelihood = None  # holes: the type computed in, and `nll` to its accuracy
 
 
-def _load_and_raise(x, first_class, tile, classes, m):
-    """`_load_tile`, and the maxima of what is loaded."""
-    for c in range(classes):
-        source = x[first_class + c]
-        t = tile[c][: m.size]
-        for lane in range(t.size):
-            v = load(source, lane)
-            t[lane] = v
-            m[lane] = fast_max(m[lane], v)
+@inlined
+def get(rows, row, strip):
+    """The lanes of a strip in one row of a state."""
+    return lanes_at(rows, row * STRIPS + strip)
 
 
-def _move(m, k, s, n, old):
-    """Make the lanes' sums relative to their new maxima; `old` holds the maxima they were relative to."""
-    for lane in range(s.size):
-        new_n = reference(clamped(m[lane]))[0]
-        s[lane] = moved(old[lane], k[lane], s[lane], n[lane], new_n) if m[lane] > old[lane] else s[lane]
-    for lane in range(k.size):
-        k[lane] = Real(0.0) if m[lane] > old[lane] else k[lane]
+@inlined
+def set_(rows, row, strip, v):
+    put_lanes(rows, row * STRIPS + strip, v)
 
 
-def _refer(m, n, old):
-    for lane in range(n.size):
-        n[lane] = reference(clamped(m[lane]))[0]
-    for lane in range(old.size):
-        old[lane] = m[lane]
+@inlined
+def strips(width):
+    return (width + WIDTH - 1) // WIDTH
 
 
-def _add_terms(tile, classes, m, n, s):
-    """Sums of terms below the maxima: by twos in Real, then in float64, as in `rowwise`."""
-    for c in range(0, classes - 1, 2):
-        ta, tb = tile[c][: s.size], tile[c + 1][: s.size]
-        for lane in range(s.size):
-            lowest, bias = reach(n[lane])
-            pa, ra = below(ta[lane], m[lane], lowest, bias)
-            pb, rb = below(tb[lane], m[lane], lowest, bias)
-            s[lane] += np.float64(pair(pa, ra, pb, rb))
-    if classes % 2:
-        t = tile[classes - 1][: s.size]
-        for lane in range(s.size):
-            lowest, bias = reach(n[lane])
-            power, tail = below(t[lane], m[lane], lowest, bias)
-            s[lane] += np.float64(power + power * tail)
+# --- tiles: row strip * GROUP + c of an array holds a strip's lanes of class c ------------------------------------------
 
 
-def _count_maxima(tile, classes, m, k):
-    for c in range(classes):
-        t = tile[c][: k.size]
-        for lane in range(k.size):
-            k[lane] += Real(1.0) if t[lane] == m[lane] else Real(0.0)
-
-
-def _scan_lanes(x, tile, m, n, rest, tail, work):
-    """Of each row x[:, lane]: maximum, its power of two, rest and log1p(rest) (see `_softmax`)."""
-    n_classes, width = x.shape
-    k, old = work[0, :width], work[1, :width]
-    m[:] = Real(NEG_INF)
-    k[:] = Real(0.0)
-    rest[:] = 0.0  # the sums, until the end
-    refer(m, n, old)
-    for start in range(0, n_classes, GROUP):
-        classes = smaller(GROUP, n_classes - start)
-        load_and_raise(x, start, tile, classes, m)
-        if start > 0:
-            move(m, k, rest, n, old)
-        refer(m, n, old)
-        add_terms(tile, classes, m, n, rest)
-        count_maxima(tile, classes, m, k)
-    for lane in range(rest.size):
-        rest[lane] = rest_of(m[lane], np.float64(k[lane]), rest[lane], n[lane])
-    for lane in range(rest.size):
-        if doubtful(m[lane], rest[lane]) and k[lane] > 0.0:
-            rest[lane] = exact_rest(x[:, lane], m[lane], np.float64(k[lane]))
-    for lane in range(rest.size):
-        tail[lane] = log1p(rest[lane])
-
-
-def _mixed_lanes(x, y, w, tile, m, tail, keep, spread, losses, masses, work):
-    """Of each row: the sum of q nll and the sum of q, with q the smoothed, weighted target."""
-    n_classes, width = x.shape
-    base = work[0, :width]
-    for lane in range(width):
-        base[lane] = m[lane] if m[lane] > Real(-FINITE) else Real(-FINITE)
-    losses[:] = 0.0
-    masses[:] = 0.0
-    for start in range(0, n_classes, GROUP):
-        classes = smaller(GROUP, n_classes - start)
-        load_tile(x, start, tile, classes)
+def _load_tile(x, start, classes, strip, tile):
+    """The classes from `start` of a strip of x (n_classes, rows), widened."""
+    class_step, lane_step = x.strides
+    first = strip * WIDTH
+    base = start * class_step + first * lane_step
+    whole = first + WIDTH <= x.shape[1]
+    if whole and lane_step == x.itemsize:
         for c in range(classes):
-            yc = span_row(y, start + c)
-            tc = tile[c][:width]
-            for lane in range(tc.size):
-                q = weigh(w, start + c, blend(yc, lane, keep, spread))
-                d = base[lane] - tc[lane]
-                losses[lane] += np.float64(Real(0.0) if q == Real(0.0) else q * d)
-                masses[lane] += np.float64(q)
-    for lane in range(width):
-        loss = losses[lane] + (masses[lane] * tail[lane] if masses[lane] != 0.0 else 0.0)
-        losses[lane] = loss if abs(m[lane]) < INF else NAN
-
-
-def _fill_softmax_lanes(x, tile, m, n, rest, factors, out, work):
-    """out[:, lane] = factors[lane] * softmax(x[:, lane])."""
-    n_classes, width = x.shape
-    scale = work[0, :width]
-    for lane in range(width):
-        scale[lane] = factors[lane] / ((1.0 + rest[lane]) * relative(clamped(m[lane]), n[lane]))
-    for start in range(0, n_classes, GROUP):
-        classes = smaller(GROUP, n_classes - start)
-        load_tile(x, start, tile, classes)
+            at = base + c * class_step
+            ask_for(x, at + LANES * lane_step)
+            put_lanes(tile, strip * GROUP + c, neighbours(x, at))
+    elif whole and class_step == x.itemsize:
+        for at in range(base, base + WIDTH * lane_step, LINE) if start == 0 else range(0):
+            ask_for(x, at + LANES * lane_step)
+        for c in range(0, classes, EIGHT):
+            gather(tile, strip * GROUP + c, x, base + c * class_step, lane_step, classes - c)
+    else:
         for c in range(classes):
-            tc = tile[c][:width]
-            for lane in range(tc.size):
-                tc[lane] = fine_term(tc[lane], n[lane]) * scale[lane]
-            o = out[start + c]
-            for lane in range(tc.size):
-                o[lane] = tc[lane]
-    for lane in range(width):
-        if not abs(m[lane]) <= LIMIT:  # see `rowwise._fill_softmax`
-            for c in range(n_classes):
-                value = exp(np.float64(load(x[c], lane)) - np.float64(m[lane]))
-                out[c, lane] = factors[lane] * value / (1.0 + rest[lane])
+            source = x[start + c, first:]
+            for lane in range(smaller(WIDTH, source.size)):
+                tile[strip * GROUP + c, lane] = load(source, lane)
 
 
-def _subtract_target_lanes(gradient, y, w, factor, keep, spread):
-    for c in range(gradient.shape[0]):
-        g = gradient[c]
-        yc = span_row(y, c)
-        for lane in range(g.size):
-            g[lane] -= factor * weigh(w, c, blend(yc, lane, keep, spread))
+def _store_tile(tile, classes, strip, x, start):
+    """The way back."""
+    class_step, lane_step = x.strides
+    first = strip * WIDTH
+    base = start * class_step + first * lane_step
+    whole = first + WIDTH <= x.shape[1]
+    if whole and lane_step == x.itemsize:
+        for c in range(classes):
+            put_neighbours(x, base + c * class_step, lanes_at(tile, strip * GROUP + c))
+    elif whole and class_step == x.itemsize and classes >= EIGHT:
+        for k in range(0, classes, EIGHT):
+            c = smaller(k, classes - EIGHT)
+            scatter(tile, strip * GROUP + c, x, base + c * class_step, lane_step)
+    else:
+        for c in range(classes):
+            destination = x[start + c, first:]
+            for lane in range(smaller(WIDTH, destination.size)):
+                destination[lane] = tile[strip * GROUP + c, lane]
+
+
+# --- LANES rows, or as many as there are: x is (n_classes, rows) --------------------------------------------------------
+#
+# Every step goes over all strips before the next begins: what is a chain of dependent operations in one strip overlaps with
+# that of its neighbours.
+
+
+@called
+def find_labels(target, n_classes, ignore_index, labels):
+    """The rows' labels, -1 for those that are to be ignored, or are no class; and whether there are such."""
+    missing = False
+    for strip in range(strips(target.size)):
+        part = target[strip * WIDTH : smaller((strip + 1) * WIDTH, target.size)]
+        if part.size == WIDTH and part.strides[0] == part.itemsize and not is_uint64(part[0]):
+            found = labels_at(part, 0, n_classes, ignore_index)
+            missing |= any_missing(found)
+            put_lanes(labels, strip, found)
+            continue
+        missing = True
+        labels[strip * WIDTH : (strip + 1) * WIDTH] = -1
+        for lane in range(part.size):
+            if is_class(part[lane], n_classes) and not is_ignored(part[lane], ignore_index):
+                labels[strip * WIDTH + lane] = np.int32(part[lane])
+    return missing
+
+
+def _find_peaks(x, tile, labels):
+    """The first class of each row that has its maximum; 0 if all is NaN."""
+    for strip in range(strips(x.shape[1])):
+        best = in_lanes(Real(NEG_INF))
+        found = in_lanes(np.int32(0))
+        for start in range(0, x.shape[0], GROUP):
+            classes = smaller(GROUP, x.shape[0] - start)
+            load_tile(x, start, classes, strip, tile)
+            for c in range(classes):
+                v = lanes_at(tile, strip * GROUP + c)
+                found = with_best(found, best, v, np.int32(start + c))
+                best = fast_max(best, v)
+        put_lanes(labels, strip, found)
+
+
+def _scan_lanes(x, tile, labels, work, state):
+    """Reduce each row to OWN, PEAK, S, G and NLL; the class in `labels` is the one left out of the sum."""
+    n_strips = strips(x.shape[1])
+    for start in range(0, x.shape[0], GROUP):
+        classes = smaller(GROUP, x.shape[0] - start)
+        for strip in range(n_strips):
+            load_tile(x, start, classes, strip, tile)
+        for strip in range(n_strips):
+            own_class = lanes_at(labels, strip)
+            own, peak = in_lanes(Real(0.0)), in_lanes(Real(NEG_INF))
+            if start > 0:
+                own, peak = get(work, OWN, strip), get(work, PEAK, strip)
+                set_(work, BEFORE, strip, power_of(peak))
+            for c in range(strip * GROUP, strip * GROUP + classes):
+                v = lanes_at(tile, c)
+                k = np.int32(start + c - strip * GROUP)
+                own = with_own(own, v, own_class, k)
+                put_lanes(tile, c, without_own(v, own_class, k))
+                peak = fast_max(peak, v)
+            if classes % 2:
+                put_lanes(tile, strip * GROUP + classes, in_lanes(Real(NEG_INF)))
+            set_(work, OWN, strip, own)
+            set_(work, PEAK, strip, peak)
+        for strip in range(n_strips):
+            n, sums = power_of(get(work, PEAK, strip)), in_lanes(0.0)
+            if start > 0:
+                sums = moved(get(state, S, strip), get(work, BEFORE, strip), n)
+            lowest, bias = reach_of(n)
+            for c in range(strip * GROUP, strip * GROUP + classes, 2):
+                sums = with_pair(sums, lowest, bias, lanes_at(tile, c), lanes_at(tile, c + 1))
+            set_(state, S, strip, sums)
+    suspect = False
+    for strip in range(n_strips):
+        peak = get(work, PEAK, strip)
+        s, g = rebased(get(state, S, strip), power_of(peak), peak)
+        suspect |= below(s, TINY) or unusual(peak)
+        set_(state, S, strip, s)
+        set_(state, G, strip, g)
+        set_(state, NLL, strip, likelihood(s, g, wide(get(work, OWN, strip))))
+    if suspect:
+        for lane in range(x.shape[1]):
+            m = work[PEAK, lane]
+            if doubtful(state[S, lane], m) and labels[lane] >= 0:
+                state[S, lane], state[G, lane] = exact_sum(x[:, lane], labels[lane], m), m
+                state[NLL, lane] = likelihood(state[S, lane], state[G, lane], np.float64(work[OWN, lane]))
+
+
+def _find_tails(work, state, n_rows):
+    """The state's X, TOP and TAIL from what `scan_lanes` found."""
+    for strip in range(strips(n_rows)):
+        x, top = wide(get(work, OWN, strip)), wide(get(work, PEAK, strip))
+        set_(state, X, strip, x)
+        set_(state, TOP, strip, top)
+        tail = tail_above(get(state, S, strip), get(state, G, strip), x, get(state, NLL, strip), top)
+        set_(state, TAIL, strip, tail)
+
+
+def _smoothed(other, c, y, v, keep, spread):
+    """v (keep * y + spread) of one class."""
+    q = in_lanes(Real(v * spread))
+    return q if y is None else lanes_at(other, c) * in_lanes(Real(v * keep)) + q
+
+
+def _mix_lanes(x, y, w, keep, spread, tile, other, work, state):
+    """Reduce each row to the state's SMOOTH and MASS, from q = w (keep * y + spread): sums of q nll and of q."""
+    for strip in range(strips(x.shape[1])):
+        loss, mass = in_lanes(0.0), in_lanes(0.0)
+        peak = get(work, PEAK, strip)
+        for start in range(0, x.shape[0], GROUP):
+            classes = smaller(GROUP, x.shape[0] - start)
+            load_tile(x, start, classes, strip, tile)
+            if y is not None:
+                load_tile(y, start, classes, strip, other)
+            for k in range(classes):
+                c = strip * GROUP + k
+                q = smoothed(other, c, y, weight(w, start + k), keep, spread)
+                loss = with_share(loss, q, peak, lanes_at(tile, c))
+                mass = mass + wide(q)
+        set_(state, SMOOTH, strip, loss + mass * get(state, TAIL, strip))
+        set_(state, MASS, strip, mass)
+
+
+def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes, out):
+    """out = FACTOR * softmax - scale * (smoothed, weighted target); at each row's label, if there are any, slopes[row]."""
+    for strip in range(strips(x.shape[1])):
+        peak, factor = narrow(get(state, TOP, strip), in_lanes(Real(0.0))), get(state, FACTOR, strip)
+        n, share = power_of(peak), narrow(factor, peak)
+        multiplier = softmax_scale(n, get(state, TOP, strip), get(state, TAIL, strip))
+        outside = unusual(peak)
+        first = strip * WIDTH
+        width = smaller(WIDTH, x.shape[1] - first)
+        for start in range(0, x.shape[0], GROUP):
+            classes = smaller(GROUP, x.shape[0] - start)
+            load_tile(x, start, classes, strip, tile)
+            if y is not None:
+                load_tile(y, start, classes, strip, other)
+            for k in range(classes):
+                c = strip * GROUP + k
+                p = share * at_most_one(fine_exp(lanes_at(tile, c), n) * multiplier)
+                if outside:  # rows so large that exponentials need float64, or infinite, which gives NaN
+                    put_lanes(tile, c, p)
+                    for lane in range(first, first + width):
+                        top = state[TOP, lane]
+                        if not abs(top) <= LIMIT:
+                            v = np.float64(load(x[start + k], lane))
+                            power = exp(log_probability(v, top, state[TAIL, lane]))
+                            tile[c, lane - first] = state[FACTOR, lane] * power
+                    p = lanes_at(tile, c)
+                if spread is not None:
+                    p = p - smoothed(other, c, y, weight(w, start + k), keep * scale, spread * scale)
+                put_lanes(tile, c, p)
+            if labels is not None:
+                for lane in range(width):
+                    label = labels[first + lane]
+                    if label < 0:
+                        tile[strip * GROUP : strip * GROUP + classes, lane] = Real(0.0)
+                    elif start <= label < start + classes:
+                        tile[strip * GROUP + label - start, lane] = slopes[first + lane]
+            store_tile(tile, classes, strip, out, start)
 
 
 # Each of these is compiled for Real and becomes visible to those after it, and to the kernels, without its underscore.
-PIECES = (
-    _load_tile,
-    _load_and_raise,
-    _move,
-    _refer,
-    _add_terms,
-    _count_maxima,
-    _scan_lanes,
-    _mixed_lanes,
-    _fill_softmax_lanes,
-    _subtract_target_lanes,
-)
-load_tile = load_and_raise = move = refer = add_terms = count_maxima = None  # holes
-scan_lanes = mixed_lanes = fill_softmax_lanes = subtract_target_lanes = None
+PIECES = (_load_tile, _store_tile, _find_peaks, _scan_lanes, _find_tails, _smoothed, _mix_lanes, _fill_lanes)
+load_tile = store_tile = find_peaks = scan_lanes = find_tails = smoothed = mix_lanes = fill_lanes = None  # holes
 
 
 # --- kernels: a block is a number of tiles; a tile is up to LANES neighbours along the last axis -------------------------
@@ -232,129 +333,141 @@ def index_columns(
     """Cross-entropy with class indices."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((4, LANES), Real)
-    double = np.empty((4, LANES), np.float64)
+    tile = np.zeros((STRIPS * GROUP, WIDTH), Real)
+    work = np.empty((WORK, LANES), Real)
+    state = np.zeros((STATE, LANES))
+    labels = np.empty(LANES, np.int32)
+    slopes = np.empty(LANES)
     for b in range(first, last):
         start_block(partials, b)
         for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
-            i, start = q // tiles, (q % tiles) * LANES
+            i = q // tiles if outer > 1 else 0
+            start = (q - i * tiles) * LANES
             width = smaller(LANES, inner - start)
             columns = x[i, :, start : start + width]
-            m, n = work[2, :width], work[3, :width]
-            rest, tail = double[0, :width], double[1, :width]
-            losses, masses = double[2, :width], double[3, :width]
-            scan_lanes(columns, tile, m, n, rest, tail, work)
+            missing = find_labels(target[i, start : start + width], n_classes, ignore_index, labels)
+            scan_lanes(columns, tile, labels, work, state)
+            if spread is not None or gradient is not None:
+                find_tails(work, state, width)
             if spread is not None:
-                mixed_lanes(columns, None, w, tile, m, tail, Real(keep), Real(spread), losses, masses, work)
-            else:
-                losses[:] = 0.0
-                masses[:] = 0.0
-            total = 0.0
+                mix_lanes(columns, None, w, keep, spread, tile, tile, work, state)
+            if w is None and out is None and gradient is None and spread is None and not missing:
+                losses = in_lanes(0.0)
+                for strip in range(strips(width)):
+                    losses = losses + get(state, NLL, strip)
+                count(partials, b, total(losses), width, width)
+                continue
+            loss_sum = 0.0
             weights = 0.0
             counted = 0
             for lane in range(width):
                 j = start + lane
                 label = target[i, j]
-                if is_ignored(label, ignore_index):
-                    put(out, (i, j), 0.0)
-                    continue
-                if not is_class(label, n_classes):
-                    note_bad(partials, b, i * inner + j)
-                    put(out, (i, j), NAN)
+                if labels[lane] < 0:
+                    good = is_ignored(label, ignore_index)
+                    put(out, (i, j), 0.0 if good else NAN)
+                    if not good:
+                        note_bad(partials, b, i * inner + j)
                     continue
                 v = weight(w, label)
-                loss = scaled(keep * v, nll(m[lane], load(columns[label], lane), tail[lane])) + losses[lane]
-                total += loss
+                loss = scaled(keep * v, state[NLL, lane])
+                mass = 0.0
+                own = 0.0
+                if spread is not None:
+                    loss += state[SMOOTH, lane]
+                    mass = state[MASS, lane]
+                    own = spread * v
+                loss_sum += loss
                 weights += v
                 counted += 1
                 put(out, (i, j), loss)
-                losses[lane] = scale * (keep * v + masses[lane])  # from here on the gradient's factors
-            count(partials, b, total, weights, counted)
+                if gradient is not None:
+                    state[FACTOR, lane] = scale * (keep * v + mass)
+                    s, g, own_x = state[S, lane], state[G, lane], state[X, lane]
+                    top, tail = state[TOP, lane], state[TAIL, lane]
+                    slopes[lane] = scale * target_slope(s, g, own_x, top, tail, keep * v, mass, own)
+            count(partials, b, loss_sum, weights, counted)
             if gradient is not None:
                 g = gradient[i, :, start : start + width]
-                fill_softmax_lanes(columns, tile, m, n, rest, losses, g, work)
-                if spread is not None:
-                    subtract_target_lanes(g, None, w, Real(scale), Real(keep), Real(spread))
-                for lane in range(width):
-                    label = target[i, start + lane]
-                    if is_ignored(label, ignore_index):
-                        g[:, lane] = Real(0.0)
-                    elif is_class(label, n_classes):
-                        v = weight(w, label)
-                        own = 0.0
-                        if spread is not None:
-                            own = spread * v
-                        value = load(columns[label], lane)
-                        slope = target_slope(m[lane], value, rest[lane], keep * v, masses[lane], own)
-                        g[label, lane] = scale * slope
+                fill_lanes(columns, None, w, 0.0, spread, scale, tile, tile, state, labels, slopes, g)
 
 
 def dense_columns(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
     """Cross-entropy with class probabilities; target is shaped like x."""
-    outer, n_classes, inner = x.shape
+    outer, _, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((4, LANES), Real)
-    double = np.empty((4, LANES), np.float64)
+    tile = np.zeros((STRIPS * GROUP, WIDTH), Real)
+    other = np.zeros((STRIPS * GROUP, WIDTH), Real)
+    work = np.empty((WORK, LANES), Real)
+    state = np.zeros((STATE, LANES))
+    labels = np.empty(LANES, np.int32)
     for b in range(first, last):
         start_block(partials, b)
         for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
             i, start = q // tiles, (q % tiles) * LANES
             width = smaller(LANES, inner - start)
             columns, y = x[i, :, start : start + width], target[i, :, start : start + width]
-            m, n = work[2, :width], work[3, :width]
-            rest, tail = double[0, :width], double[1, :width]
-            losses, masses = double[2, :width], double[3, :width]
-            scan_lanes(columns, tile, m, n, rest, tail, work)
-            mixed_lanes(columns, y, w, tile, m, tail, Real(keep), Real(spread), losses, masses, work)
-            total = 0.0
+            find_peaks(columns, tile, labels)
+            scan_lanes(columns, tile, labels, work, state)
+            find_tails(work, state, width)
+            mix_lanes(columns, y, w, keep, spread, tile, other, work, state)
+            loss_sum = 0.0
             for lane in range(width):
-                total += losses[lane]
-                put(out, (i, start + lane), losses[lane])
-                masses[lane] *= scale
-            count(partials, b, total, width, width)
+                loss_sum += state[SMOOTH, lane]
+                put(out, (i, start + lane), state[SMOOTH, lane])
+                state[FACTOR, lane] = scale * state[MASS, lane]
+            count(partials, b, loss_sum, width, width)
             if gradient is not None:
                 g = gradient[i, :, start : start + width]
-                fill_softmax_lanes(columns, tile, m, n, rest, masses, g, work)
-                subtract_target_lanes(g, y, w, Real(scale), Real(keep), Real(spread))
+                fill_lanes(columns, y, w, keep, spread, scale, tile, other, state, None, None, g)
 
 
 def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
     """logsumexp (outer, inner), log-softmax and softmax (like x): those that are not None."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    tile = np.empty((GROUP, LANES), Real)
-    work = np.empty((4, LANES), Real)
-    double = np.empty((3, LANES), np.float64)
+    tile = np.zeros((STRIPS * GROUP, WIDTH), Real)
+    work = np.empty((WORK, LANES), Real)
+    state = np.zeros((STATE, LANES))
+    state[FACTOR] = 1.0
+    labels = np.empty(LANES, np.int32)
     for q in range(first * block, smaller(last * block, outer * tiles)):
         i, start = q // tiles, (q % tiles) * LANES
         width = smaller(LANES, inner - start)
         columns = x[i, :, start : start + width]
-        m, n = work[2, :width], work[3, :width]
-        rest, tail, ones = double[0, :width], double[1, :width], double[2, :width]
-        scan_lanes(columns, tile, m, n, rest, tail, work)
-        for lane in range(width):
-            put(lse, (i, start + lane), np.float64(m[lane]) + tail[lane])
-        if softmax is not None:
-            ones[:] = 1.0
-            fill_softmax_lanes(columns, tile, m, n, rest, ones, softmax[i, :, start : start + width], work)
-        if log_softmax is not None:
-            tails = work[0, :width]
+        if n_classes == 0:
             for lane in range(width):
-                tails[lane] = tail[lane] if abs(m[lane]) < INF else NAN
-            for c in range(n_classes):
-                o = log_softmax[i, c, start : start + width]
-                xc = columns[c]
-                for lane in range(width):
-                    o[lane] = log_probability(load(xc, lane), m[lane], tails[lane])
+                put(lse, (i, start + lane), NEG_INF)
+            continue
+        find_peaks(columns, tile, labels)
+        scan_lanes(columns, tile, labels, work, state)
+        find_tails(work, state, width)
+        for lane in range(width):
+            top = state[TOP, lane]
+            value = top + state[TAIL, lane] if abs(top) < INF else infinite_sum(columns[:, lane], top)
+            put(lse, (i, start + lane), value)
+        if softmax is not None:
+            part = softmax[i, :, start : start + width]
+            fill_lanes(columns, None, None, 0.0, None, 1.0, tile, tile, state, None, None, part)
+        if log_softmax is not None:
+            part = log_softmax[i, :, start : start + width]
+            for strip in range(strips(width)):
+                peak = get(work, PEAK, strip)
+                tail = narrow(get(state, NLL, strip), peak)
+                for first_class in range(0, n_classes, GROUP):
+                    classes = smaller(GROUP, n_classes - first_class)
+                    load_tile(columns, first_class, classes, strip, tile)
+                    for c in range(strip * GROUP, strip * GROUP + classes):
+                        put_lanes(tile, c, (lanes_at(tile, c) - peak) - tail)
+                    store_tile(tile, classes, strip, part, first_class)
 
 
 def small_columns(x, target, ignore_index):
-    """`rowwise.small_rows` for few classes."""
+    """Summed loss, count and whether a label was bad, for one block of plain rows (n_rows, n_classes)."""
     partials = np.empty((1, 4))
+    tiles = (x.shape[0] + LANES - 1) // LANES
     views = np.expand_dims(x.T, 0), np.expand_dims(target, 0)
-    whole(*views, None, ignore_index, 1.0, None, 1.0, x.shape[0], 0, 1, partials, None, None)
+    whole(*views, None, ignore_index, 1.0, None, 1.0, tiles, 0, 1, partials, None, None)
     return partials[0, LOSS], partials[0, COUNT], partials[0, FIRST_BAD] != NO_BAD
 
 
@@ -365,7 +478,7 @@ TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_col
 @functools.cache
 def _pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
-    pieces = {"Real": real}
+    pieces = {"Real": real, "likelihood": likelihood_for(real)}
     for piece in PIECES:
         pieces[piece.__name__[1:]] = called(piece, **pieces)
     pieces["whole"] = called(index_columns, **pieces)

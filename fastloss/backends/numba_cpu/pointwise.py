@@ -14,10 +14,11 @@ import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, inlined, scalar, specialise
 from fastloss.backends.numba_cpu._load import load, row, smaller, span, weigh, weight
+from fastloss.backends.numba_cpu._registers import STEP, sum_of_step
 
-# Elements whose losses wait in the first-level cache between the loop that computes them and the loop that sums them in
-# float64.  One loop for both would run at the width of float64.
-SPAN = 1024
+# Elements whose losses wait in the first-level cache between the loop that computes them and the one that adds them up.  So
+# the order of additions does not depend on how the first was compiled, and is the same for every layout.
+SPAN = 8 * STEP
 
 Real = point_value = point_slope = formula = None  # holes
 
@@ -26,7 +27,7 @@ Real = point_value = point_slope = formula = None  # holes
 
 
 @called
-def _sum(losses, w):
+def _weighted_sum(losses, w):
     """Sum of weight * loss and sum of weights over one span, in float64."""
     total = 0.0
     weights = 0.0
@@ -37,15 +38,29 @@ def _sum(losses, w):
     return total, weights
 
 
+@called
+def _sum(losses):
+    """Sum over one span: pairwise by steps, the steps in float64; all of it, should a step overflow."""
+    total = 0.0
+    whole = losses.size - losses.size % STEP
+    for at in range(0, whole, STEP):
+        total += np.float64(sum_of_step(losses, at))
+    rest = losses[whole:]
+    for i in range(rest.size):
+        total += np.float64(rest[i])
+    return total if abs(total) < np.inf else _weighted_sum(losses, None)[0]
+
+
 def _each_span(x, y, z, w, p, out):
     for i in range(out.size):
         out[i] = weigh(w, i, point_value(load(x, i), load(y, i), load(z, i), p))
 
 
 def _total_span(x, y, z, w, p, scratch):
+    """Sum of weight * loss and sum of weights over one span."""
     for i in range(scratch.size):
         scratch[i] = point_value(load(x, i), load(y, i), load(z, i), p)
-    return _sum(scratch, w)
+    return (_sum(scratch), np.float64(scratch.size)) if w is None else _weighted_sum(scratch, w)
 
 
 def _slope_span(x, y, z, w, p, scale, out):
@@ -93,14 +108,14 @@ def flat_total(
         partials[b, 1] = weights
 
 
-def flat_small(x, y, z, p):
+def flat_small(x, y, p):
     """The sum of one block as a float: what `flat_total` computes, with fewer arguments to unpack."""
     scratch = np.empty(SPAN, Real)
     total = 0.0
     for start in range(0, x.size, SPAN):
         stop = smaller(start + SPAN, x.size)
-        xs, ys, zs = span(x, start, stop), span(y, start, stop), span(z, start, stop)
-        total += total_span(xs, ys, zs, None, p, scratch[: stop - start])[0]
+        xs, ys = span(x, start, stop), span(y, start, stop)
+        total += total_span(xs, ys, None, None, p, scratch[: stop - start])[0]
     return total
 
 

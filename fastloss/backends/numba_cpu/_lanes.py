@@ -1,0 +1,299 @@
+"""Formulas over LLVM values: how the elementary functions and the inner loops of the softmax family are written down.
+
+A `Lanes` wraps one LLVM value, a scalar or a vector of any length, and gives it Python's operators; running a formula on
+it emits the formula's instructions.  So one text serves float32 and float64, a scalar inside a loop that LLVM vectorises, and
+a vector of WIDTH rows or elements held in registers.  Such vectors, `Register` to Numba, say what the loop vectoriser can't
+be made to do: hold sums in float64 beside terms in float32 without halving the width of both.  LLVM splits them into
+whatever registers the CPU has.
+
+Every operation carries the flag `contract` and no other: `reassoc` would cancel the rounding constant that `exp` adds and
+takes away again, `nnan` and `ninf` would delete the handling of special values.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import PrimitiveModel
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, register_model
+
+WIDTH = 16  # lanes of a Register: one AVX-512 register of float32, two of AVX2, four of NEON
+
+FLAGS = ("contract",)
+
+FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
+INT16, INT32, INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+_AS_INT = {FLOAT: INT32, DOUBLE: INT64}
+_AS_FLOAT = {INT32: FLOAT, INT64: DOUBLE}
+_SUFFIX = {FLOAT: "f32", DOUBLE: "f64"}
+
+
+class Register(types.Type):
+    """WIDTH numbers, to Numba: a local variable that lives in registers."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"Register({dtype})")
+
+
+@register_model(Register)
+class _RegisterModel(PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.VectorType(dmm.lookup(fe_type.dtype).get_value_type(), WIDTH))
+
+
+def element(kind):
+    """The type of one lane."""
+    return kind.element if isinstance(kind, ir.VectorType) else kind
+
+
+def shaped(kind, like):
+    """`kind` with as many lanes as the type `like`."""
+    return ir.VectorType(kind, like.count) if isinstance(like, ir.VectorType) else kind
+
+
+class Lanes:
+    """An LLVM value with operators.  Python numbers take its type."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+
+    @property
+    def type(self):
+        return self.value.type
+
+    @property
+    def is_double(self):
+        return element(self.type) == DOUBLE
+
+    def new(self, value):
+        return Lanes(self.builder, value)
+
+    def constant(self, number):
+        """The number in every lane."""
+        kind = element(self.type)
+        number = int(number) if isinstance(kind, ir.IntType) else float(number)
+        if isinstance(self.type, ir.VectorType):
+            return self.new(ir.Constant(self.type, [ir.Constant(kind, number)] * self.type.count))
+        return self.new(ir.Constant(kind, number))
+
+    def _with(self, other, on_floats, on_ints, swap=False):
+        other = other if isinstance(other, Lanes) else self.constant(other)
+        a, b = (other.value, self.value) if swap else (self.value, other.value)
+        if isinstance(element(self.type), ir.IntType):
+            return self.new(on_ints(a, b))
+        return self.new(on_floats(a, b, flags=FLAGS))
+
+    def __add__(self, other):
+        return self._with(other, self.builder.fadd, self.builder.add)
+
+    def __sub__(self, other):
+        return self._with(other, self.builder.fsub, self.builder.sub)
+
+    def __rsub__(self, other):
+        return self._with(other, self.builder.fsub, self.builder.sub, swap=True)
+
+    def __mul__(self, other):
+        return self._with(other, self.builder.fmul, self.builder.mul)
+
+    def __truediv__(self, other):
+        return self._with(other, self.builder.fdiv, None)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self):
+        is_int = isinstance(element(self.type), ir.IntType)
+        return self.new((self.builder.neg if is_int else self.builder.fneg)(self.value))
+
+    def __lshift__(self, count):
+        return self.new(self.builder.shl(self.value, self.constant(count).value))
+
+    def __rshift__(self, count):
+        return self.new(self.builder.ashr(self.value, self.constant(count).value))
+
+    def _compared(self, other, operator):
+        other = other if isinstance(other, Lanes) else self.constant(other)
+        if isinstance(element(self.type), ir.IntType):
+            return self.new(self.builder.icmp_signed(operator, self.value, other.value))
+        return self.new(self.builder.fcmp_ordered(operator, self.value, other.value))
+
+    def __lt__(self, other):
+        return self._compared(other, "<")
+
+    def __le__(self, other):
+        return self._compared(other, "<=")
+
+    def __gt__(self, other):
+        return self._compared(other, ">")
+
+    def __ge__(self, other):
+        return self._compared(other, ">=")
+
+    def equals(self, other):
+        return self._compared(other, "==")
+
+    def call(self, name, *others, flags=()):
+        """The LLVM intrinsic `name` for this type."""
+        kind = self.type
+        suffix = f"v{kind.count}{_SUFFIX[kind.element]}" if isinstance(kind, ir.VectorType) else _SUFFIX[kind]
+        signature = ir.FunctionType(kind, [kind] * (1 + len(others)))
+        function = self.builder.module.globals.get(f"llvm.{name}.{suffix}")
+        if function is None:
+            function = ir.Function(self.builder.module, signature, f"llvm.{name}.{suffix}")
+        return self.new(self.builder.call(function, [self.value, *(o.value for o in others)], fastmath=flags))
+
+    # --- between types ------------------------------------------------------------------------------------------------
+
+    def bits(self):
+        """Floats as the integers their bits are."""
+        return self.new(self.builder.bitcast(self.value, shaped(_AS_INT[element(self.type)], self.type)))
+
+    def floats(self):
+        """Integers as the floats whose bits they are."""
+        return self.new(self.builder.bitcast(self.value, shaped(_AS_FLOAT[element(self.type)], self.type)))
+
+    def to_int(self):
+        return self.new(self.builder.fptosi(self.value, shaped(_AS_INT[element(self.type)], self.type)))
+
+    def to_float(self):
+        return self.new(self.builder.sitofp(self.value, shaped(_AS_FLOAT[element(self.type)], self.type)))
+
+    def to(self, kind):
+        """Floats as floats of another width."""
+        if element(self.type) == kind:
+            return self
+        convert = self.builder.fpext if kind == DOUBLE else self.builder.fptrunc
+        return self.new(convert(self.value, shaped(kind, self.type)))
+
+    # --- vectors ------------------------------------------------------------------------------------------------------
+
+    def spread(self, like):
+        """A scalar in every lane of a vector like that one."""
+        kind = ir.VectorType(self.type, like.type.count)
+        empty = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(empty, self.value, ir.Constant(INT32, 0))
+        lanes = ir.Constant(ir.VectorType(INT32, kind.count), [0] * kind.count)
+        return self.new(self.builder.shuffle_vector(first, empty, lanes))
+
+    def shuffled(self, other, lanes):
+        """The lanes of both, in the order given; the other's are counted on from this one's."""
+        lanes = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
+        return self.new(self.builder.shuffle_vector(self.value, other.value, lanes))
+
+    def folded(self, combine):
+        """One lane out of all, combined by halves."""
+        x, n = self, self.type.count
+        while n > 1:
+            n //= 2
+            x = combine(x.shuffled(x, range(n)), x.shuffled(x, range(n, 2 * n)))
+        return self.new(self.builder.extract_element(x.value, ir.Constant(INT32, 0)))
+
+
+def where(mask, a, b):
+    """a in the lanes where the mask is set, b in the others; one of them may be a number."""
+    a, b = (a, a.constant(b)) if not isinstance(b, Lanes) else (a if isinstance(a, Lanes) else b.constant(a), b)
+    return mask.new(mask.builder.select(mask.value, a.value, b.value))
+
+
+def both(a, b):
+    """A mask set where two are."""
+    return a.new(a.builder.and_(a.value, b.value))
+
+
+def absolute(x):
+    return x.call("fabs")
+
+
+def larger(a, b):
+    """The larger of two floats; may drop a NaN, which is what lets it be one instruction.
+
+    The flags stand on this one operation.  Who needs NaN sees it in the exponentials that follow.
+    """
+    return a.call("maxnum", b, flags=("nnan", "nsz"))
+
+
+def tree(values, combine):
+    """Neighbours combined, then neighbours of what comes out: the order of additions with the least error."""
+    while len(values) > 1:
+        values = [combine(*pair) if len(pair) == 2 else pair[0] for pair in _pairs(values)]
+    return values[0]
+
+
+def _pairs(values):
+    return [values[i : i + 2] for i in range(0, len(values), 2)]
+
+
+# --- from formulas to functions of Numba ------------------------------------------------------------------------------
+
+
+def emitted(resolve, arity):
+    """An intrinsic of so many arguments; resolve(*types) gives None, or result(*types), its type, and formula(*arguments).
+
+    Arguments that are numbers or registers come as Lanes, all others as Numba's lowered values.  A formula may return a
+    tuple.
+    """
+
+    def typed(*argument_types):
+        found = resolve(*argument_types)
+        if found is None:
+            return None
+        result, formula = found
+
+        def codegen(context, builder, signature, args):
+            arguments = [
+                Lanes(builder, a) if isinstance(t, (types.Number, Register)) else _Lowered(context, builder, t, a)
+                for t, a in zip(signature.args, args, strict=True)
+            ]
+            value = formula(*arguments)
+            if value is None:
+                return context.get_dummy_value()
+            if isinstance(value, tuple):
+                return context.make_tuple(builder, signature.return_type, [v.value for v in value])
+            return value.value
+
+        return result(*argument_types)(*argument_types), codegen
+
+    # Numba reads the number of arguments off the signature.
+    makers = {
+        1: lambda: lambda typingctx, a: typed(a),
+        2: lambda: lambda typingctx, a, b: typed(a, b),
+        3: lambda: lambda typingctx, a, b, c: typed(a, b, c),
+        4: lambda: lambda typingctx, a, b, c, d: typed(a, b, c, d),
+        5: lambda: lambda typingctx, a, b, c, d, e: typed(a, b, c, d, e),
+        6: lambda: lambda typingctx, a, b, c, d, e, f: typed(a, b, c, d, e, f),
+        7: lambda: lambda typingctx, a, b, c, d, e, f, g: typed(a, b, c, d, e, f, g),
+    }
+    return intrinsic(makers[arity]())
+
+
+def _operator_of_registers(function):
+    """Numba's `function` for two registers of one type."""
+
+    @infer_global(function)
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Register) and args[0] == args[1]:
+                return signature(args[0], *args)
+
+    @lower_builtin(function, Register, Register)
+    def lower(context, builder, sig, args):
+        return function(*(Lanes(builder, a) for a in args)).value
+
+
+for _function in (operator.add, operator.sub, operator.mul):
+    _operator_of_registers(_function)
+
+
+class _Lowered:
+    """An argument that is no number: an array."""
+
+    def __init__(self, context, builder, kind, value):
+        self.builder, self.kind = builder, kind
+        self._array = context.make_array(kind)(context, builder, value)
+
+    def address(self, byte_offset):
+        """A pointer to bytes, that far from the first element."""
+        data = self.builder.bitcast(self._array.data, ir.IntType(8).as_pointer())
+        return self.builder.gep(data, [byte_offset])

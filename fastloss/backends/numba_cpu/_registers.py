@@ -1,0 +1,386 @@
+"""Registers to and from memory, and the innermost steps of the softmax family, which work on them.
+
+Registers hold either WIDTH neighbours of one row, or one element each of WIDTH rows.  Arrays may be of any dtype that kernels
+read (float16 and bfloat16 as their bits, see `_load`); they are widened on the way.
+"""
+
+from llvmlite import ir
+from numba import types
+
+from fastloss.backends.numba_cpu._lanes import (
+    DOUBLE,
+    INT16,
+    INT32,
+    INT64,
+    WIDTH,
+    Lanes,
+    Register,
+    absolute,
+    element,
+    emitted,
+    larger,
+    tree,
+    where,
+)
+from fastloss.backends.numba_cpu._math import (
+    DOUBLE_FORMAT,
+    INF,
+    LIMIT,
+    LN2,
+    LN2_LOW,
+    SHORTENED,
+    exp_of,
+    is_float,
+    reach,
+    term,
+)
+
+STEP = 8 * WIDTH  # elements of a row taken at once
+
+_BITS = {ir.HalfType(): INT16, INT16: INT16, INT32: INT32, ir.FloatType(): INT32, DOUBLE: INT64}
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def _item(array, builder):
+    """The LLVM type of an element, its size, and how to widen it."""
+    kind = array.kind.dtype
+    if kind == types.uint16:
+        return ir.HalfType(), 2, lambda v: builder.fpext(v, ir.VectorType(ir.FloatType(), v.type.count))
+    if kind == types.int16:
+
+        def widen(v):
+            wide = ir.VectorType(INT32, v.type.count)
+            shifted = builder.shl(builder.zext(v, wide), ir.Constant(wide, [16] * v.type.count))
+            return builder.bitcast(shifted, ir.VectorType(ir.FloatType(), v.type.count))
+
+        return ir.IntType(16), 2, widen
+    item = {types.int32: INT32, types.float32: ir.FloatType(), types.float64: DOUBLE}[kind]
+    return item, kind.bitwidth // 8, lambda v: v
+
+
+def _load(array, byte_offset, lanes=WIDTH):
+    """That many neighbours, widened."""
+    builder = array.builder
+    item, size, widen = _item(array, builder)
+    # as bits first: a load of halves would be taken apart where the CPU has no arithmetic on them
+    pointer = builder.bitcast(array.address(byte_offset), ir.VectorType(_BITS[item], lanes).as_pointer())
+    bits = builder.load(pointer, align=size)
+    return Lanes(builder, widen(builder.bitcast(bits, ir.VectorType(item, lanes))))
+
+
+def _load_some(array, byte_offset, there):
+    """Neighbours, widened; 0 where they are not there, which is not read."""
+    builder = array.builder
+    item, size, widen = _item(array, builder)
+    kind = ir.VectorType(_BITS[item], there.type.count)
+    pointer = builder.bitcast(array.address(byte_offset), kind.as_pointer())
+    signature = ir.FunctionType(kind, [pointer.type, INT32, there.type, kind])
+    name = f"llvm.masked.load.v{kind.count}i{kind.element.width}.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    bits = builder.call(function, [pointer, ir.Constant(INT32, size), there.value, ir.Constant(kind, None)])
+    return Lanes(builder, widen(builder.bitcast(bits, ir.VectorType(item, kind.count))))
+
+
+def _store(array, byte_offset, x):
+    builder = array.builder
+    size = array.kind.dtype.bitwidth // 8
+    builder.store(x.value, builder.bitcast(array.address(byte_offset), x.type.as_pointer()), align=size)
+
+
+def _offset(array, i):
+    """The byte offset of the i-th of contiguous elements."""
+    size = array.kind.dtype.bitwidth // 8
+    return array.builder.mul(i.value, i.constant(size).value)
+
+
+def _real(array):
+    """The type an array's elements are widened to."""
+    return types.float32 if array.dtype in (types.uint16, types.int16) else array.dtype
+
+
+def _is_array(kind):
+    return isinstance(kind, types.Array)
+
+
+def _vector(formula, arity, result, where=lambda *kinds: True):
+    return emitted(lambda *kinds: (result, formula) if where(*kinds) else None, arity)
+
+
+# --- numbers and registers -----------------------------------------------------------------------------------------------
+
+
+def _spread(x):
+    kind = ir.VectorType(x.type, WIDTH)
+    return x.spread(x.new(ir.Constant(kind, ir.Undefined)))
+
+
+in_lanes = _vector(_spread, 1, Register)
+largest = _vector(lambda v: v.folded(larger), 1, lambda v: v.dtype)
+total = _vector(lambda v: v.folded(lambda a, b: a + b), 1, lambda v: v.dtype)
+times = _vector(lambda v, x: v * x.spread(v), 2, lambda v, x: v)
+
+
+def _any(mask):
+    """Whether a mask is set in any lane."""
+    lanes = ir.IntType(mask.type.count)
+    bits = mask.builder.bitcast(mask.value, lanes)
+    return mask.new(mask.builder.icmp_unsigned("!=", bits, ir.Constant(lanes, 0)))
+
+
+def _exceeds(v, limit):
+    return _any(v > limit.spread(v))
+
+
+exceeds = _vector(_exceeds, 2, lambda *kinds: types.boolean)
+
+
+# --- along a row ------------------------------------------------------------------------------------------------------
+
+
+def _step(x, at, from_=None, skip=None):
+    """The registers of one STEP of a row; -inf before `from_` and at `skip`, counted from `at`, where these are given."""
+    registers = [_load(x, _offset(x, at + k)) for k in range(0, STEP, WIDTH)]
+    if from_ is None:
+        return registers
+    return [_masked(v, from_, skip, k * WIDTH) for k, v in enumerate(registers)]
+
+
+def _masked(v, from_, skip, first):
+    lanes = ir.VectorType(INT32, WIDTH)
+    positions = v.new(ir.Constant(lanes, [first + k for k in range(WIDTH)]))
+    v = where(positions < from_.spread(v), -INF, v)
+    return where(positions.equals(skip.spread(v)), -INF, v)
+
+
+top_of = _vector(lambda *x: tree(_step(*x), larger), 2, lambda x, *_: Register(_real(x)))
+
+
+def _holds(x, at, m):
+    steps = _step(x, at)
+    return _any(tree([v.equals(m.spread(v)) for v in steps], lambda a, b: a.new(a.builder.or_(a.value, b.value))))
+
+
+holds = _vector(_holds, 3, lambda *kinds: types.boolean)
+
+
+def _with_terms(sums, lowest, bias, *x):
+    """The sums in float64, with a step of terms added: by fours in float32, if it is that, then in float64.
+
+    So of all additions two a term are rounded to float32, whatever the row's length.
+    """
+    like = sums
+    terms = [term(v, lowest.spread(like), bias.spread(like)) for v in _step(*x)]
+    fours = [tree(terms[i : i + 4], lambda a, b: a + b) for i in range(0, len(terms), 4)]
+    return sums + tree([four.to(DOUBLE) for four in fours], lambda a, b: a + b)
+
+
+with_terms = _vector(_with_terms, 5, lambda sums, *_: sums)
+with_terms_masked = _vector(_with_terms, 7, lambda sums, *_: sums)
+
+
+def _reach_result(n):
+    if isinstance(n, Register):
+        return types.Tuple((n, Register(_reach_result(n.dtype)[1])))
+    return types.Tuple((n, types.int32 if n == types.float32 else types.int64))
+
+
+reach_of = _vector(reach, 1, _reach_result, where=is_float)
+
+
+def _rebased(s, n, m):
+    """A sum relative to 2^n as (s, g): s exp(g).  m is the maximum of the row."""
+    if m.is_double:  # relative to m, which loses no digits of n ln 2
+        m = where(m < -LIMIT, -LIMIT, m)
+        m = where(m > LIMIT, LIMIT, m)
+        return s * exp_of((n * LN2 - m) + n * LN2_LOW), m
+    # What `term` has shortened is not n ln 2 but the elements that make up the sum, which may be far below.
+    below = ((s.bits() >> DOUBLE_FORMAT.mantissa) - DOUBLE_FORMAT.bias).to_float()
+    n = n.to(DOUBLE)
+    return s, (n - (n + where(below > 0.0, 0.0, below)) * SHORTENED) * LN2
+
+
+def _rebased_result(s, n, m):
+    return types.UniTuple(s, 2)
+
+
+rebased = _vector(_rebased, 3, _rebased_result)
+
+
+def _sum_of_step(x, at):
+    return tree(_step(x, at), lambda a, b: a + b).folded(lambda a, b: a + b)
+
+
+# Elements added up pairwise, in their own type: in an order that is the same in every kernel.
+sum_of_step = _vector(_sum_of_step, 2, lambda x, at: x.dtype)
+
+
+# --- across rows ------------------------------------------------------------------------------------------------------
+#
+# A tile is an array (classes, WIDTH) of the type computed in; its row c holds class c of WIDTH rows.
+
+
+def _lanes_at(tile, c):
+    return _load(tile, _offset(tile, c * WIDTH))
+
+
+def _put_lanes(tile, c, v):
+    _store(tile, _offset(tile, c * WIDTH), v)
+
+
+lanes_at = _vector(_lanes_at, 2, lambda tile, c: Register(_real(tile)))
+put_lanes = _vector(_put_lanes, 3, lambda *kinds: types.void)
+
+
+def _widened(x, byte_offset):
+    return _load(x, byte_offset.value)
+
+
+# WIDTH neighbours at a byte offset.
+neighbours = _vector(_widened, 2, lambda x, at: Register(_real(x)))
+
+
+def _stored(x, byte_offset, v):
+    _store(x, byte_offset.value, v)
+
+
+put_neighbours = _vector(_stored, 3, lambda *kinds: types.void)
+
+
+def _ask_for(x, byte_offset):
+    builder = x.builder
+    pointer = x.address(byte_offset.value)
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+    name = "llvm.prefetch.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    read, keep, data = (ir.Constant(INT32, number) for number in (0, 3, 1))
+    builder.call(function, [pointer, read, keep, data])
+
+
+# Start fetching a line of memory that will be needed; any address will do.
+ask_for = _vector(_ask_for, 2, lambda *kinds: types.void)
+
+
+EIGHT = WIDTH // 2  # rows and classes of a block that is transposed in registers
+
+
+def _transposed(rows):
+    """Eight registers of eight lanes, rows and columns exchanged."""
+    low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
+    first, second = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
+    twos = [rows[k].shuffled(rows[k + 1], lanes) for k in range(0, 8, 2) for lanes in (low, high)]
+    fours = [
+        twos[k + side].shuffled(twos[k + side + 2], lanes)
+        for k in (0, 4)
+        for side in (0, 1)
+        for lanes in (first, second)
+    ]
+    halves = (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)
+    return [fours[k].shuffled(fours[k + 4], lanes) for lanes in halves for k in range(4)]
+
+
+def _gather(tile, c, x, byte_offset, row_stride, classes):
+    """tile[c : c + 8] from WIDTH rows whose classes are neighbours in memory; 0 for those from `classes` on."""
+    positions = classes.new(ir.Constant(ir.VectorType(INT32, EIGHT), list(range(EIGHT))))
+    there = positions < classes.new(classes.builder.trunc(classes.value, INT32)).spread(positions)
+    rows = [_load_some(x, (byte_offset + row_stride * k).value, there) for k in range(WIDTH)]
+    for k, halves in enumerate(zip(_transposed(rows[:EIGHT]), _transposed(rows[EIGHT:]), strict=True)):
+        _store(tile, _offset(tile, (c + k) * WIDTH), halves[0].shuffled(halves[1], range(WIDTH)))
+
+
+def _scatter(tile, c, x, byte_offset, row_stride):
+    """tile[c : c + 8] to WIDTH rows whose classes are neighbours in memory."""
+    lanes = [_load(tile, _offset(tile, (c + k) * WIDTH)) for k in range(EIGHT)]
+    for first in range(0, WIDTH, EIGHT):
+        rows = _transposed([v.shuffled(v, range(first, first + EIGHT)) for v in lanes])
+        for k, v in enumerate(rows):
+            _store(x, (byte_offset + row_stride * (first + k)).value, v)
+
+
+gather = _vector(_gather, 6, lambda *kinds: types.void)
+scatter = _vector(_scatter, 5, lambda *kinds: types.void)
+
+
+def _with_own(own, v, labels, c):
+    return where(labels.equals(c.spread(labels)), v, own)
+
+
+def _without_own(v, labels, c):
+    return where(labels.equals(c.spread(labels)), -INF, v)
+
+
+# For the lanes whose label is c: v; and for all but them.
+with_own = _vector(_with_own, 4, lambda own, *_: own)
+without_own = _vector(_without_own, 3, lambda v, *_: v)
+
+# For the lanes in which v beats the best so far: c.
+with_best = _vector(lambda labels, best, v, c: where(v > best, c.spread(labels), labels), 4, lambda labels, *_: labels)
+
+
+def _with_pair(sums, lowest, bias, a, b):
+    """The sums in float64, with two terms added: once in their own type, then in float64."""
+    return sums + (term(a, lowest, bias) + term(b, lowest, bias)).to(DOUBLE)
+
+
+with_pair = _vector(_with_pair, 5, lambda sums, *_: sums)
+
+
+def _moved(sums, n, new_n):
+    """Sums relative to 2^n, made relative to 2^new_n."""
+    return sums * exp_of((n.to(DOUBLE) - new_n.to(DOUBLE)) * LN2)
+
+
+moved = _vector(_moved, 3, lambda sums, *_: sums)
+
+
+def _unusual(m):
+    """Whether any lane's maximum is beyond the range of `term`, or not a number."""
+    return _any(m.new(m.builder.not_((absolute(m) <= LIMIT).value)))
+
+
+unusual = _vector(_unusual, 1, lambda m: types.boolean)
+below = _vector(lambda v, limit: _any(v < limit.spread(v)), 2, lambda *kinds: types.boolean)
+wide = _vector(lambda v: v.to(DOUBLE), 1, lambda v: Register(types.float64))
+narrow = _vector(lambda v, like: v.to(element(like.type)), 2, lambda v, like: like)
+
+
+def _softmax_scale(n, top, tail):
+    """What exp(x) 2^-n is multiplied by to be exp(x - (top + tail))."""
+    wide_n = n.to(DOUBLE)
+    return exp_of(((wide_n * LN2 - top) + wide_n * LN2_LOW) - tail).to(element(n.type))
+
+
+softmax_scale = _vector(_softmax_scale, 3, lambda n, *_: n)
+at_most_one = _vector(lambda v: where(v > 1.0, 1.0, v), 1, lambda v: v)
+
+
+def _with_share(sums, q, top, v):
+    """Sums of q (top - v) in float64, where q = 0 costs nothing."""
+    return sums + where(q.equals(0.0), 0.0, q * (top - v)).to(DOUBLE)
+
+
+with_share = _vector(_with_share, 4, lambda sums, *_: sums)
+
+
+# --- labels -------------------------------------------------------------------------------------------------------------
+
+
+def _labels_at(target, at, n_classes, ignore_index):
+    """WIDTH neighbouring labels; -1 for those that are to be ignored or are no class."""
+    builder = target.builder
+    kind = target.kind.dtype
+    pointer = builder.bitcast(
+        target.address(_offset(target, at)), ir.VectorType(ir.IntType(kind.bitwidth), WIDTH).as_pointer()
+    )
+    labels = builder.load(pointer, align=kind.bitwidth // 8)
+    if kind.bitwidth < 64:
+        labels = (builder.sext if kind.signed else builder.zext)(labels, ir.VectorType(INT64, WIDTH))
+    labels = Lanes(builder, labels)
+    labels = where(labels.equals(ignore_index.spread(labels)), -1, labels)
+    labels = where(labels < n_classes.spread(labels), labels, -1)
+    return labels.new(builder.trunc(where(labels < 0, -1, labels).value, ir.VectorType(INT32, WIDTH)))
+
+
+labels_at = _vector(_labels_at, 4, lambda *kinds: Register(types.int32))
+any_missing = _vector(lambda labels: _any(labels < 0), 1, lambda *kinds: types.boolean)
