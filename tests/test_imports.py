@@ -21,6 +21,7 @@ LADDER = (
     ("_classes",),
     ("functional",),
     ("grad", "_info"),
+    ("_warm",),
     ("bench",),
     ("cli",),
     ("__init__", "__main__"),

@@ -1,4 +1,8 @@
-"""Show versions, backends, threads and where compiled kernels are kept."""
+"""Show versions, backends, threads and where compiled kernels are kept; or compile kernels ahead.
+
+--warm calls losses once, so that a container image holds their compiled kernels and no process compiles again. They
+are kept where NUMBA_CACHE_DIR says: set it to the same directory while building and while running.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,19 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fastloss info`."""
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument(
+        "--warm",
+        nargs="*",
+        metavar="LOSS",
+        help="compile these losses' kernels, or those of all losses (minutes), and keep them on disk",
+    )
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        metavar="DTYPE",
+        default=["float32"],
+        help="what --warm compiles for: float32 (default), float64, float16",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -16,10 +33,28 @@ def run(args: argparse.Namespace) -> int:
 
     from . import _library, _report
 
+    if args.warm is not None:
+        return _warm(tuple(args.warm), tuple(args.dtypes))
     if args.json:
         _report.show(_report.as_json(_library.configuration()))
         return 0
     lines = io.StringIO()
     _library.show_configuration(lines)
     _report.show(f"{lines.getvalue()}backend in use: {_library.backend_in_use()}")
+    return 0
+
+
+def _warm(names: tuple[str, ...], dtypes: tuple[str, ...]) -> int:
+    """Compile ahead, and say what."""
+    from fastloss import _warm as ahead
+
+    from . import _report
+    from ._failure import Failure
+
+    for kind, given, known in (("loss", names, ahead.losses()), ("dtype", dtypes, ahead.DTYPES)):
+        for name in given:
+            if name not in known:
+                raise Failure("--warm", f"no {kind} {name!r}; there are {', '.join(known)}")
+    for what in ahead.warm(names, dtypes):
+        _report.show(what)
     return 0

@@ -1,0 +1,47 @@
+"""Compiling ahead: so that a container's first call finds its kernels on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastloss import _plan, functional, grad
+
+# What is compiled for: the usual dtype first.
+DTYPES = ("float32", "float64", "float16")
+
+
+def losses() -> tuple[str, ...]:
+    """The functions that can be compiled ahead."""
+    return tuple(sorted(function.__name__ for function in functional.LOSSES))
+
+
+def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> Iterator[str]:
+    """Call each loss once in every way that has a kernel of its own; yields what is about to be compiled.
+
+    Kernels are compiled for the types of what they are called with, so the way to have them compiled is to call.
+    """
+    for name in names or losses():
+        for dtype in dtypes:
+            yield f"{name} {dtype}"
+            for arguments in _arguments(name, np.dtype(dtype)):
+                function = getattr(functional, name)
+                function(*arguments)
+                grad.value_and_grad(function)(*arguments)
+                if name != "rmse_loss":  # has no value for each element
+                    function(*arguments, reduction="none")
+
+
+def _arguments(name: str, dtype: np.dtype) -> Iterator[tuple[np.ndarray, ...]]:
+    """Small and large arguments, with few and with many classes."""
+    many = _plan.BLOCK
+    if name in ("cross_entropy", "nll_loss", "categorical_cross_entropy"):
+        for n_classes in (10, 1000):
+            for n_rows in (2, many // n_classes + 1):
+                probs = np.full((n_rows, n_classes), 1 / n_classes, dtype)
+                yield probs, np.zeros(n_rows, np.int64)
+        return
+    for size in (2, many + 1):
+        half = np.full(size, 0.5, dtype)
+        yield (half, half, half) if name == "gaussian_nll_loss" else (half, half)
