@@ -18,7 +18,7 @@ from fastloss.backends.numba_cpu._registers import STEP, sum_of_step
 
 # Elements whose losses wait in the first-level cache between the loop that computes them and the one that adds them up.  So
 # the order of additions does not depend on how the first was compiled, and is the same for every layout.
-SPAN = 8 * STEP
+SPAN = 4 * STEP
 
 Real = point_value = point_slope = formula = None  # holes
 
