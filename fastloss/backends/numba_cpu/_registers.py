@@ -254,11 +254,11 @@ def _ask_for(x, byte_offset):
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
     name = "llvm.prefetch.p0"
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    read, keep, data = (ir.Constant(INT32, number) for number in (0, 3, 1))
+    read, keep, data = (ir.Constant(INT32, number) for number in (0, 2, 1))
     builder.call(function, [pointer, read, keep, data])
 
 
-# Start fetching a line of memory that will be needed; any address will do.
+# Start fetching a line of memory into the second-level cache; any address will do.
 ask_for = _vector(_ask_for, 2, lambda *kinds: types.void)
 
 

@@ -115,7 +115,7 @@ def _load_tile(x, start, classes, strip, tile):
             ask_for(x, at + LANES * lane_step)
             put_lanes(tile, strip * GROUP + c, neighbours(x, at))
     elif whole and class_step == x.itemsize:
-        for at in range(base, base + WIDTH * lane_step, LINE) if start == 0 else range(0):
+        for at in range(base, base + WIDTH * lane_step, LINE) if start == 0 and lane_step >= LINE else range(0):
             ask_for(x, at + LANES * lane_step)
         for c in range(0, classes, EIGHT):
             gather(tile, strip * GROUP + c, x, base + c * class_step, lane_step, classes - c)

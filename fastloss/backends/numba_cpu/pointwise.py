@@ -16,9 +16,10 @@ from fastloss.backends.numba_cpu._jit import called, inlined, scalar, specialise
 from fastloss.backends.numba_cpu._load import load, row, smaller, span, weigh, weight
 from fastloss.backends.numba_cpu._registers import STEP, sum_of_step
 
-# Elements whose losses wait in the first-level cache between the loop that computes them and the one that adds them up.  So
-# the order of additions does not depend on how the first was compiled, and is the same for every layout.
-SPAN = 4 * STEP
+# Elements that are summed in Real before their sum goes into float64.  They are added into PLACES places, one after the other,
+# and these pairwise: an order that does not depend on how loops were compiled, and is the same for every layout.
+PLACES = 4 * STEP
+SPAN = 4 * PLACES
 
 Real = point_value = point_slope = formula = None  # holes
 
@@ -38,29 +39,29 @@ def _weighted_sum(losses, w):
     return total, weights
 
 
-@called
-def _sum(losses):
-    """Sum over one span: pairwise by steps, the steps in float64; all of it, should a step overflow."""
-    total = 0.0
-    whole = losses.size - losses.size % STEP
-    for at in range(0, whole, STEP):
-        total += np.float64(sum_of_step(losses, at))
-    rest = losses[whole:]
-    for i in range(rest.size):
-        total += np.float64(rest[i])
-    return total if abs(total) < np.inf else _weighted_sum(losses, None)[0]
-
-
 def _each_span(x, y, z, w, p, out):
     for i in range(out.size):
         out[i] = weigh(w, i, point_value(load(x, i), load(y, i), load(z, i), p))
 
 
-def _total_span(x, y, z, w, p, scratch):
-    """Sum of weight * loss and sum of weights over one span."""
-    for i in range(scratch.size):
+def _total_span(x, y, z, w, p, size, scratch):
+    """Sum of weight * loss and sum of weights over one span of so many elements."""
+    if w is None:
+        places = scratch[:PLACES]
+        places[:] = 0.0
+        for start in range(0, size, PLACES):
+            stop = smaller(start + PLACES, size)
+            xs, ys, zs = span(x, start, stop), span(y, start, stop), span(z, start, stop)
+            for i in range(stop - start):
+                places[i] += point_value(load(xs, i), load(ys, i), load(zs, i), p)
+        total = 0.0
+        for at in range(0, PLACES, STEP):
+            total += np.float64(sum_of_step(places, at))
+        if abs(total) < np.inf:
+            return total, np.float64(size)
+    for i in range(size):
         scratch[i] = point_value(load(x, i), load(y, i), load(z, i), p)
-    return (_sum(scratch), np.float64(scratch.size)) if w is None else _weighted_sum(scratch, w)
+    return _weighted_sum(scratch[:size], w)
 
 
 def _slope_span(x, y, z, w, p, scale, out):
@@ -100,7 +101,8 @@ def flat_total(
                 span(z, start, stop),
                 span(w, start, stop),
                 p,
-                scratch[: stop - start],
+                stop - start,
+                scratch,
             )
             total += t
             weights += v
@@ -115,7 +117,7 @@ def flat_small(x, y, p):
     for start in range(0, x.size, SPAN):
         stop = smaller(start + SPAN, x.size)
         xs, ys = span(x, start, stop), span(y, start, stop)
-        total += total_span(xs, ys, None, None, p, scratch[: stop - start])[0]
+        total += total_span(xs, ys, None, None, p, stop - start, scratch)[0]
     return total
 
 
@@ -151,7 +153,7 @@ def flat_slope(
         for start in range(b * block, end, SPAN):
             stop = smaller(start + SPAN, end)
             xs, ys, zs, ws = span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop)
-            t, v = total_span(xs, ys, zs, ws, p, scratch[: stop - start])
+            t, v = total_span(xs, ys, zs, ws, p, stop - start, scratch)
             slope_span(xs, ys, zs, ws, p, scale, gradient[start:stop])
             total += t
             weights += v
@@ -180,7 +182,8 @@ def rows_total(x, y, z, w, p, shape, block, first, last, partials):
                     span(zr, start, stop),
                     span(wr, start, stop),
                     p,
-                    scratch[: stop - start],
+                    stop - start,
+                    scratch,
                 )
                 total += t
                 weights += v
@@ -214,7 +217,7 @@ def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partia
                     span(zr, start, stop),
                     span(wr, start, stop),
                 )
-                t, v = total_span(xs, ys, zs, ws, p, scratch[: stop - start])
+                t, v = total_span(xs, ys, zs, ws, p, stop - start, scratch)
                 slope_span(xs, ys, zs, ws, p, scale, gr[start:stop])
                 total += t
                 weights += v
