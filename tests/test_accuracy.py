@@ -65,6 +65,37 @@ def check_rows(logits, target, ulp=2, **options):
     assert_ulp(got, exact, ulp, what="classes on the first axis")
 
 
+# Where the ways through the kernels part: registers of 8 and 16 lanes, groups of 32 classes, rows from 128 classes on and their
+# steps of 128, rows that are finished one by one.
+BORDERS = [7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 127, 128, 129, 255, 256, 257, 1024, 8191, 8192, 8193]
+
+
+@pytest.mark.parametrize("gap", [0, 30, -30], ids=["any", "confident", "wrong"])
+@pytest.mark.parametrize("n_classes", BORDERS)
+def test_shapes_at_borders(n_classes, gap):
+    """Targets in the first, the last and other places; as many rows as leave a part of every tile over."""
+    rng = generator("borders", n_classes, gap)
+    n_rows = 67
+    logits = rng.normal(0, 4, (n_rows, n_classes)).astype(F32)
+    target = np.concatenate([[0, n_classes - 1, n_classes // 2], rng.integers(0, n_classes, n_rows - 3)])
+    logits[np.arange(n_rows), target] += gap
+    check_rows(logits, target)
+    hot = np.zeros_like(logits)
+    hot[np.arange(n_rows), target] = 1
+    check_rows(logits, hot)
+
+
+def test_sums_that_begin_low():
+    """Maxima that rise along the row, by little and by much, and masked beginnings."""
+    n_classes = 1500
+    ramps = [np.linspace(0, top, n_classes) for top in (1, 29, 31, 100, 3000, 25000)]
+    steps = [np.repeat([-1e4, -50.0, 0.0], 500), np.repeat([-np.inf, 0.0, 40.0], 500)]
+    logits = np.array([*ramps, *steps, *(row[::-1] for row in (*ramps, *steps))]).astype(F32)
+    for label in (0, 700, 1499):
+        finite = np.isfinite(logits[:, label])
+        check_rows(logits[finite], np.full(finite.sum(), label))
+
+
 def test_the_first_example():
     got = fastloss.cross_entropy(np.array([[20, 0, 0]], F32), np.array([0]))
     assert type(got) is F32

@@ -282,8 +282,8 @@ def _operator_of_registers(function):
         return function(*(Lanes(builder, a) for a in args)).value
 
 
-for _function in (operator.add, operator.sub, operator.mul):
-    _operator_of_registers(_function)
+for _operator in (operator.add, operator.sub, operator.mul):
+    _operator_of_registers(_operator)
 
 
 class _Lowered:

@@ -100,10 +100,6 @@ def _real(array):
     return types.float32 if array.dtype in (types.uint16, types.int16) else array.dtype
 
 
-def _is_array(kind):
-    return isinstance(kind, types.Array)
-
-
 def _vector(formula, arity, result, where=lambda *kinds: True):
     return emitted(lambda *kinds: (result, formula) if where(*kinds) else None, arity)
 
