@@ -36,6 +36,8 @@ from fastloss.backends.numba_cpu._math import (
 )
 
 STEP = 8 * WIDTH  # elements of a row taken at once
+LINE = 64  # bytes fetched from memory at once
+AHEAD = 16384  # bytes before it is read that a line of a row is asked for: exponentials leave memory idle otherwise
 
 _BITS = {ir.HalfType(): INT16, INT16: INT16, INT32: INT32, ir.FloatType(): INT32, DOUBLE: INT64}
 
@@ -81,6 +83,17 @@ def _load_some(array, byte_offset, there):
     function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
     bits = builder.call(function, [pointer, ir.Constant(INT32, size), there.value, ir.Constant(kind, None)])
     return Lanes(builder, widen(builder.bitcast(bits, ir.VectorType(item, kind.count))))
+
+
+def _ask_for(array, byte_offset):
+    """Start fetching a line of memory into the second-level cache; any address will do."""
+    builder = array.builder
+    pointer = array.address(byte_offset.value)
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+    name = "llvm.prefetch.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    read, keep, data = (ir.Constant(INT32, number) for number in (0, 2, 1))
+    builder.call(function, [pointer, read, keep, data])
 
 
 def _store(array, byte_offset, x):
@@ -150,7 +163,15 @@ def _masked(v, from_, skip, first):
     return where(positions.equals(skip.spread(v)), -INF, v)
 
 
-top_of = _vector(lambda *x: tree(_step(*x), larger), 2, lambda x, *_: Register(_real(x)))
+def _top_of(x, at):
+    """The maxima of one STEP; asks for memory that the row, or the next, will need in a while."""
+    size = x.kind.dtype.bitwidth // 8
+    for k in range(0, STEP * size, LINE):
+        _ask_for(x, at * size + (AHEAD + k))
+    return tree(_step(x, at), larger)
+
+
+top_of = _vector(_top_of, 2, lambda x, *_: Register(_real(x)))
 
 
 def _holds(x, at, m):
@@ -212,6 +233,9 @@ def _sum_of_step(x, at):
 sum_of_step = _vector(_sum_of_step, 2, lambda x, at: x.dtype)
 
 
+ask_for = _vector(_ask_for, 2, lambda *kinds: types.void)
+
+
 # --- across rows ------------------------------------------------------------------------------------------------------
 #
 # A tile is an array (classes, WIDTH) of the type computed in; its row c holds class c of WIDTH rows.
@@ -242,20 +266,6 @@ def _stored(x, byte_offset, v):
 
 
 put_neighbours = _vector(_stored, 3, lambda *kinds: types.void)
-
-
-def _ask_for(x, byte_offset):
-    builder = x.builder
-    pointer = x.address(byte_offset.value)
-    kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
-    name = "llvm.prefetch.p0"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    read, keep, data = (ir.Constant(INT32, number) for number in (0, 2, 1))
-    builder.call(function, [pointer, read, keep, data])
-
-
-# Start fetching a line of memory into the second-level cache; any address will do.
-ask_for = _vector(_ask_for, 2, lambda *kinds: types.void)
 
 
 EIGHT = WIDTH // 2  # rows and classes of a block that is transposed in registers

@@ -18,6 +18,7 @@ from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, likelihood_for, power_of, tail_above
 from fastloss.backends.numba_cpu._registers import (
     EIGHT,
+    LINE,
     any_missing,
     ask_for,
     at_most_one,
@@ -70,7 +71,6 @@ from fastloss.backends.numba_cpu._softmax import (
 
 GROUP = 32  # classes in a tile: 2 KiB of float32 a strip
 STRIPS = LANES // WIDTH
-LINE = 64  # bytes fetched from memory at once
 
 # Rows of a state, float64 (STATE, LANES), that belongs to the rows at work: what `_softmax` calls s, g and x; the maximum; the
 # negative log-likelihood of x; logsumexp less the maximum; the smoothed part of the loss and its weight; what softmax is multiplied by.
