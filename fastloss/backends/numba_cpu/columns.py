@@ -18,7 +18,6 @@ from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, likelihood_for, power_of, tail_above
 from fastloss.backends.numba_cpu._registers import (
     EIGHT,
-    LINE,
     any_missing,
     ask_for,
     at_most_one,
@@ -71,6 +70,7 @@ from fastloss.backends.numba_cpu._softmax import (
 
 GROUP = 32  # classes in a tile: 2 KiB of float32 a strip
 STRIPS = LANES // WIDTH
+FETCHED = 16  # tiles ahead that neighbouring rows are asked for
 
 # Rows of a state, float64 (STATE, LANES), that belongs to the rows at work: what `_softmax` calls s, g and x; the maximum; the
 # negative log-likelihood of x; logsumexp less the maximum; the smoothed part of the loss and its weight; what softmax is multiplied by.
@@ -111,12 +111,8 @@ def _load_tile(x, start, classes, strip, tile):
     whole = first + WIDTH <= x.shape[1]
     if whole and lane_step == x.itemsize:
         for c in range(classes):
-            at = base + c * class_step
-            ask_for(x, at + LANES * lane_step)
-            put_lanes(tile, strip * GROUP + c, neighbours(x, at))
+            put_lanes(tile, strip * GROUP + c, neighbours(x, base + c * class_step))
     elif whole and class_step == x.itemsize:
-        for at in range(base, base + WIDTH * lane_step, LINE) if start == 0 and lane_step >= LINE else range(0):
-            ask_for(x, at + LANES * lane_step)
         for c in range(0, classes, EIGHT):
             gather(tile, strip * GROUP + c, x, base + c * class_step, lane_step, classes - c)
     else:
@@ -189,6 +185,12 @@ def _find_peaks(x, tile, labels):
 def _scan_lanes(x, tile, labels, work, state):
     """Reduce each row to OWN, PEAK, S, G and NLL; the class in `labels` is the one left out of the sum."""
     n_strips = strips(x.shape[1])
+    # Exponentials leave memory idle: meanwhile, for each class, a part of what tiles to come will read is asked for.
+    class_step, lane_step = x.strides
+    next_tile = FETCHED * LANES * lane_step
+    if lane_step != x.itemsize:
+        class_step = WIDTH * lane_step // x.shape[0]
+        next_tile = LANES * lane_step
     for start in range(0, x.shape[0], GROUP):
         classes = smaller(GROUP, x.shape[0] - start)
         for strip in range(n_strips):
@@ -214,7 +216,11 @@ def _scan_lanes(x, tile, labels, work, state):
             if start > 0:
                 sums = moved(get(state, S, strip), get(work, BEFORE, strip), n)
             lowest, bias = reach_of(n)
-            for c in range(strip * GROUP, strip * GROUP + classes, 2):
+            fetched = next_tile + strip * WIDTH * lane_step + start * class_step
+            for k in range(0, classes, 2):
+                ask_for(x, fetched + k * class_step)
+                ask_for(x, fetched + (k + 1) * class_step)
+                c = strip * GROUP + k
                 sums = with_pair(sums, lowest, bias, lanes_at(tile, c), lanes_at(tile, c + 1))
             set_(state, S, strip, sums)
     suspect = False
