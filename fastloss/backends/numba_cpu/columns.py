@@ -185,16 +185,22 @@ def _find_peaks(x, tile, labels):
 def _scan_lanes(x, tile, labels, work, state):
     """Reduce each row to OWN, PEAK, S, G and NLL; the class in `labels` is the one left out of the sum."""
     n_strips = strips(x.shape[1])
-    # Exponentials leave memory idle: meanwhile, for each class, a part of what tiles to come will read is asked for.
     class_step, lane_step = x.strides
-    next_tile = FETCHED * LANES * lane_step
+    # Exponentials leave memory idle: meanwhile, for each class, a part of what tiles to come will read is asked for.
+    fetched_tile, fetched_step = FETCHED * LANES * lane_step, class_step
     if lane_step != x.itemsize:
-        class_step = WIDTH * lane_step // x.shape[0]
-        next_tile = LANES * lane_step
+        fetched_tile, fetched_step = LANES * lane_step, WIDTH * lane_step // x.shape[0]
     for start in range(0, x.shape[0], GROUP):
         classes = smaller(GROUP, x.shape[0] - start)
-        for strip in range(n_strips):
-            load_tile(x, start, classes, strip, tile)
+        if lane_step == x.itemsize and x.shape[1] == LANES:  # a class at a time: its rows are neighbours
+            for c in range(classes):
+                for strip in range(STRIPS):
+                    at = (start + c) * class_step + strip * WIDTH * lane_step
+                    ask_for(x, at + LANES * lane_step)
+                    put_lanes(tile, strip * GROUP + c, neighbours(x, at))
+        else:
+            for strip in range(n_strips):
+                load_tile(x, start, classes, strip, tile)
         for strip in range(n_strips):
             own_class = lanes_at(labels, strip)
             own, peak = in_lanes(Real(0.0)), in_lanes(Real(NEG_INF))
@@ -216,10 +222,10 @@ def _scan_lanes(x, tile, labels, work, state):
             if start > 0:
                 sums = moved(get(state, S, strip), get(work, BEFORE, strip), n)
             lowest, bias = reach_of(n)
-            fetched = next_tile + strip * WIDTH * lane_step + start * class_step
+            fetched = fetched_tile + strip * WIDTH * lane_step + start * fetched_step
             for k in range(0, classes, 2):
-                ask_for(x, fetched + k * class_step)
-                ask_for(x, fetched + (k + 1) * class_step)
+                ask_for(x, fetched + k * fetched_step)
+                ask_for(x, fetched + (k + 1) * fetched_step)
                 c = strip * GROUP + k
                 sums = with_pair(sums, lowest, bias, lanes_at(tile, c), lanes_at(tile, c + 1))
             set_(state, S, strip, sums)
