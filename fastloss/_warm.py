@@ -18,9 +18,10 @@ def losses() -> tuple[str, ...]:
 
 
 def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> Iterator[str]:
-    """Call each loss once in every way that has a kernel of its own; yields what is about to be compiled.
+    """Call each loss with contiguous arrays, for value, gradient and rows; yields what is about to be compiled.
 
-    Kernels are compiled for the types of what they are called with, so the way to have them compiled is to call.
+    Kernels are compiled for the types of what they are called with, so the way to have them compiled is to call.  Weights,
+    smoothing, probability targets, axes and strided arrays are left to their first use.
     """
     for name in names or losses():
         for dtype in dtypes:

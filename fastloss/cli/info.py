@@ -1,7 +1,8 @@
 """Show versions, backends, threads and where compiled kernels are kept; or compile kernels ahead.
 
 --warm calls losses once, so that a container image holds their compiled kernels and no process compiles again. They
-are kept where NUMBA_CACHE_DIR says: set it to the same directory while building and while running.
+are kept where NUMBA_CACHE_DIR says: set it to the same directory while building and while running. Kernels for
+weights, smoothing, probability targets and strided arrays are still compiled on their first use.
 """
 
 from __future__ import annotations

@@ -83,6 +83,13 @@ def exactly(function):
     return inlined(function, flags=SCALAR_FLAGS)
 
 
+def chain(pieces, **holes):
+    """`pieces` compiled one after the other: each is visible to those after it, without its underscore."""
+    for piece in pieces:
+        holes[piece.__name__[1:]] = called(piece, **holes)
+    return holes
+
+
 def specialise(template, name, **holes):
     """Compile `template` with its holes filled, as a kernel called `name`."""
     copy = _filled(template, holes)

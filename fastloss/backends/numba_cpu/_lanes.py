@@ -191,6 +191,17 @@ class Lanes:
         return self.new(self.builder.extract_element(x.value, ir.Constant(INT32, 0)))
 
 
+def from_half(bits):
+    """float16, given as its bits, to float32: one conversion instruction where the CPU has it."""
+    halves = bits.builder.bitcast(bits.value, shaped(ir.HalfType(), bits.type))
+    return bits.new(bits.builder.fpext(halves, shaped(FLOAT, bits.type)))
+
+
+def from_bfloat(bits):
+    """bfloat16, given as its bits, to float32."""
+    return (bits.new(bits.builder.zext(bits.value, shaped(INT32, bits.type))) << 16).floats()
+
+
 def where(mask, a, b):
     """a in the lanes where the mask is set, b in the others; one of them may be a number."""
     a, b = (a, a.constant(b)) if not isinstance(b, Lanes) else (a if isinstance(a, Lanes) else b.constant(a), b)

@@ -16,11 +16,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from fastloss.backends.numba_cpu._lanes import Register, absolute, emitted, larger, where
+from fastloss.backends.numba_cpu._lanes import Register, absolute, emitted, from_bfloat, from_half, larger, where
 
 LN2, LN2_LOW = math.log(2.0), 2.3190468138462996e-17
 INF, NAN = math.inf, math.nan
@@ -386,22 +384,5 @@ def likelihood_for(real):
     return short_likelihood if real is np.float32 else full_likelihood
 
 
-@intrinsic
-def half_to_float(typingctx, bits):
-    """float16, given as its bits, to float32: one conversion instruction where the CPU has it."""
-
-    def codegen(context, builder, signature, args):
-        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
-
-    return types.float32(types.uint16), codegen
-
-
-@intrinsic
-def bfloat_to_float(typingctx, bits):
-    """bfloat16, given as its bits, to float32."""
-
-    def codegen(context, builder, signature, args):
-        wide = builder.shl(builder.zext(args[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
-        return builder.bitcast(wide, ir.FloatType())
-
-    return types.float32(types.int16), codegen
+half_to_float = emitted(lambda k: (lambda k: types.float32, from_half) if k == types.uint16 else None, 1)
+bfloat_to_float = emitted(lambda k: (lambda k: types.float32, from_bfloat) if k == types.int16 else None, 1)

@@ -9,6 +9,7 @@ from numba import types
 
 from fastloss.backends.numba_cpu._lanes import (
     DOUBLE,
+    FLOAT,
     INT16,
     INT32,
     INT64,
@@ -18,7 +19,10 @@ from fastloss.backends.numba_cpu._lanes import (
     absolute,
     element,
     emitted,
+    from_bfloat,
+    from_half,
     larger,
+    shaped,
     tree,
     where,
 )
@@ -39,50 +43,43 @@ STEP = 8 * WIDTH  # elements of a row taken at once
 LINE = 64  # bytes fetched from memory at once
 AHEAD = 16384  # bytes before it is read that a line of a row is asked for: exponentials leave memory idle otherwise
 
-_BITS = {ir.HalfType(): INT16, INT16: INT16, INT32: INT32, ir.FloatType(): INT32, DOUBLE: INT64}
+_WIDENED = {types.uint16: from_half, types.int16: from_bfloat}  # float16 and bfloat16, as their bits
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def _item(array, builder):
-    """The LLVM type of an element, its size, and how to widen it."""
+def _item(array):
+    """The type of an element's bits, and how to widen them."""
     kind = array.kind.dtype
-    if kind == types.uint16:
-        return ir.HalfType(), 2, lambda v: builder.fpext(v, ir.VectorType(ir.FloatType(), v.type.count))
-    if kind == types.int16:
-
-        def widen(v):
-            wide = ir.VectorType(INT32, v.type.count)
-            shifted = builder.shl(builder.zext(v, wide), ir.Constant(wide, [16] * v.type.count))
-            return builder.bitcast(shifted, ir.VectorType(ir.FloatType(), v.type.count))
-
-        return ir.IntType(16), 2, widen
-    item = {types.int32: INT32, types.float32: ir.FloatType(), types.float64: DOUBLE}[kind]
-    return item, kind.bitwidth // 8, lambda v: v
+    if kind in _WIDENED:
+        return INT16, _WIDENED[kind]
+    item = {types.int32: INT32, types.float32: FLOAT, types.float64: DOUBLE}[kind]
+    return INT64 if item == DOUBLE else INT32, lambda bits: bits.new(
+        bits.builder.bitcast(bits.value, shaped(item, bits.type))
+    )
 
 
 def _load(array, byte_offset, lanes=WIDTH):
     """That many neighbours, widened."""
     builder = array.builder
-    item, size, widen = _item(array, builder)
+    item, widen = _item(array)
     # as bits first: a load of halves would be taken apart where the CPU has no arithmetic on them
-    pointer = builder.bitcast(array.address(byte_offset), ir.VectorType(_BITS[item], lanes).as_pointer())
-    bits = builder.load(pointer, align=size)
-    return Lanes(builder, widen(builder.bitcast(bits, ir.VectorType(item, lanes))))
+    pointer = builder.bitcast(array.address(byte_offset), ir.VectorType(item, lanes).as_pointer())
+    return widen(Lanes(builder, builder.load(pointer, align=item.width // 8)))
 
 
 def _load_some(array, byte_offset, there):
     """Neighbours, widened; 0 where they are not there, which is not read."""
     builder = array.builder
-    item, size, widen = _item(array, builder)
-    kind = ir.VectorType(_BITS[item], there.type.count)
+    item, widen = _item(array)
+    kind = ir.VectorType(item, there.type.count)
     pointer = builder.bitcast(array.address(byte_offset), kind.as_pointer())
     signature = ir.FunctionType(kind, [pointer.type, INT32, there.type, kind])
-    name = f"llvm.masked.load.v{kind.count}i{kind.element.width}.p0"
+    name = f"llvm.masked.load.v{kind.count}i{item.width}.p0"
     function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
-    bits = builder.call(function, [pointer, ir.Constant(INT32, size), there.value, ir.Constant(kind, None)])
-    return Lanes(builder, widen(builder.bitcast(bits, ir.VectorType(item, kind.count))))
+    bits = builder.call(function, [pointer, ir.Constant(INT32, item.width // 8), there.value, ir.Constant(kind, None)])
+    return widen(Lanes(builder, bits))
 
 
 def _ask_for(array, byte_offset):
@@ -110,7 +107,7 @@ def _offset(array, i):
 
 def _real(array):
     """The type an array's elements are widened to."""
-    return types.float32 if array.dtype in (types.uint16, types.int16) else array.dtype
+    return types.float32 if array.dtype in _WIDENED else array.dtype
 
 
 def _vector(formula, arity, result, where=lambda *kinds: True):
@@ -226,11 +223,12 @@ rebased = _vector(_rebased, 3, _rebased_result)
 
 
 def _sum_of_step(x, at):
-    return tree(_step(x, at), lambda a, b: a + b).folded(lambda a, b: a + b)
+    wide_step = [v.to(DOUBLE) for v in _step(x, at)]
+    return tree(wide_step, lambda a, b: a + b).folded(lambda a, b: a + b)
 
 
-# Elements added up pairwise, in their own type: in an order that is the same in every kernel.
-sum_of_step = _vector(_sum_of_step, 2, lambda x, at: x.dtype)
+# Elements added up pairwise, in float64: in an order that is the same in every kernel.
+sum_of_step = _vector(_sum_of_step, 2, lambda x, at: types.float64)
 
 
 ask_for = _vector(_ask_for, 2, lambda *kinds: types.void)

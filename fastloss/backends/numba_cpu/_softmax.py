@@ -7,8 +7,8 @@ Then, with x the element left out,
     logsumexp = x - log softmax(x)
 
 and a row whose x dwarfs the others keeps the relative accuracy of their sum, which log(1 + ...) would lose.  Sums are taken
-relative to a power of two near the others' maximum, not to the maximum itself: so no subtraction rounds the exponentials'
-arguments, and nothing that matters underflows, however far x is above.  NaN lands in s.
+relative to a power of two near the row's maximum, not to the maximum itself: so no subtraction rounds the exponentials'
+arguments.  The few sums that may have lost something by that (`doubtful`) are taken again in float64.  NaN lands in s.
 
 References
 ----------

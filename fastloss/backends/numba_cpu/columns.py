@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from fastloss.backends import LANES
-from fastloss.backends.numba_cpu._jit import called, inlined, specialise
+from fastloss.backends.numba_cpu._jit import called, chain, inlined, specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, likelihood_for, power_of, tail_above
@@ -490,11 +490,8 @@ TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_col
 @functools.cache
 def _pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
-    pieces = {"Real": real, "likelihood": likelihood_for(real)}
-    for piece in PIECES:
-        pieces[piece.__name__[1:]] = called(piece, **pieces)
-    pieces["whole"] = called(index_columns, **pieces)
-    return pieces
+    pieces = chain(PIECES, Real=real, likelihood=likelihood_for(real))
+    return {**pieces, "whole": called(index_columns, **pieces)}
 
 
 def kernel(op, real):

@@ -17,7 +17,7 @@ from fastloss.backends.numba_cpu._load import load, row, smaller, span, weigh, w
 from fastloss.backends.numba_cpu._registers import STEP, sum_of_step
 
 # Elements that are summed in Real before their sum goes into float64.  They are added into PLACES places, one after the other,
-# and these pairwise: an order that does not depend on how loops were compiled, and is the same for every layout.
+# and these pairwise in float64: an order that does not depend on how loops were compiled.
 PLACES = 4 * STEP
 SPAN = 4 * PLACES
 
@@ -56,7 +56,7 @@ def _total_span(x, y, z, w, p, size, scratch):
                 places[i] += point_value(load(xs, i), load(ys, i), load(zs, i), p)
         total = 0.0
         for at in range(0, PLACES, STEP):
-            total += np.float64(sum_of_step(places, at))
+            total += sum_of_step(places, at)
         if abs(total) < np.inf:
             return total, np.float64(size)
     for i in range(size):

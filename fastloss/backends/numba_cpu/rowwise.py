@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from fastloss.backends.numba_cpu._jit import called, specialise
+from fastloss.backends.numba_cpu._jit import called, chain, specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._load import blend, load, smaller, weigh, weight
 from fastloss.backends.numba_cpu._math import LIMIT, LN2, exp, fast_max, fine_exp, likelihood_for, power_of, tail_above
@@ -287,11 +287,8 @@ TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows, sma
 @functools.cache
 def _pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
-    pieces = {"Real": real, "likelihood": likelihood_for(real)}
-    for piece in PIECES:
-        pieces[piece.__name__[1:]] = called(piece, **pieces)
-    pieces["whole"] = called(index_rows, **pieces)
-    return pieces
+    pieces = chain(PIECES, Real=real, likelihood=likelihood_for(real))
+    return {**pieces, "whole": called(index_rows, **pieces)}
 
 
 def kernel(op, real):
