@@ -121,9 +121,9 @@ def missing_backend(name, reason):
     return RuntimeError(f"backend {name!r} is not available: {reason}")
 
 
-def no_backend(reasons):
-    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    return RuntimeError(f"no backend is available ({listed})")
+def slow_backend(reasons):
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+    return f"fastloss computes with NumPy alone, correctly but slowly, as no compiled backend is available ({listed})"
 
 
 def device_array(name):

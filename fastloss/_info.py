@@ -45,6 +45,7 @@ def configuration() -> dict[str, Any]:
         "machine": platform.machine(),
         "packages": versions,
         "backend": _config.backend.get(),
+        "runs": _plan.automatic() if _config.backend.get() == "auto" else _config.backend.get(),
         "backends": backends(),
         "threads": _config.threads.get(),
         "cpus": _config.cpu_count(),
@@ -72,7 +73,7 @@ def show_config(file: TextIO | None = None) -> None:
     lines = [
         f"fastloss {config['fastloss']} on Python {config['python']}, {config['platform']}",
         f"packages: {packages}",
-        f"backend: {config['backend']}",
+        f"backend: {config['backend']}" + (f", which is {config['runs']}" if config["backend"] == "auto" else ""),
         *(f"  {name}: {status}" for name, status in config["backends"].items()),
         f"threads: {config['threads']} of {config['cpus']} CPUs",
         f"compiled kernels: {config['cache']}",

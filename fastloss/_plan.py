@@ -1,5 +1,8 @@
 """The one place that picks the backend, the size of blocks and the number of threads."""
 
+import functools
+import warnings
+
 from fastloss import _config, _errors, _threads
 from fastloss.backends import load
 
@@ -14,7 +17,7 @@ PARALLEL_FROM = 1 << 19
 # Classes from which a row by itself fills the registers; fewer are computed across rows.
 ROWWISE_FROM = 128
 
-AUTO_ORDER = ("numba",)
+AUTO_ORDER = ("numba", "numpy")
 
 
 def backend():
@@ -26,13 +29,20 @@ def backend():
         if reason:
             raise _errors.missing_backend(name, reason)
         return module
+    return load(automatic())
+
+
+@functools.cache
+def automatic():
+    """The name of the backend that "auto" stands for in this process: the same for every call, so that results are."""
     reasons = {}
     for candidate in AUTO_ORDER:
-        module = load(candidate)
-        reasons[candidate] = module.available()
+        reasons[candidate] = load(candidate).available()
         if reasons[candidate] is None:
-            return module
-    raise _errors.no_backend(reasons)
+            break
+    if candidate == "numpy":
+        warnings.warn(_errors.slow_backend(reasons), RuntimeWarning, stacklevel=2)
+    return candidate
 
 
 def block_size(n_units, unit_elements, multiple=1):

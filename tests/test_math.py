@@ -17,7 +17,7 @@ FUNCTIONS = {
     "log1p": (1.8, -0.999999, 3e38),
     "tanh": (2.6, -10.0, 10.0),
     "decay": (1.1, 0.0, 104.0),
-    "softplus_tail": (1.8, 0.0, 104.0),
+    "softplus_tail": (1.85, 0.0, 104.0),
     "log_clamped": (1.2, 0.0, 0.5),
     "log1p_moderate": (1.8, 0.0, 1e30),
     "log_complement": (1.9, 0.0, 0.5),

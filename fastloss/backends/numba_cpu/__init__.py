@@ -1,13 +1,20 @@
 """The Numba backend: kernels compiled on first use for the types at hand, and cached on disk."""
 
 import functools
-import importlib.util
+import importlib
 from types import SimpleNamespace
 
 
+@functools.cache
 def available():
-    """None if Numba is installed, else what to do about it."""
-    return None if importlib.util.find_spec("numba") else "numba is not installed (pip install numba)"
+    """None if Numba can be imported, else what to do about it."""
+    try:
+        importlib.import_module("numba")
+    except ModuleNotFoundError:
+        return "numba is not installed (pip install numba)"
+    except Exception as error:  # a NumPy that is too new for it, a library it can't load
+        return f"numba can't be imported: {error}"
+    return None
 
 
 @functools.cache

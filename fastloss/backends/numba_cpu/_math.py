@@ -249,7 +249,7 @@ def log_clamped_of(u):
         value = log_of(u)
     else:
         lift = SINGLE.mantissa + 2  # brings subnormal numbers among the normal ones; 0 ends up below -100
-        y = u * 2.0**lift
+        y = u * 2.0**lift + 0.0  # -0 becomes 0
         k = _exponent(y)
         tail = _log_tail((y.bits() - (k << SINGLE.mantissa)).floats() - 1.0)
         value = _recomposed(k.to_float() - float(lift), tail)

@@ -1,0 +1,253 @@
+"""The softmax family, a batch of rows at a time.
+
+Arguments are those of the compiled kernels.  Rows come as (outer, middle, n_classes), columns as (outer, n_classes, inner), whose
+transposed view are rows.  partials: (n_blocks, 4), a block's sums of losses, weights and rows that count, and its first bad row.
+
+As everywhere in the package one element of a row, the target or else the maximum, is left out of the sum of exponentials:
+-log softmax = log1p(s exp(top - x)) keeps the relative accuracy of a tiny loss.
+"""
+
+import functools
+
+import numpy as np
+
+from fastloss.backends import LANES
+from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
+
+NO_BAD = np.inf
+
+
+class _Batch:
+    """Some rows (n, n_classes) in float64, relative to their maxima."""
+
+    def __init__(self, x):
+        self.x = wide(x)
+        self.top = np.max(self.x, axis=1, keepdims=True)
+        self.powers = np.exp(self.x - self.top)
+        self.every = np.arange(len(self.x))
+
+    def others(self, left_out):
+        """Sum of exp(x - top) over all classes but one of each row."""
+        powers = self.powers.copy()
+        powers[self.every, left_out] = 0.0
+        return np.sum(powers, axis=1)
+
+    def nll(self, labels):
+        """-log softmax at the labels."""
+        s, distance = self.others(labels), self.top[:, 0] - self.x[self.every, labels]
+        return np.where(distance < 700.0, np.log1p(s * np.exp(distance)), distance + np.log(s))
+
+    @functools.cached_property
+    def tail(self):
+        """logsumexp - top."""
+        return np.log1p(self.others(np.argmax(self.x, axis=1)))[:, None]
+
+    @property
+    def log_softmax(self):
+        return (self.x - self.top) - self.tail
+
+    @property
+    def lse(self):
+        return np.where(np.isinf(self.top), self.top, self.top + self.tail)
+
+
+def _rowwise(middle, n_rows, block, n_classes, first, last):
+    """Batches of rows of blocks [first, last): the block's number, the outer index and a slice of rows."""
+    step = max(1, SPAN // max(n_classes, 1))
+    for b in range(first, last):
+        row, end = b * block, min((b + 1) * block, n_rows)
+        while row < end:
+            i, j = divmod(row, middle)
+            stop = min(j + step, middle, j + end - row)
+            yield b, i, slice(j, stop)
+            row += stop - j
+
+
+def _columnwise(inner, n_tiles, block, first, last):
+    """Likewise, where blocks are numbers of tiles: LANES neighbours each."""
+    tiles = -(-inner // LANES)
+    for b in range(first, last):
+        for q in range(b * block, min((b + 1) * block, n_tiles)):
+            start = q % tiles * LANES
+            yield b, q // tiles, slice(start, min(start + LANES, inner))
+
+
+def _as_rows(a):
+    """Columns (outer, n_classes, inner) as rows (outer, inner, n_classes)."""
+    return None if a is None else a.transpose(0, 2, 1)
+
+
+def _plus(share, loss):
+    """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""
+    return np.where((share != 0.0) | np.isnan(loss), share * loss, 0.0)
+
+
+def _labels(target, n_classes, ignore_index):
+    """Which labels count, which are bad, and all of them made usable as indices."""
+    ignored = target == ignore_index
+    good = (target >= 0) & (target < n_classes)
+    return good & ~ignored, ~(good | ignored), np.where(good, target, 0).astype(np.int64)
+
+
+def _note(partials, b, losses, weights, counted, bad, first_row):
+    partials[b, 0] += np.sum(losses, where=counted)
+    partials[b, 1] += np.sum(weights, where=counted)
+    partials[b, 2] += np.count_nonzero(counted)
+    if bad.any():
+        partials[b, 3] = min(partials[b, 3], first_row + int(np.argmax(bad)))
+
+
+def _begin(partials, first, last):
+    partials[first:last] = (0.0, 0.0, 0.0, NO_BAD)
+
+
+@quietly
+def _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last, partials, out, gradient):
+    _begin(partials, first, last)
+    _, middle, n_classes = x.shape
+    class_weights = np.ones(n_classes) if w is None else wide(w)
+    for b, i, rows in batches:
+        batch = _Batch(x[i, rows])
+        counted, bad, labels = _labels(target[i, rows], n_classes, ignore_index)
+        v = class_weights[labels]
+        share = keep * v
+        losses = _plus(share, batch.nll(labels))
+        mass, spread_weights = 0.0, 0.0
+        if spread is not None:
+            spread_weights = spread * class_weights
+            losses = losses + np.sum(_plus(spread_weights, -batch.log_softmax), axis=1)
+            mass = np.sum(spread_weights)
+        _note(partials, b, losses, v, counted, bad, i * middle + rows.start)
+        if out is not None:
+            out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
+        if gradient is not None:
+            p = np.exp(batch.log_softmax)
+            slopes = (share + mass)[:, None] * p - spread_weights
+            # 1 - p of the target from the others' sum, as the difference would cancel
+            rest = batch.others(labels) * np.exp(-batch.tail[:, 0])
+            own = spread * v if spread is not None else 0.0
+            slopes[batch.every, labels] = mass * p[batch.every, labels] - own - share * rest
+            gradient[i, rows] = np.where(counted[:, None], scale * slopes, 0.0)
+
+
+@quietly
+def _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient):
+    _begin(partials, first, last)
+    class_weights = 1.0 if w is None else wide(w)
+    for b, i, rows in batches:
+        batch = _Batch(x[i, rows])
+        q = class_weights * (keep * wide(target[i, rows]) + spread)
+        losses = np.sum(_plus(q, -batch.log_softmax), axis=1)
+        everything = np.ones(len(losses), bool)
+        _note(partials, b, losses, everything, everything, ~everything, 0)
+        if out is not None:
+            out[i, rows] = losses
+        if gradient is not None:
+            gradient[i, rows] = scale * (np.sum(q, axis=1, keepdims=True) * np.exp(batch.log_softmax) - q)
+
+
+@quietly
+def _normalise(batches, x, lse, log_softmax, softmax):
+    for _, i, rows in batches:
+        if x.shape[2] == 0:
+            if lse is not None:
+                lse[i, rows] = -np.inf
+            continue
+        batch = _Batch(x[i, rows])
+        if lse is not None:
+            lse[i, rows] = batch.lse[:, 0]
+        if log_softmax is not None:
+            log_softmax[i, rows] = batch.log_softmax
+        if softmax is not None:
+            softmax[i, rows] = np.exp(batch.log_softmax)
+
+
+def _row_batches(x, block, first, last):
+    return _rowwise(x.shape[1], x.shape[0] * x.shape[1], block, x.shape[2], first, last)
+
+
+def _column_batches(x, block, first, last):
+    return _columnwise(x.shape[2], x.shape[0] * -(-x.shape[2] // LANES), block, first, last)
+
+
+def index_rows(x, target, w, ignore_index, keep, spread, scale, block, first, last, partials, out, gradient):
+    batches = _row_batches(x, block, first, last)
+    _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last, partials, out, gradient)
+
+
+def index_columns(x, target, w, ignore_index, keep, spread, scale, block, first, last, partials, out, gradient):
+    batches = _column_batches(x, block, first, last)
+    x, gradient = _as_rows(x), _as_rows(gradient)
+    _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last, partials, out, gradient)
+
+
+def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
+    batches = _row_batches(x, block, first, last)
+    _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient)
+
+
+def dense_columns(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
+    batches = _column_batches(x, block, first, last)
+    x, target, gradient = _as_rows(x), _as_rows(target), _as_rows(gradient)
+    _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient)
+
+
+def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
+    _normalise(_row_batches(x, block, first, last), x, lse, log_softmax, softmax)
+
+
+def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
+    batches = _column_batches(x, block, first, last)
+    _normalise(batches, _as_rows(x), lse, _as_rows(log_softmax), _as_rows(softmax))
+
+
+@quietly
+def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last, partials, out, gradient):
+    _begin(partials, first, last)
+    outer, n_classes, inner = x.shape
+    for b, i, rows in _rowwise(inner, outer * inner, block, 1, first, last):
+        counted, bad, labels = _labels(target[i, rows], n_classes, ignore_index)
+        columns = np.arange(rows.start, rows.stop)
+        values = wide(x[i, labels, columns])
+        slopes = np.full(values.shape, -1.0)
+        if take_log:
+            slopes = np.where(values != 0.0, -1.0 / values, -np.inf)
+            values = np.where(values <= 1.0, np.log(values), np.nan)
+        v = np.ones(len(labels)) if w is None else wide(w)[labels]
+        losses = _plus(v, -values)
+        _note(partials, b, losses, v, counted, bad, i * inner + rows.start)
+        if out is not None:
+            out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
+        if gradient is not None:
+            gradient[i, labels[counted], columns[counted]] = _plus(v * scale, slopes)[counted]
+
+
+def _small(kernel, x, target, ignore_index):
+    """Summed loss, count and whether a label was bad, for one block of plain rows (1, n_rows, n_classes)."""
+    partials = np.empty((1, 4))
+    kernel(x, target[None], None, ignore_index, 1.0, None, 1.0, target.size, 0, 1, partials, None, None)
+    return partials[0, 0], partials[0, 2], partials[0, 3] != NO_BAD
+
+
+def small_rows(x, target, ignore_index):
+    return _small(index_rows, x[None], target, ignore_index)
+
+
+def small_columns(x, target, ignore_index):
+    return _small(index_columns, x.T[None], target, ignore_index)
+
+
+KERNELS = {
+    f.__name__: f
+    for f in (
+        index_rows,
+        dense_rows,
+        normalise_rows,
+        index_columns,
+        dense_columns,
+        normalise_columns,
+        gather_index,
+        small_rows,
+        small_columns,
+    )
+}
