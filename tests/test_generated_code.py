@@ -97,3 +97,20 @@ def test_memory_of_pointwise_reductions():
     grid = x.reshape(1000, 3000)
     assert traced_peak(lambda: fastloss.mse_loss(grid, grid[:1], weight=np.ones((1000, 1)))) < 2**21
     assert traced_peak(lambda: fastloss.mse_loss(grid[:, ::2], grid[:, 1::2])) < 2**21
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: fastloss.mse_loss(x[:10], x[:10]),
+        lambda x: fastloss.mse_loss(x, x),
+        lambda x: fastloss.cross_entropy(x[:10].reshape(1, 10), np.zeros(1, np.int64)),
+        lambda x: fastloss.cross_entropy(x.reshape(-1, 1000), np.zeros(100, np.int64)),
+    ],
+    ids=["mse of 10", "mse of 100000", "cross_entropy 1x10", "cross_entropy 100x1000"],
+)
+def test_allocations_of_a_call(call):
+    """A call allocates its scratch and its result, and no array of its own size."""
+    x = np.zeros(100_000, np.float32)
+    call(x)
+    assert traced_peak(lambda: call(x)) < 24 * 1024

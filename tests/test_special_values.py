@@ -155,3 +155,10 @@ def test_overflow_of_a_result(name, big):
     big = np.full(10, big, np.float32)
     assert getattr(fastloss, name)(big, np.zeros_like(big), reduction="sum") == INF
     assert np.isfinite(getattr(fastloss, name)(big, np.zeros_like(big)))
+
+
+def test_negative_zero_is_a_probability():
+    probs, target = np.array([-0.0, 0.0, 1.0, -0.0], np.float32), np.array([1.0, -0.0, 1.0, 0.5], np.float32)
+    losses = fastloss.binary_cross_entropy(probs, target, reduction="none")
+    np.testing.assert_array_equal(losses, np.float32([100, 0, 0, 50]))
+    assert fastloss.binary_cross_entropy(probs, target) == np.float32(37.5)
