@@ -6,6 +6,7 @@ The functions carry the names and parameters of ``torch.nn.functional`` and take
 
 from fastloss._config import use_backend, use_threads
 from fastloss._info import backends, show_config
+from fastloss._score import Scores
 from fastloss._version import __version__
 from fastloss.functional import (
     binary_cross_entropy,
@@ -25,12 +26,14 @@ from fastloss.functional import (
     poisson_nll_loss,
     quantile_loss,
     rmse_loss,
+    score,
     smooth_l1_loss,
     softmax,
 )
 from fastloss.grad import value_and_grad
 
 __all__ = [
+    "Scores",
     "__version__",
     "backends",
     "binary_cross_entropy",
@@ -50,6 +53,7 @@ __all__ = [
     "poisson_nll_loss",
     "quantile_loss",
     "rmse_loss",
+    "score",
     "show_config",
     "smooth_l1_loss",
     "softmax",

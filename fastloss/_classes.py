@@ -64,7 +64,7 @@ class Layout:
         return _plan.block_size(tiles, self.n_classes * min(LANES, max(self.split[1], 1)))
 
 
-def _logits(value, name, axis):
+def logits_and_axis(value, name, axis):
     """The array, and its class axis counted from the front."""
     x = _arrays.floats(value, name)
     if x.ndim == 0:
@@ -99,7 +99,12 @@ def _target(x, axis, target):
     raise _errors.two_forms(x.shape, y.shape, y.dtype, axis)
 
 
-def _raise_bad_label(target, n_classes, ignore_index):
+def wide_index(ignore_index):
+    """ignore_index as an int that kernels can take: what int64 can't hold is no label either."""
+    return max(min(_arrays.integer(ignore_index, "ignore_index"), 2**63 - 1), -(2**63))
+
+
+def raise_bad_label(target, n_classes, ignore_index):
     """IndexError for the first label, in C order, that is neither a class nor to be ignored."""
     # compared as Python integers would be: no label wraps round
     bad = (target < 0) | (target >= n_classes)
@@ -114,9 +119,9 @@ def evaluate(
 ):
     """Cross-entropy (op "softmax"), or the loss of gathered elements (op "gather"), with indices or probabilities."""
     _reduce.check(reduction)
-    x, axis = _logits(predictions, name, axis)
+    x, axis = logits_and_axis(predictions, name, axis)
     y, is_index = _target(x, axis, target)
-    ignore_index = _arrays.integer(ignore_index, "ignore_index")
+    ignore_index = wide_index(ignore_index)
     smoothing = _arrays.number(label_smoothing, "label_smoothing")
     if not 0.0 <= smoothing <= 1.0:
         raise _errors.out_of_range("label_smoothing", label_smoothing, "a number in [0, 1]")
@@ -167,7 +172,6 @@ class Call:
     def index(self, op, ignore_index, smoothing, take_log):
         layout = self.layout
         scale = 1.0
-        ignore_index = max(min(ignore_index, 2**63 - 1), -(2**63))
         if self.request or self.out is not None:
             # labels first: nothing is written before they are known to be good, and the mean's denominator is needed
             weight = self._weigh_labels(ignore_index)
@@ -183,7 +187,7 @@ class Call:
             kernel_name = layout.op("index")
         sums = self._run(kernel_name, layout.per_row(self.y), arguments)
         if sums[3] != np.inf:
-            _raise_bad_label(self.y, layout.n_classes, ignore_index)
+            raise_bad_label(self.y, layout.n_classes, ignore_index)
         return self._result(sums, sums[1])
 
     def _weigh_labels(self, ignore_index):
@@ -194,7 +198,7 @@ class Call:
         if labels.size == 0:
             return 0.0
         if labels.min() < 0 or labels.max() >= self.layout.n_classes:
-            _raise_bad_label(y, self.layout.n_classes, ignore_index)
+            raise_bad_label(y, self.layout.n_classes, ignore_index)
         if self.w is None:
             return float(labels.size)
         return float(np.bincount(labels.astype(np.int64), minlength=self.layout.n_classes) @ self.w.astype(np.float64))
@@ -252,7 +256,7 @@ class Call:
 
 def normalise(value, axis, out, wanted, keepdims=False):
     """logsumexp, log_softmax or softmax (`wanted`) along an axis."""
-    x, axis = _logits(value, "x", axis)
+    x, axis = logits_and_axis(value, "x", axis)
     real = _arrays.real_type(x)
     layout = Layout(x, axis)
     if wanted == "logsumexp":

@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastloss import _arrays, _classes, _errors, _plain, _pointwise, _reduce, losses
+from fastloss import _arrays, _classes, _errors, _plain, _pointwise, _reduce, _score, losses
+from fastloss._score import Scores
 
 # --- the softmax family -----------------------------------------------------------------------------------------------
 
@@ -351,6 +352,72 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any 
     array([1000.69314718,    0.        ])
     """
     return _classes.normalise(x, axis, out, "logsumexp", keepdims=_arrays.flag(keepdims, "keepdims"))
+
+
+# --- scoring ----------------------------------------------------------------------------------------------------------
+
+
+def score(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    ignore_index: int = -100,
+    top_k: int | None = None,
+) -> Scores:
+    """What an evaluation wants to know of each row, from one pass over the logits.
+
+    The target's negative log-likelihood, logsumexp, the most likely class and whether it is the target; and with `top_k` the
+    target's rank among all classes and whether it is one of the k first.
+
+    Parameters
+    ----------
+    logits : array_like, (..., n_classes, ...)
+        Unnormalised log-probabilities, classes along `axis`.  float16 and bfloat16 are computed in float32.
+    target : array_like of int
+        Class indices in [0, n_classes), of the shape of `logits` without `axis`.
+    axis : int
+        The class axis.
+    ignore_index : int
+        Index of rows without a target: their `nll` is 0, `correct` and `in_top_k` False, `rank` -1; `lse` and `argmax` do not
+        depend on it.
+    top_k : int, optional
+        How many classes count as the first; may exceed their number.
+
+    Returns
+    -------
+    Scores
+        A named tuple of arrays of the shape of `target`: ``nll`` and ``lse``, float32 for logits of up to 32 bits, float64
+        otherwise; ``argmax``, int64; ``correct``, bool; and ``rank``, int64, and ``in_top_k``, bool, which are None without
+        `top_k`.
+
+    Raises
+    ------
+    IndexError
+        For a class index that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+    TypeError
+        For targets that are not integers; for complex, object or string logits.
+    ValueError
+        For shapes that do not fit, a `top_k` below 1, or no classes.
+
+    Notes
+    -----
+    ``nll`` is `cross_entropy` with ``reduction="none"``, to the same accuracy.  The rank is exact, not capped at k: 0 for the
+    most likely class, which is the lowest index among equals.  NaN counts as more than any number, as in ``numpy.argmax``: then
+    ``nll`` and ``lse`` are NaN and ``argmax`` is the first NaN.  Memory beyond the input and the results is constant.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> scores = fastloss.score(np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 3.0]]), [0, 2], top_k=2)
+    >>> scores.nll
+    array([0.40760596, 0.71774598])
+    >>> scores.argmax, scores.correct
+    (array([0, 1]), array([ True, False]))
+    >>> scores.rank, scores.in_top_k
+    (array([0, 1]), array([ True,  True]))
+    """
+    return _score.evaluate(logits, target, axis, ignore_index, top_k)
 
 
 # --- binary cross-entropy -----------------------------------------------------------------------------------------------

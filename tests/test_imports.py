@@ -19,6 +19,7 @@ LADDER = (
     ("_plan",),
     ("_pointwise", "_plain"),
     ("_classes",),
+    ("_score",),
     ("functional",),
     ("grad", "_info"),
     ("_warm",),

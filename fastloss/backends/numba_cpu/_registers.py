@@ -17,6 +17,7 @@ from fastloss.backends.numba_cpu._lanes import (
     Lanes,
     Register,
     absolute,
+    both,
     element,
     emitted,
     from_bfloat,
@@ -179,6 +180,29 @@ def _holds(x, at, m):
 holds = _vector(_holds, 3, lambda *kinds: types.boolean)
 
 
+def _with_counted(compare):
+    """Adds to counts, lane by lane, how many of a step's elements compare so with a number."""
+
+    def formula(counts, x, at, level):
+        masks = [compare(v, level.spread(v)) for v in _step(x, at)]
+        return counts + tree([where(mask, counts.constant(1), 0) for mask in masks], lambda a, b: a + b)
+
+    return _vector(formula, 4, lambda counts, *_: counts)
+
+
+with_above = _with_counted(lambda v, level: v > level)
+with_not_below = _with_counted(lambda v, level: v >= level)
+
+
+def _earliest(found, tops, m):
+    """The least of the numbers in the lanes whose maximum is m."""
+    candidates = where(tops.equals(m.spread(tops)), found, 2**31 - 1)
+    return candidates.folded(lambda a, b: where(a < b, a, b))
+
+
+earliest = _vector(_earliest, 3, lambda *kinds: types.int32)
+
+
 def _with_terms(sums, lowest, bias, *x):
     """The sums in float64, with a step of terms added: by fours in float32, if it is that, then in float64.
 
@@ -320,6 +344,15 @@ without_own = _vector(_without_own, 3, lambda v, *_: v)
 
 # For the lanes in which v beats the best so far: c.
 with_best = _vector(lambda labels, best, v, c: where(v > best, c.spread(labels), labels), 4, lambda labels, *_: labels)
+
+
+def _with_ahead(counts, own, v, labels, c):
+    """One more for the lanes in which v, of class c, comes before `own`, of the class in `labels`."""
+    ties = both(v.equals(own), labels > c.spread(labels))
+    return counts + where(v > own, counts.constant(1), where(ties, counts.constant(1), 0))
+
+
+with_ahead = _vector(_with_ahead, 5, lambda counts, *_: counts)
 
 
 def _with_pair(sums, lowest, bias, a, b):
