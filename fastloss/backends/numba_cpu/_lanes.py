@@ -213,6 +213,16 @@ def both(a, b):
     return a.new(a.builder.and_(a.value, b.value))
 
 
+def either(a, b):
+    """A mask set where one of two is."""
+    return a.new(a.builder.or_(a.value, b.value))
+
+
+def smallest(a, b):
+    """The smaller of two integers."""
+    return where(a < b, a, b)
+
+
 def absolute(x):
     return x.call("fabs")
 

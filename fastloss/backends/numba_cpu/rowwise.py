@@ -20,6 +20,7 @@ from fastloss.backends.numba_cpu._registers import (
     at_most_one,
     earliest,
     exceeds,
+    first_equal,
     holds,
     in_lanes,
     lanes_at,
@@ -32,6 +33,7 @@ from fastloss.backends.numba_cpu._registers import (
     top_of,
     total,
     with_above,
+    with_ahead_in_step,
     with_best,
     with_not_below,
     with_terms,
@@ -46,7 +48,6 @@ from fastloss.backends.numba_cpu._softmax import (
     NEG_INF,
     NO_BAD,
     count,
-    count_before,
     doubtful,
     exact_sum,
     infinite_sum,
@@ -84,7 +85,6 @@ def _scan(x, skip, notes, level):
     sums = in_lanes(0.0)
     steps = in_lanes(np.int32(0))  # in which each lane's maximum was found
     counts = in_lanes(np.int32(0))
-    others = 0
     n = power_of(Real(-LIMIT))
     lowest, bias = reach_of(n)
     limit = Real(NEG_INF)
@@ -109,7 +109,7 @@ def _scan(x, skip, notes, level):
             sums = with_terms_masked(sums, lowest, bias, x, at, np.int32(begin - at), own)
         if level is not None:
             if at < begin or own >= 0:
-                others += count_before(x, begin, at + STEP, skip, level)
+                counts = with_ahead_in_step(counts, x, at, level, np.int32(begin - at), own)
             elif at < skip:
                 counts = with_not_below(counts, x, at, level)
             else:
@@ -117,11 +117,8 @@ def _scan(x, skip, notes, level):
     m = largest(tops)
     if notes is not None:
         at = smaller(STEP * np.int64(earliest(steps, tops, m)), x.size - STEP)
-        notes[0] = at
-        for i in range(at + STEP - 1, at - 1, -1):
-            if load(x, i) == m:
-                notes[0] = i
-        notes[1] = others + total(counts)
+        notes[0] = at + first_equal(x, at, m)
+        notes[1] = total(counts)
     s, g = rebased(total(sums), n, m)
     return s, g, m
 
