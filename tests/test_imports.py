@@ -19,7 +19,7 @@ LADDER = (
     ("_plan",),
     ("_pointwise", "_plain"),
     ("_classes",),
-    ("_score",),
+    ("_score", "_linear"),
     ("functional",),
     ("grad", "_info"),
     ("_warm",),

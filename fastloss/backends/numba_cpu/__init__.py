@@ -12,9 +12,9 @@ def available():
 
 @functools.cache
 def _families():
-    from fastloss.backends.numba_cpu import columns, gather, pointwise, rowwise, scoring
+    from fastloss.backends.numba_cpu import columns, gather, pointwise, rowwise, scoring, tiles
 
-    softmax = {op: module for module in (rowwise, columns, gather, scoring) for op in module.TEMPLATES}
+    softmax = {op: module for module in (rowwise, columns, gather, scoring, tiles) for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 
 
