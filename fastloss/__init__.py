@@ -8,6 +8,7 @@ from fastloss._config import use_backend, use_threads
 from fastloss._info import backends, show_config
 from fastloss._score import Scores
 from fastloss._version import __version__
+from fastloss.accumulate import Accumulator
 from fastloss.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -34,6 +35,7 @@ from fastloss.functional import (
 from fastloss.grad import value_and_grad
 
 __all__ = [
+    "Accumulator",
     "Scores",
     "__version__",
     "backends",

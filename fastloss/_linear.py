@@ -11,7 +11,7 @@ from fastloss._pointwise import Gradient, Totals
 
 # Elements of a tile of logits, and of a tile of weights where these have to be converted; rows that share a tile of weights, and
 # classes it has at least.  A product of such tiles is long enough for a BLAS to run at its full speed.
-TILE = 1 << 21
+TILE = 1 << 22
 CONVERTED = 1 << 22
 ROWS = 1024
 LEAST = 128  # what kernels of long rows need: narrower tiles are filled up

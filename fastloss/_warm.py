@@ -43,6 +43,11 @@ def _arguments(name: str, dtype: np.dtype) -> Iterator[tuple[np.ndarray, ...]]:
                 probs = np.full((n_rows, n_classes), 1 / n_classes, dtype)
                 yield probs, np.zeros(n_rows, np.int64)
         return
+    if name == "linear_cross_entropy":
+        for n_rows in (2, 64):
+            hidden, layer = np.full((n_rows, 8), 0.5, dtype), np.full((1000, 8), 0.5, dtype)
+            yield hidden, layer, np.zeros(n_rows, np.int64)
+        return
     for size in (2, many + 1):
         half = np.full(size, 0.5, dtype)
         yield (half, half, half) if name == "gaussian_nll_loss" else (half, half)
