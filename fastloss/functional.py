@@ -411,7 +411,7 @@ def score(
     >>> import numpy as np, fastloss
     >>> scores = fastloss.score(np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 3.0]]), [0, 2], top_k=2)
     >>> scores.nll
-    array([0.40760596, 0.71774598])
+    array([0.40760596, 0.71773592])
     >>> scores.argmax, scores.correct
     (array([0, 1]), array([ True, False]))
     >>> scores.rank, scores.in_top_k
