@@ -176,9 +176,12 @@ def _categorical(x, y, w, layout, reduction, out):
             losses.CATEGORICAL, x, y, weight=w, axis=layout.axis, reduction="sum", out=out, names=_PROBS
         )
         return np.asarray(result)
-    return _pointwise.evaluate(
+    result = _pointwise.evaluate(
         losses.CATEGORICAL, x, y, weight=w, reduction=reduction, out=out, names=_PROBS, divisor=layout.n_rows
     )
+    if isinstance(out, Totals):
+        out.count = layout.n_rows  # not of elements
+    return result
 
 
 class Call:
