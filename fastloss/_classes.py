@@ -216,14 +216,14 @@ class Call:
         sums = self._run(kernel_name, layout.per_row(self.y), arguments)
         if sums[3] != np.inf:
             raise_bad_label(self.y, layout.n_classes, ignore_index)
-        return self._result(sums, sums[1])
+        return self.result(sums, sums[1])
 
     def dense(self, y, smoothing):
         layout = self.layout
         scale = 1.0 / layout.n_rows if self.reduction == "mean" and layout.n_rows else 1.0
         spread = smoothing / layout.n_classes if layout.n_classes else 0.0
         sums = self._run(layout.op("dense"), layout.per_class(bits(y)), (1.0 - smoothing, spread, scale), (y,))
-        return self._result(sums, layout.n_rows)
+        return self.result(sums, layout.n_rows)
 
     def _run(self, kernel_name, target, arguments, more_inputs=()):
         """Call the kernel over all blocks: the sums of their partial results (loss, weight, count, first bad row)."""
@@ -257,7 +257,8 @@ class Call:
         sums[3] = partials[:, 3].min()
         return sums
 
-    def _result(self, sums, divisor):
+    def result(self, sums, divisor):
+        """What the caller gets, from (loss, weight, count) summed over all rows."""
         if self.reduction == "none":
             return _arrays.delivered(self.losses, self.out)
         if self.totals:

@@ -7,7 +7,6 @@ while it is in cache.  The gradient computes each tile a second time.
 import numpy as np
 
 from fastloss import _arrays, _classes, _errors, _plan, _reduce
-from fastloss._pointwise import Gradient, Totals
 
 # Elements of a tile of logits, and of a tile of weights where these have to be converted; rows that share a tile of weights, and
 # classes it has at least.  A product of such tiles is long enough for a BLAS to run at its full speed.
@@ -15,7 +14,6 @@ TILE = 1 << 22
 CONVERTED = 1 << 22
 ROWS = 1024
 LEAST = 128  # what kernels of long rows need: narrower tiles are filled up
-
 
 # Columns of the rows' states, see the kernels.
 TOP, S, G, OWN, SHARE, MASS = range(6)
@@ -47,40 +45,29 @@ def evaluate(hidden, linear_weight, target, *, bias, weight, ignore_index, label
         raise _errors.no_classes("linear_weight", a.shape)
     if not is_index and ignore_index >= 0:
         raise _errors.ignored_probabilities(ignore_index)
-    request = out if isinstance(out, Gradient) else None
-    totals = out if isinstance(out, Totals) else None
-    out = None if request or totals else out
-    if request and reduction == "none":
-        raise _errors.vector_gradient("reduction='none'")
-    if out is not None:
-        _arrays.check_out(out, rows_shape if reduction == "none" else ())
-
+    call = _classes.Call(None, h, y, w, real, reduction, out)
+    if call.out is not None and reduction == "none":
+        _arrays.check_out(call.out, rows_shape)
     head = Head(h.reshape(n_rows, h.shape[-1]), a, b, w, smoothing, real)
     if is_index:
         divisor = _classes.weigh_labels(y, n_classes, w, ignore_index)
         head.take_labels(y, ignore_index)
+        count = np.count_nonzero(head.labels >= 0)
     else:
-        divisor = n_rows
+        divisor = count = n_rows
         head.y = y.reshape(n_rows, n_classes)
-    gradient = None
-    if request:
-        if request.requested is not None:
-            _arrays.check_out(request.requested, h.shape)
-        gradient = np.zeros(h.shape, real)
+    slopes = None
+    scale = 1.0
+    if call.request:
+        if call.request.requested is not None:
+            _arrays.check_out(call.request.requested, h.shape)
+        call.gradient = np.zeros(h.shape, real)
+        slopes = call.gradient.reshape(head.h.shape)
         scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0
-        losses = head.losses(gradient.reshape(head.h.shape), scale)
-        request.array = _arrays.delivered(gradient, request.requested)
-    else:
-        losses = head.losses()
-    if reduction == "none":
-        with np.errstate(over="ignore"):
-            return _arrays.delivered(losses.astype(real).reshape(rows_shape), out)
-    total = float(np.sum(losses))
-    if totals:
-        return totals.take(total, divisor, n_rows if head.labels is None else np.count_nonzero(head.labels >= 0))
-    if reduction == "mean":
-        total = total / divisor if divisor else np.nan
-    return _arrays.delivered(_arrays.scalar(total, real), out)
+    losses = head.losses(slopes, scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        call.losses, total = losses.astype(real).reshape(rows_shape), np.sum(losses)
+    return call.result((total, divisor, count), divisor)
 
 
 class Head:
