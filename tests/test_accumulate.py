@@ -31,7 +31,7 @@ def total(values):
     return result
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(st.lists(FINITE, max_size=30))
 def test_sums_are_exact(values):
     exact = sum(map(Fraction, values), Fraction(0))
@@ -43,7 +43,7 @@ def test_sums_are_exact(values):
     assert total(reversed(values)).units == total(values).units
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(st.lists(FINITE, max_size=10), st.lists(FINITE, min_size=1, max_size=10))
 def test_quotients_are_rounded_once(a, b):
     numerator, denominator = sum(map(Fraction, a), Fraction(0)), sum(map(Fraction, b), Fraction(0))
@@ -55,7 +55,7 @@ def test_quotients_are_rounded_once(a, b):
         assert total(a).over(total(b)) == expected
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(st.lists(st.lists(FINITE, max_size=5), min_size=1, max_size=20))
 def test_arrays_add_up(parts):
     arrays = [total(part).to_array() for part in parts]
