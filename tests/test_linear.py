@@ -157,6 +157,27 @@ def test_special_values(tiles):
     assert np.isnan(fastloss.linear_cross_entropy(hidden[:1], layer, [5], linear_bias=bias))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 3, 129, 700])
+def test_wild_values(n_classes, dtype, tiles):
+    """Any logits at all, which the bias can be, with every kind of target: what the dense loss says of them."""
+    rng = generator("wild", n_classes)
+    wild = [0.0, 88.0, -104.0, 1e4, -2.5e4, 1e30, -1e30, 3e38, -3e38, 1e-40, np.inf, -np.inf, np.nan]
+    hidden, layer = np.zeros((1, 1), dtype), np.zeros((n_classes, 1), dtype)
+    for share in (0.02, 0.3, 1.0):
+        for _ in range(20):
+            logits = rng.normal(0, rng.choice([1.0, 100.0, 1e4]), (1, n_classes))
+            some = rng.choice(wild, rng.integers(1, 4))
+            logits = np.where(rng.random(logits.shape) < share, rng.choice(some, logits.shape), logits).astype(dtype)
+            probs = rng.dirichlet(np.ones(n_classes), 1).astype(dtype)
+            for target, smoothing in ((rng.integers(0, n_classes, 1), 0), ([n_classes - 1], 0.1), (probs, 0)):
+                options = {"reduction": "none", "label_smoothing": smoothing}
+                dense = fastloss.cross_entropy(logits, target, **options)
+                got = fastloss.linear_cross_entropy(hidden, layer, target, linear_bias=logits[0], **options)
+                assert_ulp(got, dense, 6 if dtype == np.float32 else 12)
+
+
 def test_all_ignored():
     hidden, layer, *_ = problem(4, 3, 5)
     value, gradient = fastloss.value_and_grad(fastloss.linear_cross_entropy)(hidden, layer, [-100] * 4)

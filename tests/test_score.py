@@ -158,6 +158,31 @@ def test_infinities(n_classes):
         np.testing.assert_array_equal(got.rank, [1, n_classes - 1, 0, 0, -1])
 
 
+WILD = [0.0, -0.0, 1.0, 20.0, 88.0, -104.0, 1e4, -2.5e4, 1e30, -1e30, 3e38, -3e38, 1e-40, INF, -INF, NAN]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 3, 40, 130, 300])
+def test_wild_values(n_classes, dtype):
+    """Rows with some, or nothing but, values from the ends of the range: in agreement with the functions of one result each."""
+    rng = generator("wild", n_classes)
+    for share in (0.02, 0.3, 1.0):
+        for _ in range(20):
+            logits = rng.normal(0, rng.choice([1.0, 100.0, 1e4]), (20, n_classes))
+            wild = rng.choice(WILD, rng.integers(1, 4))
+            logits = np.where(rng.random(logits.shape) < share, rng.choice(wild, logits.shape), logits).astype(dtype)
+            target = rng.integers(0, n_classes, 20)
+            target[::7] = -100
+            best, rank = expected_order(logits, target, -100)
+            for axis, x in ((-1, logits), (0, np.ascontiguousarray(logits.T))):
+                got = fastloss.score(x, target, axis=axis, top_k=2)
+                assert same_bits(got.nll, fastloss.cross_entropy(x, target, axis=axis, reduction="none"))
+                np.testing.assert_allclose(got.lse, fastloss.logsumexp(x, axis=axis), rtol=1e-6, atol=1e-6)
+                np.testing.assert_array_equal(got.argmax, best)
+                np.testing.assert_array_equal(got.rank, rank)
+
+
 def test_tiny_and_large_losses():
     for n_classes in (3, 500):
         for margin in (20.0, 60.0, 200.0, 3e4):
