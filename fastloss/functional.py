@@ -1162,14 +1162,14 @@ def poisson_nll_loss(
     >>> fastloss.poisson_nll_loss(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     np.float64(0.85914...)
     """
-    full = float(_arrays.flag(full, "full"))
+    full = _arrays.flag(full, "full")
     eps = _arrays.number(eps, "eps")
     if not eps >= 0.0:
         raise _errors.out_of_range("eps", eps, "a number of at least 0")
     if _arrays.flag(log_input, "log_input"):
-        loss, parameters = losses.POISSON_LOG, (full,)
+        loss, parameters = (losses.POISSON_LOG_FULL if full else losses.POISSON_LOG), ()
     else:
-        loss, parameters = losses.POISSON, (full, eps)
+        loss, parameters = (losses.POISSON_FULL if full else losses.POISSON), (eps,)
     return _pointwise.evaluate(
         loss, pred, target, parameters=parameters, weight=weight, axis=axis, reduction=reduction, out=out
     )

@@ -14,12 +14,15 @@ class Loss:
     parameters : names of the scalar parameters, in the order of the formula's arguments.
     domains : values that prediction, target and third operand may take, as (low, high) or None each; NaN is let through.
         Outside of it the value is NaN, so that only a result of NaN needs looking into.
+    odds : whether the value is {name}_linear + log1p({name}_odds), with odds in [0, 1]: a sum over elements may then take one
+        logarithm of several odds, as log1p(a) + log1p(b) = log1p(a + b + a b).
     """
 
     name: str
     operands: int = 2
     parameters: tuple[str, ...] = ()
     domains: tuple[tuple[float, float] | None, ...] = ()
+    odds: bool = False
 
     @property
     def value(self) -> str:
@@ -40,10 +43,12 @@ LOG_COSH = Loss("log_cosh")
 QUANTILE = Loss("quantile", parameters=("low", "high"))
 MSLE = Loss("msle")
 BCE = Loss("bce", domains=(PROBABILITY, PROBABILITY))
-BCE_LOGITS = Loss("bce_logits")
+BCE_LOGITS = Loss("bce_logits", odds=True)
 BCE_LOGITS_POSITIVE = Loss("bce_logits_positive", operands=3)
-POISSON_LOG = Loss("poisson_log", parameters=("full",))
-POISSON = Loss("poisson", parameters=("full", "eps"))
+POISSON_LOG = Loss("poisson_log")
+POISSON_LOG_FULL = Loss("poisson_log_full")
+POISSON = Loss("poisson", parameters=("eps",))
+POISSON_FULL = Loss("poisson_full", parameters=("eps",))
 GAUSSIAN = Loss("gaussian", operands=3, parameters=("constant", "eps"), domains=(None, None, (0.0, float("inf"))))
 KL_DIV = Loss("kl_div")
 KL_DIV_LOG = Loss("kl_div_log")
@@ -61,7 +66,9 @@ POINTWISE = (
     BCE_LOGITS,
     BCE_LOGITS_POSITIVE,
     POISSON_LOG,
+    POISSON_LOG_FULL,
     POISSON,
+    POISSON_FULL,
     GAUSSIAN,
     KL_DIV,
     KL_DIV_LOG,

@@ -129,6 +129,13 @@ def xlogy(x, y):
 # --- binary cross-entropy -------------------------------------------------------------------------------------------
 
 
+def log_clamped(u):
+    """log u for 0 <= u <= 1/2, but at least -100.  Backends may have a shorter way for this range."""
+    T = type(u)
+    value = log(u)
+    return T(-100.0) if value < T(-100.0) else value
+
+
 def log_complement(u):
     """log(1 - u) for 0 <= u <= 1/2.  Backends may have a shorter way for this range."""
     return log1p(-u)
@@ -142,13 +149,12 @@ def bce(x, y):
     T = type(x)
     high = x > T(0.5)
     u = T(1.0) - x if high else x
-    rare = log(u)
-    rare = T(-100.0) if rare < T(-100.0) else rare
+    rare = log_clamped(u)
     often = log_complement(u)
     hit = often if high else rare
     miss = rare if high else often
     value = (y - T(1.0)) * miss - y * hit
-    return value if y >= T(0.0) and y <= T(1.0) else T(float("nan"))
+    return value if u >= T(0.0) and y >= T(0.0) and y <= T(1.0) else T(float("nan"))
 
 
 def bce_slope(x, y):
@@ -157,21 +163,34 @@ def bce_slope(x, y):
     return (x - y) / (T(1e-12) if v < T(1e-12) else v)
 
 
+def decay(a):
+    """exp(-a) for a >= 0.  Backends may have a shorter way for this range."""
+    return exp(-a)
+
+
 def softplus_tail(a):
     """log1p(exp(-a)) for a >= 0: what softplus has beyond max(x, 0).  Backends may have a shorter way for this range."""
-    return log1p(exp(-a))
+    return log1p(decay(a))
 
 
 def bce_logits(x, y):
     """(1 - y) softplus(x) + y softplus(-x): no term cancels another, however small the result.
 
-    softplus(x) = max(x, 0) + log1p(exp(-|x|)), of which the second part is common to both terms.  Where its coefficient is 0,
-    x is left out, so that infinite logits of the right sign cost nothing.
+    softplus(x) = max(x, 0) + log1p(exp(-|x|)), of which the second part is common to both terms.
     """
+    return bce_logits_linear(x, y) + softplus_tail(abs(x))
+
+
+def bce_logits_linear(x, y):
+    """(1 - y) max(x, 0) + y max(-x, 0); x is left out where its coefficient is 0, so that infinite logits may cost nothing."""
     T = type(x)
     share = T(1.0) - y if x > T(0.0) else -y
-    linear = share * x if share != T(0.0) else T(0.0)
-    return linear + softplus_tail(abs(x))
+    return share * x if share != T(0.0) else T(0.0)
+
+
+def bce_logits_odds(x, y):
+    """Odds of the less probable of the two classes."""
+    return decay(abs(x))
 
 
 def bce_logits_slope(x, y):
@@ -210,25 +229,41 @@ def stirling(y):
     return value if y > T(1.0) else y * T(0.0)
 
 
-def poisson_log(x, y, full):
-    """exp(x) - y x, with x the logarithm of the rate; `full` (0 or 1) adds log(y!)."""
-    T = type(x)
-    return exp(x) - y * x + (stirling(y) if full > T(0.0) else T(0.0))
+def poisson_log(x, y):
+    """exp(x) - y x, with x the logarithm of the rate."""
+    return exp(x) - y * x
 
 
-def poisson_log_slope(x, y, full):
+def poisson_log_slope(x, y):
     return exp(x) - y
 
 
-def poisson(x, y, full, eps):
-    """x - y log(x + eps), with x the rate; `full` (0 or 1) adds log(y!)."""
-    T = type(x)
-    return x - y * log(x + eps) + (stirling(y) if full > T(0.0) else T(0.0))
+def poisson_log_full(x, y):
+    """`poisson_log` with log(y!) added."""
+    return poisson_log(x, y) + stirling(y)
 
 
-def poisson_slope(x, y, full, eps):
+def poisson_log_full_slope(x, y):
+    return poisson_log_slope(x, y)
+
+
+def poisson(x, y, eps):
+    """x - y log(x + eps), with x the rate."""
+    return x - y * log(x + eps)
+
+
+def poisson_slope(x, y, eps):
     T = type(x)
     return T(1.0) - y / (x + eps)
+
+
+def poisson_full(x, y, eps):
+    """`poisson` with log(y!) added."""
+    return poisson(x, y, eps) + stirling(y)
+
+
+def poisson_full_slope(x, y, eps):
+    return poisson_slope(x, y, eps)
 
 
 def gaussian(x, y, variance, constant, eps):

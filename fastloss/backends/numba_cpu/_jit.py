@@ -18,8 +18,7 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
 
-from fastloss import scalars
-from fastloss.backends.numba_cpu import _math
+from fastloss import _branchless, scalars
 
 # What the loops around the scalars may assume: sums in any order (fixed per machine), contraction to fma, no signed
 # zeros.  Never `nnan` or `ninf`: they delete the handling of special values.
@@ -28,7 +27,7 @@ LOOP_FLAGS = {"contract", "reassoc", "nsz"}
 SCALAR_FLAGS = {"contract"}
 
 _HERE = Path(__file__).parent
-_SOURCES = (Path(scalars.__file__), *sorted(_HERE.glob("*.py")))
+_SOURCES = (Path(scalars.__file__), Path(_branchless.__file__), *sorted(_HERE.glob("*.py")))
 
 
 @functools.cache
@@ -100,15 +99,6 @@ def specialise(template, name, **holes):
     except (RuntimeError, OSError):  # nowhere to write: every process compiles for itself
         pass
     return kernel
-
-
-@functools.cache
-def scalar(name):
-    """The formula `name` of scalars.py, callable from kernels, on this backend's elementary functions."""
-    formula = getattr(scalars, name)
-    called = {name for name in formula.__code__.co_names if name in vars(scalars)}
-    holes = {name: getattr(_math, name) if hasattr(_math, name) else scalar(name) for name in called}
-    return inlined(formula, flags=SCALAR_FLAGS, **holes)
 
 
 # A fork while another thread compiles would leave the child a lock that nobody can release.

@@ -11,6 +11,7 @@ takes away again, `nnan` and `ninf` would delete the handling of special values.
 """
 
 import operator
+from inspect import Parameter, Signature
 
 from llvmlite import ir
 from numba import types
@@ -67,6 +68,12 @@ class Lanes:
     @property
     def is_double(self):
         return element(self.type) == DOUBLE
+
+    @property
+    def suffix(self):
+        """What the names of LLVM's intrinsics for this type end in."""
+        kind = self.type
+        return f"v{kind.count}{_SUFFIX[kind.element]}" if isinstance(kind, ir.VectorType) else _SUFFIX[kind]
 
     def new(self, value):
         return Lanes(self.builder, value)
@@ -136,12 +143,9 @@ class Lanes:
 
     def call(self, name, *others, flags=()):
         """The LLVM intrinsic `name` for this type."""
-        kind = self.type
-        suffix = f"v{kind.count}{_SUFFIX[kind.element]}" if isinstance(kind, ir.VectorType) else _SUFFIX[kind]
-        signature = ir.FunctionType(kind, [kind] * (1 + len(others)))
-        function = self.builder.module.globals.get(f"llvm.{name}.{suffix}")
-        if function is None:
-            function = ir.Function(self.builder.module, signature, f"llvm.{name}.{suffix}")
+        signature = ir.FunctionType(self.type, [self.type] * (1 + len(others)))
+        name = f"llvm.{name}.{self.suffix}"
+        function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, signature, name)
         return self.new(self.builder.call(function, [self.value, *(o.value for o in others)], fastmath=flags))
 
     # --- between types ------------------------------------------------------------------------------------------------
@@ -223,6 +227,16 @@ def smallest(a, b):
     return where(a < b, a, b)
 
 
+def opposite(mask):
+    """A mask set where the other is not."""
+    return mask.new(mask.builder.not_(mask.value))
+
+
+def differ(a, b):
+    """A mask set where two floats are not equal, which NaN never is."""
+    return a.new(a.builder.fcmp_unordered("!=", a.value, b.value))
+
+
 def absolute(x):
     return x.call("fabs")
 
@@ -252,8 +266,8 @@ def _pairs(values):
 def emitted(resolve, arity):
     """An intrinsic of so many arguments; resolve(*types) gives None, or result(*types), its type, and formula(*arguments).
 
-    Arguments that are numbers or registers come as Lanes, all others as Numba's lowered values.  A formula may return a
-    tuple.
+    What the formula gets of each argument: Lanes of a number or register, a list of them for a tuple, an `Array`, or None.
+    It may return a tuple.
     """
 
     def typed(*argument_types):
@@ -263,11 +277,7 @@ def emitted(resolve, arity):
         result, formula = found
 
         def codegen(context, builder, signature, args):
-            arguments = [
-                Lanes(builder, a) if isinstance(t, (types.Number, Register)) else _Lowered(context, builder, t, a)
-                for t, a in zip(signature.args, args, strict=True)
-            ]
-            value = formula(*arguments)
+            value = formula(*(_argument(context, builder, t, a) for t, a in zip(signature.args, args, strict=True)))
             if value is None:
                 return context.get_dummy_value()
             if isinstance(value, tuple):
@@ -276,17 +286,18 @@ def emitted(resolve, arity):
 
         return result(*argument_types)(*argument_types), codegen
 
-    # Numba reads the number of arguments off the signature.
-    makers = {
-        1: lambda: lambda typingctx, a: typed(a),
-        2: lambda: lambda typingctx, a, b: typed(a, b),
-        3: lambda: lambda typingctx, a, b, c: typed(a, b, c),
-        4: lambda: lambda typingctx, a, b, c, d: typed(a, b, c, d),
-        5: lambda: lambda typingctx, a, b, c, d, e: typed(a, b, c, d, e),
-        6: lambda: lambda typingctx, a, b, c, d, e, f: typed(a, b, c, d, e, f),
-        7: lambda: lambda typingctx, a, b, c, d, e, f, g: typed(a, b, c, d, e, f, g),
-    }
-    return intrinsic(makers[arity]())
+    def typing(typingctx, *argument_types):
+        return typed(*argument_types)
+
+    # what Numba reads the number of arguments off
+    names = ("typingctx", *(f"argument{i}" for i in range(arity)))
+    typing.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names])
+    return intrinsic(typing)
+
+
+def emitted_as(formula, arity, result, where=lambda *kinds: True):
+    """`emitted` with one formula for all types that fulfil `where`."""
+    return emitted(lambda *kinds: (result, formula) if where(*kinds) else None, arity)
 
 
 def _operator_of_registers(function):
@@ -307,8 +318,18 @@ for _operator in (operator.add, operator.sub, operator.mul):
     _operator_of_registers(_operator)
 
 
-class _Lowered:
-    """An argument that is no number: an array."""
+def _argument(context, builder, kind, value):
+    """A lowered argument as formulas take it."""
+    if isinstance(kind, (types.Number, Register)):
+        return Lanes(builder, value)
+    if isinstance(kind, types.BaseTuple):
+        parts = enumerate(kind.types)
+        return [_argument(context, builder, t, builder.extract_value(value, i)) for i, t in parts]
+    return Array(context, builder, kind, value) if isinstance(kind, types.Array) else None
+
+
+class Array:
+    """An array, of which formulas take the address."""
 
     def __init__(self, context, builder, kind, value):
         self.builder, self.kind = builder, kind

@@ -47,6 +47,25 @@ def _span(operand, start, stop):
     return lambda operand, start, stop: operand
 
 
+def staged(operand, start, stop, scratch):
+    """The operand between two positions of its only axis, contiguous: a copy in `scratch` if it is not so by its type."""
+
+
+@overload(staged, **_INLINED)
+def _staged(operand, start, stop, scratch):
+    if not isinstance(operand, types.Array):
+        return lambda operand, start, stop, scratch: operand
+    if operand.layout == "C":
+        return lambda operand, start, stop, scratch: operand[start:stop]
+
+    def copied(operand, start, stop, scratch):
+        for k in range(stop - start):
+            scratch[k] = load(operand, start + k)
+        return scratch[: stop - start]
+
+    return copied
+
+
 def row(operand, i, j):
     """The last axis of a three-dimensional operand at (i, j)."""
 

@@ -154,7 +154,7 @@ def exp_of(x):
     return (tail + 1.0) * low * high
 
 
-def _expm1(x):
+def expm1_of(x):
     tail, low, high = _exp_parts(x)
     # 2^n (1 + tail) - 1 with the subtraction done where it is exact; n = 0 leaves the tail alone
     return (tail * low) * high + (low * high - 1.0)
@@ -230,7 +230,7 @@ def _recomposed(n, tail):
     return n * f.ln2_hi + (tail + n * f.ln2_lo)
 
 
-def _log(x):
+def log_of(x):
     f = format_of(x)
     lift = f.mantissa + 2  # brings subnormal numbers among the normal ones
     small = x < f.tiny
@@ -243,7 +243,20 @@ def _log(x):
     return where(x >= 0.0, value, NAN)
 
 
-def _log1p(x):
+def log_clamped_of(u):
+    """log(u), at least -100, for 0 <= u <= 1/2."""
+    if u.is_double:
+        value = log_of(u)
+    else:
+        lift = SINGLE.mantissa + 2  # brings subnormal numbers among the normal ones; 0 ends up below -100
+        y = u * 2.0**lift
+        k = _exponent(y)
+        tail = _log_tail((y.bits() - (k << SINGLE.mantissa)).floats() - 1.0)
+        value = _recomposed(k.to_float() - float(lift), tail)
+    return where(value < -100.0, -100.0, value)
+
+
+def log1p_of(x):
     f = format_of(x)
     u = x + 1.0
     k = _exponent(u)
@@ -257,23 +270,42 @@ def _log1p(x):
     return where(x >= -1.0, value, NAN)
 
 
-def _softplus_tail(a):
-    """log1p(exp(-a)), a >= 0; exp(-a) lies in [0, 1], where one polynomial does for the logarithm."""
-    if a.is_double:
-        return _log1p(exp_of(-a))
-    f = SINGLE
+def log1p_moderate_of(x, accuracy=None):
+    """log1p(x) for 0 <= x < 2^100, or NaN."""
+    f = format_of(x)
+    k = _exponent(x + 1.0)
+    t = ((-k + f.bias) << f.mantissa).floats()
+    return _log_tail(x * t + (t - 1.0), accuracy) + k.to_float() * LN2
+
+
+def decay_of(a):
+    """exp(-a), a >= 0."""
+    f = format_of(a)
     a = where(a > -f.exp_range[0], -f.exp_range[0], a)
     t, r = _split(-a)
-    lift = 64  # taken out again at the end, so that one power of two suffices however small the result
+    lift = f.bias // 2  # taken out again at the end, so that one power of two suffices however small the result
     power = ((t << f.mantissa) + ((f.bias + lift) << f.mantissa)).floats()
-    e = (power * _exp_tail(r) + power) * 2.0**-lift
-    return e - e * e * polynomial(e, SOFTPLUS)
+    return (power * _exp_tail(r) + power) * 2.0**-lift
 
 
-def _log_complement(u):
+def softplus_tail_of(a):
+    """log1p(exp(-a)), a >= 0; exp(-a) lies in [0, 1], where one polynomial does for the logarithm."""
+    e = decay_of(a)
+    return log1p_of(e) if a.is_double else e - e * e * polynomial(e, SOFTPLUS)
+
+
+def joint_odds(odds):
+    """x with log1p(x) = the sum of log1p over `odds`, however small they are."""
+    x = odds[0]
+    for y in odds[1:]:
+        x = x + y * (x + 1.0)
+    return x
+
+
+def log_complement_of(u):
     """log(1 - u) for 0 <= u <= 1/2."""
     if u.is_double:
-        return _log1p(-u)
+        return log1p_of(-u)
     return -(u * u * polynomial(u, COMPLEMENT) + u)
 
 
@@ -303,8 +335,8 @@ COMPLEMENT = (
 )
 
 
-def _tanh(x):
-    h = _expm1(absolute(x) * -2.0)
+def tanh_of(x):
+    h = expm1_of(absolute(x) * -2.0)
     t = -h / (h + 2.0)
     return where(x < 0.0, -t, t)
 
@@ -327,7 +359,7 @@ def nll(s, g, x, log1p_exp=None):
 
 def _log1p_exp(s, a):
     """log1p(s exp(a))."""
-    return _log1p(s * exp_of(a))
+    return log1p_of(s * exp_of(a))
 
 
 def _log1p_exp_short(s, a):
@@ -336,10 +368,7 @@ def _log1p_exp_short(s, a):
     a = where(a < -700.0, -700.0, a)
     t, r = _split(a)
     power = ((t << f.mantissa) + (f.bias << f.mantissa)).floats()
-    x = s * (power * _exp_tail(r, SINGLE) + power)
-    k = _exponent(x + 1.0)
-    t = ((-k + f.bias) << f.mantissa).floats()
-    return _log_tail(x * t + (t - 1.0), SINGLE) + k.to_float() * LN2
+    return log1p_moderate_of(s * (power * _exp_tail(r, SINGLE) + power), SINGLE)
 
 
 def nll_short(s, g, x):
@@ -349,7 +378,7 @@ def nll_short(s, g, x):
 
 def tail_of(s, g, x, loss, top):
     """logsumexp - top, with top the maximum, of a row as in `nll`, which gave `loss`; keeps a small difference."""
-    far = (g - top) + _log(s + exp_of(where(x > g, 0.0, x - g)))
+    far = (g - top) + log_of(s + exp_of(where(x > g, 0.0, x - g)))
     return where(x >= top, loss, where(x > g, (x - top) + loss, far))
 
 
@@ -361,7 +390,7 @@ def is_float(kind):
     return kind in (types.float32, types.float64)
 
 
-def _function(formula, arity=1, result=lambda *kinds: kinds[0]):
+def as_function(formula, arity=1, result=lambda *kinds: kinds[0]):
     """`formula` of arguments of one floating type, scalars or registers."""
 
     def resolve(*kinds):
@@ -370,13 +399,12 @@ def _function(formula, arity=1, result=lambda *kinds: kinds[0]):
     return emitted(resolve, arity)
 
 
-exp, expm1, log, log1p = _function(exp_of), _function(_expm1), _function(_log), _function(_log1p)
-tanh, softplus_tail, log_complement = _function(_tanh), _function(_softplus_tail), _function(_log_complement)
-fine_exp = _function(fine_term, 2)
-power_of = _function(reference)
-fast_max = _function(larger, 2)
-full_likelihood, short_likelihood = _function(nll, 3), _function(nll_short, 3)
-tail_above = _function(tail_of, 5)
+exp, log = as_function(exp_of), as_function(log_of)
+fine_exp = as_function(fine_term, 2)
+power_of = as_function(reference)
+fast_max = as_function(larger, 2)
+full_likelihood, short_likelihood = as_function(nll, 3), as_function(nll_short, 3)
+tail_above = as_function(tail_of, 5)
 
 
 def likelihood_for(real):

@@ -1,7 +1,7 @@
 """Registers to and from memory, and the innermost steps of the softmax family, which work on them.
 
 Registers hold either WIDTH neighbours of one row, or one element each of WIDTH rows.  Arrays may be of any dtype that kernels
-read (float16 and bfloat16 as their bits, see `_load`); they are widened on the way.
+read (float16 and bfloat16 as their bits, see `load`); they are widened on the way.
 """
 
 from llvmlite import ir
@@ -9,8 +9,6 @@ from numba import types
 
 from fastloss.backends.numba_cpu._lanes import (
     DOUBLE,
-    FLOAT,
-    INT16,
     INT32,
     INT64,
     WIDTH,
@@ -20,11 +18,8 @@ from fastloss.backends.numba_cpu._lanes import (
     both,
     either,
     element,
-    emitted,
-    from_bfloat,
-    from_half,
+    emitted_as,
     larger,
-    shaped,
     smallest,
     tree,
     where,
@@ -41,80 +36,11 @@ from fastloss.backends.numba_cpu._math import (
     reach,
     term,
 )
+from fastloss.backends.numba_cpu._memory import ask, load, load_some, offset, real_of, store
 
 STEP = 8 * WIDTH  # elements of a row taken at once
 LINE = 64  # bytes fetched from memory at once
 AHEAD = 16384  # bytes before it is read that a line of a row is asked for: exponentials leave memory idle otherwise
-
-_WIDENED = {types.uint16: from_half, types.int16: from_bfloat}  # float16 and bfloat16, as their bits
-
-
-# --- memory -----------------------------------------------------------------------------------------------------------
-
-
-def _item(array):
-    """The type of an element's bits, and how to widen them."""
-    kind = array.kind.dtype
-    if kind in _WIDENED:
-        return INT16, _WIDENED[kind]
-    item = {types.int32: INT32, types.float32: FLOAT, types.float64: DOUBLE}[kind]
-    return INT64 if item == DOUBLE else INT32, lambda bits: bits.new(
-        bits.builder.bitcast(bits.value, shaped(item, bits.type))
-    )
-
-
-def _load(array, byte_offset, lanes=WIDTH):
-    """That many neighbours, widened."""
-    builder = array.builder
-    item, widen = _item(array)
-    # as bits first: a load of halves would be taken apart where the CPU has no arithmetic on them
-    pointer = builder.bitcast(array.address(byte_offset), ir.VectorType(item, lanes).as_pointer())
-    return widen(Lanes(builder, builder.load(pointer, align=item.width // 8)))
-
-
-def _load_some(array, byte_offset, there):
-    """Neighbours, widened; 0 where they are not there, which is not read."""
-    builder = array.builder
-    item, widen = _item(array)
-    kind = ir.VectorType(item, there.type.count)
-    pointer = builder.bitcast(array.address(byte_offset), kind.as_pointer())
-    signature = ir.FunctionType(kind, [pointer.type, INT32, there.type, kind])
-    name = f"llvm.masked.load.v{kind.count}i{item.width}.p0"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
-    bits = builder.call(function, [pointer, ir.Constant(INT32, item.width // 8), there.value, ir.Constant(kind, None)])
-    return widen(Lanes(builder, bits))
-
-
-def _ask_for(array, byte_offset):
-    """Start fetching a line of memory into the second-level cache; any address will do."""
-    builder = array.builder
-    pointer = array.address(byte_offset.value)
-    kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
-    name = "llvm.prefetch.p0"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    read, keep, data = (ir.Constant(INT32, number) for number in (0, 2, 1))
-    builder.call(function, [pointer, read, keep, data])
-
-
-def _store(array, byte_offset, x):
-    builder = array.builder
-    size = array.kind.dtype.bitwidth // 8
-    builder.store(x.value, builder.bitcast(array.address(byte_offset), x.type.as_pointer()), align=size)
-
-
-def _offset(array, i):
-    """The byte offset of the i-th of contiguous elements."""
-    size = array.kind.dtype.bitwidth // 8
-    return array.builder.mul(i.value, i.constant(size).value)
-
-
-def _real(array):
-    """The type an array's elements are widened to."""
-    return types.float32 if array.dtype in _WIDENED else array.dtype
-
-
-def _vector(formula, arity, result, where=lambda *kinds: True):
-    return emitted(lambda *kinds: (result, formula) if where(*kinds) else None, arity)
 
 
 # --- numbers and registers -----------------------------------------------------------------------------------------------
@@ -125,10 +51,10 @@ def _spread(x):
     return x.spread(x.new(ir.Constant(kind, ir.Undefined)))
 
 
-in_lanes = _vector(_spread, 1, Register)
-largest = _vector(lambda v: v.folded(larger), 1, lambda v: v.dtype)
-total = _vector(lambda v: v.folded(lambda a, b: a + b), 1, lambda v: v.dtype)
-times = _vector(lambda v, x: v * x.spread(v), 2, lambda v, x: v)
+in_lanes = emitted_as(_spread, 1, Register)
+largest = emitted_as(lambda v: v.folded(larger), 1, lambda v: v.dtype)
+total = emitted_as(lambda v: v.folded(lambda a, b: a + b), 1, lambda v: v.dtype)
+times = emitted_as(lambda v, x: v * x.spread(v), 2, lambda v, x: v)
 
 
 def _any(mask):
@@ -142,7 +68,7 @@ def _exceeds(v, limit):
     return _any(v > limit.spread(v))
 
 
-exceeds = _vector(_exceeds, 2, lambda *kinds: types.boolean)
+exceeds = emitted_as(_exceeds, 2, lambda *kinds: types.boolean)
 
 
 # --- along a row ------------------------------------------------------------------------------------------------------
@@ -150,7 +76,7 @@ exceeds = _vector(_exceeds, 2, lambda *kinds: types.boolean)
 
 def _step(x, at, from_=None, skip=None):
     """The registers of one STEP of a row; -inf before `from_` and at `skip`, counted from `at`, where these are given."""
-    registers = [_load(x, _offset(x, at + k)) for k in range(0, STEP, WIDTH)]
+    registers = [load(x, offset(x, at + k)) for k in range(0, STEP, WIDTH)]
     if from_ is None:
         return registers
     return [_masked(v, k, from_, skip) for v, k in zip(registers, _positions(x), strict=True)]
@@ -165,11 +91,11 @@ def _top_of(x, at):
     """The maxima of one STEP; asks for memory that the row, or the next, will need in a while."""
     size = x.kind.dtype.bitwidth // 8
     for k in range(0, STEP * size, LINE):
-        _ask_for(x, at * size + (AHEAD + k))
+        ask(x, at * size + (AHEAD + k))
     return tree(_step(x, at), larger)
 
 
-top_of = _vector(_top_of, 2, lambda x, *_: Register(_real(x)))
+top_of = emitted_as(_top_of, 2, lambda x, *_: Register(real_of(x)))
 
 
 def _holds(x, at, m):
@@ -177,7 +103,7 @@ def _holds(x, at, m):
     return _any(tree([v.equals(m.spread(v)) for v in steps], either))
 
 
-holds = _vector(_holds, 3, lambda *kinds: types.boolean)
+holds = emitted_as(_holds, 3, lambda *kinds: types.boolean)
 
 
 def _positions(x):
@@ -192,7 +118,7 @@ def _first_equal(x, at, m):
     return tree(candidates, smallest).folded(smallest)
 
 
-first_equal = _vector(_first_equal, 3, lambda *kinds: types.int32)
+first_equal = emitted_as(_first_equal, 3, lambda *kinds: types.int32)
 
 
 def _counted(counts, masks):
@@ -209,17 +135,17 @@ def _with_ahead_in_step(counts, x, at, level, from_, own):
 
 
 # The same for a whole step behind the one at `own`, and for one before it.
-with_above = _vector(
+with_above = emitted_as(
     lambda counts, x, at, level: _counted(counts, [v > level.spread(v) for v in _step(x, at)]),
     4,
     lambda counts, *_: counts,
 )
-with_not_below = _vector(
+with_not_below = emitted_as(
     lambda counts, x, at, level: _counted(counts, [v >= level.spread(v) for v in _step(x, at)]),
     4,
     lambda counts, *_: counts,
 )
-with_ahead_in_step = _vector(_with_ahead_in_step, 6, lambda counts, *_: counts)
+with_ahead_in_step = emitted_as(_with_ahead_in_step, 6, lambda counts, *_: counts)
 
 
 def _earliest(found, tops, m):
@@ -228,7 +154,7 @@ def _earliest(found, tops, m):
     return candidates.folded(smallest)
 
 
-earliest = _vector(_earliest, 3, lambda *kinds: types.int32)
+earliest = emitted_as(_earliest, 3, lambda *kinds: types.int32)
 
 
 def _with_terms(sums, lowest, bias, *x):
@@ -242,8 +168,8 @@ def _with_terms(sums, lowest, bias, *x):
     return sums + tree([four.to(DOUBLE) for four in fours], lambda a, b: a + b)
 
 
-with_terms = _vector(_with_terms, 5, lambda sums, *_: sums)
-with_terms_masked = _vector(_with_terms, 7, lambda sums, *_: sums)
+with_terms = emitted_as(_with_terms, 5, lambda sums, *_: sums)
+with_terms_masked = emitted_as(_with_terms, 7, lambda sums, *_: sums)
 
 
 def _reach_result(n):
@@ -252,7 +178,7 @@ def _reach_result(n):
     return types.Tuple((n, types.int32 if n == types.float32 else types.int64))
 
 
-reach_of = _vector(reach, 1, _reach_result, where=is_float)
+reach_of = emitted_as(reach, 1, _reach_result, where=is_float)
 
 
 def _rebased(s, n, m):
@@ -271,19 +197,10 @@ def _rebased_result(s, n, m):
     return types.UniTuple(s, 2)
 
 
-rebased = _vector(_rebased, 3, _rebased_result)
+rebased = emitted_as(_rebased, 3, _rebased_result)
 
 
-def _sum_of_step(x, at):
-    wide_step = [v.to(DOUBLE) for v in _step(x, at)]
-    return tree(wide_step, lambda a, b: a + b).folded(lambda a, b: a + b)
-
-
-# Elements added up pairwise, in float64: in an order that is the same in every kernel.
-sum_of_step = _vector(_sum_of_step, 2, lambda x, at: types.float64)
-
-
-ask_for = _vector(_ask_for, 2, lambda *kinds: types.void)
+ask_for = emitted_as(ask, 2, lambda *kinds: types.void)
 
 
 # --- across rows ------------------------------------------------------------------------------------------------------
@@ -292,30 +209,30 @@ ask_for = _vector(_ask_for, 2, lambda *kinds: types.void)
 
 
 def _lanes_at(tile, c):
-    return _load(tile, _offset(tile, c * WIDTH))
+    return load(tile, offset(tile, c * WIDTH))
 
 
 def _put_lanes(tile, c, v):
-    _store(tile, _offset(tile, c * WIDTH), v)
+    store(tile, offset(tile, c * WIDTH), v)
 
 
-lanes_at = _vector(_lanes_at, 2, lambda tile, c: Register(_real(tile)))
-put_lanes = _vector(_put_lanes, 3, lambda *kinds: types.void)
+lanes_at = emitted_as(_lanes_at, 2, lambda tile, c: Register(real_of(tile)))
+put_lanes = emitted_as(_put_lanes, 3, lambda *kinds: types.void)
 
 
 def _widened(x, byte_offset):
-    return _load(x, byte_offset.value)
+    return load(x, byte_offset.value)
 
 
 # WIDTH neighbours at a byte offset.
-neighbours = _vector(_widened, 2, lambda x, at: Register(_real(x)))
+neighbours = emitted_as(_widened, 2, lambda x, at: Register(real_of(x)))
 
 
 def _stored(x, byte_offset, v):
-    _store(x, byte_offset.value, v)
+    store(x, byte_offset.value, v)
 
 
-put_neighbours = _vector(_stored, 3, lambda *kinds: types.void)
+put_neighbours = emitted_as(_stored, 3, lambda *kinds: types.void)
 
 
 EIGHT = WIDTH // 2  # rows and classes of a block that is transposed in registers
@@ -340,22 +257,22 @@ def _gather(tile, c, x, byte_offset, row_stride, classes):
     """tile[c : c + 8] from WIDTH rows whose classes are neighbours in memory; 0 for those from `classes` on."""
     positions = classes.new(ir.Constant(ir.VectorType(INT32, EIGHT), list(range(EIGHT))))
     there = positions < classes.new(classes.builder.trunc(classes.value, INT32)).spread(positions)
-    rows = [_load_some(x, (byte_offset + row_stride * k).value, there) for k in range(WIDTH)]
+    rows = [load_some(x, (byte_offset + row_stride * k).value, there) for k in range(WIDTH)]
     for k, halves in enumerate(zip(_transposed(rows[:EIGHT]), _transposed(rows[EIGHT:]), strict=True)):
-        _store(tile, _offset(tile, (c + k) * WIDTH), halves[0].shuffled(halves[1], range(WIDTH)))
+        store(tile, offset(tile, (c + k) * WIDTH), halves[0].shuffled(halves[1], range(WIDTH)))
 
 
 def _scatter(tile, c, x, byte_offset, row_stride):
     """tile[c : c + 8] to WIDTH rows whose classes are neighbours in memory."""
-    lanes = [_load(tile, _offset(tile, (c + k) * WIDTH)) for k in range(EIGHT)]
+    lanes = [load(tile, offset(tile, (c + k) * WIDTH)) for k in range(EIGHT)]
     for first in range(0, WIDTH, EIGHT):
         rows = _transposed([v.shuffled(v, range(first, first + EIGHT)) for v in lanes])
         for k, v in enumerate(rows):
-            _store(x, (byte_offset + row_stride * (first + k)).value, v)
+            store(x, (byte_offset + row_stride * (first + k)).value, v)
 
 
-gather = _vector(_gather, 6, lambda *kinds: types.void)
-scatter = _vector(_scatter, 5, lambda *kinds: types.void)
+gather = emitted_as(_gather, 6, lambda *kinds: types.void)
+scatter = emitted_as(_scatter, 5, lambda *kinds: types.void)
 
 
 def _with_own(own, v, labels, c):
@@ -367,11 +284,13 @@ def _without_own(v, labels, c):
 
 
 # For the lanes whose label is c: v; and for all but them.
-with_own = _vector(_with_own, 4, lambda own, *_: own)
-without_own = _vector(_without_own, 3, lambda v, *_: v)
+with_own = emitted_as(_with_own, 4, lambda own, *_: own)
+without_own = emitted_as(_without_own, 3, lambda v, *_: v)
 
 # For the lanes in which v beats the best so far: c.
-with_best = _vector(lambda labels, best, v, c: where(v > best, c.spread(labels), labels), 4, lambda labels, *_: labels)
+with_best = emitted_as(
+    lambda labels, best, v, c: where(v > best, c.spread(labels), labels), 4, lambda labels, *_: labels
+)
 
 
 def _with_ahead(counts, own, v, labels, c):
@@ -380,7 +299,7 @@ def _with_ahead(counts, own, v, labels, c):
     return _counted(counts, [either(v > own, ties)])
 
 
-with_ahead = _vector(_with_ahead, 5, lambda counts, *_: counts)
+with_ahead = emitted_as(_with_ahead, 5, lambda counts, *_: counts)
 
 
 def _with_pair(sums, lowest, bias, a, b):
@@ -388,7 +307,7 @@ def _with_pair(sums, lowest, bias, a, b):
     return sums + (term(a, lowest, bias) + term(b, lowest, bias)).to(DOUBLE)
 
 
-with_pair = _vector(_with_pair, 5, lambda sums, *_: sums)
+with_pair = emitted_as(_with_pair, 5, lambda sums, *_: sums)
 
 
 def _moved(sums, n, new_n):
@@ -396,7 +315,7 @@ def _moved(sums, n, new_n):
     return sums * exp_of((n.to(DOUBLE) - new_n.to(DOUBLE)) * LN2)
 
 
-moved = _vector(_moved, 3, lambda sums, *_: sums)
+moved = emitted_as(_moved, 3, lambda sums, *_: sums)
 
 
 def _unusual(m):
@@ -404,10 +323,10 @@ def _unusual(m):
     return _any(m.new(m.builder.not_((absolute(m) <= LIMIT).value)))
 
 
-unusual = _vector(_unusual, 1, lambda m: types.boolean)
-below = _vector(lambda v, limit: _any(v < limit.spread(v)), 2, lambda *kinds: types.boolean)
-wide = _vector(lambda v: v.to(DOUBLE), 1, lambda v: Register(types.float64))
-narrow = _vector(lambda v, like: v.to(element(like.type)), 2, lambda v, like: like)
+unusual = emitted_as(_unusual, 1, lambda m: types.boolean)
+below = emitted_as(lambda v, limit: _any(v < limit.spread(v)), 2, lambda *kinds: types.boolean)
+wide = emitted_as(lambda v: v.to(DOUBLE), 1, lambda v: Register(types.float64))
+narrow = emitted_as(lambda v, like: v.to(element(like.type)), 2, lambda v, like: like)
 
 
 def _softmax_scale(n, top, tail):
@@ -416,8 +335,8 @@ def _softmax_scale(n, top, tail):
     return exp_of(((wide_n * LN2 - top) + wide_n * LN2_LOW) - tail).to(element(n.type))
 
 
-softmax_scale = _vector(_softmax_scale, 3, lambda n, *_: n)
-at_most_one = _vector(lambda v: where(v > 1.0, 1.0, v), 1, lambda v: v)
+softmax_scale = emitted_as(_softmax_scale, 3, lambda n, *_: n)
+at_most_one = emitted_as(lambda v: where(v > 1.0, 1.0, v), 1, lambda v: v)
 
 
 def _with_share(sums, q, top, v):
@@ -425,7 +344,7 @@ def _with_share(sums, q, top, v):
     return sums + where(q.equals(0.0), 0.0, q * (top - v)).to(DOUBLE)
 
 
-with_share = _vector(_with_share, 4, lambda sums, *_: sums)
+with_share = emitted_as(_with_share, 4, lambda sums, *_: sums)
 
 
 # --- labels -------------------------------------------------------------------------------------------------------------
@@ -436,7 +355,7 @@ def _labels_at(target, at, n_classes, ignore_index):
     builder = target.builder
     kind = target.kind.dtype
     pointer = builder.bitcast(
-        target.address(_offset(target, at)), ir.VectorType(ir.IntType(kind.bitwidth), WIDTH).as_pointer()
+        target.address(offset(target, at)), ir.VectorType(ir.IntType(kind.bitwidth), WIDTH).as_pointer()
     )
     labels = builder.load(pointer, align=kind.bitwidth // 8)
     if kind.bitwidth < 64:
@@ -447,5 +366,5 @@ def _labels_at(target, at, n_classes, ignore_index):
     return labels.new(builder.trunc(where(labels < 0, -1, labels).value, ir.VectorType(INT32, WIDTH)))
 
 
-labels_at = _vector(_labels_at, 4, lambda *kinds: Register(types.int32))
-any_missing = _vector(lambda labels: _any(labels < 0), 1, lambda *kinds: types.boolean)
+labels_at = emitted_as(_labels_at, 4, lambda *kinds: Register(types.int32))
+any_missing = emitted_as(lambda labels: _any(labels < 0), 1, lambda *kinds: types.boolean)

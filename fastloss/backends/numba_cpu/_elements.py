@@ -1,0 +1,150 @@
+"""The formulas of scalars.py over registers: a loss of WIDTH neighbours at a time, from memory and to memory.
+
+What numbers lie in memory as, and whether an operand is an array, a scalar that stands for one, or None for an absent one, is
+settled when a kernel is compiled: nothing of it is left in a loop.
+"""
+
+import functools
+
+from llvmlite import ir
+from numba import types
+
+from fastloss import _branchless
+from fastloss.backends.numba_cpu import _math
+from fastloss.backends.numba_cpu._lanes import (
+    DOUBLE,
+    INT32,
+    WIDTH,
+    Array,
+    Lanes,
+    absolute,
+    both,
+    differ,
+    either,
+    emitted_as,
+    opposite,
+    tree,
+    where,
+)
+from fastloss.backends.numba_cpu._memory import load, load_some, offset, store, store_some
+
+# Registers that are computed side by side: so many sums grow independently of one another.
+ABREAST = 4
+GROUP = ABREAST * WIDTH
+
+_VOCABULARY = {
+    "exp": _math.exp_of,
+    "expm1": _math.expm1_of,
+    "log": _math.log_of,
+    "log1p": _math.log1p_of,
+    "tanh": _math.tanh_of,
+    "decay": _math.decay_of,
+    "softplus_tail": _math.softplus_tail_of,
+    "log_clamped": _math.log_clamped_of,
+    "log_complement": _math.log_complement_of,
+    "abs": absolute,
+    "where": where,
+    "both": both,
+    "either": either,
+    "opposite": opposite,
+    "equal": Lanes.equals,
+    "differ": differ,
+    "type": lambda x: x.constant,
+}
+
+
+@functools.cache
+def _formulas():
+    return _branchless.formulas(_VOCABULARY)
+
+
+def _there(count):
+    """A mask of the lanes below an integer."""
+    lanes = ir.VectorType(INT32, WIDTH)
+    positions = count.new(ir.Constant(lanes, list(range(WIDTH))))
+    count = count.new(count.builder.trunc(count.value, INT32))
+    return positions < count.spread(positions)
+
+
+def _operand(a, at, there):
+    """An operand's elements from position `at` on, as Lanes; None where there is none."""
+    if isinstance(a, Array):
+        byte_offset = offset(a, at)
+        return load(a, byte_offset) if there is None else load_some(a, byte_offset, there)
+    return a
+
+
+def _evaluated(formula, x, y, z, p, at, there=None):
+    """The formula of one register."""
+    x = _operand(x, at, there)
+    others = [_operand(a, at, there) for a in (y, z)] + p
+    return formula(x, *(o if isinstance(o.type, ir.VectorType) else o.spread(x) for o in others if o is not None))
+
+
+def _weighed(value, w, at, there=None):
+    """A register times its weights, rounded once."""
+    w = _operand(w, at, there)
+    if w is None:
+        return value
+    w = w if isinstance(w.type, ir.VectorType) else w.spread(value)
+    if w.is_double and not value.is_double:
+        return (value.to(DOUBLE) * w).to(value.type.element)
+    return value * w.to(value.type.element)
+
+
+def _sum(values):
+    return tree(values, lambda a, b: a + b)
+
+
+def sum_with(loss):
+    """Intrinsics (sums, x, y, z, p, at): the float64 sums with a GROUP of losses added; and, with the number of elements that
+    are left as a seventh argument, with a register's worth of those.
+
+    Of all additions two a loss are rounded to float32, if that is computed in, however many losses there are.
+    """
+    formulas = _formulas()
+
+    def evaluated(name, *operands, at):
+        return [_evaluated(formulas[name], *operands, at + k * WIDTH) for k in range(ABREAST)]
+
+    def group(sums, *operands, at):
+        if not loss.odds:
+            return sums + _sum(evaluated(loss.value, *operands, at=at)).to(DOUBLE)
+        linear = _sum(evaluated(f"{loss.name}_linear", *operands, at=at))
+        odds = _math.joint_odds(evaluated(f"{loss.name}_odds", *operands, at=at))
+        return sums + (linear + _math.log1p_moderate_of(odds)).to(DOUBLE)
+
+    def rest(sums, x, y, z, p, at, left):
+        there = _there(left)
+        return sums + where(there, _evaluated(formulas[loss.value], x, y, z, p, at, there), 0.0).to(DOUBLE)
+
+    return (
+        emitted_as(lambda sums, x, y, z, p, at: group(sums, x, y, z, p, at=at), 6, lambda sums, *_: sums),
+        emitted_as(rest, 7, lambda sums, *_: sums),
+    )
+
+
+def written(name, scaled):
+    """Intrinsics (out, x, y, z, w, p[, scale], at): a register's worth of weight * loss put into `out`; and, with the number of
+    elements that are left as one more argument, as many of those."""
+    formula = _formulas()[name]
+
+    def whole(out, x, y, z, w, p, *rest):
+        *scale, at = rest
+        put(out, at, x, y, z, w, p, scale, None)
+
+    def some(out, x, y, z, w, p, *rest):
+        *scale, at, left = rest
+        put(out, at, x, y, z, w, p, scale, _there(left))
+
+    def put(out, at, x, y, z, w, p, scale, there):
+        value = _evaluated(formula, x, y, z, p, at, there)
+        for factor in scale:
+            value = value * factor.spread(value)
+        value = _weighed(value, w, at, there)
+        if there is None:
+            store(out, offset(out, at), value)
+        else:
+            store_some(out, offset(out, at), value, there)
+
+    return emitted_as(whole, 7 + scaled, lambda *_: types.void), emitted_as(some, 8 + scaled, lambda *_: types.void)

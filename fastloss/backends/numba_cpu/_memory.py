@@ -1,0 +1,94 @@
+"""Registers to and from memory, where numbers may be of any dtype that kernels read: they are widened on the way.
+
+Nothing here is aligned to more than an element, so results don't depend on where an array begins.
+"""
+
+from llvmlite import ir
+from numba import types
+
+from fastloss.backends.numba_cpu._lanes import (
+    DOUBLE,
+    FLOAT,
+    INT16,
+    INT32,
+    INT64,
+    WIDTH,
+    Lanes,
+    from_bfloat,
+    from_half,
+    shaped,
+)
+
+_WIDENED = {types.uint16: from_half, types.int16: from_bfloat}  # float16 and bfloat16, as their bits
+
+
+def _item(array):
+    """The type of an element's bits, and how to widen them."""
+    kind = array.kind.dtype
+    if kind in _WIDENED:
+        return INT16, _WIDENED[kind]
+    item = {types.int32: INT32, types.float32: FLOAT, types.float64: DOUBLE}[kind]
+    return INT64 if item == DOUBLE else INT32, lambda bits: bits.new(
+        bits.builder.bitcast(bits.value, shaped(item, bits.type))
+    )
+
+
+def load(array, byte_offset, lanes=WIDTH):
+    """That many neighbours, widened."""
+    builder = array.builder
+    item, widen = _item(array)
+    # as bits first: a load of halves would be taken apart where the CPU has no arithmetic on them
+    pointer = builder.bitcast(array.address(byte_offset), ir.VectorType(item, lanes).as_pointer())
+    return widen(Lanes(builder, builder.load(pointer, align=item.width // 8)))
+
+
+def load_some(array, byte_offset, there):
+    """Neighbours, widened; 0 where they are not there, which is not read."""
+    builder = array.builder
+    item, widen = _item(array)
+    kind = ir.VectorType(item, there.type.count)
+    pointer = builder.bitcast(array.address(byte_offset), kind.as_pointer())
+    signature = ir.FunctionType(kind, [pointer.type, INT32, there.type, kind])
+    name = f"llvm.masked.load.v{kind.count}i{item.width}.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    bits = builder.call(function, [pointer, ir.Constant(INT32, item.width // 8), there.value, ir.Constant(kind, None)])
+    return widen(Lanes(builder, bits))
+
+
+def ask(array, byte_offset):
+    """Start fetching a line of memory into the second-level cache; any address will do."""
+    builder = array.builder
+    pointer = array.address(byte_offset.value)
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+    name = "llvm.prefetch.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    read, keep, data = (ir.Constant(INT32, number) for number in (0, 2, 1))
+    builder.call(function, [pointer, read, keep, data])
+
+
+def store(array, byte_offset, x):
+    builder = array.builder
+    size = array.kind.dtype.bitwidth // 8
+    builder.store(x.value, builder.bitcast(array.address(byte_offset), x.type.as_pointer()), align=size)
+
+
+def store_some(array, byte_offset, x, there):
+    """Stores the lanes of a mask, and touches no other memory."""
+    builder = array.builder
+    pointer = builder.bitcast(array.address(byte_offset), x.type.as_pointer())
+    signature = ir.FunctionType(ir.VoidType(), [x.type, pointer.type, INT32, there.type])
+    name = f"llvm.masked.store.{x.suffix}.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    size = array.kind.dtype.bitwidth // 8
+    builder.call(function, [x.value, pointer, ir.Constant(INT32, size), there.value])
+
+
+def offset(array, i):
+    """The byte offset of the i-th of contiguous elements."""
+    size = array.kind.dtype.bitwidth // 8
+    return array.builder.mul(i.value, i.constant(size).value)
+
+
+def real_of(array):
+    """The type an array's elements are widened to."""
+    return types.float32 if array.dtype in _WIDENED else array.dtype
