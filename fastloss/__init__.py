@@ -6,7 +6,9 @@ The functions carry the names and parameters of ``torch.nn.functional`` and take
 
 from fastloss._config import use_backend, use_threads
 from fastloss._info import backends, show_config
+from fastloss._score import Scores
 from fastloss._version import __version__
+from fastloss.accumulate import Accumulator
 from fastloss.functional import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -16,6 +18,7 @@ from fastloss.functional import (
     huber_loss,
     kl_div,
     l1_loss,
+    linear_cross_entropy,
     log_cosh_loss,
     log_softmax,
     logsumexp,
@@ -25,12 +28,15 @@ from fastloss.functional import (
     poisson_nll_loss,
     quantile_loss,
     rmse_loss,
+    score,
     smooth_l1_loss,
     softmax,
 )
 from fastloss.grad import value_and_grad
 
 __all__ = [
+    "Accumulator",
+    "Scores",
     "__version__",
     "backends",
     "binary_cross_entropy",
@@ -41,6 +47,7 @@ __all__ = [
     "huber_loss",
     "kl_div",
     "l1_loss",
+    "linear_cross_entropy",
     "log_cosh_loss",
     "log_softmax",
     "logsumexp",
@@ -50,6 +57,7 @@ __all__ = [
     "poisson_nll_loss",
     "quantile_loss",
     "rmse_loss",
+    "score",
     "show_config",
     "smooth_l1_loss",
     "softmax",

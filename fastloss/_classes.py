@@ -8,7 +8,7 @@ import numpy as np
 
 from fastloss import _arrays, _errors, _plan, _pointwise, _reduce, losses
 from fastloss._arrays import bits
-from fastloss._pointwise import Gradient
+from fastloss._pointwise import Gradient, Totals
 from fastloss.backends import LANES
 
 _PROBS = ("probs", "target", "")
@@ -64,7 +64,7 @@ class Layout:
         return _plan.block_size(tiles, self.n_classes * min(LANES, max(self.split[1], 1)))
 
 
-def _logits(value, name, axis):
+def logits_and_axis(value, name, axis):
     """The array, and its class axis counted from the front."""
     x = _arrays.floats(value, name)
     if x.ndim == 0:
@@ -72,7 +72,7 @@ def _logits(value, name, axis):
     return x, _arrays.one_axis(axis, x.ndim)
 
 
-def _class_weights(weight, n_classes, real):
+def class_weights(weight, n_classes, real):
     if weight is None:
         return None
     w = _arrays.floats(weight, "weight")
@@ -81,14 +81,14 @@ def _class_weights(weight, n_classes, real):
     return np.ascontiguousarray(w, real)
 
 
-def _target(x, axis, target):
-    """The target array and whether it holds class indices."""
+def target_of(shape, axis, target):
+    """The target array for logits of that shape, and whether it holds class indices."""
     y = _arrays.asarray(target, "target")
-    rows = x.shape[:axis] + x.shape[axis + 1 :]
+    rows = shape[:axis] + shape[axis + 1 :]
     kind = y.dtype.kind
     if kind in "iub" and y.shape == rows:
         return _arrays.indices(y), True
-    if (kind == "f" or _arrays.is_bfloat16(y.dtype)) and y.shape == x.shape:
+    if (kind == "f" or _arrays.is_bfloat16(y.dtype)) and y.shape == shape:
         return _arrays.floats(y, "target"), False
     if y.size == 0 and y.shape == rows:  # an empty list is float64
         return y.astype(np.int64), True
@@ -96,15 +96,46 @@ def _target(x, axis, target):
         raise _errors.not_numeric("target", y.dtype)
     if y.shape == rows:
         raise _errors.floating_indices(y.shape, y.dtype)
-    raise _errors.two_forms(x.shape, y.shape, y.dtype, axis)
+    raise _errors.two_forms(shape, y.shape, y.dtype, axis)
 
 
-def _raise_bad_label(target, n_classes, ignore_index):
+def wide_index(ignore_index):
+    """ignore_index as an int that kernels can take: what int64 can't hold is no label either."""
+    return max(min(_arrays.integer(ignore_index, "ignore_index"), 2**63 - 1), -(2**63))
+
+
+def share_smoothed(label_smoothing):
+    smoothing = _arrays.number(label_smoothing, "label_smoothing")
+    if not 0.0 <= smoothing <= 1.0:
+        raise _errors.out_of_range("label_smoothing", label_smoothing, "a number in [0, 1]")
+    return smoothing
+
+
+def counted_labels(y, ignore_index):
+    """Which labels are not to be ignored; None if all count."""
+    return y != ignore_index if np.iinfo(y.dtype).min <= ignore_index <= np.iinfo(y.dtype).max else None
+
+
+def weigh_labels(y, n_classes, w, ignore_index):
+    """The summed weight of the labels that count; raises for bad ones."""
+    counted = counted_labels(y, ignore_index)
+    labels = y.reshape(-1) if counted is None else y[counted]
+    if labels.size == 0:
+        return 0.0
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise_bad_label(y, n_classes, ignore_index)
+    if w is None:
+        return float(labels.size)
+    return float(np.bincount(labels.astype(np.int64), minlength=n_classes) @ w.astype(np.float64))
+
+
+def raise_bad_label(target, n_classes, ignore_index):
     """IndexError for the first label, in C order, that is neither a class nor to be ignored."""
     # compared as Python integers would be: no label wraps round
     bad = (target < 0) | (target >= n_classes)
-    if np.iinfo(target.dtype).min <= ignore_index <= np.iinfo(target.dtype).max:
-        bad &= target != ignore_index
+    counted = counted_labels(target, ignore_index)
+    if counted is not None:
+        bad &= counted
     position = np.unravel_index(int(np.argmax(bad)), target.shape)
     raise _errors.label_out_of_range(position, target[position], n_classes, ignore_index)
 
@@ -114,15 +145,13 @@ def evaluate(
 ):
     """Cross-entropy (op "softmax"), or the loss of gathered elements (op "gather"), with indices or probabilities."""
     _reduce.check(reduction)
-    x, axis = _logits(predictions, name, axis)
-    y, is_index = _target(x, axis, target)
-    ignore_index = _arrays.integer(ignore_index, "ignore_index")
-    smoothing = _arrays.number(label_smoothing, "label_smoothing")
-    if not 0.0 <= smoothing <= 1.0:
-        raise _errors.out_of_range("label_smoothing", label_smoothing, "a number in [0, 1]")
+    x, axis = logits_and_axis(predictions, name, axis)
+    y, is_index = target_of(x.shape, axis, target)
+    ignore_index = wide_index(ignore_index)
+    smoothing = share_smoothed(label_smoothing)
     real = _arrays.real_type(x) if is_index else _arrays.real_type(x, y)
     x = _arrays.promoted(x, real)
-    w = _class_weights(weight, x.shape[axis], real)
+    w = class_weights(weight, x.shape[axis], real)
     layout = Layout(x, axis, rowwise=op == "softmax")
     if layout.n_classes == 0 and layout.n_rows:
         raise _errors.no_classes(name, x.shape)
@@ -147,9 +176,12 @@ def _categorical(x, y, w, layout, reduction, out):
             losses.CATEGORICAL, x, y, weight=w, axis=layout.axis, reduction="sum", out=out, names=_PROBS
         )
         return np.asarray(result)
-    return _pointwise.evaluate(
+    result = _pointwise.evaluate(
         losses.CATEGORICAL, x, y, weight=w, reduction=reduction, out=out, names=_PROBS, divisor=layout.n_rows
     )
+    if isinstance(out, Totals):
+        out.count = layout.n_rows  # not of elements
+    return result
 
 
 class Call:
@@ -158,7 +190,8 @@ class Call:
     def __init__(self, layout, x, y, w, real, reduction, out):
         self.layout, self.x, self.y, self.w, self.real, self.reduction = layout, x, y, w, real, reduction
         self.request = out if isinstance(out, Gradient) else None
-        self.out = None if self.request else out
+        self.totals = out if isinstance(out, Totals) else None
+        self.out = None if self.request or self.totals else out
         if self.request and reduction == "none":
             raise _errors.vector_gradient("reduction='none'")
         if self.out is not None and reduction != "none":
@@ -167,10 +200,9 @@ class Call:
     def index(self, op, ignore_index, smoothing, take_log):
         layout = self.layout
         scale = 1.0
-        ignore_index = max(min(ignore_index, 2**63 - 1), -(2**63))
         if self.request or self.out is not None:
             # labels first: nothing is written before they are known to be good, and the mean's denominator is needed
-            weight = self._weigh_labels(ignore_index)
+            weight = weigh_labels(self.y, layout.n_classes, self.w, ignore_index)
             scale = _reduce.inverse(weight) if self.reduction == "mean" else 1.0
         if take_log:
             _pointwise.require_inside(self.x, "probs", losses.PROBABILITY)
@@ -183,28 +215,15 @@ class Call:
             kernel_name = layout.op("index")
         sums = self._run(kernel_name, layout.per_row(self.y), arguments)
         if sums[3] != np.inf:
-            _raise_bad_label(self.y, layout.n_classes, ignore_index)
-        return self._result(sums, sums[1])
-
-    def _weigh_labels(self, ignore_index):
-        """The summed weight of the labels that count; raises for bad ones."""
-        y = self.y
-        counted = y != ignore_index if np.iinfo(y.dtype).min <= ignore_index <= np.iinfo(y.dtype).max else None
-        labels = y.reshape(-1) if counted is None else y[counted]
-        if labels.size == 0:
-            return 0.0
-        if labels.min() < 0 or labels.max() >= self.layout.n_classes:
-            _raise_bad_label(y, self.layout.n_classes, ignore_index)
-        if self.w is None:
-            return float(labels.size)
-        return float(np.bincount(labels.astype(np.int64), minlength=self.layout.n_classes) @ self.w.astype(np.float64))
+            raise_bad_label(self.y, layout.n_classes, ignore_index)
+        return self.result(sums, sums[1])
 
     def dense(self, y, smoothing):
         layout = self.layout
         scale = 1.0 / layout.n_rows if self.reduction == "mean" and layout.n_rows else 1.0
         spread = smoothing / layout.n_classes if layout.n_classes else 0.0
         sums = self._run(layout.op("dense"), layout.per_class(bits(y)), (1.0 - smoothing, spread, scale), (y,))
-        return self._result(sums, layout.n_rows)
+        return self.result(sums, layout.n_rows)
 
     def _run(self, kernel_name, target, arguments, more_inputs=()):
         """Call the kernel over all blocks: the sums of their partial results (loss, weight, count, first bad row)."""
@@ -238,9 +257,12 @@ class Call:
         sums[3] = partials[:, 3].min()
         return sums
 
-    def _result(self, sums, divisor):
+    def result(self, sums, divisor):
+        """What the caller gets, from (loss, weight, count) summed over all rows."""
         if self.reduction == "none":
             return _arrays.delivered(self.losses, self.out)
+        if self.totals:
+            return self.totals.take(sums[0], divisor, sums[2])
         if self.reduction == "sum":
             value = sums[0]
         else:  # without any weight there is no mean, even if smoothing left something to sum
@@ -252,7 +274,7 @@ class Call:
 
 def normalise(value, axis, out, wanted, keepdims=False):
     """logsumexp, log_softmax or softmax (`wanted`) along an axis."""
-    x, axis = _logits(value, "x", axis)
+    x, axis = logits_and_axis(value, "x", axis)
     real = _arrays.real_type(x)
     layout = Layout(x, axis)
     if wanted == "logsumexp":

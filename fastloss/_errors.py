@@ -113,6 +113,28 @@ def not_a_loss(fn):
     return TypeError(f"value_and_grad: expected a loss of fastloss, got {fn!r}")
 
 
+def not_accumulated(fn, metrics):
+    return TypeError(f"Accumulator: expected a loss of fastloss or one of {', '.join(map(repr, metrics))}, got {fn!r}")
+
+
+def unknown_option(name, option, known):
+    return TypeError(f"Accumulator: {name} has no option {option!r} that can be accumulated; it has {', '.join(known)}")
+
+
+def accumulated_none():
+    return ValueError(
+        "reduction: expected 'mean' or 'sum' for an Accumulator, got 'none': losses of rows do not add up"
+    )
+
+
+def unlike_accumulators(mine, other):
+    return ValueError(f"merge: expected an Accumulator of the same loss and options, {mine!r}, got {other!r}")
+
+
+def not_a_size(name, dtype):
+    return ValueError(f"{name}: expected integers of at least 0, got values of dtype {dtype} that are not")
+
+
 def unknown_backend(name, choices):
     return ValueError(f"backend: expected one of {', '.join(map(repr, choices))}, got {name!r}")
 

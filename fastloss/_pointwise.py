@@ -18,6 +18,14 @@ class Gradient:
         self.array = None  # where it is
 
 
+class Totals:
+    """Passed as `out=`: asks for what a mean is made of in place of the mean."""
+
+    def take(self, total, weight, count):
+        """The summed loss, what its mean divides it by, and how many rows or elements were counted."""
+        self.total, self.weight, self.count = float(total), float(weight), int(count)
+
+
 def evaluate(
     loss,
     pred,
@@ -70,6 +78,8 @@ def evaluate(
     if gradient:
         return operands.with_gradient(reduction, divisor, root, gradient)
     value, weights = operands.total()
+    if isinstance(out, Totals):
+        return out.take(value, operands.denominator(weights) if divisor is None else divisor, operands.size)
     if reduction == "mean":
         value = _reduce.ratio(value, operands.denominator(weights) if divisor is None else divisor)
     result = _arrays.scalar(np.sqrt(value) if root else value, real)

@@ -14,11 +14,11 @@ DTYPES = ("float32", "float64", "float16")
 
 def losses() -> tuple[str, ...]:
     """The functions that can be compiled ahead."""
-    return tuple(sorted(function.__name__ for function in functional.LOSSES))
+    return tuple(sorted(("score", *(function.__name__ for function in functional.LOSSES))))
 
 
 def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> Iterator[str]:
-    """Call each loss with contiguous arrays, for value, gradient and rows; yields what is about to be compiled.
+    """Call each function with contiguous arrays, for value, gradient and rows; yields what is about to be compiled.
 
     Kernels are compiled for the types of what they are called with, so the way to have them compiled is to call.  Weights,
     smoothing, probability targets, axes and strided arrays are left to their first use.
@@ -29,6 +29,9 @@ def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> I
             for arguments in _arguments(name, np.dtype(dtype)):
                 function = getattr(functional, name)
                 function(*arguments)
+                if name == "score":
+                    function(*arguments, top_k=1)
+                    continue
                 grad.value_and_grad(function)(*arguments)
                 if name != "rmse_loss":  # has no value for each element
                     function(*arguments, reduction="none")
@@ -37,11 +40,16 @@ def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> I
 def _arguments(name: str, dtype: np.dtype) -> Iterator[tuple[np.ndarray, ...]]:
     """Small and large arguments, with few and with many classes."""
     many = _plan.BLOCK
-    if name in ("cross_entropy", "nll_loss", "categorical_cross_entropy"):
+    if name in ("cross_entropy", "nll_loss", "categorical_cross_entropy", "score"):
         for n_classes in (10, 1000):
             for n_rows in (2, many // n_classes + 1):
                 probs = np.full((n_rows, n_classes), 1 / n_classes, dtype)
                 yield probs, np.zeros(n_rows, np.int64)
+        return
+    if name == "linear_cross_entropy":
+        for n_rows in (2, 64):
+            hidden, layer = np.full((n_rows, 8), 0.5, dtype), np.full((1000, 8), 0.5, dtype)
+            yield hidden, layer, np.zeros(n_rows, np.int64)
         return
     for size in (2, many + 1):
         half = np.full(size, 0.5, dtype)

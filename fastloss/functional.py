@@ -11,7 +11,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastloss import _arrays, _classes, _errors, _plain, _pointwise, _reduce, losses
+from fastloss import _arrays, _classes, _errors, _linear, _plain, _pointwise, _reduce, _score, losses
+from fastloss._score import Scores
 
 # --- the softmax family -----------------------------------------------------------------------------------------------
 
@@ -351,6 +352,156 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any 
     array([1000.69314718,    0.        ])
     """
     return _classes.normalise(x, axis, out, "logsumexp", keepdims=_arrays.flag(keepdims, "keepdims"))
+
+
+# --- scoring ----------------------------------------------------------------------------------------------------------
+
+
+def score(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    ignore_index: int = -100,
+    top_k: int | None = None,
+) -> Scores:
+    """What an evaluation wants to know of each row, from one pass over the logits.
+
+    The target's negative log-likelihood, logsumexp, the most likely class and whether it is the target; and with `top_k` the
+    target's rank among all classes and whether it is one of the k first.
+
+    Parameters
+    ----------
+    logits : array_like, (..., n_classes, ...)
+        Unnormalised log-probabilities, classes along `axis`.  float16 and bfloat16 are computed in float32.
+    target : array_like of int
+        Class indices in [0, n_classes), of the shape of `logits` without `axis`.
+    axis : int
+        The class axis.
+    ignore_index : int
+        Index of rows without a target: their `nll` is 0, `correct` and `in_top_k` False, `rank` -1; `lse` and `argmax` do not
+        depend on it.
+    top_k : int, optional
+        How many classes count as the first; may exceed their number.
+
+    Returns
+    -------
+    Scores
+        A named tuple of arrays of the shape of `target`: ``nll`` and ``lse``, float32 for logits of up to 32 bits, float64
+        otherwise; ``argmax``, int64; ``correct``, bool; and ``rank``, int64, and ``in_top_k``, bool, which are None without
+        `top_k`.
+
+    Raises
+    ------
+    IndexError
+        For a class index that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+    TypeError
+        For targets that are not integers; for complex, object or string logits.
+    ValueError
+        For shapes that do not fit, a `top_k` below 1, or no classes.
+
+    Notes
+    -----
+    ``nll`` is `cross_entropy` with ``reduction="none"``, to the same accuracy.  The rank is exact, not capped at k: 0 for the
+    most likely class, which is the lowest index among equals.  NaN counts as more than any number, as in ``numpy.argmax``: then
+    ``nll`` and ``lse`` are NaN and ``argmax`` is the first NaN.  Memory beyond the input and the results is constant.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> scores = fastloss.score(np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 3.0]]), [0, 2], top_k=2)
+    >>> scores.nll
+    array([0.40760596, 0.71773592])
+    >>> scores.argmax, scores.correct
+    (array([0, 1]), array([ True, False]))
+    >>> scores.rank, scores.in_top_k
+    (array([0, 1]), array([ True,  True]))
+    """
+    return _score.evaluate(logits, target, axis, ignore_index, top_k)
+
+
+def linear_cross_entropy(
+    hidden: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Cross-entropy of a linear layer's outputs, without ever holding them.
+
+    ``cross_entropy(hidden @ linear_weight.T + linear_bias, target)``, computed a tile of rows and classes at a time: memory does
+    not grow with rows times classes.
+
+    Parameters
+    ----------
+    hidden : array_like, (..., n_features)
+        The layer's inputs.  float16 and bfloat16 are converted to float32, a tile at a time.
+    linear_weight : array_like, (n_classes, n_features)
+        The layer's weights, as in ``torch.nn.Linear``.
+    target : array_like
+        Class indices in [0, n_classes), of the shape of `hidden` without its last axis; or class probabilities, floating, of
+        shape (..., n_classes).
+    linear_bias : array_like, (n_classes,), optional
+        The layer's bias.
+    weight : array_like, (n_classes,), optional
+        A weight for each class.
+    ignore_index : int
+        Index of rows to leave out.  With probabilities it must be negative.
+    label_smoothing : float
+        Share in [0, 1] of each target that is spread evenly over all classes.
+    reduction : {"mean", "sum", "none"}
+        As in `cross_entropy`.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray of the shape of `hidden` without its last axis for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise.
+
+    Raises
+    ------
+    IndexError
+        For a class index that is neither in [0, n_classes) nor `ignore_index`; found before anything is computed.
+    TypeError
+        For complex, object or string arrays, and for floating targets of the shape of indices.
+    ValueError
+        For shapes that do not fit, ``label_smoothing`` outside [0, 1], an unknown reduction, or no classes.
+
+    Notes
+    -----
+    The products are ``numpy.matmul``'s, so they run on the threads of NumPy's BLAS, whatever `use_threads` says, and are as
+    reproducible as that BLAS.  What follows them equals `cross_entropy` of the same logits to rounding in float64, tiny losses
+    included.  `value_and_grad` gives the derivative with respect to `hidden`; it computes the logits a second time.  Beyond inputs
+    and result some tens of megabytes are needed.
+
+    References
+    ----------
+    Wijmans, E. et al. (2025). Cut Your Losses in Large-Vocabulary Language Models. ICLR, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> hidden, layer = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[2.0, 0.0], [0.0, 1.5], [0.0, 0.0]])
+    >>> fastloss.linear_cross_entropy(hidden, layer, [0, 1])
+    np.float64(0.16723...)
+    """
+    return _linear.evaluate(
+        hidden,
+        linear_weight,
+        target,
+        bias=linear_bias,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        out=out,
+    )
 
 
 # --- binary cross-entropy -----------------------------------------------------------------------------------------------
@@ -1195,6 +1346,7 @@ LOSSES = frozenset(
         huber_loss,
         kl_div,
         l1_loss,
+        linear_cross_entropy,
         log_cosh_loss,
         mse_loss,
         msle_loss,

@@ -98,3 +98,53 @@ def test_good_arrays_up_to_the_fences():
         print("fine")
     """
     check_python(code, PYTHONPATH=TESTS)
+
+
+def test_scores_between_the_fences():
+    """Contiguous rows, and rows side by side; the target's logit is read before it is met on the way."""
+    code = """
+        import fastloss, numpy as np
+        from fences import BAD_LABELS, expect_index_error, fenced
+
+        for shape in [(1, 1), (3, 5), (37, 11), (1, 1001), (70, 130), (3, 8200)]:
+            logits = np.random.default_rng(0).normal(size=shape).astype(np.float16)
+            labels = np.arange(shape[0]) % shape[1]
+            for axis, x in ((-1, logits), (0, logits.T.copy())):
+                plain = fastloss.score(x, labels, axis=axis, top_k=3)
+                for at_end in (True, False):
+                    target = fenced(labels, at_end)
+                    got = fastloss.score(fenced(x, at_end), target, axis=axis, top_k=3)
+                    assert all(a.tobytes() == b.tobytes() for a, b in zip(got, plain, strict=True)), (shape, axis)
+        for axis, x in ((-1, fenced(np.zeros((37, 11)))), (0, fenced(np.zeros((11, 37))))):
+            for bad in BAD_LABELS:
+                target = np.zeros(37, np.int64)
+                target[36] = bad
+                for top_k in (None, 3):
+                    expect_index_error(36, bad, fastloss.score, x, target, axis=axis, top_k=top_k)
+        print("fine")
+    """
+    check_python(code, PYTHONPATH=TESTS)
+
+
+def test_tiles_of_linear_layers_between_the_fences():
+    code = """
+        import fastloss, numpy as np
+        from fastloss import _linear
+        from fences import BAD_LABELS, expect_index_error, fenced
+
+        _linear.ROWS, _linear.TILE = 16, 16 * 150
+        both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
+        rng = np.random.default_rng(0)
+        for n_rows, n_features, n_classes in [(1, 1, 1), (17, 3, 11), (20, 5, 500)]:
+            arrays = [rng.normal(size=shape) for shape in ((n_rows, n_features), (n_classes, n_features), n_classes)]
+            labels = np.arange(n_rows) % n_classes
+            for at_end in (True, False):
+                hidden, layer, bias = (fenced(a, at_end) for a in arrays)
+                both(hidden, layer, fenced(labels, at_end), linear_bias=bias, weight=bias, label_smoothing=0.1)
+        for bad in (b for b in BAD_LABELS if not 0 <= b < 500):
+            target = np.zeros(20, np.int64)
+            target[19] = bad
+            expect_index_error(19, bad, fastloss.linear_cross_entropy, hidden, layer, target)
+        print("fine")
+    """
+    check_python(code, PYTHONPATH=TESTS)

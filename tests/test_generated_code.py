@@ -47,6 +47,15 @@ def row_code():
     return assembly(kernel)
 
 
+def score_code():
+    kernel = uncached(load("numba").kernel.__wrapped__(None, "score_rows", _arrays.FLOAT32))
+    x, target = np.zeros((1, 4, N), np.float32), np.zeros((1, 4), np.int64)
+    floats, places = np.empty((2, 1, 4), np.float32), np.empty((2, 1, 4), np.int64)
+    correct = np.empty((1, 4), np.bool_)
+    kernel(x, target, -100, 4, 0, 1, np.empty((1, 4)), *floats, places[0], correct, places[1])
+    return assembly(kernel)
+
+
 def assembly(kernel):
     return "\n".join(kernel.inspect_asm().values())
 
@@ -64,7 +73,8 @@ def test_pointwise_loops(loss):
 
 
 @pytest.mark.skipif(not X86, reason="reads x86-64 assembly")
-def test_row_loops():
+@pytest.mark.parametrize("row_code", [row_code, score_code])
+def test_row_loops(row_code):
     code = row_code()
     assert code.count(f"%{widest_register()}") > 100
     assert not LIBRARY_CALLS.search("\n".join(line for line in code.splitlines() if "movabs" in line or "call" in line))

@@ -13,14 +13,15 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
     ("scalars", "_version", "_optional"),
-    ("losses", "_errors"),
+    ("losses", "_errors", "_exact"),
     ("_config", "_arrays", "_reduce", "_threads"),
     ("backends",),
     ("_plan",),
     ("_pointwise", "_plain"),
     ("_classes",),
+    ("_score", "_linear"),
     ("functional",),
-    ("grad", "_info"),
+    ("grad", "_info", "accumulate"),
     ("_warm",),
     ("bench",),
     ("cli",),

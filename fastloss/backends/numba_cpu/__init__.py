@@ -19,9 +19,9 @@ def available():
 
 @functools.cache
 def _families():
-    from fastloss.backends.numba_cpu import columns, gather, pointwise, rowwise
+    from fastloss.backends.numba_cpu import columns, gather, pointwise, rowwise, scoring, tiles
 
-    softmax = {op: module for module in (rowwise, columns, gather) for op in module.TEMPLATES}
+    softmax = {op: module for module in (rowwise, columns, gather, scoring, tiles) for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 
 

@@ -222,6 +222,11 @@ def either(a, b):
     return a.new(a.builder.or_(a.value, b.value))
 
 
+def smallest(a, b):
+    """The smaller of two integers."""
+    return where(a < b, a, b)
+
+
 def opposite(mask):
     """A mask set where the other is not."""
     return mask.new(mask.builder.not_(mask.value))

@@ -15,9 +15,12 @@ from fastloss.backends.numba_cpu._lanes import (
     Lanes,
     Register,
     absolute,
+    both,
+    either,
     element,
     emitted_as,
     larger,
+    smallest,
     tree,
     where,
 )
@@ -76,12 +79,10 @@ def _step(x, at, from_=None, skip=None):
     registers = [load(x, offset(x, at + k)) for k in range(0, STEP, WIDTH)]
     if from_ is None:
         return registers
-    return [_masked(v, from_, skip, k * WIDTH) for k, v in enumerate(registers)]
+    return [_masked(v, k, from_, skip) for v, k in zip(registers, _positions(x), strict=True)]
 
 
-def _masked(v, from_, skip, first):
-    lanes = ir.VectorType(INT32, WIDTH)
-    positions = v.new(ir.Constant(lanes, [first + k for k in range(WIDTH)]))
+def _masked(v, positions, from_, skip):
     v = where(positions < from_.spread(v), -INF, v)
     return where(positions.equals(skip.spread(v)), -INF, v)
 
@@ -99,10 +100,61 @@ top_of = emitted_as(_top_of, 2, lambda x, *_: Register(real_of(x)))
 
 def _holds(x, at, m):
     steps = _step(x, at)
-    return _any(tree([v.equals(m.spread(v)) for v in steps], lambda a, b: a.new(a.builder.or_(a.value, b.value))))
+    return _any(tree([v.equals(m.spread(v)) for v in steps], either))
 
 
 holds = emitted_as(_holds, 3, lambda *kinds: types.boolean)
+
+
+def _positions(x):
+    """For each register of a step, where its elements are in the step."""
+    lanes = ir.VectorType(INT32, WIDTH)
+    return [Lanes(x.builder, ir.Constant(lanes, [k + i for i in range(WIDTH)])) for k in range(0, STEP, WIDTH)]
+
+
+def _first_equal(x, at, m):
+    """The first position in a step that holds m."""
+    candidates = [where(v.equals(m.spread(v)), k, STEP) for v, k in zip(_step(x, at), _positions(x), strict=True)]
+    return tree(candidates, smallest).folded(smallest)
+
+
+first_equal = emitted_as(_first_equal, 3, lambda *kinds: types.int32)
+
+
+def _counted(counts, masks):
+    return counts + tree([where(mask, counts.constant(1), 0) for mask in masks], lambda a, b: a + b)
+
+
+def _with_ahead_in_step(counts, x, at, level, from_, own):
+    """Adds, lane by lane, how many of a step's elements from `from_` on come before the one at `own`, which is `level`."""
+    masks = []
+    for v, k in zip(_step(x, at), _positions(x), strict=True):
+        ties = both(v.equals(level.spread(v)), k < own.spread(k))
+        masks.append(both(k >= from_.spread(k), either(v > level.spread(v), ties)))
+    return _counted(counts, masks)
+
+
+# The same for a whole step behind the one at `own`, and for one before it.
+with_above = emitted_as(
+    lambda counts, x, at, level: _counted(counts, [v > level.spread(v) for v in _step(x, at)]),
+    4,
+    lambda counts, *_: counts,
+)
+with_not_below = emitted_as(
+    lambda counts, x, at, level: _counted(counts, [v >= level.spread(v) for v in _step(x, at)]),
+    4,
+    lambda counts, *_: counts,
+)
+with_ahead_in_step = emitted_as(_with_ahead_in_step, 6, lambda counts, *_: counts)
+
+
+def _earliest(found, tops, m):
+    """The least of the numbers in the lanes whose maximum is m."""
+    candidates = where(tops.equals(m.spread(tops)), found, 2**31 - 1)
+    return candidates.folded(smallest)
+
+
+earliest = emitted_as(_earliest, 3, lambda *kinds: types.int32)
 
 
 def _with_terms(sums, lowest, bias, *x):
@@ -239,6 +291,15 @@ without_own = emitted_as(_without_own, 3, lambda v, *_: v)
 with_best = emitted_as(
     lambda labels, best, v, c: where(v > best, c.spread(labels), labels), 4, lambda labels, *_: labels
 )
+
+
+def _with_ahead(counts, own, v, labels, c):
+    """One more for the lanes in which v, of class c, comes before `own`, of the class in `labels`."""
+    ties = both(v.equals(own), labels > c.spread(labels))
+    return _counted(counts, [either(v > own, ties)])
+
+
+with_ahead = emitted_as(_with_ahead, 5, lambda counts, *_: counts)
 
 
 def _with_pair(sums, lowest, bias, a, b):

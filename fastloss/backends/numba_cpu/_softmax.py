@@ -55,6 +55,31 @@ def infinite_sum(x, m):
     return m
 
 
+@called
+def count_before(x, start, stop, label, level):
+    """How many of the elements between two positions come before x[label], which is `level`, in descending order.
+
+    NaN comes before all numbers, and of equal elements the first: the order in which argmax takes them.
+    """
+    n = 0
+    for i in range(start, stop):
+        v = load(x, i)
+        equal = v == level or v != v and level != level
+        n += (equal and i < label) or v > level or (v != v and level == level)
+    return n
+
+
+@called
+def first_of_all(x):
+    """The position that NumPy's argmax gives: of the first NaN, else of the first maximum."""
+    best = 0
+    for i in range(x.size):
+        v, most = load(x, i), load(x, best)
+        if v > most or (v != v and most == most):
+            best = i
+    return best
+
+
 @exactly
 def scaled(share, loss):
     """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""

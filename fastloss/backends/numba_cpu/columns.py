@@ -38,6 +38,7 @@ from fastloss.backends.numba_cpu._registers import (
     total,
     unusual,
     wide,
+    with_ahead,
     with_best,
     with_own,
     with_pair,
@@ -80,6 +81,9 @@ STATE = 9
 # relative to.
 OWN, PEAK, BEFORE = range(3)
 WORK = 3
+# And of what is noted beside it, int32: the class of the maximum, and how many classes come before the label's.
+BEST, AHEAD = range(2)
+NOTES = 2
 
 Real = likelihood = None  # holes: the type computed in, and `nll` to its accuracy
 
@@ -182,8 +186,12 @@ def _find_peaks(x, tile, labels):
         put_lanes(labels, strip, found)
 
 
-def _scan_lanes(x, tile, labels, work, state):
-    """Reduce each row to OWN, PEAK, S, G and NLL; the class in `labels` is the one left out of the sum."""
+def _scan_lanes(x, tile, labels, work, state, notes, levels):
+    """Reduce each row to OWN, PEAK, S, G and NLL; the class in `labels` is the one left out of the sum.
+
+    notes : OUT (NOTES, LANES), or None; not to be relied on in a row with NaN.
+    levels : IN (1, LANES) the logits of the classes in `labels`, for AHEAD, or None.
+    """
     n_strips = strips(x.shape[1])
     class_step, lane_step = x.strides
     # Exponentials leave memory idle: meanwhile, for each class, a part of what tiles to come will read is asked for.
@@ -207,9 +215,17 @@ def _scan_lanes(x, tile, labels, work, state):
             if start > 0:
                 own, peak = get(work, OWN, strip), get(work, PEAK, strip)
                 set_(work, BEFORE, strip, power_of(peak))
+            if notes is not None:
+                best, ahead = in_lanes(np.int32(0)), in_lanes(np.int32(0))
+                if start > 0:
+                    best, ahead = get(notes, BEST, strip), get(notes, AHEAD, strip)
             for c in range(strip * GROUP, strip * GROUP + classes):
                 v = lanes_at(tile, c)
                 k = np.int32(start + c - strip * GROUP)
+                if notes is not None:
+                    best = with_best(best, peak, v, k)
+                if levels is not None:
+                    ahead = with_ahead(ahead, get(levels, 0, strip), v, own_class, k)
                 own = with_own(own, v, own_class, k)
                 put_lanes(tile, c, without_own(v, own_class, k))
                 peak = fast_max(peak, v)
@@ -217,6 +233,9 @@ def _scan_lanes(x, tile, labels, work, state):
                 put_lanes(tile, strip * GROUP + classes, in_lanes(Real(NEG_INF)))
             set_(work, OWN, strip, own)
             set_(work, PEAK, strip, peak)
+            if notes is not None:
+                set_(notes, BEST, strip, best)
+                set_(notes, AHEAD, strip, ahead)
         for strip in range(n_strips):
             n, sums = power_of(get(work, PEAK, strip)), in_lanes(0.0)
             if start > 0:
@@ -240,7 +259,7 @@ def _scan_lanes(x, tile, labels, work, state):
     if suspect:
         for lane in range(x.shape[1]):
             m = work[PEAK, lane]
-            if doubtful(state[S, lane], m) and labels[lane] >= 0:
+            if doubtful(state[S, lane], m):
                 state[S, lane], state[G, lane] = exact_sum(x[:, lane], labels[lane], m), m
                 state[NLL, lane] = likelihood(state[S, lane], state[G, lane], np.float64(work[OWN, lane]))
 
@@ -358,7 +377,7 @@ def index_columns(
             width = smaller(LANES, inner - start)
             columns = x[i, :, start : start + width]
             missing = find_labels(target[i, start : start + width], n_classes, ignore_index, labels)
-            scan_lanes(columns, tile, labels, work, state)
+            scan_lanes(columns, tile, labels, work, state, None, None)
             if spread is not None or gradient is not None:
                 find_tails(work, state, width)
             if spread is not None:
@@ -420,7 +439,7 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
             width = smaller(LANES, inner - start)
             columns, y = x[i, :, start : start + width], target[i, :, start : start + width]
             find_peaks(columns, tile, labels)
-            scan_lanes(columns, tile, labels, work, state)
+            scan_lanes(columns, tile, labels, work, state, None, None)
             find_tails(work, state, width)
             mix_lanes(columns, y, w, keep, spread, tile, other, work, state)
             loss_sum = 0.0
@@ -452,7 +471,7 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
                 put(lse, (i, start + lane), NEG_INF)
             continue
         find_peaks(columns, tile, labels)
-        scan_lanes(columns, tile, labels, work, state)
+        scan_lanes(columns, tile, labels, work, state, None, None)
         find_tails(work, state, width)
         for lane in range(width):
             top = state[TOP, lane]
@@ -488,12 +507,12 @@ TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_col
 
 
 @functools.cache
-def _pieces(real):
+def pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
-    pieces = chain(PIECES, Real=real, likelihood=likelihood_for(real))
-    return {**pieces, "whole": called(index_columns, **pieces)}
+    filled = chain(PIECES, Real=real, likelihood=likelihood_for(real))
+    return {**filled, "whole": called(index_columns, **filled)}
 
 
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **_pieces(real))
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces(real))

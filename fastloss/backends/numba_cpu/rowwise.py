@@ -18,7 +18,9 @@ from fastloss.backends.numba_cpu._math import LIMIT, LN2, exp, fast_max, fine_ex
 from fastloss.backends.numba_cpu._registers import (
     STEP,
     at_most_one,
+    earliest,
     exceeds,
+    first_equal,
     holds,
     in_lanes,
     lanes_at,
@@ -30,6 +32,10 @@ from fastloss.backends.numba_cpu._registers import (
     times,
     top_of,
     total,
+    with_above,
+    with_ahead_in_step,
+    with_best,
+    with_not_below,
     with_terms,
     with_terms_masked,
 )
@@ -67,19 +73,26 @@ Real = likelihood = None  # holes
 # --- one row ----------------------------------------------------------------------------------------------------------
 
 
-def _scan(x, skip):
+def _scan(x, skip, notes, level):
     """(s, g, m): m is the maximum, and the elements but x[skip] sum to s exp(g).
 
     The last step goes back from the row's end to where it fits in.
+
+    notes : OUT where the first maximum is and, for a level of x[skip], how many elements come before that one in descending
+        order; or None.  Not to be relied on in a row with NaN.
     """
     tops = in_lanes(Real(NEG_INF))
     sums = in_lanes(0.0)
+    steps = in_lanes(np.int32(0))  # in which each lane's maximum was found
+    counts = in_lanes(np.int32(0))
     n = power_of(Real(-LIMIT))
     lowest, bias = reach_of(n)
     limit = Real(NEG_INF)
     for begin in range(0, x.size, STEP):
         at = smaller(begin, x.size - STEP)
         top = top_of(x, at)
+        if notes is not None:
+            steps = with_best(steps, tops, top, np.int32(begin // STEP))
         tops = fast_max(tops, top)
         if exceeds(top, limit):
             peak = largest(top)
@@ -94,7 +107,18 @@ def _scan(x, skip):
             sums = with_terms(sums, lowest, bias, x, at)
         else:
             sums = with_terms_masked(sums, lowest, bias, x, at, np.int32(begin - at), own)
+        if level is not None:
+            if at < begin or own >= 0:
+                counts = with_ahead_in_step(counts, x, at, level, np.int32(begin - at), own)
+            elif at < skip:
+                counts = with_not_below(counts, x, at, level)
+            else:
+                counts = with_above(counts, x, at, level)
     m = largest(tops)
+    if notes is not None:
+        at = smaller(STEP * np.int64(earliest(steps, tops, m)), x.size - STEP)
+        notes[0] = at + first_equal(x, at, m)
+        notes[1] = total(counts)
     s, g = rebased(total(sums), n, m)
     return s, g, m
 
@@ -117,7 +141,7 @@ def _find_peak(x):
 def _normalised(x):
     """A row's maximum, and logsumexp less that."""
     peak = find_peak(x)
-    s, g, m = scan(x, peak)
+    s, g, m = scan(x, peak, None, None)
     if doubtful(s, m):
         s, g = exact_sum(x, peak, m), np.float64(m)
     return m, likelihood(s, g, np.float64(m))
@@ -197,7 +221,7 @@ def index_rows(
                 i, j = (start + k) // middle, (start + k) % middle
                 label = target[i, j]
                 if is_class(label, n_classes) and not is_ignored(label, ignore_index):
-                    s[k], g[k], tops[k] = scan(x[i, j], np.int64(label))
+                    s[k], g[k], tops[k] = scan(x[i, j], np.int64(label), None, None)
                     if doubtful(s[k], tops[k]):
                         s[k], g[k] = exact_sum(x[i, j], np.int64(label), Real(tops[k])), tops[k]
                     own_x[k] = load(x[i, j], label)
@@ -285,12 +309,12 @@ TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows, sma
 
 
 @functools.cache
-def _pieces(real):
+def pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
-    pieces = chain(PIECES, Real=real, likelihood=likelihood_for(real))
-    return {**pieces, "whole": called(index_rows, **pieces)}
+    filled = chain(PIECES, Real=real, likelihood=likelihood_for(real))
+    return {**filled, "whole": called(index_rows, **filled)}
 
 
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **_pieces(real))
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces(real))

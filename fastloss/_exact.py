@@ -1,0 +1,59 @@
+"""Sums of floats without any rounding: in whatever order and grouping the terms come, the sum is the same."""
+
+import math
+
+import numpy as np
+
+# The unit is the least positive double, 2^-1074; every double is a whole number of units.
+LOWEST = 1074
+
+# As an array a sum is its digits to the base 2^32, each a whole number in float64.  Adding up such arrays element by element adds the
+# sums, exactly for up to 2^20 arrays.  So many digits hold 2^64 times the largest double.
+BASE = 32
+DIGITS = (LOWEST + 1024 + 64) // BASE + 1
+
+
+class ExactSum:
+    """A sum of floats.  Infinities and NaN are added apart, by their own rules."""
+
+    __slots__ = ("special", "units")
+
+    def __init__(self, units=0, special=0.0):
+        self.units, self.special = units, special
+
+    def add(self, value):
+        value = float(value)
+        if math.isfinite(value):
+            numerator, denominator = value.as_integer_ratio()
+            self.units += numerator << (LOWEST + 1 - denominator.bit_length())
+        else:
+            self.special += value
+
+    def merge(self, other):
+        self.units += other.units
+        self.special += other.special
+
+    def copy(self):
+        return ExactSum(self.units, self.special)
+
+    def __float__(self):
+        return self.over(ExactSum(1 << LOWEST))
+
+    def over(self, other):
+        """The quotient of two sums, rounded once; the other is not 0."""
+        if self.special or other.special:  # true for NaN
+            finite = [float(ExactSum(s.units)) if not s.special else s.special for s in (self, other)]
+            return finite[0] / finite[1] if finite[1] else math.nan
+        try:
+            return self.units / other.units
+        except OverflowError:
+            return math.inf if (self.units > 0) == (other.units > 0) else -math.inf
+
+    def to_array(self):
+        """DIGITS numbers of one sign, and what is infinite or NaN."""
+        digits = np.frombuffer(abs(self.units).to_bytes(DIGITS * BASE // 8, "little"), "<u4").astype(np.float64)
+        return np.append(digits if self.units >= 0 else 0.0 - digits, self.special)
+
+    @classmethod
+    def from_array(cls, array):
+        return cls(sum(int(digit) << (BASE * i) for i, digit in enumerate(array[:-1])), float(array[-1]))

@@ -1,0 +1,79 @@
+"""Scoring rows: what an evaluation wants to know of each, from one pass over the logits."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastloss import _arrays, _classes, _errors, _plan
+from fastloss._arrays import bits
+
+
+class Scores(NamedTuple):
+    """What `score` returns: arrays of the shape of the logits without their class axis.
+
+    Attributes
+    ----------
+    nll : ndarray of float32 or float64
+        ``-log_softmax(logits)[target]``; 0 where the target is ignored.
+    lse : ndarray of float32 or float64
+        ``logsumexp(logits)``.
+    argmax : ndarray of int64
+        The class of the largest logit, the first of equals; of NaN if there is one, as in ``numpy.argmax``.
+    correct : ndarray of bool
+        Whether that is the target; False where the target is ignored.
+    rank : ndarray of int64, or None
+        How many classes come before the target: those of larger logits, and those of equal logits and lower index.  0 if and
+        only if `correct`; -1 where the target is ignored.
+    in_top_k : ndarray of bool, or None
+        Whether the target is among the k first classes; False where it is ignored.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> scores = fastloss.score(np.array([[1.0, 3.0, 2.0]]), [2], top_k=2)
+    >>> type(scores) is fastloss.Scores, scores.rank, scores.in_top_k
+    (True, array([1]), array([ True]))
+    """
+
+    nll: np.ndarray
+    lse: np.ndarray
+    argmax: np.ndarray
+    correct: np.ndarray
+    rank: np.ndarray | None = None
+    in_top_k: np.ndarray | None = None
+
+
+def evaluate(logits, target, axis, ignore_index, top_k):
+    """`score`: arguments to views, views to the kernel."""
+    x, axis = _classes.logits_and_axis(logits, "logits", axis)
+    y = _arrays.asarray(target, "target")
+    if y.dtype.kind not in "iub" and y.size:
+        raise _errors.not_index_dtype("target", y.dtype)
+    y = _arrays.indices(y) if y.size else y.astype(np.int64)
+    layout = _classes.Layout(x, axis)
+    if y.shape != layout.rows_shape:
+        raise _errors.wrong_shape("target", y.shape, f"{layout.rows_shape}, that of logits without the class axis")
+    ignore_index = _classes.wide_index(ignore_index)
+    if top_k is not None:
+        top_k = _arrays.integer(top_k, "top_k")
+        if top_k < 1:
+            raise _errors.out_of_range("top_k", top_k, "an integer of at least 1")
+    if layout.n_classes == 0 and layout.n_rows:
+        raise _errors.no_classes("logits", x.shape)
+
+    real = _arrays.real_type(x)
+    kinds = [real, real, np.int64, np.bool_, *([np.int64] if top_k else [])]
+    results = [np.empty(layout.rows_shape, kind) for kind in kinds]
+    if layout.n_rows:
+        kernel = _plan.backend().kernel(None, layout.op("score"), real)
+        block, n_blocks = layout.blocks()
+        partials = np.empty((n_blocks, 4))
+        inputs = (layout.per_class(bits(x)), layout.per_row(y), ignore_index)
+        outputs = [layout.per_row(result) for result in results]
+        if not top_k:
+            outputs.append(None)
+        _plan.run(lambda first, last: kernel(*inputs, block, first, last, partials, *outputs), n_blocks, x.size)
+        if partials[:, 3].min() != np.inf:
+            _classes.raise_bad_label(y, layout.n_classes, ignore_index)
+    scores = Scores(*results)
+    return scores._replace(in_top_k=(scores.rank >= 0) & (scores.rank < top_k)) if top_k else scores

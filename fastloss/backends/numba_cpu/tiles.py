@@ -1,0 +1,133 @@
+"""Kernels that reduce rows a tile of classes at a time: for logits that exist only tile by tile.
+
+What is known of each row is carried from tile to tile in a state: its largest logit, the sum over all others as s exp(g), see
+`_softmax`, and what the smoothed target adds up to.  Merging tiles is that algebra once more, in float64.
+"""
+
+import functools
+
+import numpy as np
+
+from fastloss.backends.numba_cpu import rowwise
+from fastloss.backends.numba_cpu._jit import called, exactly, specialise
+from fastloss.backends.numba_cpu._load import load, smaller, span_row
+from fastloss.backends.numba_cpu._math import exp
+from fastloss.backends.numba_cpu._softmax import INF, NEG_INF, doubtful, exact_sum, log_probability, target_slope
+
+# Columns of a state, float64 (n_rows, 6), of which the host knows as well: the largest logit; s and g; the target's logit; sums of
+# q (largest - x) and of q, the coefficients q being those of the smoothed, weighted target.
+TOP, S, G, OWN, SHARE, MASS = range(6)
+
+Real = find_peak = scan = sum_mixed = fill_softmax = subtract_target = None  # holes
+
+
+@exactly
+def based(s, g, base):
+    """s exp(g) relative to exp(base); of nothing, nothing."""
+    return s * exp(g - base) if s != 0.0 else 0.0
+
+
+@called
+def merge(state, s, g, m):
+    """Take up a tile, of which m is the largest logit and s exp(g) the sum over its others, into a row's state."""
+    low = min(state[TOP], m)  # the one of the two largest that joins the sum
+    one = 1.0 if low > NEG_INF else 0.0
+    base = max(g, state[G]) if state[S] != 0.0 else g
+    base = max(base, low) if low > NEG_INF else base
+    state[S] = based(state[S], state[G], base) + based(s, g, base) + based(one, low, base)
+    state[G] = base
+    if m > state[TOP]:
+        if abs(state[TOP]) < INF:
+            state[SHARE] += state[MASS] * (m - state[TOP])
+        state[TOP] = m
+
+
+def reduce_tile(
+    x,  # IN OUT (n_rows, at least STEP), rows contiguous: logits, then those with the bias; beyond `width` -inf
+    start,  # IN the tile's first class
+    width,  # IN classes in the tile
+    bias,  # IN (width,) Real, or None
+    labels,  # IN (n_rows,) int64, negative where they are to be ignored; or None
+    y,  # IN (n_rows, width) class probabilities, or None
+    w,  # IN (width,) Real, or None
+    keep,  # IN 1 - label_smoothing
+    spread,  # IN label_smoothing / n_classes; None if neither that nor y is to be taken into account
+    block,  # IN rows a block
+    first,
+    last,
+    state,  # IN OUT (n_rows, 6)
+):
+    """Take up a tile into the rows' states."""
+    for r in range(first * block, smaller(last * block, x.shape[0])):
+        row = x[r]
+        if bias is not None:
+            for c in range(bias.size):
+                row[c] += bias[c]
+        peak = find_peak(row)
+        s, g, m = scan(row, peak, None, None)
+        top = np.float64(m)
+        if doubtful(s, m) and abs(top) < INF:
+            s, g = exact_sum(row, peak, m), top
+        merge(state[r], s, g, top)
+        if labels is not None and start <= labels[r] < start + width:
+            state[r, OWN] = load(row, labels[r] - start)
+        if spread is not None:
+            base = m if abs(top) < INF else Real(0.0)
+            targets = span_row(y, r)
+            share, mass = sum_mixed(row[:width], targets, w, base, Real(keep), Real(spread), Real(0.0))
+            if abs(state[r, TOP]) < INF:
+                share += mass * (state[r, TOP] - np.float64(base))
+            state[r, SHARE] += share
+            state[r, MASS] += mass
+
+
+def slope_tile(
+    x,  # IN OUT (n_rows, at least STEP) logits, as above
+    start,
+    width,
+    bias,
+    labels,
+    y,
+    w,
+    keep,
+    spread,
+    block,
+    first,
+    last,
+    state,  # IN (n_rows, 6) of all tiles together
+    tails,  # IN (n_rows,) logsumexp less the largest logit
+    shares,  # IN (n_rows,) what the target's own negative log-likelihood counts
+    owns,  # IN (n_rows,) the smoothed part of the target's coefficient
+    scale,  # IN what the loss is multiplied by
+    out,  # OUT (n_rows, at least width) its derivative with respect to the logits; 0 in rows that are to be ignored
+):
+    """Derivatives of the rows' losses with respect to a tile of logits."""
+    for r in range(first * block, smaller(last * block, x.shape[0])):
+        row, slopes = x[r, :width], out[r, :width]
+        if labels is not None and labels[r] < 0:
+            slopes[:] = Real(0.0)
+            continue
+        if bias is not None:
+            for c in range(bias.size):
+                row[c] += bias[c]
+        top, tail, mass, share = state[r, TOP], tails[r], state[r, MASS], shares[r]
+        fill_softmax(row, Real(top), tail, scale * (share + mass), slopes)
+        if spread is not None:
+            targets = span_row(y, r)
+            subtract_target(slopes, targets, w, Real(scale), Real(keep), Real(spread))
+        if labels is not None and start <= labels[r] < start + width:
+            v = np.float64(load(row, labels[r] - start))
+            if v == top:
+                slope = target_slope(state[r, S], state[r, G], v, top, tail, share, mass, owns[r])
+            else:  # its softmax is at most a half: nothing cancels
+                slope = (share + mass) * exp(log_probability(v, top, tail)) - share - owns[r]
+            slopes[labels[r] - start] = scale * slope
+
+
+TEMPLATES = {"reduce_tile": reduce_tile, "slope_tile": slope_tile}
+
+
+@functools.cache
+def kernel(op, real):
+    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **rowwise.pieces(real))

@@ -1,0 +1,296 @@
+"""linear_cross_entropy: equal to the loss of the logits that it never holds.
+
+Where results are compared closely, hidden states and weights are small multiples of powers of two: then every product is exact, and
+what differs is not the BLAS's rounding.
+"""
+
+import resource
+import tracemalloc
+
+import numpy as np
+import pytest
+import reference
+from cases import generator
+from compare import assert_ulp, result_dtype, same_bits
+from layouts import KEEPING_DTYPE
+
+import fastloss
+from fastloss import _linear
+
+DTYPES = [np.float16, np.float32, np.float64]
+try:
+    from ml_dtypes import bfloat16
+
+    DTYPES.append(bfloat16)
+except ImportError:  # an optional package
+    pass
+
+# As many rows, features and classes; the last two take more than one tile of rows or classes below.
+SHAPES = [(5, 4, 3), (33, 16, 200), (40, 8, 1000), (70, 3, 129)]
+OPTIONS = {
+    "plain": (),
+    "bias": ("linear_bias",),
+    "smoothing": ("linear_bias", "label_smoothing"),
+    "weight": ("weight",),
+    "all": ("linear_bias", "weight", "label_smoothing"),
+}
+
+
+@pytest.fixture(params=["one tile", "many tiles"])
+def tiles(request, monkeypatch):
+    """Tiles as they are, or so small that these arrays take several in each direction."""
+    if request.param == "many tiles":
+        monkeypatch.setattr(_linear, "ROWS", 16)
+        monkeypatch.setattr(_linear, "TILE", 16 * 150)
+        monkeypatch.setattr(_linear, "CONVERTED", 16 * 140)
+
+
+def problem(n_rows, n_features, n_classes, dtype=np.float32):
+    """Hidden states, weights, labels, probabilities and all options, of numbers with exact products."""
+    rng = generator("linear", n_rows, n_features, n_classes)
+    hidden = rng.integers(-3, 4, (n_rows, n_features)).astype(dtype)
+    layer = (rng.integers(-2, 3, (n_classes, n_features)) / 4).astype(dtype)
+    labels = rng.integers(0, n_classes, n_rows)
+    labels[rng.random(n_rows) < 0.2] = -100
+    probs = rng.random((n_rows, n_classes)).astype(dtype)
+    options = {
+        "linear_bias": (rng.integers(-5, 6, n_classes) / 2).astype(dtype),
+        "weight": rng.random(n_classes).astype(dtype),
+        "label_smoothing": 0.25,
+    }
+    return hidden, layer, labels, probs, options
+
+
+def logits_of(hidden, layer, linear_bias=None):
+    logits = hidden.astype(np.float64) @ layer.astype(np.float64).T
+    return logits if linear_bias is None else logits + linear_bias.astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+@pytest.mark.parametrize("names", OPTIONS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_against_the_oracle(shape, names, dtype, tiles):
+    hidden, layer, labels, probs, options = problem(*shape, dtype=dtype)
+    options = {name: options[name] for name in OPTIONS[names]}
+    dense = {name: value for name, value in options.items() if name != "linear_bias"}
+    logits = logits_of(hidden, layer, options.get("linear_bias"))
+    for target in (labels, probs):
+        for reduction in ("none", "mean", "sum"):
+            got = fastloss.linear_cross_entropy(hidden, layer, target, reduction=reduction, **options)
+            assert got.dtype == result_dtype(dtype)
+            exact = reference.loss("cross_entropy", logits, target, reduction=reduction, **dense)
+            assert_ulp(got, exact, 4, what=reduction)
+            if reduction == "none":
+                continue
+            both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
+            value, gradient = both(hidden, layer, target, reduction=reduction, **options)
+            assert same_bits(value, got) and gradient.shape == hidden.shape and gradient.dtype == got.dtype
+            _, slope = reference.value_and_grad("cross_entropy", logits, target, reduction=reduction, **dense)
+            wide = layer.astype(np.longdouble)
+            terms = float((np.abs(slope) @ np.abs(wide)).max())  # the size of what the product adds up
+            # 16 for the slopes, as in test_gradients.py; for their product with the weights, which rounds once a class,
+            # the square root of the number of classes
+            assert_ulp(gradient, slope @ wide, 16 + shape[2] ** 0.5, at=terms, what="gradient")
+
+
+def test_the_tiles_of_a_large_problem():
+    """Several tiles of each kind at their real size, and an uneven last one."""
+    shape = (_linear.ROWS + 100, 6, 3 * _linear.TILE // _linear.ROWS + 5)
+    hidden, layer, labels, _, options = problem(*shape)
+    bias = options["linear_bias"]
+    got = fastloss.linear_cross_entropy(hidden, layer, labels, linear_bias=bias, reduction="none")
+    logits = logits_of(hidden, layer, bias).astype(np.float32)
+    assert_ulp(got, fastloss.cross_entropy(logits.astype(np.float64), labels, reduction="none"), 2)
+    mean = fastloss.linear_cross_entropy(hidden, layer, labels, linear_bias=bias)
+    assert_ulp(mean, fastloss.cross_entropy(logits.astype(np.float64), labels), 1)
+
+
+def test_ordinary_numbers_equal_the_dense_computation():
+    rng = generator("linear")
+    hidden = rng.normal(size=(300, 64)).astype(np.float32)
+    layer = rng.normal(size=(5000, 64)).astype(np.float32) / np.float32(8)
+    labels = rng.integers(0, 5000, 300)
+    logits = hidden @ layer.T
+    got = fastloss.linear_cross_entropy(hidden, layer, labels)
+    assert_ulp(got, fastloss.cross_entropy(logits.astype(np.float64), labels), 4)
+
+
+def test_tiny_losses(tiles):
+    """The target far above all others, which lie in tiles of their own."""
+    for margin in (20.0, 60.0, 90.0):
+        hidden, layer = np.ones((3, 1), np.float32), np.zeros((700, 1), np.float32)
+        labels = np.array([0, 350, 699])
+        for row, label in enumerate(labels):
+            layer[:] = 0
+            layer[label] = margin
+            exact = reference.loss("cross_entropy", layer.T, [label])
+            assert_ulp(fastloss.linear_cross_entropy(hidden[row : row + 1], layer, [label]), exact, 2)
+            _, gradient = fastloss.value_and_grad(fastloss.linear_cross_entropy)(hidden[:1], layer, [label])
+            others = 699 * np.exp(-np.longdouble(margin))  # 1 - softmax, without the cancellation
+            assert_ulp(gradient, [[-margin * others / (1 + others)]], 8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_special_values(tiles):
+    """NaN stays in its row; classes masked by a bias of -inf, a tile of them included, are classes of probability 0."""
+    hidden, layer, labels, _, _ = problem(20, 4, 700)
+    labels = np.abs(labels) % 300
+    clean = fastloss.linear_cross_entropy(hidden, layer, labels, reduction="none")
+    spoilt = hidden.copy()
+    spoilt[7, 1] = np.nan
+    got = fastloss.linear_cross_entropy(spoilt, layer, labels, reduction="none")
+    assert np.isnan(got[7])
+    got[7] = clean[7]
+    assert same_bits(got, clean)
+
+    bias = np.zeros(700, np.float32)
+    bias[300:] = -np.inf
+    got = fastloss.linear_cross_entropy(hidden, layer, labels, linear_bias=bias, reduction="none")
+    assert_ulp(got, reference.loss("cross_entropy", logits_of(hidden, layer[:300]), labels, reduction="none"), 4)
+    assert fastloss.linear_cross_entropy(hidden[:1], layer, [500], linear_bias=bias) == np.inf
+    assert fastloss.linear_cross_entropy(hidden[:1], layer, [1], linear_bias=bias, label_smoothing=0.1) == np.inf
+    _, gradient = fastloss.value_and_grad(fastloss.linear_cross_entropy)(hidden, layer, labels, linear_bias=bias)
+    assert np.isfinite(gradient).all()
+    assert np.isnan(fastloss.linear_cross_entropy(hidden[:1], layer, [1], linear_bias=np.full(700, -np.inf)))
+    bias[5] = np.inf
+    assert np.isnan(fastloss.linear_cross_entropy(hidden[:1], layer, [1], linear_bias=bias))
+    assert np.isnan(fastloss.linear_cross_entropy(hidden[:1], layer, [5], linear_bias=bias))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 3, 129, 700])
+def test_wild_values(n_classes, dtype, tiles):
+    """Any logits at all, which the bias can be, with every kind of target: what the dense loss says of them."""
+    rng = generator("wild", n_classes)
+    wild = [0.0, 88.0, -104.0, 1e4, -2.5e4, 1e30, -1e30, 3e38, -3e38, 1e-40, np.inf, -np.inf, np.nan]
+    hidden, layer = np.zeros((1, 1), dtype), np.zeros((n_classes, 1), dtype)
+    for share in (0.02, 0.3, 1.0):
+        for _ in range(20):
+            logits = rng.normal(0, rng.choice([1.0, 100.0, 1e4]), (1, n_classes))
+            some = rng.choice(wild, rng.integers(1, 4))
+            logits = np.where(rng.random(logits.shape) < share, rng.choice(some, logits.shape), logits).astype(dtype)
+            probs = rng.dirichlet(np.ones(n_classes), 1).astype(dtype)
+            for target, smoothing in ((rng.integers(0, n_classes, 1), 0), ([n_classes - 1], 0.1), (probs, 0)):
+                options = {"reduction": "none", "label_smoothing": smoothing}
+                dense = fastloss.cross_entropy(logits, target, **options)
+                got = fastloss.linear_cross_entropy(hidden, layer, target, linear_bias=logits[0], **options)
+                assert_ulp(got, dense, 6 if dtype == np.float32 else 12)
+
+
+def test_all_ignored():
+    hidden, layer, *_ = problem(4, 3, 5)
+    value, gradient = fastloss.value_and_grad(fastloss.linear_cross_entropy)(hidden, layer, [-100] * 4)
+    assert np.isnan(value) and not gradient.any()
+    assert fastloss.linear_cross_entropy(hidden, layer, [-100] * 4, reduction="sum") == 0
+
+
+@pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
+def test_layouts(layout):
+    hidden, layer, labels, probs, options = problem(12, 6, 300)
+    options = {"linear_bias": options["linear_bias"], "weight": options["weight"]}
+    hidden, layer, labels, probs = (layout(a) for a in (hidden, layer, labels, probs))
+    options = {name: layout(value) for name, value in options.items()}
+    plain = [np.array(a, a.dtype.newbyteorder("="), order="C") for a in (hidden, layer)]
+    copied = {name: np.array(value, value.dtype.newbyteorder("=")) for name, value in options.items()}
+    for target in (labels, probs):
+        got = fastloss.linear_cross_entropy(hidden, layer, target, **options)
+        native = np.array(target, target.dtype.newbyteorder("="), order="C")
+        assert_ulp(got, fastloss.linear_cross_entropy(*plain, native, **copied), 1)
+
+
+def test_leading_shapes():
+    hidden, layer, labels, probs, _ = problem(12, 6, 300)
+    flat = fastloss.linear_cross_entropy(hidden, layer, labels, reduction="none")
+    cube = fastloss.linear_cross_entropy(hidden.reshape(3, 4, 6), layer, labels.reshape(3, 4), reduction="none")
+    assert same_bits(cube, flat.reshape(3, 4))
+    one = fastloss.linear_cross_entropy(hidden[0], layer, labels[0], reduction="none")
+    assert one.shape == () and one.dtype == np.float32
+    assert_ulp(one, flat[0], 1)
+    none = fastloss.linear_cross_entropy(hidden[:0], layer, labels[:0], reduction="none")
+    assert none.shape == (0,)
+    out = np.empty(12, np.float64)
+    assert fastloss.linear_cross_entropy(hidden, layer, labels, reduction="none", out=out) is out
+    np.testing.assert_array_equal(out, flat)
+    gradient = np.empty((3, 4, 6), np.float32)
+    both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
+    _, got = both(hidden.reshape(3, 4, 6), layer, probs.reshape(3, 4, 300), out=gradient)
+    assert got is gradient and same_bits(got.reshape(12, 6), both(hidden, layer, probs)[1])
+
+
+def test_torch():
+    torch = pytest.importorskip("torch")
+    hidden, layer, labels, probs, options = problem(33, 16, 200, np.float64)
+    tensors = {name: torch.from_numpy(options[name]) for name in ("linear_bias", "weight")}
+    h = torch.from_numpy(hidden).requires_grad_()
+    logits = torch.nn.functional.linear(h, torch.from_numpy(layer), tensors["linear_bias"])
+    for target in (labels, probs):
+        value = torch.nn.functional.cross_entropy(
+            logits, torch.from_numpy(target), weight=tensors["weight"], label_smoothing=0.25
+        )
+        (slope,) = torch.autograd.grad(value, h, retain_graph=True)
+        both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
+        got, gradient = both(torch.from_numpy(hidden), layer, target, **options)
+        np.testing.assert_allclose(got, value.item(), rtol=1e-12)
+        np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-10, atol=1e-14)
+
+
+def test_threads():
+    """The kernels' part does not depend on the number of threads; the BLAS has its own."""
+    hidden, layer, labels, _, _ = problem(700, 8, 3000)
+    results = []
+    for threads in (1, 2, 3, 8):
+        with fastloss.use_threads(threads):
+            both = fastloss.value_and_grad(fastloss.linear_cross_entropy)(hidden, layer, labels)
+            results.append((fastloss.linear_cross_entropy(hidden, layer, labels, reduction="none"), *both))
+    for other in results[1:]:
+        assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_memory(dtype):
+    """A few tens of megabytes where the logits would take 480."""
+    hidden, layer = np.zeros((3000, 64), dtype), np.zeros((40_000, 64), dtype)
+    labels = np.zeros(3000, np.int64)
+    both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
+    both(hidden[:2], layer[:200], labels[:2])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    both(hidden, layer, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB, with the BLAS's own buffers
+
+
+def test_errors():
+    hidden, layer = np.zeros((3, 2)), np.zeros((5, 2))
+    good = [0, 1, 2]
+    for arguments, error, what in [
+        ((hidden, np.zeros((5, 3)), good), ValueError, r"linear_weight: expected shape \(n_classes, 2\)"),
+        ((hidden, np.zeros(2), good), ValueError, "linear_weight"),
+        ((1.0, layer, 0), ValueError, "hidden"),
+        ((hidden, layer, [0, 1]), ValueError, r"target: .*\(3,\).*\(3, 5\)"),
+        ((hidden, layer, [0.0, 1.0, 2.0]), TypeError, "target"),
+        ((hidden, layer, [0, 5, 2]), IndexError, r"target\[1\] = 5 "),
+        ((hidden, layer, [0, -1, 2]), IndexError, r"target\[1\] = -1 "),
+        ((hidden, np.zeros((0, 2)), good), ValueError, "linear_weight: expected at least one class"),
+        ((hidden.astype(complex), layer, good), TypeError, "hidden"),
+        ((hidden, layer.astype(str), good), TypeError, "linear_weight"),
+    ]:
+        with pytest.raises(error, match=what):
+            fastloss.linear_cross_entropy(*arguments)
+    for options, error, what in [
+        ({"linear_bias": np.zeros(4)}, ValueError, r"linear_bias: expected shape \(5,\)"),
+        ({"weight": np.zeros(4)}, ValueError, "weight"),
+        ({"label_smoothing": 1.5}, ValueError, "label_smoothing"),
+        ({"reduction": "avg"}, ValueError, "reduction"),
+        ({"ignore_index": "x"}, TypeError, "ignore_index"),
+        ({"out": np.zeros(3)}, ValueError, "out"),
+    ]:
+        with pytest.raises(error, match=what):
+            fastloss.linear_cross_entropy(hidden, layer, good, **options)
+    with pytest.raises(ValueError, match="ignore_index"):
+        fastloss.linear_cross_entropy(hidden, layer, np.zeros((3, 5)), ignore_index=1)
+    with pytest.raises(ValueError, match="vector"):
+        fastloss.value_and_grad(fastloss.linear_cross_entropy)(hidden, layer, good, reduction="none")
