@@ -10,15 +10,18 @@ COMPILED = ("numba",)
 EVERY = (*COMPILED, "numpy")
 
 MODULES = {
+    "test_accumulate": EVERY,
     "test_accuracy": COMPILED,
     "test_accuracy_pointwise": COMPILED,
     "test_bounds": EVERY,
     "test_determinism": COMPILED,
     "test_errors": EVERY,
     "test_gradients": EVERY,
+    "test_linear": EVERY,
     "test_plain": EVERY,
     "test_properties": EVERY,
     "test_regression": EVERY,
+    "test_score": EVERY,
     "test_sklearn": EVERY,
     "test_softmax_family": EVERY,
     "test_special_values": EVERY,

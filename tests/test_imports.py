@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
     ("scalars", "_version", "_optional"),
-    ("losses", "_errors", "_exact"),
+    ("losses", "_errors", "_exact", "_branchless"),
     ("_config", "_arrays", "_reduce", "_threads"),
     ("backends",),
     ("_plan",),

@@ -2,7 +2,7 @@
 
 import functools
 
-from fastloss.backends.numpy_cpu import pointwise, softmax
+from fastloss.backends.numpy_cpu import pointwise, scoring, softmax
 
 
 def available():
@@ -13,4 +13,6 @@ def available():
 @functools.cache
 def kernel(loss, op, real):
     """The function for `op` of a pointwise loss, or of the softmax family if `loss` is None."""
-    return softmax.KERNELS[op] if loss is None else functools.partial(pointwise.KERNELS[op], loss)
+    if loss is None:
+        return {**softmax.KERNELS, **scoring.KERNELS}[op]
+    return functools.partial(pointwise.KERNELS[op], loss)

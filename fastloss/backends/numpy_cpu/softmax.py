@@ -17,7 +17,7 @@ from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
 NO_BAD = np.inf
 
 
-class _Batch:
+class Batch:
     """Some rows (n, n_classes) in float64, relative to their maxima."""
 
     def __init__(self, x):
@@ -72,24 +72,24 @@ def _columnwise(inner, n_tiles, block, first, last):
             yield b, q // tiles, slice(start, min(start + LANES, inner))
 
 
-def _as_rows(a):
+def as_rows(a):
     """Columns (outer, n_classes, inner) as rows (outer, inner, n_classes)."""
     return None if a is None else a.transpose(0, 2, 1)
 
 
-def _plus(share, loss):
+def plus(share, loss):
     """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""
     return np.where((share != 0.0) | np.isnan(loss), share * loss, 0.0)
 
 
-def _labels(target, n_classes, ignore_index):
+def labels_of(target, n_classes, ignore_index):
     """Which labels count, which are bad, and all of them made usable as indices."""
     ignored = target == ignore_index
     good = (target >= 0) & (target < n_classes)
     return good & ~ignored, ~(good | ignored), np.where(good, target, 0).astype(np.int64)
 
 
-def _note(partials, b, losses, weights, counted, bad, first_row):
+def note(partials, b, losses, weights, counted, bad, first_row):
     partials[b, 0] += np.sum(losses, where=counted)
     partials[b, 1] += np.sum(weights, where=counted)
     partials[b, 2] += np.count_nonzero(counted)
@@ -97,27 +97,27 @@ def _note(partials, b, losses, weights, counted, bad, first_row):
         partials[b, 3] = min(partials[b, 3], first_row + int(np.argmax(bad)))
 
 
-def _begin(partials, first, last):
+def begin(partials, first, last):
     partials[first:last] = (0.0, 0.0, 0.0, NO_BAD)
 
 
 @quietly
 def _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last, partials, out, gradient):
-    _begin(partials, first, last)
+    begin(partials, first, last)
     _, middle, n_classes = x.shape
     class_weights = np.ones(n_classes) if w is None else wide(w)
     for b, i, rows in batches:
-        batch = _Batch(x[i, rows])
-        counted, bad, labels = _labels(target[i, rows], n_classes, ignore_index)
+        batch = Batch(x[i, rows])
+        counted, bad, labels = labels_of(target[i, rows], n_classes, ignore_index)
         v = class_weights[labels]
         share = keep * v
-        losses = _plus(share, batch.nll(labels))
+        losses = plus(share, batch.nll(labels))
         mass, spread_weights = 0.0, 0.0
         if spread is not None:
             spread_weights = spread * class_weights
-            losses = losses + np.sum(_plus(spread_weights, -batch.log_softmax), axis=1)
+            losses = losses + np.sum(plus(spread_weights, -batch.log_softmax), axis=1)
             mass = np.sum(spread_weights)
-        _note(partials, b, losses, v, counted, bad, i * middle + rows.start)
+        note(partials, b, losses, v, counted, bad, i * middle + rows.start)
         if out is not None:
             out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
         if gradient is not None:
@@ -132,14 +132,14 @@ def _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last
 
 @quietly
 def _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient):
-    _begin(partials, first, last)
+    begin(partials, first, last)
     class_weights = 1.0 if w is None else wide(w)
     for b, i, rows in batches:
-        batch = _Batch(x[i, rows])
+        batch = Batch(x[i, rows])
         q = class_weights * (keep * wide(target[i, rows]) + spread)
-        losses = np.sum(_plus(q, -batch.log_softmax), axis=1)
+        losses = np.sum(plus(q, -batch.log_softmax), axis=1)
         everything = np.ones(len(losses), bool)
-        _note(partials, b, losses, everything, everything, ~everything, 0)
+        note(partials, b, losses, everything, everything, ~everything, 0)
         if out is not None:
             out[i, rows] = losses
         if gradient is not None:
@@ -153,7 +153,7 @@ def _normalise(batches, x, lse, log_softmax, softmax):
             if lse is not None:
                 lse[i, rows] = -np.inf
             continue
-        batch = _Batch(x[i, rows])
+        batch = Batch(x[i, rows])
         if lse is not None:
             lse[i, rows] = batch.lse[:, 0]
         if log_softmax is not None:
@@ -162,51 +162,51 @@ def _normalise(batches, x, lse, log_softmax, softmax):
             softmax[i, rows] = np.exp(batch.log_softmax)
 
 
-def _row_batches(x, block, first, last):
+def row_batches(x, block, first, last):
     return _rowwise(x.shape[1], x.shape[0] * x.shape[1], block, x.shape[2], first, last)
 
 
-def _column_batches(x, block, first, last):
+def column_batches(x, block, first, last):
     return _columnwise(x.shape[2], x.shape[0] * -(-x.shape[2] // LANES), block, first, last)
 
 
 def index_rows(x, target, w, ignore_index, keep, spread, scale, block, first, last, partials, out, gradient):
-    batches = _row_batches(x, block, first, last)
+    batches = row_batches(x, block, first, last)
     _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last, partials, out, gradient)
 
 
 def index_columns(x, target, w, ignore_index, keep, spread, scale, block, first, last, partials, out, gradient):
-    batches = _column_batches(x, block, first, last)
-    x, gradient = _as_rows(x), _as_rows(gradient)
+    batches = column_batches(x, block, first, last)
+    x, gradient = as_rows(x), as_rows(gradient)
     _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last, partials, out, gradient)
 
 
 def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
-    batches = _row_batches(x, block, first, last)
+    batches = row_batches(x, block, first, last)
     _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient)
 
 
 def dense_columns(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
-    batches = _column_batches(x, block, first, last)
-    x, target, gradient = _as_rows(x), _as_rows(target), _as_rows(gradient)
+    batches = column_batches(x, block, first, last)
+    x, target, gradient = as_rows(x), as_rows(target), as_rows(gradient)
     _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient)
 
 
 def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
-    _normalise(_row_batches(x, block, first, last), x, lse, log_softmax, softmax)
+    _normalise(row_batches(x, block, first, last), x, lse, log_softmax, softmax)
 
 
 def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
-    batches = _column_batches(x, block, first, last)
-    _normalise(batches, _as_rows(x), lse, _as_rows(log_softmax), _as_rows(softmax))
+    batches = column_batches(x, block, first, last)
+    _normalise(batches, as_rows(x), lse, as_rows(log_softmax), as_rows(softmax))
 
 
 @quietly
 def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last, partials, out, gradient):
-    _begin(partials, first, last)
+    begin(partials, first, last)
     outer, n_classes, inner = x.shape
     for b, i, rows in _rowwise(inner, outer * inner, block, 1, first, last):
-        counted, bad, labels = _labels(target[i, rows], n_classes, ignore_index)
+        counted, bad, labels = labels_of(target[i, rows], n_classes, ignore_index)
         columns = np.arange(rows.start, rows.stop)
         values = wide(x[i, labels, columns])
         slopes = np.full(values.shape, -1.0)
@@ -214,12 +214,12 @@ def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last
             slopes = np.where(values != 0.0, -1.0 / values, -np.inf)
             values = np.where(values <= 1.0, np.log(values), np.nan)
         v = np.ones(len(labels)) if w is None else wide(w)[labels]
-        losses = _plus(v, -values)
-        _note(partials, b, losses, v, counted, bad, i * inner + rows.start)
+        losses = plus(v, -values)
+        note(partials, b, losses, v, counted, bad, i * inner + rows.start)
         if out is not None:
             out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
         if gradient is not None:
-            gradient[i, labels[counted], columns[counted]] = _plus(v * scale, slopes)[counted]
+            gradient[i, labels[counted], columns[counted]] = plus(v * scale, slopes)[counted]
 
 
 def _small(kernel, x, target, ignore_index):

@@ -1,0 +1,132 @@
+"""Scores of rows, and rows reduced tile by tile: the arguments are those of the compiled kernels of these names."""
+
+import numpy as np
+
+from fastloss.backends.numpy_cpu._widen import quietly, wide
+from fastloss.backends.numpy_cpu.softmax import (
+    Batch,
+    as_rows,
+    begin,
+    column_batches,
+    labels_of,
+    note,
+    plus,
+    row_batches,
+)
+
+# Columns of the state of a row that comes tile by tile: see numba_cpu.tiles.
+TOP, S, G, OWN, SHARE, MASS = range(6)
+
+
+@quietly
+def _score(batches, x, target, ignore_index, first, last, partials, nll, lse, best, correct, rank):
+    begin(partials, first, last)
+    for b, i, rows in batches:
+        batch = Batch(x[i, rows])
+        counted, bad, labels = labels_of(target[i, rows], x.shape[2], ignore_index)
+        losses = np.where(counted, batch.nll(labels), 0.0)
+        note(partials, b, losses, counted, counted, bad, i * x.shape[1] + rows.start)
+        nll[i, rows] = losses
+        lse[i, rows] = batch.lse[:, 0]
+        best[i, rows] = np.argmax(batch.x, axis=1)
+        correct[i, rows] = counted & (best[i, rows] == labels)
+        if rank is not None:
+            rank[i, rows] = np.where(counted, _before(batch, labels), -1)
+
+
+def _before(batch, labels):
+    """How many classes come before the label's, in the order in which argmax takes them: NaN first, of equals the first."""
+    x, own = batch.x, batch.x[batch.every, labels][:, None]
+    missing, own_missing = np.isnan(x), np.isnan(own)
+    earlier = np.arange(x.shape[1]) < labels[:, None]
+    equal = (x == own) | missing & own_missing
+    return np.count_nonzero((x > own) | missing & ~own_missing | equal & earlier, axis=1)
+
+
+def score_rows(x, target, ignore_index, block, first, last, partials, nll, lse, best, correct, rank):
+    batches = row_batches(x, block, first, last)
+    _score(batches, x, target, ignore_index, first, last, partials, nll, lse, best, correct, rank)
+
+
+def score_columns(x, target, ignore_index, block, first, last, partials, nll, lse, best, correct, rank):
+    batches = column_batches(x, block, first, last)
+    _score(batches, as_rows(x), target, ignore_index, first, last, partials, nll, lse, best, correct, rank)
+
+
+# --- tiles --------------------------------------------------------------------------------------------------------------
+
+
+def _logits(x, width, bias, rows):
+    """The tile's logits, with the bias added where they lie."""
+    if bias is not None:
+        x[rows, :width] += bias
+    return wide(x[rows, :width])
+
+
+def _inside(labels, rows, start, width):
+    """Rows whose label lies in the tile, and the label counted from its start."""
+    own = labels[rows] - start
+    (found,) = np.nonzero((own >= 0) & (own < width) & (labels[rows] >= 0))
+    return found, own[found]
+
+
+def _coefficients(y, rows, w, keep, spread):
+    """The smoothed, weighted target."""
+    q = spread if y is None else keep * wide(y[rows]) + spread
+    return q if w is None else q * wide(w)
+
+
+@quietly
+def reduce_tile(x, start, width, bias, labels, y, w, keep, spread, block, first, last, state):
+    rows = slice(first * block, min(last * block, len(x)))
+    logits, known = _logits(x, width, bias, rows), state[rows]
+    batch = Batch(logits)
+    m, s = batch.top[:, 0], batch.others(np.argmax(logits, axis=1))
+    top = known[:, TOP].copy()
+    # what is known so far and the tile, relative to the larger of their largest logits; the smaller joins the sum
+    high, low = np.maximum(top, m), np.minimum(top, m)
+    known[:, S] = (
+        _based(known[:, S], known[:, G], high)
+        + _based(s, m, high)
+        + _based(np.where(low > -np.inf, 1.0, 0.0), low, high)
+    )
+    known[:, G], known[:, TOP] = high, high
+    if labels is not None:
+        found, own = _inside(labels, rows, start, width)
+        known[found, OWN] = logits[found, own]
+    if spread is not None:
+        known[:, SHARE] += np.where(np.isfinite(top) & (high > top), known[:, MASS] * (high - top), 0.0)
+        q = np.broadcast_to(_coefficients(y, rows, w, keep, spread), logits.shape)
+        base = np.where(np.isfinite(high), high, 0.0)[:, None]
+        known[:, SHARE] += np.sum(plus(q, base - logits), axis=1)
+        known[:, MASS] += np.sum(q, axis=1)
+
+
+def _based(s, g, base):
+    """s exp(g) relative to exp(base); of nothing, nothing."""
+    return np.where(s != 0.0, s * np.exp(g - base), 0.0)
+
+
+@quietly
+def slope_tile(
+    x, start, width, bias, labels, y, w, keep, spread, block, first, last, state, tails, shares, owns, scale, out
+):
+    rows = slice(first * block, min(last * block, len(x)))
+    logits, known = _logits(x, width, bias, rows), state[rows]
+    tail, share, mass = tails[rows], shares[rows], known[:, MASS]
+    p = np.exp((logits - known[:, TOP, None]) - tail[:, None])
+    slopes = (share + mass)[:, None] * p
+    if spread is not None:
+        slopes = slopes - _coefficients(y, rows, w, keep, spread)
+    if labels is not None:
+        found, own = _inside(labels, rows, start, width)
+        at_label = p[found, own]
+        # 1 - p from the others' sum where p is large, as the difference would cancel
+        others = known[:, S] * np.exp((known[:, G] - known[:, TOP]) - tail)
+        rest = np.where(logits[found, own] == known[found, TOP], others[found], 1.0 - at_label)
+        slopes[found, own] = mass[found] * at_label - owns[rows][found] - share[found] * rest
+        slopes = np.where(labels[rows, None] < 0, 0.0, slopes)
+    out[rows, :width] = scale * slopes
+
+
+KERNELS = {f.__name__: f for f in (score_rows, score_columns, reduce_tile, slope_tile)}
