@@ -5,7 +5,7 @@ from contextvars import ContextVar
 
 from fastloss import _errors
 
-BACKENDS = ("auto", "numba")
+BACKENDS = ("auto", "numba", "cython")
 
 _MAX_THREADS = 1024
 

@@ -14,7 +14,7 @@ PARALLEL_FROM = 1 << 19
 # Classes from which a row by itself fills the registers; fewer are computed across rows.
 ROWWISE_FROM = 128
 
-AUTO_ORDER = ("numba",)
+AUTO_ORDER = ("numba", "cython")
 
 
 def backend():

@@ -17,7 +17,7 @@ import importlib
 # Rows that a column kernel takes side by side: a tile.  Its blocks are numbers of tiles.
 LANES = 64
 
-_MODULES = {"numba": "fastloss.backends.numba_cpu"}
+_MODULES = {"numba": "fastloss.backends.numba_cpu", "cython": "fastloss.backends.cython"}
 
 
 @functools.cache
