@@ -181,12 +181,12 @@ static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, 
 
 /* A class of one lane, -inf if it is the one to leave out, as a term. */
 #define TERM(c)                                                                                                            \
-    NAME(term)(labels[lane] == (UINT)(c) ? -(REAL)INFINITY : tile[(c) * LANES + lane], lowest[lane], highest[lane], biases[lane])
+    NAME(term)(labels[lane] == (UINT)(c) ? -(REAL)INFINITY : tile[(c) * LANES + lane], lowest[lane], biases[lane])
 
 /* Each row's s, g, x, top and loss; the class in `labels` is left out of the sum. */
 static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
 {
-    REAL tile[GROUP * LANES], own[LANES], peak[LANES], power[LANES], lowest[LANES], highest[LANES];
+    REAL tile[GROUP * LANES], own[LANES], peak[LANES], power[LANES], lowest[LANES];
     UINT labels[LANES], biases[LANES];
     double sums[LANES];
     for (int lane = 0; lane < LANES; lane++) {
@@ -228,7 +228,6 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
             const REAL n = NAME(power_of)(peak[lane]);
             power[lane] = n;
             lowest[lane] = NAME(lowest)(n);
-            highest[lane] = NAME(highest)(n);
             biases[lane] = NAME(bias)(n);
         }
         if (start > 0)
@@ -244,7 +243,7 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
                 for (Py_ssize_t line = 0; line < bytes; line += LINE)
                     ASK_FOR(next + (neighbours ? k : start + k) * per_class + line);
             for (int lane = 0; lane < LANES; lane++)
-                sums[lane] += (double)((TERM(c) + TERM(c + 1)) + (TERM(c + 2) + TERM(c + 3)));
+                sums[lane] += (double)(TERM(c) + TERM(c + 1)) + (double)(TERM(c + 2) + TERM(c + 3));
         }
         for (; c < classes; c += 2) {
             for (int k = c; k < c + 2; k++)

@@ -74,11 +74,10 @@ INLINE UINT NAME(bias)(REAL n)
     return ((UINT)BIAS - NAME(integer)(n)) << MANTISSA;
 }
 
-/* exp(x) 2^-n; 0 below `lowest`, some 2^124 above `highest`; NaN for NaN. */
-INLINE REAL NAME(term)(REAL x, REAL lowest, REAL highest, UINT bias)
+/* exp(x) 2^-n for x not far above n ln 2; 0 below `lowest`, NaN for NaN and inf. */
+INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
 {
     x = x < lowest ? lowest : x;
-    x = x > highest ? highest : x;
     const REAL t = NAME(in_powers)(x), n = t - ROUNDING;
 #if SHORT
     const REAL r = MULTIPLY_ADD(-n, LN2_HI, x);
@@ -87,6 +86,12 @@ INLINE REAL NAME(term)(REAL x, REAL lowest, REAL highest, UINT bias)
 #endif
     const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias);
     return power * NAME(exp_tail)(r) + power;
+}
+
+/* The same for any x: some 2^124 above `highest`. */
+INLINE REAL NAME(bounded_term)(REAL x, REAL lowest, REAL highest, UINT bias)
+{
+    return NAME(term)(x > highest ? highest : x, lowest, bias);
 }
 
 /* exp(x) 2^-n with gradual underflow, for results that are shown. */
@@ -298,8 +303,8 @@ static void NAME(add_terms)(
             ASK_FOR((const char *)x + AHEAD + line);
         for (int k = 0; k < 16; k++)
             sums[k] += (double)(
-                (NAME(term)(x[k], lowest, highest, bias) + NAME(term)(x[k + 16], lowest, highest, bias))
-                + (NAME(term)(x[k + 32], lowest, highest, bias) + NAME(term)(x[k + 48], lowest, highest, bias)));
+                (NAME(bounded_term)(x[k], lowest, highest, bias) + NAME(bounded_term)(x[k + 16], lowest, highest, bias))
+                + (NAME(bounded_term)(x[k + 32], lowest, highest, bias) + NAME(bounded_term)(x[k + 48], lowest, highest, bias)));
     }
 }
 
