@@ -179,9 +179,19 @@ static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, 
     }
 }
 
-/* A class of one lane, -inf if it is the one to leave out, as a term. */
-#define TERM(c)                                                                                                            \
-    NAME(term)(labels[lane] == (UINT)(c) ? -(REAL)INFINITY : tile[(c) * LANES + lane], lowest[lane], biases[lane])
+/* The terms of two classes, c and the next, added to each row's sum: once in REAL, then in float64. */
+INLINE void NAME(add_pair)(
+    const REAL *RESTRICT tile, int c, const UINT *RESTRICT labels, const REAL *RESTRICT lowest,
+    const UINT *RESTRICT biases, double *RESTRICT sums)
+{
+    const REAL *RESTRICT first = tile + c * LANES, *RESTRICT second = first + LANES;
+    const UINT own = (UINT)c, other = (UINT)c + 1;
+    for (int lane = 0; lane < LANES; lane++) {
+        const REAL a = first[lane], b = second[lane];
+        sums[lane] += (double)(NAME(term)(labels[lane] == own ? -(REAL)INFINITY : a, lowest[lane], biases[lane])
+                               + NAME(term)(labels[lane] == other ? -(REAL)INFINITY : b, lowest[lane], biases[lane]));
+    }
+}
 
 /* Each row's s, g, x, top and loss; the class in `labels` is left out of the sum. */
 static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
@@ -238,19 +248,11 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
                                       : x->data + 2 * LANES * x->lane_step;
         const Py_ssize_t per_class = neighbours ? x->class_step : LANES * x->lane_step / n_classes;
         const Py_ssize_t bytes = neighbours ? LANES * x->lane_step : per_class;
-        for (c = 0; c + 4 <= classes; c += 4) {
-            for (int k = c; k < c + 4; k++)
-                for (Py_ssize_t line = 0; line < bytes; line += LINE)
-                    ASK_FOR(next + (neighbours ? k : start + k) * per_class + line);
-            for (int lane = 0; lane < LANES; lane++)
-                sums[lane] += (double)(TERM(c) + TERM(c + 1)) + (double)(TERM(c + 2) + TERM(c + 3));
-        }
-        for (; c < classes; c += 2) {
+        for (c = 0; c < classes; c += 2) {
             for (int k = c; k < c + 2; k++)
                 for (Py_ssize_t line = 0; line < bytes; line += LINE)
                     ASK_FOR(next + (neighbours ? k : start + k) * per_class + line);
-            for (int lane = 0; lane < LANES; lane++)
-                sums[lane] += (double)(TERM(c) + TERM(c + 1));
+            NAME(add_pair)(tile, c, labels, lowest, biases, sums);
         }
     }
     int suspect = 0;
@@ -282,8 +284,6 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
         NAME(likelihoods)(rows->s + lane, rows->g + lane, rows->x + lane, rows->loss + lane, 1);
     }
 }
-
-#undef TERM
 
 #if !SINGLE
 static void find_tails(Rows *rows)
