@@ -45,9 +45,9 @@ static void NAME(copied)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n,
             for (; i + 8 <= n; i += 8)
                 _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
 #endif
-            for (; i < n; i++)
-                out[i] = from_half(from[i]);
-            break;
+            p += 2 * i;
+            out += i;
+            n -= i;
         }
 #endif
         COPY_LOOP(uint16_t, from_half(v));

@@ -294,13 +294,19 @@ static Py_ssize_t NAME(position_of)(const char *x, int kind, Py_ssize_t n, doubl
     return 0;
 }
 
+/* Asks for memory AHEAD of so many bytes: exponentials leave it idle otherwise. */
+INLINE void NAME(ask_ahead)(const void *x, Py_ssize_t bytes)
+{
+    for (Py_ssize_t line = 0; line < bytes; line += LINE)
+        ASK_FOR((const char *)x + AHEAD + line);
+}
+
 /* Adds the terms of whole blocks: two of the additions in REAL, then in float64. */
 static void NAME(add_terms)(
     const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, REAL highest, UINT bias, double *RESTRICT sums)
 {
     for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK) {
-        for (int line = 0; line < (int)(BLOCK * sizeof(REAL)); line += LINE)
-            ASK_FOR((const char *)x + AHEAD + line);
+        NAME(ask_ahead)(x, BLOCK * sizeof(REAL));
         for (int k = 0; k < 16; k++)
             sums[k] += (double)(
                 (NAME(bounded_term)(x[k], lowest, highest, bias) + NAME(bounded_term)(x[k + 16], lowest, highest, bias))
@@ -322,33 +328,55 @@ static double NAME(folded)(const double *sums)
 static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, Py_ssize_t skip, REAL n)
 {
     double sums[16] = {0.0};
-    REAL scratch[SPAN], some[BLOCK];
+    REAL scratch[SPAN], some[2 * BLOCK]; /* the block that x[skip] is in; what is left after whole blocks */
     const REAL lowest = NAME(lowest)(n), highest = NAME(highest)(n);
     const UINT bias = NAME(bias)(n);
     const Py_ssize_t span = kind == NATIVE ? n_elements : SPAN, size = SIZE_OF(kind);
     for (Py_ssize_t start = 0; start < n_elements; start += span) {
         const Py_ssize_t m = n_elements - start < span ? n_elements - start : span;
         if (kind != NATIVE)
-            for (Py_ssize_t line = 0; line < m * size; line += LINE)
-                ASK_FOR(x + start * size + AHEAD + line);
+            NAME(ask_ahead)(x + start * size, m * size);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
-        const Py_ssize_t full = m / BLOCK, rest = m % BLOCK, own = skip - start;
-        const Py_ssize_t with_own = own >= 0 && own < full * BLOCK ? own / BLOCK : full;
-        NAME(add_terms)(p, with_own, lowest, highest, bias, sums);
-        if (with_own < full) {
-            memcpy(some, p + with_own * BLOCK, sizeof some);
-            some[own - with_own * BLOCK] = -(REAL)INFINITY;
-            NAME(add_terms)(some, 1, lowest, highest, bias, sums);
-            NAME(add_terms)(p + (with_own + 1) * BLOCK, full - with_own - 1, lowest, highest, bias, sums);
+        const Py_ssize_t full = m / BLOCK, rest = m % BLOCK, own = skip - start, at = own / BLOCK;
+        const _Bool inside = own >= 0 && own < m;
+        REAL *next = some;
+        if (inside && at < full) {
+            NAME(ask_ahead)(p + at * BLOCK, BLOCK * sizeof(REAL));
+            memcpy(next, p + at * BLOCK, BLOCK * sizeof(REAL));
+            next[own % BLOCK] = -(REAL)INFINITY;
+            next += BLOCK;
+            NAME(add_terms)(p, at, lowest, highest, bias, sums);
+            NAME(add_terms)(p + (at + 1) * BLOCK, full - at - 1, lowest, highest, bias, sums);
         }
+        else
+            NAME(add_terms)(p, full, lowest, highest, bias, sums);
         if (rest) {
-            NAME(padded)(p + full * BLOCK, rest, some);
-            if (own >= full * BLOCK && own < m)
-                some[own - full * BLOCK] = -(REAL)INFINITY;
-            NAME(add_terms)(some, 1, lowest, highest, bias, sums);
+            NAME(ask_ahead)(p + full * BLOCK, rest * sizeof(REAL));
+            NAME(padded)(p + full * BLOCK, rest, next);
+            if (inside && at == full)
+                next[own % BLOCK] = -(REAL)INFINITY;
+            next += BLOCK;
         }
+        NAME(add_terms)(some, (next - some) / BLOCK, lowest, highest, bias, sums);
     }
     return NAME(folded)(sums);
+}
+
+/* The largest of a row's first elements: what its sum is relative to until more is known. */
+static REAL NAME(first_guess)(const char *x, int kind, Py_ssize_t n)
+{
+    REAL scratch[BLOCK], most[16];
+    if (n < BLOCK)
+        return (REAL)NAME(top_of)(x, kind, n);
+    const REAL *p = NAME(staged)(x, SIZE_OF(kind), kind, BLOCK, scratch);
+    for (int k = 0; k < 16; k++) {
+        const REAL ab = p[k] > p[k + 16] ? p[k] : p[k + 16], cd = p[k + 32] > p[k + 48] ? p[k + 32] : p[k + 48];
+        most[k] = ab > cd ? ab : cd;
+    }
+    for (int half = 8; half; half /= 2)
+        for (int k = 0; k < half; k++)
+            most[k] = most[k] > most[k + half] ? most[k] : most[k + half];
+    return most[0];
 }
 
 /* (s, g): the elements but x[skip] sum to s exp(g).  `top` is the row's maximum, or NaN if it is not known: sums are then
@@ -357,7 +385,7 @@ static void NAME(scan)(const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, d
 {
     const _Bool known = top == top;
     if (!known)
-        top = NAME(top_of)(x, kind, n < BLOCK ? n : BLOCK);
+        top = (double)NAME(first_guess)(x, kind, n);
     REAL power = NAME(power_of)((REAL)top);
     *s = NAME(sum_without)(x, kind, n, skip, power);
     if (!known && (*s < TINY || *s > HUGE_SUM)) {
