@@ -209,7 +209,7 @@ INLINE REAL NAME(log1p)(REAL x)
 /* log1p(exp(-a)), a >= 0. */
 INLINE REAL NAME(softplus_tail)(REAL a)
 {
-#if SINGLE
+#if SINGLE && FUSED /* without fused operations this way's roundings would add up to 2 ulp */
     a = a > 110.0f ? 110.0f : a;
     const REAL t = NAME(in_powers)(-a);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING));

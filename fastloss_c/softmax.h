@@ -22,7 +22,6 @@ n), so that no subtraction rounds the exponentials' arguments.  Sums that may ha
 #define TINY 1e-24               /* a sum as small as this, relative to what was expected, may have lost terms */
 #define HUGE_SUM 1e30            /* and one as large as this may have terms that were cut off */
 #define DOUBLE_LN2 0.693147180559945286226764
-#define DOUBLE_LN2_LOW 2.3190468138462996e-17
 
 /* (2^n)^-1 2^before for integers as floats; 0 rather than a subnormal number. */
 INLINE double power_between(double before, double n)
@@ -33,10 +32,10 @@ INLINE double power_between(double before, double n)
     return double_of((bits_of_double(d + 6755399441055744.0) + 1023) << 52);
 }
 
-/* n exponents of two as a natural logarithm, in float64, of which m is taken away. */
+/* n exponents of two as a natural logarithm, in float64, of which m is taken away; n times the first constant is exact. */
 INLINE double log_of_power(double n, double m)
 {
-    return (n * DOUBLE_LN2 - m) + n * DOUBLE_LN2_LOW;
+    return (n * 6.93145751953125e-1 - m) + n * 1.42860682030941723212e-6;
 }
 #endif
 
