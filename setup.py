@@ -1,11 +1,13 @@
 """The compiled kernels; everything else is declared in pyproject.toml.
 
-They are optional: where they can't be built, installing goes on without them and says what is missing.  On x86-64 each kernel is
-compiled once per instruction set, elsewhere once; the best that the CPU has is taken on import.
+They are optional: where they can't be built, installing goes on without them and says what is missing, unless
+FASTLOSS_REQUIRE_EXTENSION is set in the environment.  On x86-64 each kernel is compiled once per instruction set, elsewhere once; the
+best that the CPU has is taken on import.
 """
 
 import hashlib
 import importlib.util
+import os
 import platform
 import runpy
 import sys
@@ -18,6 +20,7 @@ HERE = Path(__file__).parent
 SOURCES = HERE / "fastloss_c"
 INCLUDED = sorted(str(path.relative_to(HERE)) for suffix in ("h", "pxi") for path in SOURCES.glob(f"*.{suffix}"))
 
+REQUIRED = bool(os.environ.get("FASTLOSS_REQUIRE_EXTENSION"))
 MSVC = sys.platform == "win32" and "GCC" not in sys.version
 X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
 
@@ -26,7 +29,7 @@ X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
 FLAGS = (
     ["/O2", "/fp:precise", "/Zc:preprocessor"]
     if MSVC
-    else ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-unused-function"]
+    else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-unused-function"]
 )
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"]
@@ -78,6 +81,8 @@ class optional_build_ext(build_ext):
             self.missing(error, extension.name)
 
     def missing(self, error, name="fastloss_c"):
+        if REQUIRED:
+            raise error
         self.warn(
             f"{name} was not built, so the backend 'cython' will be missing or slower; it needs a C compiler, the headers of "
             f"Python, and Cython ({type(error).__name__}: {error})"
@@ -88,15 +93,17 @@ def extensions():
     try:
         import numpy
     except ImportError:
+        if REQUIRED:
+            raise
         print("fastloss_c is not built: NumPy's headers are missing", file=sys.stderr)
         return []
     common = {
         "include_dirs": [str(SOURCES), numpy.get_include()],
         "define_macros": [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
         "depends": INCLUDED,
-        "optional": True,
+        "optional": not REQUIRED,
     }
-    found = [Extension("fastloss_c._cpu", ["fastloss_c/_cpu.pyx"], optional=True)]
+    found = [Extension("fastloss_c._cpu", ["fastloss_c/_cpu.pyx"], optional=not REQUIRED)]
     for name, flags in INSTRUCTION_SETS.items():
         found.append(
             Extension(f"fastloss_c._{name}", [f"fastloss_c/_{name}.pyx"], extra_compile_args=[*FLAGS, *flags], **common)
