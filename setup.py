@@ -5,12 +5,12 @@ FASTLOSS_REQUIRE_EXTENSION is set in the environment.  On x86-64 each kernel is 
 best that the CPU has is taken on import.
 """
 
-import hashlib
 import importlib.util
 import os
 import platform
 import runpy
 import sys
+import zlib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -41,12 +41,11 @@ def translated():
     spec = importlib.util.spec_from_file_location("translate", SOURCES / "translate.py")
     translate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(translate)
-    text = (HERE / "fastloss" / "scalars.py").read_text(encoding="utf-8")
+    source = (HERE / "fastloss" / "scalars.py").read_bytes()
+    text = source.decode()
     table = runpy.run_path(str(HERE / "fastloss" / "losses.py"))["POINTWISE"]
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return (
-        f'#define SCALARS_DIGEST "{digest}"\n'
-        + translate.header(text, [(loss.value, loss.slope, loss.operands) for loss in table])
+    return f"#define SCALARS_DIGEST {zlib.crc32(source)}u\n" + translate.header(
+        text, [(loss.value, loss.slope, loss.operands) for loss in table]
     )
 
 
@@ -99,7 +98,10 @@ def extensions():
         return []
     common = {
         "include_dirs": [str(SOURCES), numpy.get_include()],
-        "define_macros": [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
+        "define_macros": [
+            ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+            ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
+        ],
         "depends": INCLUDED,
         "optional": not REQUIRED,
     }

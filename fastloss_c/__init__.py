@@ -7,7 +7,7 @@ Attributes
 ----------
 instruction_set : the one in use, or None if no kernels could be loaded.
 reason : why there are none, else None.
-scalars : digest of the formulas that the kernels were built from.
+scalars : CRC-32 of the formulas' text that the kernels were built from.
 """
 
 import importlib
@@ -38,7 +38,13 @@ def _load():
         except ImportError as error:  # not built: a compiler that doesn't know the instructions
             reason = f"its extension modules are missing ({error})"
             continue
-        instruction_set, Pointwise, Softmax, scalars, reason = name, module.Pointwise, module.Softmax, module.scalars, None
+        instruction_set, Pointwise, Softmax, scalars, reason = (
+            name,
+            module.Pointwise,
+            module.Softmax,
+            module.scalars,
+            None,
+        )
         return
 
 

@@ -35,6 +35,7 @@ typedef struct {
     const Formula *formulas;
     void (*copied)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
     const void *(*staged)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
+    void (*looped)(Loop, const void *, const void *, const void *, const void *, Py_ssize_t, void *);
     void (*add_values)(void *, Py_ssize_t, double *);
     void (*add_weighted)(void *, double *, Py_ssize_t, double *, double *);
     void (*add_each)(const void *, const double *, Py_ssize_t, double *, double *);
@@ -63,7 +64,7 @@ typedef struct {
 
 #define ARITHMETIC(type, kind)                                                                                         \
     {                                                                                                                  \
-        sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)add_values_##type,  \
+        sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)looped_##type, (void *)add_values_##type,  \
             (void *)add_weighted_##type, (void *)add_each_##type, (void *)weigh_##type, (void *)scale_##type,          \
             likelihoods_##type, top_of_##type, position_of_##type, scan_##type, mix_##type, fill_##type,               \
             log_probabilities_##type, find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \

@@ -12,12 +12,15 @@ cdef extern from "inner.h" nogil:
     enum:
         LANES, BLOCK, SPAN, AHEAD, ABSENT, FLOAT16, BFLOAT16, FLOAT32, FLOAT64
 
+    ctypedef struct Loop:  # a function, to be handed on
+        pass
+
     ctypedef struct Formula:
         const char *name
         int operands
         int parameters
-        void (*values)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n, void *out) noexcept nogil
-        void (*slopes)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n, void *out) noexcept nogil
+        Loop values
+        Loop slopes
 
     ctypedef struct Columns:
         const char *data
@@ -43,6 +46,8 @@ cdef extern from "inner.h" nogil:
         const Formula *formulas
         void (*copied)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, void *out) noexcept nogil
         const void *(*staged)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, void *scratch) noexcept nogil
+        void (*looped)(
+            Loop loop, const void *x, const void *y, const void *z, const void *p, Py_ssize_t n, void *out) noexcept nogil
         void (*add_values)(void *v, Py_ssize_t n, double *sums) noexcept nogil
         void (*add_weighted)(void *v, double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
         void (*add_each)(const void *v, const double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
@@ -144,6 +149,6 @@ cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 
 cdef extern from *:
-    const char *SCALARS_DIGEST
+    unsigned int SCALARS_DIGEST
 
-scalars = SCALARS_DIGEST.decode()
+scalars = SCALARS_DIGEST

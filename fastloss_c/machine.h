@@ -50,8 +50,8 @@ enum { LINE = 64 };             /* bytes of a line of the cache */
 /* Kinds of elements; floats of 16 bits come as their bits. */
 enum { ABSENT = 0, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
 
-/* Adds n values, padded with zeros to a multiple of BLOCK, to sums in 16 lanes. */
-typedef void (*Loop)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n, void *out);
+/* out[i] = f(x[i], y[i], z[i]; p) for n_blocks * BLOCK contiguous elements of the type computed in. */
+typedef void (*Loop)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n_blocks, void *out);
 
 /* A pointwise loss: loops over its value and its slope. */
 typedef struct {

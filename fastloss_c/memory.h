@@ -67,6 +67,27 @@ static const REAL *NAME(staged)(const char *p, Py_ssize_t step, int kind, Py_ssi
     return scratch;
 }
 
+/* A loop over n elements; what is left after whole blocks goes through a block of its own. */
+static void NAME(looped)(
+    Loop loop, const REAL *x, const REAL *y, const REAL *z, const REAL *p, Py_ssize_t n, REAL *out)
+{
+    const Py_ssize_t rest = n % BLOCK, whole = n - rest;
+    if (whole)
+        loop(x, y, z, p, whole / BLOCK, out);
+    if (!rest)
+        return;
+    REAL operands[3][BLOCK], results[BLOCK];
+    const REAL *const from[3] = {x, y, z};
+    for (int k = 0; k < 3; k++)
+        if (from[k]) {
+            for (int i = 0; i < BLOCK; i++)
+                operands[k][i] = (REAL)0.5; /* in every loss's domain */
+            memcpy(operands[k], from[k] + whole, rest * sizeof(REAL));
+        }
+    loop(operands[0], operands[1], operands[2], p, 1, results);
+    memcpy(out + whole, results, rest * sizeof(REAL));
+}
+
 /* --- sums: in 16 lanes of float64; which lane an element goes to depends on its position alone ------------------------- */
 
 /* n values, room for BLOCK more after them. */

@@ -82,16 +82,16 @@ cdef void run_chunk(
                 at(&job.w, (row + k) // job.middle, (row + k) % job.middle, start), job.w.step[2], job.w.kind, n, w + k * n
             )
     if job.what & TOTAL:
-        job.formula.values(operands[0], operands[1], operands[2], &job.parameters, size, scratch.values)
+        job.real.looped(job.formula.values, operands[0], operands[1], operands[2], &job.parameters, size, scratch.values)
         if w == NULL and not job.exactly:
             job.real.add_values(scratch.values, size, sums.values)
         else:
             job.real.add_weighted(scratch.values, w, size, sums.values, sums.weights)
     out = job.out + (row * job.size + start) * job.real.size
     if job.what & EACH:
-        job.formula.values(operands[0], operands[1], operands[2], &job.parameters, size, out)
+        job.real.looped(job.formula.values, operands[0], operands[1], operands[2], &job.parameters, size, out)
     elif job.what & SLOPE:
-        job.formula.slopes(operands[0], operands[1], operands[2], &job.parameters, size, out)
+        job.real.looped(job.formula.slopes, operands[0], operands[1], operands[2], &job.parameters, size, out)
         job.real.scale(out, job.scale, size)
     if w != NULL and job.what & (EACH | SLOPE):
         job.real.weigh(out, w, size)
@@ -305,6 +305,6 @@ cdef void add_lanes(
             if job.w.data != NULL:
                 w = scratch.weights
                 copied_double(at(&job.w, i, j, start), job.w.step[2], job.w.kind, n, w)
-            job.formula.values(operands[0], operands[1], operands[2], &job.parameters, n, scratch.values)
+            job.real.looped(job.formula.values, operands[0], operands[1], operands[2], &job.parameters, n, scratch.values)
             job.real.add_each(scratch.values, w, n, total + start, weights + start)
             start += n

@@ -132,7 +132,7 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
                     row = at(&call.x, i, j, 0)
                     call.real.scan(row, call.x.kind, n, group.labels[k], NAN, &group.s[k], &group.g[k])
                     group.x[k] = element(row + group.labels[k] * call.x.step[2], call.x.kind)
-            call.real.likelihoods(group.s, group.g, group.x, group.losses, size if at_once == 1 else SIDE_BY_SIDE)
+            call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
             for k in range(size):
                 r = start + k
                 index_row(call, &group, k, r // middle, r % middle, partial)

@@ -50,8 +50,10 @@ class _Function:
         if not statements:
             return False
         last = statements[-1]
-        return isinstance(last, ast.Return) or isinstance(last, ast.If) and all(
-            self.returns(branch) for branch in (last.body, last.orelse)
+        return (
+            isinstance(last, ast.Return)
+            or isinstance(last, ast.If)
+            and all(self.returns(branch) for branch in (last.body, last.orelse))
         )
 
     # --- statements ---------------------------------------------------------------------------------------------------
@@ -175,17 +177,20 @@ def functions(source):
 
 _LOOP = """\
 static void NAME({name}_loop)(
-    const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n,
+    const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n_blocks,
     REAL *RESTRICT out)
 {{
-{unpacked}    for (Py_ssize_t i = 0; i < n; i++)
+{unpacked}    for (Py_ssize_t i = 0; i < BLOCK * n_blocks; i++)
         out[i] = NAME({name})({arguments});
 }}
 """
 
 
 def _loop(name, arity, operands):
-    """A loop over one of a loss's scalars: arrays first, then parameters, which do not change in it."""
+    """A loop over one of a loss's scalars: arrays first, then parameters, which do not change in it.
+
+    It takes whole blocks, so that every element goes through the same vector code wherever it stands.
+    """
     parameters = range(arity - operands)
     return _LOOP.format(
         name=name,

@@ -1,8 +1,7 @@
 """The compiled backend: the kernels of `fastloss_c`, which need neither Numba nor a moment to compile."""
 
 import functools
-import hashlib
-from pathlib import Path
+import zlib  # not hashlib, which takes longer to import than a first call may
 
 from fastloss import scalars
 
@@ -15,8 +14,12 @@ def available():
     except ImportError as error:
         return f"fastloss_c is not installed ({error}): install fastloss from source where there is a C compiler"
     if fastloss_c.reason:
-        return f"fastloss_c was not compiled when fastloss was installed, {fastloss_c.reason}: reinstall with a C compiler"
-    if fastloss_c.scalars != hashlib.sha256(Path(scalars.__file__).read_bytes()).hexdigest():
+        return (
+            f"fastloss_c was not compiled when fastloss was installed, {fastloss_c.reason}: reinstall with a C compiler"
+        )
+    with open(scalars.__file__, "rb") as source:
+        current = zlib.crc32(source.read())
+    if fastloss_c.scalars != current:
         return "fastloss_c was built from another scalars.py: build it again (python setup.py build_ext --inplace)"
     return None
 
