@@ -18,7 +18,7 @@ import pytest
 import reference
 from cases import CASES, generator
 from compare import assert_ulp, same_bits, ulp_error
-from layouts import contiguous, fortran, reversed_axes, strided, stretched
+from layouts import contiguous, fortran, reversed_axes, stretched, strided
 from subprocesses import check_python, run_python
 
 import fastloss
