@@ -120,7 +120,7 @@ class use_backend(_Use):
 
     Parameters
     ----------
-    name : {"auto", "numba"}
+    name : {"auto", "numba", "cython"}
         ``auto`` takes what is available.  A backend asked for by name never falls back to another: if it is missing,
         calls raise ``RuntimeError`` and say what to install.  ``FASTLOSS_BACKEND`` in the environment does the same.
 

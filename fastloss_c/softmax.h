@@ -412,7 +412,7 @@ static void NAME(mix)(
     const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const void *weights, double base,
     double keep, double spread, double *loss, double *mass)
 {
-    REAL x_scratch[SPAN], y_scratch[SPAN], q[SPAN];
+    REAL x_scratch[SPAN], y_scratch[SPAN], q[SPAN], shares[SPAN];
     double sums[16] = {0.0}, masses[16] = {0.0};
     const REAL *w = weights;
     const REAL from = (REAL)base, share = (REAL)keep, rest = (REAL)spread;
@@ -430,16 +430,10 @@ static void NAME(mix)(
         if (w)
             for (Py_ssize_t i = 0; i < m; i++)
                 q[i] *= w[start + i];
-        const Py_ssize_t full = m - m % 16;
-        for (Py_ssize_t i = 0; i < full; i += 16)
-            for (int k = 0; k < 16; k++) {
-                sums[k] += (double)(q[i + k] == 0 ? (REAL)0.0 : q[i + k] * (from - p[i + k]));
-                masses[k] += (double)q[i + k];
-            }
-        for (Py_ssize_t i = full; i < m; i++) {
-            sums[i - full] += (double)(q[i] == 0 ? (REAL)0.0 : q[i] * (from - p[i]));
-            masses[i - full] += (double)q[i];
-        }
+        for (Py_ssize_t i = 0; i < m; i++)
+            shares[i] = q[i] == 0 ? (REAL)0.0 : q[i] * (from - p[i]);
+        NAME(add_weighted)(shares, NULL, m, sums, NULL);
+        NAME(add_weighted)(q, NULL, m, masses, NULL);
     }
     *loss = NAME(folded)(sums);
     *mass = NAME(folded)(masses);
