@@ -5,7 +5,7 @@ from contextvars import ContextVar
 
 from fastloss import _errors
 
-BACKENDS = ("auto", "numba", "numpy")
+BACKENDS = ("auto", "cython", "numba", "numpy")
 
 _MAX_THREADS = 1024
 
@@ -120,7 +120,7 @@ class use_backend(_Use):
 
     Parameters
     ----------
-    name : {"auto", "numba", "numpy"}
+    name : {"auto", "cython", "numba", "numpy"}
         ``auto`` takes what is available.  A backend asked for by name never falls back to another: if it is missing,
         calls raise ``RuntimeError`` and say what to install.  ``FASTLOSS_BACKEND`` in the environment does the same.
 

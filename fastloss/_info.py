@@ -49,6 +49,7 @@ def configuration() -> dict[str, Any]:
         "backends": backends(),
         "threads": _config.threads.get(),
         "cpus": _config.cpu_count(),
+        "instruction_set": None if load("cython").available() else load("cython").instruction_set(),
         "cache": os.environ.get("NUMBA_CACHE_DIR")
         or "beside the package, or in the user's cache directory if read-only",
     }
@@ -75,6 +76,7 @@ def show_config(file: TextIO | None = None) -> None:
         f"packages: {packages}",
         f"backend: {config['backend']}" + (f", which is {config['runs']}" if config["backend"] == "auto" else ""),
         *(f"  {name}: {status}" for name, status in config["backends"].items()),
+        f"instruction set of cython: {config['instruction_set']}",
         f"threads: {config['threads']} of {config['cpus']} CPUs",
         f"compiled kernels: {config['cache']}",
     ]

@@ -85,6 +85,7 @@ def test_environment():
 
 def test_a_missing_backend_says_what_to_install():
     code = (
+        "import sys; sys.modules['fastloss_c'] = None\n"
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'numba' else find(name, *rest)\n"
         "import fastloss\n"

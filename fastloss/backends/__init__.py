@@ -17,7 +17,11 @@ import importlib
 # Rows that a column kernel takes side by side: a tile.  Its blocks are numbers of tiles.
 LANES = 64
 
-_MODULES = {"numba": "fastloss.backends.numba_cpu", "numpy": "fastloss.backends.numpy_cpu"}
+_MODULES = {
+    "cython": "fastloss.backends.cython",
+    "numba": "fastloss.backends.numba_cpu",
+    "numpy": "fastloss.backends.numpy_cpu",
+}
 
 
 @functools.cache

@@ -1,0 +1,40 @@
+"""The compiled backend: the kernels of `fastloss_c`, which need neither Numba nor a moment to compile."""
+
+import functools
+import zlib  # not hashlib, which takes longer to import than a first call may
+
+from fastloss import scalars
+
+
+@functools.cache
+def available():
+    """None if the extension was built, else why not and what to do about it."""
+    try:
+        import fastloss_c
+    except ImportError as error:
+        return f"fastloss_c is not installed ({error}): install fastloss from source where there is a C compiler"
+    if fastloss_c.reason:
+        return (
+            f"fastloss_c was not compiled when fastloss was installed, {fastloss_c.reason}: reinstall with a C compiler"
+        )
+    with open(scalars.__file__, "rb") as source:
+        current = zlib.crc32(source.read())
+    if fastloss_c.scalars != current:
+        return "fastloss_c was built from another scalars.py: build it again (python setup.py build_ext --inplace)"
+    return None
+
+
+@functools.cache
+def kernel(loss, op, real):
+    """The kernel `op` of a pointwise loss, or of the softmax family if `loss` is None, computing in `real`."""
+    import fastloss_c
+
+    double = real.itemsize == 8
+    return getattr(fastloss_c.Softmax(double) if loss is None else fastloss_c.Pointwise(loss.name, double), op)
+
+
+def instruction_set():
+    """The one that the kernels in use were compiled for."""
+    import fastloss_c
+
+    return fastloss_c.instruction_set

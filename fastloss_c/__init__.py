@@ -1,0 +1,51 @@
+"""Ahead-of-time compiled kernels for fastloss: the losses' inner loops in C, around them Cython.
+
+Each kernel is compiled once per instruction set; the best one that the CPU has is taken on import.  ``FASTLOSS_CPU`` in the
+environment (``baseline``, ``avx2`` or ``avx512``) caps it.
+
+Attributes
+----------
+instruction_set : the one in use, or None if no kernels could be loaded.
+reason : why there are none, else None.
+scalars : CRC-32 of the formulas' text that the kernels were built from.
+"""
+
+import importlib
+import os
+
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
+
+instruction_set = reason = Pointwise = Softmax = scalars = None
+
+
+def _load():
+    """Import the best build that there is."""
+    global instruction_set, reason, Pointwise, Softmax, scalars
+    cap = os.environ.get("FASTLOSS_CPU", "")
+    if cap and cap not in INSTRUCTION_SETS:
+        raise ValueError(
+            f"environment variable FASTLOSS_CPU: expected one of {', '.join(INSTRUCTION_SETS)}, got {cap!r}"
+        )
+    try:
+        from fastloss_c._cpu import best
+    except ImportError as error:
+        reason = f"its extension modules are missing ({error})"
+        return
+    most = min(best(), INSTRUCTION_SETS.index(cap) if cap else len(INSTRUCTION_SETS))
+    for name in reversed(INSTRUCTION_SETS[: most + 1]):
+        try:
+            module = importlib.import_module(f"fastloss_c._{name}")
+        except ImportError as error:  # not built: a compiler that doesn't know the instructions
+            reason = f"its extension modules are missing ({error})"
+            continue
+        instruction_set, Pointwise, Softmax, scalars, reason = (
+            name,
+            module.Pointwise,
+            module.Softmax,
+            module.scalars,
+            None,
+        )
+        return
+
+
+_load()

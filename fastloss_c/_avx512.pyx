@@ -1,0 +1,6 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
+"""The kernels, compiled for one instruction set: see setup.py for the flags."""
+
+include "kernels.pxi"
+include "pointwise.pxi"
+include "softmax.pxi"

@@ -1,0 +1,415 @@
+/* The softmax family across rows: LANES rows at a time, for few classes or a class axis that is not the last.
+
+Included once for each type, as elementary.h, after softmax.h.  GROUP classes at a time are brought into a tile (class, row);
+whatever strides and kind the logits have end there.  x is (n_classes, rows). */
+
+#ifndef FASTLOSS_COLUMNS
+#define FASTLOSS_COLUMNS
+
+enum { GROUP = 32 }; /* classes of a tile */
+enum { FETCHED = 8 };  /* tiles ahead that memory is asked for */
+
+/* Where logits of neighbouring rows are. */
+typedef struct {
+    const char *data;
+    Py_ssize_t class_step, lane_step; /* in bytes */
+    int kind;
+} Columns;
+
+/* What is known about the rows at work, one in each lane. */
+typedef struct {
+    int64_t labels[LANES]; /* classes left out of the sums; -1 for none */
+    double s[LANES], g[LANES]; /* the others sum to s exp(g) */
+    double x[LANES], top[LANES], loss[LANES]; /* the one left out, the maximum, the negative log-likelihood of x */
+    double tail[LANES];                       /* logsumexp less the maximum */
+    double smooth[LANES], mass[LANES];        /* the smoothed part of the loss and its weight */
+    double factor[LANES], slope[LANES];       /* of the gradient: what softmax is multiplied by; the target's own */
+} Rows;
+
+#endif
+
+/* --- tiles ----------------------------------------------------------------------------------------------------------------- */
+
+#if SINGLE && SHUFFLES
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Four classes of four rows, exchanged. */
+INLINE void transposed(const char *rows, Py_ssize_t row_step, float *tile)
+{
+    const Four a = *(const Four *)rows, b = *(const Four *)(rows + row_step);
+    const Four c = *(const Four *)(rows + 2 * row_step), d = *(const Four *)(rows + 3 * row_step);
+    const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const Four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(Four *)tile = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(Four *)(tile + LANES) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(Four *)(tile + 2 * LANES) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+    *(Four *)(tile + 3 * LANES) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+}
+
+/* And back. */
+INLINE void transposed_back(const float *tile, char *rows, Py_ssize_t row_step)
+{
+    float four[4][4];
+    for (int lane = 0; lane < 4; lane++)
+        for (int c = 0; c < 4; c++)
+            four[lane][c] = tile[c * LANES + lane];
+    for (int lane = 0; lane < 4; lane++)
+        memcpy(rows + lane * row_step, four[lane], sizeof four[lane]);
+}
+#endif
+
+/* LANES rows of contiguous classes, as REAL. */
+INLINE void NAME(load_rows)(const char *rows, Py_ssize_t row_step, int classes, REAL *RESTRICT tile)
+{
+    const Py_ssize_t class_step = sizeof(REAL);
+    if (row_step == classes * class_step && classes == 2) {
+        const REAL *RESTRICT from = (const REAL *)rows;
+        for (int lane = 0; lane < LANES; lane++) {
+            tile[lane] = from[2 * lane];
+            tile[LANES + lane] = from[2 * lane + 1];
+        }
+        return;
+    }
+#if SINGLE && SHUFFLES
+    if (classes >= 4) { /* the last four may have been there before */
+        for (int c = 0; c < classes; c += 4) {
+            const int first = c + 4 <= classes ? c : classes - 4;
+            for (int lane = 0; lane < LANES; lane += 4)
+                transposed(rows + lane * row_step + first * class_step, row_step, tile + first * LANES + lane);
+        }
+        return;
+    }
+#endif
+    for (int c = 0; c < classes; c++)
+        for (int lane = 0; lane < LANES; lane++)
+            tile[c * LANES + lane] = *(const REAL *)(rows + lane * row_step + c * class_step);
+}
+
+/* Classes [start, start + classes) of so many rows; 0 in lanes without a row. */
+static void NAME(load_tile)(const Columns *x, Py_ssize_t start, int classes, int width, REAL *RESTRICT tile)
+{
+    const char *from = x->data + start * x->class_step;
+    const Py_ssize_t size = SIZE_OF(x->kind);
+    if (width == LANES && x->class_step == size && x->lane_step != size) {
+        if (x->kind == NATIVE) {
+            NAME(load_rows)(from, x->lane_step, classes, tile);
+            return;
+        }
+        REAL rows[LANES * GROUP];
+        if (x->lane_step == classes * size)
+            NAME(copied)(from, size, x->kind, LANES * classes, rows);
+        else
+            for (int lane = 0; lane < LANES; lane++)
+                NAME(copied)(from + lane * x->lane_step, size, x->kind, classes, rows + lane * classes);
+        NAME(load_rows)((const char *)rows, classes * sizeof(REAL), classes, tile);
+        return;
+    }
+    for (int c = 0; c < classes; c++) {
+        if (width == LANES && x->lane_step == (Py_ssize_t)sizeof(REAL) && x->kind == NATIVE)
+            memcpy(tile + c * LANES, from + c * x->class_step, LANES * sizeof(REAL));
+        else
+            NAME(copied)(from + c * x->class_step, x->lane_step, x->kind, width, tile + c * LANES);
+        for (int lane = width; lane < LANES; lane++)
+            tile[c * LANES + lane] = 0;
+    }
+}
+
+/* The way back; REAL only. */
+static void NAME(store_tile)(
+    const REAL *RESTRICT tile, int classes, int width, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
+{
+    const Py_ssize_t size = sizeof(REAL);
+    int lane = 0;
+    if (lane_step == size) {
+        for (int c = 0; c < classes; c++)
+            memcpy(out + c * class_step, tile + c * LANES, width * size);
+        return;
+    }
+#if SINGLE && SHUFFLES
+    if (class_step == size && classes >= 4)
+        for (; lane + 4 <= width; lane += 4)
+            for (int c = 0; c < classes; c += 4) {
+                const int first = c + 4 <= classes ? c : classes - 4;
+                transposed_back(tile + first * LANES + lane, out + lane * lane_step + first * size, lane_step);
+            }
+#endif
+    for (; lane < width; lane++)
+        for (int c = 0; c < classes; c++)
+            *(REAL *)(out + c * class_step + lane * lane_step) = tile[c * LANES + lane];
+}
+
+INLINE int NAME(group)(Py_ssize_t n_classes, Py_ssize_t start)
+{
+    return n_classes - start < GROUP ? (int)(n_classes - start) : GROUP;
+}
+
+/* --- LANES rows, or as many as there are --------------------------------------------------------------------------------- */
+
+/* The rows' labels within a group that begins at `start`; -1 for those outside. */
+INLINE void NAME(labels_from)(const Rows *rows, Py_ssize_t start, UINT *RESTRICT labels)
+{
+    for (int lane = 0; lane < LANES; lane++) {
+        const uint64_t label = (uint64_t)rows->labels[lane] - (uint64_t)start;
+        labels[lane] = label < GROUP ? (UINT)label : ~(UINT)0;
+    }
+}
+
+/* The first class of each row that has its maximum; 0 if all is NaN. */
+static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+{
+    REAL tile[GROUP * LANES], best[LANES];
+    for (int lane = 0; lane < LANES; lane++) {
+        best[lane] = -(REAL)INFINITY;
+        rows->labels[lane] = 0;
+    }
+    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        UINT found[LANES];
+        NAME(load_tile)(x, start, classes, width, tile);
+        for (int lane = 0; lane < LANES; lane++)
+            found[lane] = GROUP;
+        for (int c = 0; c < classes; c++)
+            for (int lane = 0; lane < LANES; lane++) {
+                const REAL v = tile[c * LANES + lane];
+                found[lane] = v > best[lane] ? (UINT)c : found[lane];
+                best[lane] = v > best[lane] ? v : best[lane];
+            }
+        for (int lane = 0; lane < LANES; lane++)
+            rows->labels[lane] = found[lane] < GROUP ? start + (int64_t)found[lane] : rows->labels[lane];
+    }
+}
+
+/* The terms of two classes, c and the next, added to each row's sum: once in REAL, then in float64. */
+INLINE void NAME(add_pair)(
+    const REAL *RESTRICT tile, int c, const UINT *RESTRICT labels, const REAL *RESTRICT lowest,
+    const UINT *RESTRICT biases, double *RESTRICT sums)
+{
+    const REAL *RESTRICT first = tile + c * LANES, *RESTRICT second = first + LANES;
+    const UINT own = (UINT)c, other = (UINT)c + 1;
+    for (int lane = 0; lane < LANES; lane++) {
+        const REAL a = first[lane], b = second[lane];
+        sums[lane] += (double)(NAME(term)(labels[lane] == own ? -(REAL)INFINITY : a, lowest[lane], biases[lane])
+                               + NAME(term)(labels[lane] == other ? -(REAL)INFINITY : b, lowest[lane], biases[lane]));
+    }
+}
+
+/* Each row's s, g, x, top and loss; the class in `labels` is left out of the sum. */
+static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+{
+    REAL tile[GROUP * LANES], own[LANES], peak[LANES], power[LANES], lowest[LANES];
+    UINT labels[LANES], biases[LANES];
+    double sums[LANES];
+    for (int lane = 0; lane < LANES; lane++) {
+        sums[lane] = 0.0;
+        own[lane] = 0;
+        peak[lane] = -(REAL)INFINITY;
+    }
+    const _Bool neighbours = x->lane_step == SIZE_OF(x->kind);
+    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        NAME(load_tile)(x, start, classes, width, tile);
+        NAME(labels_from)(rows, start, labels);
+        if (classes % 2)
+            for (int lane = 0; lane < LANES; lane++)
+                tile[classes * LANES + lane] = -(REAL)INFINITY;
+        for (int lane = 0; lane < LANES; lane++) {
+            const UINT label = labels[lane];
+            const REAL v = tile[(label < GROUP ? label : 0) * LANES + lane];
+            own[lane] = label < GROUP ? v : own[lane];
+        }
+        REAL before[LANES];
+        memcpy(before, peak, sizeof before);
+        int c = 0;
+        for (; c + 4 <= classes; c += 4)
+            for (int lane = 0; lane < LANES; lane++) {
+                const REAL *v = tile + c * LANES + lane;
+                const REAL ab = v[0] > v[LANES] ? v[0] : v[LANES];
+                const REAL cd = v[2 * LANES] > v[3 * LANES] ? v[2 * LANES] : v[3 * LANES];
+                /* either comparison may drop a number where there is a NaN: the sum is NaN then */
+                const REAL most = ab > cd ? ab : cd;
+                peak[lane] = most > peak[lane] ? most : peak[lane];
+            }
+        for (; c < classes; c++)
+            for (int lane = 0; lane < LANES; lane++) {
+                const REAL v = tile[c * LANES + lane];
+                peak[lane] = v > peak[lane] ? v : peak[lane];
+            }
+        for (int lane = 0; lane < LANES; lane++) {
+            const REAL n = NAME(power_of)(peak[lane]);
+            power[lane] = n;
+            lowest[lane] = NAME(lowest)(n);
+            biases[lane] = NAME(bias)(n);
+        }
+        if (start > 0)
+            for (int lane = 0; lane < LANES; lane++)
+                sums[lane] *= power_between((double)NAME(power_of)(before[lane]), (double)power[lane]);
+        /* exponentials leave memory idle: meanwhile a part of what tiles to come will read is asked for */
+        const char *next = neighbours ? x->data + start * x->class_step + FETCHED * LANES * x->lane_step
+                                      : x->data + 2 * LANES * x->lane_step;
+        const Py_ssize_t per_class = neighbours ? x->class_step : LANES * x->lane_step / n_classes;
+        const Py_ssize_t bytes = neighbours ? LANES * x->lane_step : per_class;
+        for (c = 0; c < classes; c += 2) {
+            for (int k = c; k < c + 2; k++)
+                for (Py_ssize_t line = 0; line < bytes; line += LINE)
+                    ASK_FOR(next + (neighbours ? k : start + k) * per_class + line);
+            NAME(add_pair)(tile, c, labels, lowest, biases, sums);
+        }
+    }
+    int suspect = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        const double top = (double)peak[lane];
+        double s = sums[lane];
+        suspect |= (s < TINY) | !(ABS(peak[lane]) <= LIMIT);
+#if SINGLE
+        const double g = NAME(log_of_reference)(s, power[lane]);
+#else
+        const double g = NAME(within)(top);
+        s *= exp_double(log_of_power(power[lane], g));
+#endif
+        rows->s[lane] = s;
+        rows->g[lane] = g;
+        rows->x[lane] = (double)own[lane];
+        rows->top[lane] = top;
+    }
+    NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, LANES);
+    if (!suspect)
+        return;
+    for (int lane = 0; lane < width; lane++) {
+        const double s = rows->s[lane], m = rows->top[lane];
+        if (rows->labels[lane] < 0 || !(s < TINY || (fabs(m) > (double)LIMIT && fabs(m) < INFINITY)))
+            continue;
+        const char *row = x->data + lane * x->lane_step;
+        rows->s[lane] = exact_sum(row, x->class_step, x->kind, n_classes, rows->labels[lane], m);
+        rows->g[lane] = m;
+        NAME(likelihoods)(rows->s + lane, rows->g + lane, rows->x + lane, rows->loss + lane, 1);
+    }
+}
+
+#if !SINGLE
+static void find_tails(Rows *rows)
+{
+    for (int lane = 0; lane < LANES; lane++)
+        rows->tail[lane] = tail_above(rows->s[lane], rows->g[lane], rows->x[lane], rows->loss[lane], rows->top[lane]);
+}
+
+static void find_slopes(Rows *rows, const double *share, const double *own, double scale)
+{
+    for (int lane = 0; lane < LANES; lane++)
+        rows->slope[lane] = scale
+            * target_slope(
+                                rows->s[lane], rows->g[lane], rows->x[lane], rows->top[lane], rows->tail[lane], share[lane],
+                                rows->mass[lane], own[lane]);
+}
+#endif
+
+/* q = v (keep y + spread) of one class; y may be absent. */
+INLINE REAL NAME(smoothed)(const REAL *y, REAL share, REAL rest)
+{
+    return y ? *y * share + rest : rest;
+}
+
+/* Each row's smooth and mass, from q = w (keep y + spread): sums of q nll and of q. */
+static void NAME(mix_columns)(
+    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *weights, double keep, double spread,
+    Rows *rows)
+{
+    REAL tile[GROUP * LANES], other[GROUP * LANES], top[LANES];
+    const REAL *w = weights;
+    for (int lane = 0; lane < LANES; lane++) {
+        rows->smooth[lane] = rows->mass[lane] = 0.0;
+        top[lane] = (REAL)rows->top[lane];
+    }
+    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        NAME(load_tile)(x, start, classes, width, tile);
+        if (y)
+            NAME(load_tile)(y, start, classes, width, other);
+        for (int c = 0; c < classes; c++) {
+            const double v = w ? (double)w[start + c] : 1.0;
+            const REAL share = (REAL)(v * keep), rest = (REAL)(v * spread);
+            for (int lane = 0; lane < LANES; lane++) {
+                const REAL q = NAME(smoothed)(y ? other + c * LANES + lane : NULL, share, rest);
+                rows->smooth[lane] += (double)(q == 0 ? (REAL)0.0 : q * (top[lane] - tile[c * LANES + lane]));
+                rows->mass[lane] += (double)q;
+            }
+        }
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        rows->smooth[lane] += rows->mass[lane] * rows->tail[lane];
+}
+
+/* out = factor * softmax - scale * w (keep y + spread), the second part if `mixed`; with `at_labels` each row's slope at its
+label, and 0 in rows without. */
+static void NAME(fill_columns)(
+    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *weights, int mixed, double keep,
+    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
+{
+    REAL tile[GROUP * LANES], other[GROUP * LANES], power[LANES], multiplier[LANES], share[LANES];
+    const REAL *w = weights;
+    UINT labels[LANES];
+    int unusual = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        const REAL top = (REAL)rows->top[lane];
+        unusual |= !(ABS(top) <= LIMIT);
+        power[lane] = NAME(power_of)(top);
+        multiplier[lane] = (REAL)exp_double(log_of_power((double)power[lane], rows->top[lane]) - rows->tail[lane]);
+        share[lane] = (REAL)rows->factor[lane];
+    }
+    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        NAME(load_tile)(x, start, classes, width, tile);
+        if (y)
+            NAME(load_tile)(y, start, classes, width, other);
+        for (int c = 0; c < classes; c++) {
+            REAL *RESTRICT v = tile + c * LANES;
+            for (int lane = 0; lane < LANES; lane++) {
+                const REAL p = NAME(fine_term)(v[lane], power[lane]) * multiplier[lane];
+                v[lane] = share[lane] * (p > (REAL)1.0 ? (REAL)1.0 : p);
+            }
+            if (unusual) /* so large that exponentials need float64, or infinite, which gives NaN */
+                for (int lane = 0; lane < width; lane++) {
+                    const double top = rows->top[lane];
+                    if (fabs(top) <= (double)LIMIT)
+                        continue;
+                    const double own = element(x->data + (start + c) * x->class_step + lane * x->lane_step, x->kind);
+                    v[lane] = (REAL)(rows->factor[lane] * exp_double((own - top) - rows->tail[lane]));
+                }
+            if (mixed) {
+                const double by = w ? (double)w[start + c] : 1.0;
+                const REAL kept = (REAL)(by * (keep * scale)), rest = (REAL)(by * (spread * scale));
+                for (int lane = 0; lane < LANES; lane++)
+                    v[lane] -= NAME(smoothed)(y ? other + c * LANES + lane : NULL, kept, rest);
+            }
+        }
+        if (at_labels) {
+            NAME(labels_from)(rows, start, labels);
+            for (int lane = 0; lane < width; lane++)
+                if (rows->labels[lane] < 0)
+                    for (int c = 0; c < classes; c++)
+                        tile[c * LANES + lane] = 0;
+                else if (labels[lane] < (UINT)classes)
+                    tile[labels[lane] * LANES + lane] = (REAL)rows->slope[lane];
+        }
+        NAME(store_tile)(tile, classes, width, out + start * class_step, class_step, lane_step);
+    }
+}
+
+/* out = (x - top) - tail. */
+static void NAME(log_columns)(
+    const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
+    Py_ssize_t lane_step)
+{
+    REAL tile[GROUP * LANES], top[LANES], tail[LANES];
+    for (int lane = 0; lane < LANES; lane++) {
+        top[lane] = (REAL)rows->top[lane];
+        tail[lane] = (REAL)rows->tail[lane];
+    }
+    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        NAME(load_tile)(x, start, classes, width, tile);
+        for (int c = 0; c < classes; c++)
+            for (int lane = 0; lane < LANES; lane++)
+                tile[c * LANES + lane] = (tile[c * LANES + lane] - top[lane]) - tail[lane];
+        NAME(store_tile)(tile, classes, width, out + start * class_step, class_step, lane_step);
+    }
+}

@@ -1,0 +1,284 @@
+/* Elementary functions without branches or calls, so that loops around them vectorise.
+
+Included once for each type, with REAL, UINT (its bits), NAME(f) (f for this type) and SINGLE (whether REAL is float) defined.
+The same formulas and coefficients as the Numba backend's, where their derivations are cited; written down again since neither can
+read the other.  Without fused multiply-add, ln 2 is split so that n times its first part is exact. */
+
+#undef MANTISSA
+#undef BIAS
+#undef OFFSET
+#undef TINIEST
+#undef INV_LN2
+#undef LN2_HI
+#undef LN2_LO
+#undef ROUNDING
+#undef MAGIC
+#undef EXP_LEAST
+#undef EXP_MOST
+#undef FLOAT_OF
+#undef BITS_OF
+#undef ABS
+#undef MULTIPLY_ADD
+
+/* a + b x + c x^2 + ... */
+#ifndef POLYNOMIAL_2
+#define POLYNOMIAL_2(x, a, b) ((a) + (x) * (b))
+#define POLYNOMIAL_3(x, a, ...) ((a) + (x) * POLYNOMIAL_2(x, __VA_ARGS__))
+#define POLYNOMIAL_4(x, a, ...) ((a) + (x) * POLYNOMIAL_3(x, __VA_ARGS__))
+#define POLYNOMIAL_5(x, a, ...) ((a) + (x) * POLYNOMIAL_4(x, __VA_ARGS__))
+#define POLYNOMIAL_6(x, a, ...) ((a) + (x) * POLYNOMIAL_5(x, __VA_ARGS__))
+#define POLYNOMIAL_7(x, a, ...) ((a) + (x) * POLYNOMIAL_6(x, __VA_ARGS__))
+#define POLYNOMIAL_8(x, a, ...) ((a) + (x) * POLYNOMIAL_7(x, __VA_ARGS__))
+#define POLYNOMIAL_9(x, a, ...) ((a) + (x) * POLYNOMIAL_8(x, __VA_ARGS__))
+#define POLYNOMIAL_10(x, a, ...) ((a) + (x) * POLYNOMIAL_9(x, __VA_ARGS__))
+#endif
+
+#if SINGLE
+#define MANTISSA 23
+#define BIAS 127
+#define OFFSET 256 /* makes exponents positive before they are shifted */
+#define TINIEST 1.17549435082228750797e-38f
+#define INV_LN2 1.44269504088896340736f
+#define ROUNDING 12582912.0f /* 1.5 * 2^23: added and taken away again it rounds; a sum's low bits are the integer */
+#define MAGIC 8388608.0f     /* 2^23: or-ed into its bits, integers become floats */
+#define EXP_LEAST -110.0f
+#define EXP_MOST 100.0f
+#define FLOAT_OF float_of
+#define BITS_OF bits_of_float
+#define ABS fabsf
+#if FUSED
+#define MULTIPLY_ADD(a, b, c) __builtin_fmaf((a), (b), (c))
+#define LN2_HI 0.693147182464599609375f
+#define LN2_LO -1.9046542121259336e-09f
+#else
+#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#define LN2_HI 0.693359375f
+#define LN2_LO -2.12194440054690583e-4f
+#endif
+#else
+#define MANTISSA 52
+#define BIAS 1023
+#define OFFSET 2048
+#define TINIEST 2.22507385850720138309e-308
+#define INV_LN2 1.44269504088896340736
+#define ROUNDING 6755399441055744.0
+#define MAGIC 4503599627370496.0
+#define EXP_LEAST -760.0
+#define EXP_MOST 720.3 /* a little above 1039 ln 2: rounding leaves no negative rest, which would make NaN of infinities */
+#define FLOAT_OF double_of
+#define BITS_OF bits_of_double
+#define ABS fabs
+#if FUSED
+#define MULTIPLY_ADD(a, b, c) __builtin_fma((a), (b), (c))
+#define LN2_HI 0.693147180559945286226764
+#define LN2_LO 2.3190468138462996e-17
+#else
+#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#define LN2_HI 6.93145751953125e-1
+#define LN2_LO 1.42860682030941723212e-6
+#endif
+#endif
+
+/* --- exp: 2^n exp(r) with n = round(x / ln 2) --------------------------------------------------------------------- */
+
+/* x / ln 2, rounded, plus ROUNDING. */
+INLINE REAL NAME(in_powers)(REAL x)
+{
+    return MULTIPLY_ADD(x, INV_LN2, ROUNDING);
+}
+
+/* x - n ln 2. */
+INLINE REAL NAME(reduced)(REAL x, REAL n)
+{
+    return MULTIPLY_ADD(-n, LN2_LO, MULTIPLY_ADD(-n, LN2_HI, x));
+}
+
+/* exp(r) - 1 for |r| <= ln(2) / 2. */
+INLINE REAL NAME(exp_tail)(REAL r)
+{
+#if SINGLE
+    const REAL p = POLYNOMIAL_5(r, 0.4999999404f, 0.1666651964f, 0.0416683555f, 0.0083688032f, 0.0013817528f);
+#else
+    const REAL p = POLYNOMIAL_10(
+        r, 0.5000000000000011, 0.1666666666666642, 0.04166666666652855, 0.008333333333489576, 0.0013888888944093764,
+        0.00019841269519948245, 2.48014925797813e-05, 2.7557571967153702e-06, 2.7630445986831664e-07,
+        2.500539362949108e-08);
+#endif
+    return r * r * p + r;
+}
+
+/* 2^n as a product of two: results below the smallest normal number then come out rounded, not flushed. */
+INLINE REAL NAME(first_power)(UINT n)
+{
+    const UINT half = ((n + 4096) >> 1) - 2048;
+    return FLOAT_OF((half + BIAS) << MANTISSA);
+}
+
+INLINE REAL NAME(second_power)(UINT n)
+{
+    const UINT half = ((n + 4096) >> 1) - 2048;
+    return FLOAT_OF((n - half + BIAS) << MANTISSA);
+}
+
+INLINE REAL NAME(exp)(REAL x)
+{
+    x = x < EXP_LEAST ? EXP_LEAST : x;
+    x = x > EXP_MOST ? EXP_MOST : x;
+    const REAL t = NAME(in_powers)(x);
+    const UINT n = BITS_OF(t) - BITS_OF(ROUNDING);
+    const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
+    return (tail + (REAL)1.0) * NAME(first_power)(n) * NAME(second_power)(n);
+}
+
+INLINE REAL NAME(expm1)(REAL x)
+{
+    x = x < EXP_LEAST ? EXP_LEAST : x;
+    x = x > EXP_MOST ? EXP_MOST : x;
+    const REAL t = NAME(in_powers)(x);
+    const UINT n = BITS_OF(t) - BITS_OF(ROUNDING);
+    const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
+    const REAL low = NAME(first_power)(n), high = NAME(second_power)(n);
+    /* 2^n (1 + tail) - 1 with the subtraction done where it is exact; n = 0 leaves the tail alone */
+    return (tail * low) * high + (low * high - (REAL)1.0);
+}
+
+/* --- log: x = 2^k (1 + f) with 1 + f in [3/4, 3/2) ----------------------------------------------------------------- */
+
+/* log(1 + f) for f in [-1/4, 1/2). */
+INLINE REAL NAME(log_tail)(REAL f)
+{
+#if SINGLE
+    const REAL p = POLYNOMIAL_9(
+        f, 0.3333334029f, -0.2500016391f, 0.1999960542f, -0.1665529609f, 0.1427623779f, -0.1272777915f, 0.1170067042f,
+        -0.0911620557f, 0.0376729965f);
+    return f - f * f * (0.5f - f * p);
+#else
+    const REAL s = f / (f + 2.0), z = s * s, half = f * f * 0.5;
+    const REAL p = POLYNOMIAL_8(
+        z, 0.666666666666666, 0.4000000000005594, 0.2857142855600734, 0.22222224276185507, 0.1818166708949459,
+        0.15391072396431815, 0.1317426239136125, 0.1383856317850995);
+    return f - (half - s * (half + z * p));
+#endif
+}
+
+/* k + OFFSET. */
+INLINE UINT NAME(exponent)(REAL x)
+{
+    return (BITS_OF(x) - BITS_OF((REAL)0.75) + ((UINT)OFFSET << MANTISSA)) >> MANTISSA;
+}
+
+/* k as a float. */
+INLINE REAL NAME(as_number)(UINT exponent)
+{
+    return FLOAT_OF(exponent | BITS_OF(MAGIC)) - (MAGIC + (REAL)OFFSET);
+}
+
+INLINE REAL NAME(recomposed)(REAL n, REAL tail)
+{
+    return n * LN2_HI + (tail + n * LN2_LO);
+}
+
+INLINE REAL NAME(log)(REAL x)
+{
+    const REAL lift = (REAL)((UINT)1 << (MANTISSA / 2 + 1)) * (REAL)((UINT)1 << (MANTISSA - MANTISSA / 2 + 1));
+    const _Bool small = x < TINIEST; /* brought among the normal numbers */
+    const REAL y = small ? x * lift : x;
+    const UINT k = NAME(exponent)(y);
+    const REAL n = NAME(as_number)(k) - (small ? (REAL)(MANTISSA + 2) : (REAL)0.0);
+    REAL value = NAME(recomposed)(n, NAME(log_tail)(FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - (REAL)1.0));
+    value = x == (REAL)INFINITY ? x : value;
+    value = x == (REAL)0.0 ? -(REAL)INFINITY : value;
+    return x >= (REAL)0.0 ? value : (REAL)NAN;
+}
+
+INLINE REAL NAME(log1p)(REAL x)
+{
+    const REAL u = x + (REAL)1.0;
+    const UINT k = NAME(exponent)(u);
+    /* 2^-k, which is subnormal for the largest x */
+    const REAL t = FLOAT_OF((OFFSET - k + BIAS + BIAS / 2) << MANTISSA) * FLOAT_OF((UINT)(BIAS - BIAS / 2) << MANTISSA);
+    /* (1 + x) 2^-k - 1 without the rounding of 1 + x */
+    REAL value = NAME(recomposed)(NAME(as_number)(k), NAME(log_tail)(x * t + (t - (REAL)1.0)));
+    value = u == (REAL)INFINITY ? x : value;
+    value = x == (REAL)-1.0 ? -(REAL)INFINITY : value;
+    return x >= (REAL)-1.0 ? value : (REAL)NAN;
+}
+
+/* --- shorter ways for what scalars.py needs -------------------------------------------------------------------------- */
+
+/* exp(-a), a >= 0. */
+INLINE REAL NAME(decay)(REAL a)
+{
+#if SINGLE
+    a = a > 110.0f ? 110.0f : a;
+    const REAL t = NAME(in_powers)(-a);
+    const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING));
+    /* 2^64 is taken out again at the end, so that one power of two suffices however small the result */
+    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA));
+    return (power * tail + power) * 5.42101086242752217e-20f;
+#else
+    return NAME(exp)(-a);
+#endif
+}
+
+/* x with log1p(x) = log1p(a) + log1p(b). */
+INLINE REAL NAME(joined)(REAL a, REAL b)
+{
+    return a + b * (a + (REAL)1.0);
+}
+
+/* log1p(x) for 0 <= x < 2^100, or NaN. */
+INLINE REAL NAME(log1p_moderate)(REAL x)
+{
+    const UINT k = NAME(exponent)(x + (REAL)1.0);
+    const REAL t = FLOAT_OF((OFFSET - k + BIAS) << MANTISSA);
+    return NAME(recomposed)(NAME(as_number)(k), NAME(log_tail)(x * t + (t - (REAL)1.0)));
+}
+
+/* log1p(exp(-a)), a >= 0. */
+INLINE REAL NAME(softplus_tail)(REAL a)
+{
+#if SINGLE && FUSED /* without fused operations this way's roundings would add up to 2 ulp */
+    const REAL e = NAME(decay)(a);
+    const REAL p = POLYNOMIAL_9(
+        e, 0.4999993145465851f, -0.33330512046813965f, 0.24958588182926178f, -0.19695401191711426f, 0.15355396270751953f,
+        -0.10680556297302246f, 0.057664453983306885f, -0.020204590633511543f, 0.003318473929539323f);
+    return e - e * e * p;
+#else
+    return NAME(log1p)(NAME(exp)(-a));
+#endif
+}
+
+/* log(u), at least -100, for 0 <= u <= 1/2. */
+INLINE REAL NAME(log_clamped)(REAL u)
+{
+#if SINGLE
+    const REAL y = u * 33554432.0f + 0.0f; /* 2^25 brings subnormal numbers among the normal ones; 0 ends up below -100 */
+    const UINT k = NAME(exponent)(y);
+    const REAL tail = NAME(log_tail)(FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - 1.0f);
+    const REAL value = NAME(recomposed)(NAME(as_number)(k) - 25.0f, tail);
+#else
+    const REAL value = NAME(log)(u);
+#endif
+    return value < (REAL)-100.0 ? (REAL)-100.0 : value;
+}
+
+/* log(1 - u) for 0 <= u <= 1/2. */
+INLINE REAL NAME(log_complement)(REAL u)
+{
+#if SINGLE
+    const REAL p = POLYNOMIAL_9(
+        u, 0.5000008940696716f, 0.3332621455192566f, 0.25188854336738586f, 0.17569011449813843f, 0.34104710817337036f,
+        -0.5953671336174011f, 1.97671377658844f, -2.4823224544525146f, 1.7459439039230347f);
+    return -(u * u * p + u);
+#else
+    return NAME(log1p)(-u);
+#endif
+}
+
+INLINE REAL NAME(tanh)(REAL x)
+{
+    const REAL h = NAME(expm1)(ABS(x) * (REAL)-2.0);
+    const REAL t = -h / (h + (REAL)2.0);
+    return x < (REAL)0.0 ? -t : t;
+}

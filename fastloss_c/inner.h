@@ -1,0 +1,145 @@
+/* Everything that is compiled for a type, for both types, and a table of each. */
+#ifndef FASTLOSS_INNER_H
+#define FASTLOSS_INNER_H
+
+#include "machine.h"
+
+#define REAL double
+#define UINT uint64_t
+#define NAME(f) f##_double
+#define SINGLE 0
+#include "elementary.h"
+#include "scalars.h"
+#include "memory.h"
+#include "softmax.h"
+#include "columns.h"
+#undef REAL
+#undef UINT
+#undef NAME
+#undef SINGLE
+
+#define REAL float
+#define UINT uint32_t
+#define NAME(f) f##_float
+#define SINGLE 1
+#include "elementary.h"
+#include "scalars.h"
+#include "memory.h"
+#include "softmax.h"
+#include "columns.h"
+
+/* What kernels need of the type they compute in.  REAL arrays are void here. */
+typedef struct {
+    Py_ssize_t size;
+    int kind;
+    const Formula *formulas;
+    void (*copied)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
+    const void *(*staged)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
+    void (*looped)(Loop, const void *, const void *, const void *, const void *, Py_ssize_t, void *);
+    Py_ssize_t (*summands)(const Formula *, const void *, const void *, const void *, const void *, Py_ssize_t, void *);
+    void (*add_values)(void *, Py_ssize_t, double *);
+    void (*add_weighted)(void *, double *, Py_ssize_t, double *, double *);
+    void (*add_each)(const void *, const double *, Py_ssize_t, double *, double *);
+    void (*weigh)(void *, const double *, Py_ssize_t);
+    void (*scale)(void *, double, Py_ssize_t);
+    void (*likelihoods)(const double *, const double *, const double *, double *, int);
+    double (*top_of)(const char *, int, Py_ssize_t);
+    Py_ssize_t (*position_of)(const char *, int, Py_ssize_t, double);
+    void (*scan)(const char *, int, Py_ssize_t, Py_ssize_t, double, double *, double *);
+    void (*mix)(
+        const char *, int, Py_ssize_t, const char *, Py_ssize_t, int, const void *, double, double, double, double *,
+        double *);
+    void (*fill)(
+        const char *, int, Py_ssize_t, double, double, double, int, const char *, Py_ssize_t, int, const void *, double,
+        double, double, void *);
+    void (*log_probabilities)(const char *, int, Py_ssize_t, double, double, void *);
+    void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
+    void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *);
+    void (*mix_columns)(
+        const Columns *, const Columns *, Py_ssize_t, int, const void *, double, double, Rows *);
+    void (*fill_columns)(
+        const Columns *, const Columns *, Py_ssize_t, int, const void *, int, double, double, double, int, const Rows *,
+        char *, Py_ssize_t, Py_ssize_t);
+    void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t);
+} Arithmetic;
+
+#define ARITHMETIC(type, kind)                                                                                         \
+    {                                                                                                                  \
+        sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)looped_##type,      \
+            (void *)summands_##type, (void *)add_values_##type, (void *)add_weighted_##type,                           \
+            (void *)add_each_##type, (void *)weigh_##type, (void *)scale_##type,          \
+            likelihoods_##type, top_of_##type, position_of_##type, scan_##type, mix_##type, fill_##type,               \
+            log_probabilities_##type, find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
+            log_columns_##type                                                                                         \
+    }
+
+static const Arithmetic ARITHMETICS[2] = {ARITHMETIC(float, FLOAT32), ARITHMETIC(double, FLOAT64)};
+
+/* --- one element, whatever it is ---------------------------------------------------------------------------------------- */
+
+static double log_of(double x)
+{
+    return log_double(x);
+}
+
+/* share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays. */
+static double scaled(double share, double loss)
+{
+    return share != 0.0 || loss != loss ? share * loss : 0.0;
+}
+
+/* value in a result of a size in bytes. */
+static void put(char *out, Py_ssize_t size, double value)
+{
+    if (size == 8)
+        *(double *)out = value;
+    else
+        *(float *)out = (float)value;
+}
+
+/* A label at its own width: kinds are the size in bytes, negative where signed.  -1 where it is no class, -2 where it is to be
+ignored. */
+INLINE int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index)
+{
+    int64_t label;
+    switch (kind) {
+    case -1: label = *(const int8_t *)p; break;
+    case -2: label = *(const int16_t *)p; break;
+    case -4: label = *(const int32_t *)p; break;
+    case -8: label = *(const int64_t *)p; break;
+    case 1: label = *(const uint8_t *)p; break;
+    case 2: label = *(const uint16_t *)p; break;
+    case 4: label = *(const uint32_t *)p; break;
+    default: {
+        const uint64_t large = *(const uint64_t *)p;
+        if (large > INT64_MAX)
+            return -1; /* as an int64 it would wrap round */
+        label = (int64_t)large;
+    }
+    }
+    return label == ignore_index ? -2 : label >= 0 && label < n_classes ? label : -1;
+}
+
+/* n labels; whether some are no classes or to be ignored. */
+static int find_labels(
+    const char *p, Py_ssize_t step, int kind, int64_t n_classes, int64_t ignore_index, Py_ssize_t n, int64_t *labels)
+{
+    int64_t all = 0;
+    if (kind == -8 && step == 8) {
+        const int64_t *from = (const int64_t *)p;
+        for (Py_ssize_t i = 0; i < n; i++) {
+            const int64_t label = from[i];
+            const int64_t found = label < n_classes && label >= 0 ? label : -1;
+            labels[i] = label == ignore_index ? -2 : found;
+            all |= labels[i];
+        }
+    }
+    else
+        for (Py_ssize_t i = 0; i < n; i++) {
+            labels[i] = label_at(p + i * step, kind, n_classes, ignore_index);
+            all |= labels[i];
+        }
+    return all < 0;
+}
+
+#endif

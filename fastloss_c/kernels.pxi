@@ -1,0 +1,157 @@
+"""What all kernels share: the inner loops' declarations, and arrays as they come from NumPy."""
+
+cimport cython
+from libc.math cimport INFINITY, NAN, fabs
+from libc.stdint cimport int64_t
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef extern from "inner.h" nogil:
+    enum:
+        LANES, BLOCK, SPAN, AHEAD, ABSENT, FLOAT16, BFLOAT16, FLOAT32, FLOAT64
+
+    ctypedef struct Loop:  # a function, to be handed on
+        pass
+
+    ctypedef struct Formula:
+        const char *name
+        int operands
+        int parameters
+        Loop values
+        Loop slopes
+
+    ctypedef struct Columns:
+        const char *data
+        Py_ssize_t class_step, lane_step
+        int kind
+
+    ctypedef struct Rows:
+        int64_t labels[64]
+        double s[64]
+        double g[64]
+        double x[64]
+        double top[64]
+        double loss[64]
+        double tail[64]
+        double smooth[64]
+        double mass[64]
+        double factor[64]
+        double slope[64]
+
+    ctypedef struct Arithmetic:
+        Py_ssize_t size
+        int kind
+        const Formula *formulas
+        void (*copied)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, void *out) noexcept nogil
+        const void *(*staged)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, void *scratch) noexcept nogil
+        void (*looped)(
+            Loop loop, const void *x, const void *y, const void *z, const void *p, Py_ssize_t n, void *out) noexcept nogil
+        Py_ssize_t (*summands)(
+            const Formula *formula, const void *x, const void *y, const void *z, const void *p, Py_ssize_t n,
+            void *out) noexcept nogil
+        void (*add_values)(void *v, Py_ssize_t n, double *sums) noexcept nogil
+        void (*add_weighted)(void *v, double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
+        void (*add_each)(const void *v, const double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
+        void (*weigh)(void *v, const double *w, Py_ssize_t n) noexcept nogil
+        void (*scale)(void *v, double by, Py_ssize_t n) noexcept nogil
+        void (*likelihoods)(const double *s, const double *g, const double *x, double *losses, int n) noexcept nogil
+        double (*top_of)(const char *x, int kind, Py_ssize_t n) noexcept nogil
+        Py_ssize_t (*position_of)(const char *x, int kind, Py_ssize_t n, double m) noexcept nogil
+        void (*scan)(
+            const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g) noexcept nogil
+        void (*mix)(
+            const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const void *w, double base,
+            double keep, double spread, double *loss, double *mass) noexcept nogil
+        void (*fill)(
+            const char *x, int kind, Py_ssize_t n, double top, double tail, double factor, int mixed, const char *y,
+            Py_ssize_t y_step, int y_kind, const void *w, double scale, double keep, double spread, void *out) noexcept nogil
+        void (*log_probabilities)(
+            const char *x, int kind, Py_ssize_t n, double top, double tail, void *out) noexcept nogil
+        void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
+        void (*scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
+        void (*mix_columns)(
+            const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *w, double keep,
+            double spread, Rows *rows) noexcept nogil
+        void (*fill_columns)(
+            const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *w, int mixed, double keep,
+            double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step,
+            Py_ssize_t lane_step) noexcept nogil
+        void (*log_columns)(
+            const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
+            Py_ssize_t lane_step) noexcept nogil
+
+    const Arithmetic ARITHMETICS[2]
+
+    void copied_double(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *out) noexcept
+    double folded_double(const double *sums) noexcept
+    double element(const char *p, int kind) noexcept
+    double exact_sum(
+        const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double m) noexcept
+    double infinite_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double m) noexcept
+    double tail_of(double s, double g, double x, double loss, double top) noexcept
+    double target_slope(
+        double s, double g, double x, double top, double tail, double share, double mass, double own) noexcept
+    void find_tails(Rows *rows) noexcept
+    double log_of(double x) noexcept
+    double scaled(double share, double loss) noexcept
+    void put(char *out, Py_ssize_t size, double value) noexcept
+    int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index) noexcept
+    int find_labels(
+        const char *p, Py_ssize_t step, int kind, int64_t n_classes, int64_t ignore_index, Py_ssize_t n,
+        int64_t *labels) noexcept
+
+
+cdef struct Operand:
+    char *data  # NULL where the operand is absent
+    Py_ssize_t step[3]  # in bytes, along the last axes; 0 before an array's first axis
+    Py_ssize_t length[3]
+    int kind
+
+
+cdef int take(Operand *operand, object value, bint labels=False) except -1:
+    """An array of up to three axes, or None."""
+    cdef cnp.ndarray array
+    cdef int axis, offset, number, size
+    operand.data = NULL
+    operand.kind = ABSENT
+    operand.step[:] = [0, 0, 0]
+    operand.length[:] = [1, 1, 1]
+    if value is None:
+        return 0
+    array = <cnp.ndarray?>value
+    offset = 3 - cnp.PyArray_NDIM(array)
+    if offset < 0:
+        raise ValueError("expected an array of at most three axes")
+    for axis in range(offset, 3):
+        operand.step[axis] = cnp.PyArray_STRIDE(array, axis - offset)
+        operand.length[axis] = cnp.PyArray_DIM(array, axis - offset)
+    operand.data = <char *>cnp.PyArray_DATA(array)
+    number, size = cnp.PyArray_TYPE(array), cnp.PyArray_ITEMSIZE(array)
+    if labels:
+        operand.kind = -size if cnp.PyTypeNum_ISSIGNED(number) else size
+    elif cnp.PyTypeNum_ISFLOAT(number):
+        operand.kind = FLOAT64 if size == 8 else FLOAT32
+    else:
+        operand.kind = BFLOAT16 if cnp.PyTypeNum_ISSIGNED(number) else FLOAT16
+    return 0
+
+
+cdef inline char *at(const Operand *operand, Py_ssize_t i, Py_ssize_t j, Py_ssize_t k) noexcept nogil:
+    return operand.data + i * operand.step[0] + j * operand.step[1] + k * operand.step[2]
+
+
+cdef double *sums_of(object partials) except NULL:
+    """The partial sums, float64 and contiguous."""
+    return <double *>cnp.PyArray_DATA(<cnp.ndarray?>partials)
+
+
+cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef extern from *:
+    unsigned int SCALARS_DIGEST
+
+scalars = SCALARS_DIGEST

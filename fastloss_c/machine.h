@@ -1,0 +1,109 @@
+/* What differs between compilers and instruction sets, and nothing else. */
+#ifndef FASTLOSS_MACHINE_H
+#define FASTLOSS_MACHINE_H
+
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define INLINE static inline __attribute__((always_inline))
+#define RESTRICT __restrict__
+#define ASK_FOR(address) __builtin_prefetch((address), 0, 2) /* into the second-level cache; any address will do */
+#elif defined(_MSC_VER)
+#define INLINE static __forceinline
+#define RESTRICT __restrict
+#define ASK_FOR(address) ((void)(address))
+#else
+#define INLINE static inline
+#define RESTRICT restrict
+#define ASK_FOR(address) ((void)(address))
+#endif
+
+/* Whether a product and a sum are rounded once: n ln 2 then needs no splitting into parts that multiply exactly. */
+#if defined(__FMA__) || defined(__aarch64__)
+#define FUSED 1
+#else
+#define FUSED 0
+#endif
+
+#if defined(__F16C__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLES 1
+#endif
+#endif
+#ifndef SHUFFLES
+#define SHUFFLES 0
+#endif
+
+enum { LANES = 64 };            /* rows side by side, as in the package's `backends.LANES` */
+enum { BLOCK = 64 };            /* elements of a row summed at a time */
+enum { SPAN = 1024 };           /* elements that stay in the first-level cache between two steps */
+enum { AHEAD = 16384 };         /* bytes before it is read that memory is asked for */
+enum { LINE = 64 };             /* bytes of a line of the cache */
+
+/* Kinds of elements; floats of 16 bits come as their bits. */
+enum { ABSENT = 0, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
+
+/* out[i] = f(x[i], y[i], z[i]; p) for n_blocks * BLOCK contiguous elements of the type computed in. */
+typedef void (*Loop)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n_blocks, void *out);
+
+/* A pointwise loss: loops over its value, its slope and, where there is a shorter way, its sums. */
+typedef struct {
+    const char *name;
+    int operands;
+    int parameters;
+    Loop values;
+    Loop slopes;
+    Loop summands; /* 16 numbers a block that add up to its values, or NULL */
+} Formula;
+
+INLINE float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+INLINE uint32_t bits_of_float(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+INLINE double double_of(uint64_t bits)
+{
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+INLINE uint64_t bits_of_double(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+INLINE float from_bfloat(uint16_t bits)
+{
+    return float_of((uint32_t)bits << 16);
+}
+
+/* float16 to float32; subnormal numbers by a subtraction of normal ones, which no mode of the CPU flushes. */
+INLINE float from_half(uint16_t bits)
+{
+    const uint32_t magnitude = (uint32_t)(bits & 0x7fff) << 13, sign = (uint32_t)(bits & 0x8000) << 16;
+    const uint32_t normal = magnitude + (112u << 23), infinite = magnitude + (224u << 23);
+    const uint32_t tiny = bits_of_float(float_of(magnitude + (113u << 23)) - 6.103515625e-05f);
+    const uint32_t small = magnitude < (1u << 23) ? tiny : normal;
+    return float_of((magnitude >= (31u << 23) ? infinite : small) | sign);
+}
+
+#endif

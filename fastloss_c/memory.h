@@ -1,0 +1,165 @@
+/* From memory to contiguous REAL, and sums of that.  Included once for each type, as elementary.h. */
+
+/* Whether elements of that kind are read where they lie. */
+#undef NATIVE
+#define NATIVE (SINGLE ? FLOAT32 : FLOAT64)
+
+#define COPY_LOOP(type, value)                                                                                         \
+    do {                                                                                                               \
+        if (step == (Py_ssize_t)sizeof(type)) {                                                                        \
+            const type *RESTRICT from = (const type *)p;                                                               \
+            for (Py_ssize_t i = 0; i < n; i++) {                                                                       \
+                const type v = from[i];                                                                                \
+                out[i] = (REAL)(value);                                                                                \
+            }                                                                                                          \
+        }                                                                                                              \
+        else if (step == 0) {                                                                                          \
+            const type v = *(const type *)p;                                                                           \
+            const REAL same = (REAL)(value);                                                                           \
+            for (Py_ssize_t i = 0; i < n; i++)                                                                         \
+                out[i] = same;                                                                                         \
+        }                                                                                                              \
+        else                                                                                                           \
+            for (Py_ssize_t i = 0; i < n; i++) {                                                                       \
+                const type v = *(const type *)(p + i * step);                                                          \
+                out[i] = (REAL)(value);                                                                                \
+            }                                                                                                          \
+    } while (0)
+
+/* n elements of a kind, `step` bytes apart, as REAL. */
+static void NAME(copied)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, REAL *RESTRICT out)
+{
+    switch (kind) {
+    case FLOAT32: COPY_LOOP(float, v); break;
+    case FLOAT64: COPY_LOOP(double, v); break;
+    case BFLOAT16: COPY_LOOP(uint16_t, from_bfloat(v)); break;
+    case FLOAT16:
+#if SINGLE && (defined(__F16C__) || defined(__AVX512F__))
+        if (step == 2) { /* one instruction for many, which compilers don't find by themselves */
+            const uint16_t *RESTRICT from = (const uint16_t *)p;
+            Py_ssize_t i = 0;
+#if defined(__AVX512F__)
+            for (; i + 16 <= n; i += 16)
+                _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
+#else
+            for (; i + 8 <= n; i += 8)
+                _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
+#endif
+            p += 2 * i;
+            out += i;
+            n -= i;
+        }
+#endif
+        COPY_LOOP(uint16_t, from_half(v));
+        break;
+    default: break;
+    }
+}
+
+#undef COPY_LOOP
+
+/* The same, where they lie if they are contiguous REAL already. */
+static const REAL *NAME(staged)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, REAL *scratch)
+{
+    if (kind == NATIVE && step == (Py_ssize_t)sizeof(REAL))
+        return (const REAL *)p;
+    NAME(copied)(p, step, kind, n, scratch);
+    return scratch;
+}
+
+/* A loop over n elements; what is left after whole blocks goes through a block of its own. */
+static void NAME(looped)(
+    Loop loop, const REAL *x, const REAL *y, const REAL *z, const REAL *p, Py_ssize_t n, REAL *out)
+{
+    const Py_ssize_t rest = n % BLOCK, whole = n - rest;
+    if (whole)
+        loop(x, y, z, p, whole / BLOCK, out);
+    if (!rest)
+        return;
+    REAL operands[3][BLOCK], results[BLOCK];
+    const REAL *const from[3] = {x, y, z};
+    for (int k = 0; k < 3; k++)
+        if (from[k]) {
+            for (int i = 0; i < BLOCK; i++)
+                operands[k][i] = (REAL)0.5; /* in every loss's domain */
+            memcpy(operands[k], from[k] + whole, rest * sizeof(REAL));
+        }
+    loop(operands[0], operands[1], operands[2], p, 1, results);
+    memcpy(out + whole, results, rest * sizeof(REAL));
+}
+
+/* Numbers that add up to the values of n elements; how many there are. */
+static Py_ssize_t NAME(summands)(
+    const Formula *formula, const REAL *x, const REAL *y, const REAL *z, const REAL *p, Py_ssize_t n, REAL *out)
+{
+    if (!formula->summands) {
+        NAME(looped)(formula->values, x, y, z, p, n, out);
+        return n;
+    }
+    const Py_ssize_t blocks = n / BLOCK, whole = blocks * BLOCK;
+    formula->summands(x, y, z, p, blocks, out);
+    NAME(looped)(formula->values, x + whole, y + whole, z ? z + whole : z, p, n - whole, out + blocks * 16);
+    return blocks * 16 + n - whole;
+}
+
+/* --- sums: in 16 lanes of float64; which lane an element goes to depends on its position alone ------------------------- */
+
+/* n values, room for BLOCK more after them. */
+static void NAME(add_values)(REAL *RESTRICT v, Py_ssize_t n, double *RESTRICT sums)
+{
+    for (Py_ssize_t i = n; i % BLOCK; i++)
+        v[i] = 0;
+    for (Py_ssize_t i = 0; i < n; i += BLOCK) /* two of the additions are in REAL */
+        for (int k = 0; k < 16; k++)
+            sums[k] += (double)((v[i + k] + v[i + 16 + k]) + (v[i + 32 + k] + v[i + 48 + k]));
+}
+
+/* Values that may be too large to be added in REAL, with their weights or without. */
+static void NAME(add_weighted)(
+    REAL *RESTRICT v, double *RESTRICT w, Py_ssize_t n, double *RESTRICT sums, double *RESTRICT weights)
+{
+    for (Py_ssize_t i = n; i % 16; i++) {
+        v[i] = 0;
+        if (w)
+            w[i] = 0.0;
+    }
+    for (Py_ssize_t i = 0; i < n; i += 16)
+        if (w)
+            for (int k = 0; k < 16; k++) {
+                sums[k] += w[i + k] * (double)v[i + k];
+                weights[k] += w[i + k];
+            }
+        else
+            for (int k = 0; k < 16; k++)
+                sums[k] += (double)v[i + k];
+}
+
+/* values * weights in place, in float64. */
+static void NAME(weigh)(REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++)
+        v[i] = (REAL)(w[i] * (double)v[i]);
+}
+
+static void NAME(scale)(REAL *RESTRICT v, double by, Py_ssize_t n)
+{
+    const REAL factor = (REAL)by;
+    for (Py_ssize_t i = 0; i < n; i++)
+        v[i] = factor * v[i];
+}
+
+/* Each value into a sum of its own. */
+static void NAME(add_each)(
+    const REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n, double *RESTRICT sums, double *RESTRICT weights)
+{
+    if (w)
+        for (Py_ssize_t i = 0; i < n; i++) {
+            sums[i] += w[i] * (double)v[i];
+            weights[i] += w[i];
+        }
+    else
+        for (Py_ssize_t i = 0; i < n; i++) {
+            sums[i] += (double)v[i];
+            weights[i] += 1.0;
+        }
+}

@@ -1,0 +1,509 @@
+"""Kernels of the softmax family, computing in float32 or float64; `backends.numba_cpu` describes their arguments.
+
+Row kernels take (outer, middle, n_classes) with the classes contiguous, column kernels (outer, n_classes, inner) with any strides,
+LANES rows at a time; gather_index reads one element a row.
+"""
+
+cdef enum:
+    SIDE_BY_SIDE = 16  # rows whose losses are computed together
+    LONG_ROW = 8192  # rows that are needed a second time after that, and would have left the cache
+
+# Columns of partial sums.
+cdef enum:
+    LOSS = 0
+    WEIGHT = 1
+    COUNT = 2
+    FIRST_BAD = 3
+
+
+cdef inline void start_block(double *partial) noexcept nogil:
+    partial[LOSS] = partial[WEIGHT] = partial[COUNT] = 0.0
+    partial[FIRST_BAD] = INFINITY
+
+
+cdef inline void note_bad(double *partial, Py_ssize_t position) noexcept nogil:
+    if position < partial[FIRST_BAD]:
+        partial[FIRST_BAD] = position
+
+
+cdef inline void count(double *partial, double loss, double weight, Py_ssize_t n_rows) noexcept nogil:
+    partial[LOSS] += loss
+    partial[WEIGHT] += weight
+    partial[COUNT] += n_rows
+
+
+# What a call is made of.  Operands that are absent have no data.
+cdef struct Call:
+    const Arithmetic *real
+    Operand x
+    Operand target
+    Operand w
+    Operand out
+    Operand gradient
+    int64_t ignore_index
+    double keep
+    double spread
+    bint mixed  # whether there is a smoothed part, or class probabilities
+    double scale
+    double *partials
+
+
+cdef inline double weight_of(const Call *call, int64_t label) noexcept nogil:
+    return element(call.w.data + label * call.w.step[2], call.w.kind) if call.w.data != NULL else 1.0
+
+
+cdef inline void put_loss(const Call *call, Py_ssize_t i, Py_ssize_t j, double loss) noexcept nogil:
+    if call.out.data != NULL:
+        put(at(&call.out, 0, i, j), call.real.size, loss)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+cdef struct Group:  # of rows
+    int64_t labels[16]
+    double s[16]
+    double g[16]
+    double x[16]
+    double losses[16]
+
+
+cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j, double *partial) noexcept nogil:
+    """What a row adds to its block's sums, and its gradient."""
+    cdef Py_ssize_t n = call.x.length[2], c
+    cdef const char *row = at(&call.x, i, j, 0)
+    cdef char *slopes
+    cdef double v, loss, top = 0.0, tail = 0.0, smooth, mass = 0.0, own = 0.0, slope
+    cdef int64_t label = group.labels[k]
+    if label < 0:
+        if label == -1:
+            note_bad(partial, i * call.x.length[1] + j)
+        put_loss(call, i, j, 0.0 if label == -2 else NAN)
+        if call.gradient.data != NULL and label == -2:
+            slopes = at(&call.gradient, i, j, 0)
+            for c in range(n):
+                put(slopes + c * call.gradient.step[2], call.real.size, 0.0)
+        return
+    v = weight_of(call, label)
+    loss = scaled(call.keep * v, group.losses[k])
+    if call.mixed or call.gradient.data != NULL:
+        top = call.real.top_of(row, call.x.kind, n)
+        tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top)
+    if call.mixed:
+        own = call.spread * v
+        call.real.mix(
+            row, call.x.kind, n, NULL, 0, ABSENT, call.w.data, top, call.keep, call.spread, &smooth, &mass
+        )
+        loss += smooth + mass * tail
+    count(partial, loss, v, 1)
+    put_loss(call, i, j, loss)
+    if call.gradient.data != NULL:
+        slopes = at(&call.gradient, i, j, 0)
+        call.real.fill(
+            row, call.x.kind, n, top, tail, call.scale * (call.keep * v + mass), call.mixed, NULL, 0, ABSENT, call.w.data,
+            call.scale, call.keep, call.spread, slopes,
+        )
+        slope = target_slope(group.s[k], group.g[k], group.x[k], top, tail, call.keep * v, mass, own)
+        put(slopes + label * call.gradient.step[2], call.real.size, call.scale * slope)
+
+
+cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Cross-entropy with class indices over blocks of rows."""
+    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle
+    cdef Py_ssize_t b, r, start, end, i, j, at_once
+    cdef Group group
+    cdef const char *row
+    cdef double *partial
+    cdef int k, size
+    at_once = 1 if n >= LONG_ROW and (call.mixed or call.gradient.data != NULL) else SIDE_BY_SIDE
+    for k in range(SIDE_BY_SIDE):
+        group.s[k] = group.g[k] = group.x[k] = 0.0
+    for b in range(first, last):
+        partial = call.partials + 4 * b
+        start_block(partial)
+        end = smaller((b + 1) * block, n_rows)
+        start = b * block
+        while start < end:
+            size = <int>smaller(at_once, end - start)
+            for k in range(size):
+                i, j = (start + k) // middle, (start + k) % middle
+                group.labels[k] = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
+                if group.labels[k] >= 0:
+                    row = at(&call.x, i, j, 0)
+                    call.real.scan(row, call.x.kind, n, group.labels[k], NAN, &group.s[k], &group.g[k])
+                    group.x[k] = element(row + group.labels[k] * call.x.step[2], call.x.kind)
+            call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
+            for k in range(size):
+                r = start + k
+                index_row(call, &group, k, r // middle, r % middle, partial)
+            start += size
+
+
+cdef void normalised(const Call *call, const char *row, Py_ssize_t n, double *top, double *tail) noexcept nogil:
+    """A row's maximum, and logsumexp less that."""
+    cdef double s, g
+    top[0] = call.real.top_of(row, call.x.kind, n)
+    call.real.scan(row, call.x.kind, n, call.real.position_of(row, call.x.kind, n, top[0]), top[0], &s, &g)
+    call.real.likelihoods(&s, &g, top, tail, 1)
+
+
+cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Cross-entropy with class probabilities over blocks of rows."""
+    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle, b, r, i, j
+    cdef const char *row
+    cdef const char *y
+    cdef double *partial
+    cdef double top, tail, loss, mass
+    for b in range(first, last):
+        partial = call.partials + 4 * b
+        start_block(partial)
+        for r in range(b * block, smaller((b + 1) * block, n_rows)):
+            i, j = r // middle, r % middle
+            row, y = at(&call.x, i, j, 0), at(&call.target, i, j, 0)
+            normalised(call, row, n, &top, &tail)
+            call.real.mix(
+                row, call.x.kind, n, y, call.target.step[2], call.target.kind, call.w.data, top, call.keep, call.spread, &loss,
+                &mass,
+            )
+            loss += mass * tail
+            count(partial, loss, 1.0, 1)
+            put_loss(call, i, j, loss)
+            if call.gradient.data != NULL:
+                call.real.fill(
+                    row, call.x.kind, n, top, tail, call.scale * mass, True, y, call.target.step[2], call.target.kind,
+                    call.w.data, call.scale, call.keep, call.spread, at(&call.gradient, i, j, 0),
+                )
+
+
+cdef void normalise_row_blocks(
+    Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, const Operand *log_softmax, const Operand *softmax
+) noexcept nogil:
+    """logsumexp, log-softmax and softmax of blocks of rows: those that are there."""
+    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle, r, i, j
+    cdef const char *row
+    cdef double top, tail
+    for r in range(first * block, smaller(last * block, n_rows)):
+        i, j = r // middle, r % middle
+        row = at(&call.x, i, j, 0)
+        normalised(call, row, n, &top, &tail)
+        if fabs(top) < INFINITY:
+            put_loss(call, i, j, top + tail)
+        else:
+            put_loss(call, i, j, infinite_sum(row, call.x.step[2], call.x.kind, n, top))
+        if log_softmax.data != NULL:
+            call.real.log_probabilities(row, call.x.kind, n, top, tail, at(log_softmax, i, j, 0))
+        if softmax.data != NULL:
+            call.real.fill(
+                row, call.x.kind, n, top, tail, 1.0, False, NULL, 0, ABSENT, NULL, 0.0, 0.0, 0.0, at(softmax, i, j, 0)
+            )
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+cdef inline Columns columns_of(const Operand *operand, Py_ssize_t i, Py_ssize_t start) noexcept nogil:
+    """The rows from `start`, of which each lane takes one."""
+    cdef Columns columns
+    columns.data = at(operand, i, 0, start)
+    columns.class_step, columns.lane_step, columns.kind = operand.step[1], operand.step[2], operand.kind
+    return columns
+
+
+cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial) noexcept nogil:
+    """Cross-entropy with class indices of the rows of one tile."""
+    cdef Columns x = columns_of(&call.x, i, start)
+    cdef Py_ssize_t n = call.x.length[1]
+    cdef bint missing, finishing = call.mixed or call.gradient.data != NULL
+    cdef double loss_sum = 0.0, weights = 0.0, loss, v, mass = 0.0, own = 0.0
+    cdef Py_ssize_t counted = 0
+    cdef int lane
+    missing = find_labels(
+        at(&call.target, 0, i, start), call.target.step[2], call.target.kind, n, call.ignore_index, width, rows.labels
+    )
+    for lane in range(width, LANES):
+        rows.labels[lane] = -1
+    call.real.scan_columns(&x, n, width, rows)
+    if finishing:
+        find_tails(rows)
+    if call.mixed:
+        call.real.mix_columns(&x, NULL, n, width, call.w.data, call.keep, call.spread, rows)
+    if not (missing or finishing) and call.w.data == NULL and call.out.data == NULL:
+        for lane in range(width):
+            loss_sum += rows.loss[lane]
+        count(partial, loss_sum, width, width)
+        return
+    for lane in range(width):
+        if rows.labels[lane] < 0:
+            if rows.labels[lane] == -1:
+                note_bad(partial, i * call.x.length[2] + start + lane)
+            put_loss(call, i, start + lane, 0.0 if rows.labels[lane] == -2 else NAN)
+            continue
+        v = weight_of(call, rows.labels[lane])
+        loss = scaled(call.keep * v, rows.loss[lane])
+        if call.mixed:
+            loss += rows.smooth[lane]
+            mass = rows.mass[lane]
+            own = call.spread * v
+        loss_sum += loss
+        weights += v
+        counted += 1
+        put_loss(call, i, start + lane, loss)
+        if call.gradient.data != NULL:
+            rows.factor[lane] = call.scale * (call.keep * v + mass)
+            rows.slope[lane] = call.scale * target_slope(
+                rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.tail[lane], call.keep * v, mass, own
+            )
+    count(partial, loss_sum, weights, counted)
+    if call.gradient.data != NULL:
+        call.real.fill_columns(
+            &x, NULL, n, width, call.w.data, call.mixed, 0.0, call.spread, call.scale, True, rows,
+            at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
+        )
+
+
+cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial) noexcept nogil:
+    """Cross-entropy with class probabilities of the rows of one tile."""
+    cdef Columns x = columns_of(&call.x, i, start), y = columns_of(&call.target, i, start)
+    cdef Py_ssize_t n = call.x.length[1]
+    cdef double loss_sum = 0.0
+    cdef int lane
+    normalise_tile(call, &x, width, rows)
+    call.real.mix_columns(&x, &y, n, width, call.w.data, call.keep, call.spread, rows)
+    for lane in range(width):
+        loss_sum += rows.smooth[lane]
+        put_loss(call, i, start + lane, rows.smooth[lane])
+        rows.factor[lane] = call.scale * rows.mass[lane]
+    count(partial, loss_sum, width, width)
+    if call.gradient.data != NULL:
+        call.real.fill_columns(
+            &x, &y, n, width, call.w.data, True, call.keep, call.spread, call.scale, False, rows,
+            at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
+        )
+
+
+cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows) noexcept nogil:
+    """The rows' maxima, and logsumexp less these."""
+    call.real.find_peaks(x, call.x.length[1], width, rows)
+    call.real.scan_columns(x, call.x.length[1], width, rows)
+    find_tails(rows)
+
+
+cdef void put_normalised(
+    Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, const Operand *log_softmax, const Operand *softmax
+) noexcept nogil:
+    """logsumexp, log-softmax and softmax of the rows of one tile: those that are there."""
+    cdef Columns x = columns_of(&call.x, i, start)
+    cdef Py_ssize_t n = call.x.length[1]
+    cdef double top, value
+    cdef int lane
+    if n == 0:
+        for lane in range(width):
+            put_loss(call, i, start + lane, -INFINITY)
+        return
+    normalise_tile(call, &x, width, rows)
+    for lane in range(width):
+        top = rows.top[lane]
+        value = top + rows.tail[lane]
+        if not fabs(top) < INFINITY:
+            value = infinite_sum(x.data + lane * x.lane_step, x.class_step, x.kind, n, top)
+        put_loss(call, i, start + lane, value)
+        rows.factor[lane] = 1.0
+    if softmax.data != NULL:
+        call.real.fill_columns(
+            &x, NULL, n, width, NULL, False, 0.0, 0.0, 1.0, False, rows, at(softmax, i, 0, start), softmax.step[1],
+            softmax.step[2],
+        )
+    if log_softmax.data != NULL:
+        call.real.log_columns(
+            &x, n, width, rows, at(log_softmax, i, 0, start), log_softmax.step[1], log_softmax.step[2]
+        )
+
+
+cdef enum Wanted:
+    WITH_INDICES
+    WITH_PROBABILITIES
+    NORMALISED
+
+
+cdef void column_blocks(
+    Call *call, Wanted wanted, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, const Operand *log_softmax,
+    const Operand *softmax,
+) noexcept nogil:
+    """Blocks of tiles; a tile is up to LANES neighbours along the last axis."""
+    cdef Py_ssize_t inner = call.x.length[2], tiles = (inner + LANES - 1) // LANES, b, q, i, start
+    cdef Rows rows
+    cdef double *partial = NULL
+    cdef int width
+    for i in range(LANES):
+        rows.factor[i] = rows.slope[i] = 0.0
+    for b in range(first, last):
+        if call.partials != NULL:
+            partial = call.partials + 4 * b
+            start_block(partial)
+        for q in range(b * block, smaller((b + 1) * block, call.x.length[0] * tiles)):
+            i = q // tiles
+            start = (q - i * tiles) * LANES
+            width = <int>smaller(LANES, inner - start)
+            if wanted == WITH_INDICES:
+                index_tile(call, i, start, width, &rows, partial)
+            elif wanted == WITH_PROBABILITIES:
+                dense_tile(call, i, start, width, &rows, partial)
+            else:
+                put_normalised(call, i, start, width, &rows, log_softmax, softmax)
+
+
+# --- one element a row -----------------------------------------------------------------------------------------------
+
+
+cdef void gather_blocks(
+    Call *call, bint take_log, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
+) noexcept nogil:
+    """-x[target] or -log x[target], weighted by class."""
+    cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, r, i, j
+    cdef double value, slope, v, loss
+    cdef double *partial
+    cdef int64_t label
+    for b in range(first, last):
+        partial = call.partials + 4 * b
+        start_block(partial)
+        for r in range(b * block, smaller((b + 1) * block, call.x.length[0] * inner)):
+            i, j = r // inner, r % inner
+            label = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
+            if label < 0:
+                if label == -1:
+                    note_bad(partial, r)
+                put_loss(call, i, j, 0.0 if label == -2 else NAN)
+                continue
+            value = element(at(&call.x, i, label, j), call.x.kind)
+            slope = -1.0
+            if take_log:
+                slope = -1.0 / value if value != 0.0 else -INFINITY
+                value = log_of(value) if value <= 1.0 else NAN
+            v = weight_of(call, label)
+            loss = scaled(v, -value)
+            count(partial, loss, v, 1)
+            put_loss(call, i, j, loss)
+            if call.gradient.data != NULL:
+                put(at(&call.gradient, i, label, j), call.real.size, scaled(v * call.scale, slope))
+
+
+# --- as Python calls them --------------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class Softmax:
+    """The kernels of the softmax family."""
+
+    cdef const Arithmetic *real
+
+    def __cinit__(self, bint wide):
+        self.real = &ARITHMETICS[wide]
+
+    cdef int start(
+        self, Call *call, x, target, bint labels, w, ignore_index, double keep, spread, double scale, partials, out, gradient
+    ) except -1:
+        call.real = self.real
+        take(&call.x, x)
+        take(&call.target, target, labels)
+        take(&call.w, w)
+        take(&call.out, out)
+        take(&call.gradient, gradient)
+        call.ignore_index = ignore_index
+        call.keep, call.scale = keep, scale
+        call.mixed = spread is not None
+        call.spread = spread if call.mixed else 0.0
+        call.partials = NULL if partials is None else sums_of(partials)
+        return 0
+
+    def index_rows(
+        self, x, target, w, ignore_index, double keep, spread, double scale, Py_ssize_t block, Py_ssize_t first,
+        Py_ssize_t last, partials, out, gradient,
+    ):
+        """Cross-entropy with class indices."""
+        cdef Call call
+        self.start(&call, x, target, True, w, ignore_index, keep, spread, scale, partials, out, gradient)
+        with nogil:
+            index_row_blocks(&call, block, first, last)
+
+    def dense_rows(
+        self, x, target, w, double keep, double spread, double scale, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last,
+        partials, out, gradient,
+    ):
+        """Cross-entropy with class probabilities; target is shaped like x."""
+        cdef Call call
+        self.start(&call, x, target, False, w, 0, keep, spread, scale, partials, out, gradient)
+        with nogil:
+            dense_row_blocks(&call, block, first, last)
+
+    def normalise_rows(self, x, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, lse, log_softmax, softmax):
+        """logsumexp (outer, middle), log-softmax and softmax (like x): those that are not None."""
+        cdef Call call
+        cdef Operand logarithms, probabilities
+        self.start(&call, x, None, False, None, 0, 1.0, None, 1.0, None, lse, None)
+        take(&logarithms, log_softmax)
+        take(&probabilities, softmax)
+        with nogil:
+            normalise_row_blocks(&call, block, first, last, &logarithms, &probabilities)
+
+    def index_columns(
+        self, x, target, w, ignore_index, double keep, spread, double scale, Py_ssize_t block, Py_ssize_t first,
+        Py_ssize_t last, partials, out, gradient,
+    ):
+        """Cross-entropy with class indices, across rows."""
+        cdef Call call
+        self.start(&call, x, target, True, w, ignore_index, keep, spread, scale, partials, out, gradient)
+        with nogil:
+            column_blocks(&call, WITH_INDICES, block, first, last, NULL, NULL)
+
+    def dense_columns(
+        self, x, target, w, double keep, double spread, double scale, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last,
+        partials, out, gradient,
+    ):
+        """Cross-entropy with class probabilities, across rows; target is shaped like x."""
+        cdef Call call
+        self.start(&call, x, target, False, w, 0, keep, spread, scale, partials, out, gradient)
+        with nogil:
+            column_blocks(&call, WITH_PROBABILITIES, block, first, last, NULL, NULL)
+
+    def normalise_columns(self, x, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, lse, log_softmax, softmax):
+        """logsumexp (outer, inner), log-softmax and softmax (like x): those that are not None."""
+        cdef Call call
+        cdef Operand logarithms, probabilities
+        self.start(&call, x, None, False, None, 0, 1.0, None, 1.0, None, lse, None)
+        take(&logarithms, log_softmax)
+        take(&probabilities, softmax)
+        with nogil:
+            column_blocks(&call, NORMALISED, block, first, last, &logarithms, &probabilities)
+
+    def gather_index(
+        self, x, target, w, ignore_index, bint take_log, double scale, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last,
+        partials, out, gradient,
+    ):
+        """-x[target], or -log x[target], weighted by class."""
+        cdef Call call
+        self.start(&call, x, target, True, w, ignore_index, 1.0, None, scale, partials, out, gradient)
+        with nogil:
+            gather_blocks(&call, take_log, block, first, last)
+
+    def small_rows(self, x, target, ignore_index):
+        """Summed loss, count and whether a label was bad, for one block of plain rows (n_rows, n_classes)."""
+        cdef Call call
+        cdef double partial[4]
+        self.start(&call, x, target, True, None, ignore_index, 1.0, None, 1.0, None, None, None)
+        call.partials = partial
+        with nogil:
+            index_row_blocks(&call, call.x.length[1], 0, 1)
+        return partial[LOSS], partial[COUNT], partial[FIRST_BAD] != INFINITY
+
+    def small_columns(self, x, target, ignore_index):
+        """The same, across rows."""
+        cdef Call call
+        cdef double partial[4]
+        self.start(&call, x, target, True, None, ignore_index, 1.0, None, 1.0, None, None, None)
+        call.partials = partial
+        # (1, n_rows, n_classes) to (1, n_classes, n_rows)
+        call.x.step[1], call.x.step[2] = call.x.step[2], call.x.step[1]
+        call.x.length[1], call.x.length[2] = call.x.length[2], call.x.length[1]
+        with nogil:
+            column_blocks(&call, WITH_INDICES, (call.x.length[2] + LANES - 1) // LANES, 0, 1, NULL, NULL)
+        return partial[LOSS], partial[COUNT], partial[FIRST_BAD] != INFINITY

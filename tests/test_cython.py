@@ -1,0 +1,443 @@
+"""The compiled backend: against the oracle and the Numba backend, on each instruction set, without Numba, and its translator.
+
+What every backend must do is tested elsewhere; here is what is this one's own.
+"""
+
+import functools
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from cases import CASES, generator
+from compare import assert_ulp, same_bits, ulp_error
+from layouts import contiguous, fortran, reversed_axes, stretched, strided
+from subprocesses import check_python, run_python
+
+import fastloss
+from fastloss import losses
+from fastloss.backends import load
+
+fastloss_c = pytest.importorskip("fastloss_c")
+if load("cython").available():
+    pytest.skip(load("cython").available(), allow_module_level=True)
+
+ROOT = Path(__file__).parents[1]
+TESTS = str(ROOT / "tests")
+X86 = platform.machine() in ("x86_64", "AMD64")
+BUILT = [name for name in fastloss_c.INSTRUCTION_SETS if importlib.util.find_spec(f"fastloss_c._{name}")]
+# Those that this CPU can run: all up to the one that was chosen.
+RUNNABLE = [name for name in BUILT if BUILT.index(name) <= BUILT.index(fastloss_c.instruction_set)]
+
+has_numba = pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="compares with Numba")
+LAYOUTS = (contiguous, fortran, reversed_axes, strided, stretched)
+# Rows and columns, the borders between their blocks, and no multiple of any of them.
+SHAPES = ((3, 2), (65, 3), (37, 11), (70, 33), (5, 128), (3, 1091))
+
+
+@pytest.fixture(autouse=True)
+def cython_backend():
+    with fastloss.use_backend("cython"):
+        yield
+
+
+def call(case, arguments, **options):
+    return getattr(fastloss, case.loss)(*arguments, **case.options, **options)
+
+
+def values(case, arguments):
+    return {reduction: np.asarray(call(case, arguments, reduction=reduction)) for reduction in case.reductions}
+
+
+# --- against the oracle and Numba ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values(case, dtype):
+    for shape in SHAPES:
+        arguments = case.cast(case.arguments(generator(case), shape), dtype)
+        for reduction, value in values(case, arguments).items():
+            exact = reference.loss(case.loss, *arguments, reduction=reduction, **case.options)
+            # the table's tolerances are those of elements; what a reduction divides by is rounded too
+            ulp = case.tolerance(dtype) + (reduction != "none")
+            assert_ulp(value, exact, ulp, case.at, f"{case} {shape} {reduction}")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_layouts_do_not_matter(case, layout):
+    """Elements are brought into one form before anything is computed, so not a bit of theirs depends on strides."""
+    for shape in ((67, 9), (4, 301)):
+        arguments = [layout(a) for a in case.cast(case.arguments(generator(case), shape), np.float32)]
+        straight = [contiguous(a) for a in arguments]
+        if "none" in case.reductions:
+            got, expected = call(case, arguments, reduction="none"), call(case, straight, reduction="none")
+            if not case.rowwise:  # rows that are not contiguous are computed across rows
+                assert same_bits(got, expected)
+            assert_ulp(got, expected, 1.5 if case.rowwise else 0, case.at)
+        exact = reference.loss(case.loss, *arguments, reduction="mean", **case.options)
+        assert_ulp(call(case, arguments, reduction="mean"), exact, case.tolerance(np.float32), case.at)
+
+
+@has_numba
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_one_ulp_from_numba(case, dtype):
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    if fastloss_c.instruction_set == "baseline" and X86:
+        pytest.skip("without fused multiply-add roundings differ; see the tests on each instruction set")
+    for shape in SHAPES:
+        arguments = case.cast(case.arguments(generator(case), shape), dtype)
+        if not case.rowwise and case.domains[0] == "probability" and np.any(np.asarray(arguments[0], float) > 1):
+            continue
+        got = values(case, arguments)
+        with fastloss.use_backend("numba"):
+            expected = values(case, arguments)
+        for reduction in got:
+            error = ulp_error(got[reduction], expected[reduction], case.at)
+            assert error.max() <= 1, f"{shape} {reduction}: {error.max()} ulp"
+
+
+@has_numba
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradients_agree_with_numba(case):
+    """In ulp of the largest entry: where a slope is a difference, the last bits of what cancels show."""
+    gradient = fastloss.value_and_grad(getattr(fastloss, case.loss))
+    for shape in SHAPES:
+        for layout in (contiguous, fortran):
+            arguments = [layout(a) for a in case.cast(case.arguments(generator(case), shape), np.float32)]
+            value, got = gradient(*arguments, **case.options)
+            with fastloss.use_backend("numba"):
+                expected_value, expected = gradient(*arguments, **case.options)
+            assert ulp_error(value, expected_value, case.at) <= 1
+            assert ulp_error(got, expected, np.abs(expected).max()).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "log_softmax", "softmax"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_functions(name, axis):
+    for shape in SHAPES:
+        for dtype, ulp in ((np.float32, 4), (np.float64, 8)):
+            x = generator(name).normal(0, 5, shape).astype(dtype)
+            assert_ulp(getattr(fastloss, name)(x, axis=axis), getattr(reference, name)(x, axis=axis), ulp, 1e-3)
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_threads_do_not_matter(case):
+    arguments = case.cast(case.arguments(generator(case), (3001, 257)), np.float32)
+    views = [a[..., ::2] if a.ndim == 2 and not case.rowwise else a[::2] for a in arguments]
+    results = []
+    for threads in (1, 2, 3, 8):
+        with fastloss.use_threads(threads):
+            results.append([*values(case, arguments).values(), *values(case, views).values()])
+    for other in results[1:]:
+        assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_losses_too_large_for_sums_in_float32():
+    x = np.full(5000, 1.5e19, np.float32)  # two of their squares overflow
+    assert fastloss.mse_loss(x, np.zeros_like(x)) == x[0] * x[0]
+    assert fastloss.mse_loss(x[:4999:2], np.zeros(2500, np.float32)) == x[0] * x[0]
+
+
+@pytest.mark.parametrize("far", [40, 100, 1000, 30000])
+@pytest.mark.parametrize("n_classes", [128, 1000, 3000])
+def test_rows_whose_first_classes_say_nothing(n_classes, far):
+    """A row's sum begins relative to its first elements; here the others are much larger, or much smaller."""
+    x = generator("far", n_classes).normal(0, 1, (6, n_classes)).astype(np.float32)
+    x[:3, 64:] += far
+    x[3:, :64] += far
+    x[2, :64] = -np.inf
+    target = np.array([0, n_classes - 1, n_classes // 2] * 2)
+    exact = reference.loss("cross_entropy", x, target, reduction="none")
+    assert_ulp(fastloss.cross_entropy(x, target, reduction="none"), exact, 2)
+    wide = x.astype(np.float64)
+    assert_ulp(fastloss.cross_entropy(wide, target, reduction="none"), exact, 8 + n_classes)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maps and protects memory pages")
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_labels_at_the_end_of_a_page(name):
+    code = """
+        from fences import BAD_LABELS, attempt_bad_labels
+        import fastloss
+        attempt_bad_labels(37, BAD_LABELS, ("none", "mean", "sum"))
+        attempt_bad_labels(200_000, [11, -1], ("mean",))
+        print("fine")
+    """
+    check_python(code, PYTHONPATH=os.pathsep.join([TESTS, str(ROOT)]), FASTLOSS_BACKEND="cython", FASTLOSS_CPU=name)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maps and protects memory pages")
+def test_nothing_beyond_the_arrays_is_read():
+    code = """
+        import fastloss, numpy as np
+        from cases import CASES, generator
+        from fences import fenced
+        for case in CASES:
+            for shape in ((1, 1), (3, 7), (65, 10), (2, 130), (67, 5), (3, 1025)):
+                for dtype in (np.float16, np.float32, np.float64):
+                    arguments = case.cast(case.arguments(generator(case), shape), dtype)
+                    for at_end in (True, False):
+                        fences = [fenced(a, at_end) for a in arguments]
+                        for options in ({}, {"axis": 0}) if case.rowwise and shape[0] > 1 else ({},):
+                            if options:
+                                fences = [fenced(a.T.copy(), at_end) for a in fences]
+                            getattr(fastloss, case.loss)(*fences, **case.options, **options)
+                            fastloss.value_and_grad(getattr(fastloss, case.loss))(*fences, **case.options, **options)
+        print("fine")
+    """
+    check_python(code, PYTHONPATH=os.pathsep.join([TESTS, str(ROOT)]), FASTLOSS_BACKEND="cython")
+
+
+# --- builds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_each_instruction_set(name):
+    """Every loss within the contract's accuracy, by the tests of accuracy and special values and those above."""
+    chosen = ["test_accuracy.py", "test_accuracy_pointwise.py", "test_special_values.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        *(f"{TESTS}/{file}" for file in chosen),
+    ]
+    command += [f"{TESTS}/test_cython.py", "-k", "not instruction_set and not numba and not page and not threads"]
+    environment = {**os.environ, "FASTLOSS_CPU": name, "FASTLOSS_BACKEND": "cython", "PYTHONPATH": str(ROOT)}
+    for variable in [key for key in environment if key.startswith("PYTEST_")]:
+        del environment[variable]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=550)
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_the_environment_caps_the_instruction_set(name):
+    process = run_python(
+        "import fastloss_c; print(fastloss_c.instruction_set)", FASTLOSS_CPU=name, PYTHONPATH=str(ROOT)
+    )
+    assert process.stdout.split() == [name], process.stderr
+
+
+def test_an_unknown_instruction_set_is_refused():
+    process = run_python("import fastloss_c", FASTLOSS_CPU="mmx", PYTHONPATH=str(ROOT))
+    assert "FASTLOSS_CPU" in process.stderr and "baseline" in process.stderr
+
+
+def test_without_numba():
+    """Nothing imports it, `auto` answers, and the first result is there at once."""
+    code = """
+        import sys, time
+        sys.modules["numba"] = None
+        import importlib.util as u
+        find = u.find_spec
+        u.find_spec = lambda name, *rest: None if name == "numba" else find(name, *rest)
+        import numpy as np, fastloss
+        x, y = np.array([[20, 0, 0]], np.float32), np.array([0])
+        start = time.perf_counter()
+        loss = fastloss.cross_entropy(x, y)
+        took = time.perf_counter() - start
+        assert abs(loss - 4.1223073e-9) < 1e-15, loss
+        assert took < 0.05, took  # 5 ms on a quiet machine; 10 are promised
+        assert "cython" in fastloss.backends() and fastloss.backends()["cython"] == "available"
+        assert not [name for name in sys.modules if name.startswith("numba.") or name == "llvmlite"]
+        print("fine")
+    """
+    check_python(code, PYTHONPATH=str(ROOT), FASTLOSS_BACKEND="auto")
+
+
+def test_a_missing_extension_says_what_to_do():
+    code = """
+        import sys
+        sys.modules["fastloss_c"] = None
+        import fastloss
+        try:
+            with fastloss.use_backend("cython"):
+                fastloss.mse_loss([1.0], [2.0])
+        except RuntimeError as error:
+            assert "compiler" in str(error), error
+            print("fine")
+    """
+    check_python(code, PYTHONPATH=str(ROOT))
+    assert fastloss.backends()["cython"] == "available"
+
+
+def test_extension_modules_that_were_not_built():
+    code = """
+        import sys
+        for name in ("_cpu", "_baseline", "_avx2", "_avx512"):
+            sys.modules[f"fastloss_c.{name}"] = None
+        import fastloss, fastloss_c
+        assert fastloss_c.instruction_set is None
+        assert "reinstall with a C compiler" in fastloss.backends()["cython"], fastloss.backends()
+        print("fine")
+    """
+    check_python(code, PYTHONPATH=str(ROOT))
+
+
+def test_a_build_of_other_formulas_is_not_used():
+    code = """
+        import fastloss, fastloss_c
+        fastloss_c.scalars = 1
+        assert "build it again" in fastloss.backends()["cython"], fastloss.backends()
+        print("fine")
+    """
+    check_python(code, PYTHONPATH=str(ROOT))
+
+
+# --- machine code ----------------------------------------------------------------------------------------------------
+
+REGISTER = {"baseline": "%xmm", "avx2": "%ymm", "avx512": "%zmm"}
+
+
+@functools.cache
+def disassembled(name):
+    """{function: its instructions} of one build."""
+    module = importlib.util.find_spec(f"fastloss_c._{name}").origin
+    text = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", module], capture_output=True, text=True, check=True
+    ).stdout
+    functions = {}
+    for part in re.split(r"\n(?=[0-9a-f]+ <)", text):
+        head = re.match(r"[0-9a-f]+ <([^>]+)>:", part)
+        if head:
+            functions[head[1].removesuffix(".constprop.0").removesuffix(".isra.0")] = part
+    return functions
+
+
+machine_code = pytest.mark.skipif(
+    not (X86 and shutil.which("objdump")), reason="reads x86-64 machine code with objdump"
+)
+
+
+@machine_code
+@pytest.mark.parametrize("name", BUILT)
+def test_no_calls_to_elementary_functions(name):
+    calls = re.findall(r"call\s+\S+\s+<([^>@]+)", "\n".join(disassembled(name).values()))
+    assert calls  # or else nothing was read
+    assert not {c for c in calls if re.fullmatch(r"(exp|expm1|log|log1p|tanh|pow|fma)[fl]?", c)}
+
+
+@machine_code
+@pytest.mark.parametrize("name", BUILT)
+def test_loops_use_whole_registers(name):
+    functions = disassembled(name)
+    loops = [f"{scalar}_loop_float" for loss in losses.POINTWISE for scalar in (loss.value, loss.slope)]
+    loops += [
+        "add_terms_float",
+        "add_values_float",
+        "likelihoods_float",
+        "scan_columns_float",
+        "fill_float",
+        "find_tails",
+    ]
+    for loop in loops:
+        code = functions[loop]
+        packed = re.findall(rf"\w+p[sd]\s.*{REGISTER[name]}", code)
+        assert packed, loop
+
+
+# --- the translator --------------------------------------------------------------------------------------------------
+
+
+def translated(body, name="f(x, y)"):
+    from fastloss_c import translate
+
+    return translate.functions(f"from math import exp, log\n\n\ndef {name}:\n" + "\n".join(f"    {x}" for x in body))
+
+
+def test_translation():
+    text = translated(
+        ["T = type(x)", "near = abs(x) < T(0.5) and y > T(0.0)", "return exp(-x) * y if near else T(-1.0)"]
+    )
+    assert text["f"][0] == 2
+    lines = text["f"][1].splitlines()
+    assert lines[0] == "INLINE REAL NAME(f)(REAL x_, REAL y_)"
+    assert "    near_ = ((ABS(x_) < ((REAL)0.5)) & (y_ > ((REAL)0.0)));" in lines
+    assert "    return (near_ ? (NAME(exp)((-x_)) * y_) : ((REAL)-1.0));" in lines
+
+
+@pytest.mark.parametrize(
+    "body, line, what",
+    [
+        (["return x * 0.5"], 5, "constant 0.5"),
+        (["return x ** y"], 5, "BinOp"),
+        (["return x // y"], 5, "BinOp"),
+        (["for i in x:", "    y = i", "return y"], 5, "For"),
+        (["while x > y:", "    pass", "return y"], 5, "While"),
+        (["z = y", "return sin(x)"], 6, "'sin'"),
+        (["return exp(x, y)"], 5, "'exp'"),
+        (["return unknown"], 5, "'unknown'"),
+        (["x = y", "return x"], 5, "'x'"),
+        (["T = float", "return T(x)"], 5, "T as"),
+        (["T = type(x)", "return T(1)"], 6, "float constant"),
+        (["return T(1.0)"], 5, "T before"),
+        (["return x[0]"], 5, "Subscript"),
+        (["return x.real"], 5, "Attribute"),
+        (["return x if y else x"], 5, "condition"),
+        (["return x if x < y < x else x"], 5, "condition"),
+        (["if x < y:", "    return x"], 4, "without a return"),
+        (["near = x < y", "return near"], 6, "'near'"),
+        (["x += y", "return x"], 5, "AugAssign"),
+        (["import os", "return x"], 5, "Import"),
+        (["return (lambda a: a)(x)"], 5, "Call"),
+    ],
+)
+def test_what_is_outside_the_dialect_is_refused(body, line, what):
+    with pytest.raises(SyntaxError, match=f"line {line}: .*{what}"):
+        translated(body)
+
+
+@pytest.mark.parametrize("name", ["f(x, y=1)", "f(*x)", "f(x, /, y)", "f(x, *, y)"])
+def test_special_arguments_are_refused(name):
+    with pytest.raises(SyntaxError, match="line 4"):
+        translated(["return x"], name)
+
+
+@pytest.mark.parametrize(
+    "source", ["import os", "from math import sin", "from os import exp", "x = 1.0", "class A: pass"]
+)
+def test_other_statements_are_refused(source):
+    from fastloss_c import translate
+
+    with pytest.raises(SyntaxError, match="line 2"):
+        translate.functions(f'"""Formulas."""\n{source}\n')
+
+
+def test_every_formula_is_translated():
+    from fastloss_c import translate
+
+    found = translate.functions((ROOT / "fastloss" / "scalars.py").read_text())
+    for loss in losses.POINTWISE:
+        for name in (loss.value, loss.slope):
+            assert found[name][0] == loss.operands + len(loss.parameters)
+
+
+# --- what it doesn't take --------------------------------------------------------------------------------------------
+
+
+def test_kernels_check_what_they_are_given():
+    x = np.zeros(3, np.float32)
+    with pytest.raises(KeyError, match="nothing"):
+        fastloss_c.Pointwise("nothing", False)
+    with pytest.raises(ValueError, match="parameters"):
+        fastloss_c.Pointwise("mse", False).flat_small(x, x, (1.0,))
+    with pytest.raises(ValueError, match="operands"):
+        fastloss_c.Pointwise("gaussian", False).flat_small(x, x, (1.0, 2.0))
+    with pytest.raises(TypeError):
+        fastloss_c.Pointwise("mse", False).flat_total([1.0], x, None, None, (), 1, 1, 0, 1, np.empty((1, 2)))
