@@ -207,9 +207,9 @@ static void NAME({name}_summands)(
     for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK, y += BLOCK, out += 16)
         for (int i = 0; i < 16; i++) {{
             REAL odds = NAME({name}_odds)(x[i], y[i]), linear = NAME({name}_linear)(x[i], y[i]);
-            for (int k = i + 16; k < BLOCK; k += 16) {{
-                odds = NAME(joined)(odds, NAME({name}_odds)(x[k], y[k]));
-                linear += NAME({name}_linear)(x[k], y[k]);
+            for (int k = 1; k < BLOCK / 16; k++) {{
+                odds = NAME(joined)(odds, NAME({name}_odds)(x[i + 16 * k], y[i + 16 * k]));
+                linear += NAME({name}_linear)(x[i + 16 * k], y[i + 16 * k]);
             }}
             out[i] = linear + NAME(log1p_moderate)(odds);
         }}
