@@ -348,6 +348,9 @@ def test_loops_use_whole_registers(name):
     ]
     for loop in loops:
         code = functions[loop]
+        same = re.search(r"jmp\s+\S+\s+<(\w+_loop_float)>", code)  # gcc keeps one of two loops that are alike
+        if same and same[1] in loops:
+            continue
         packed = re.findall(rf"\w+p[sd]\s.*{REGISTER[name]}", code)
         assert packed, loop
 
