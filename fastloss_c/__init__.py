@@ -15,12 +15,12 @@ import os
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
-instruction_set = reason = Pointwise = Softmax = scalars = None
+instruction_set = reason = Pointwise = Softmax = Scoring = scalars = None
 
 
 def _load():
     """Import the best build that there is."""
-    global instruction_set, reason, Pointwise, Softmax, scalars
+    global instruction_set, reason, Pointwise, Softmax, Scoring, scalars
     cap = os.environ.get("FASTLOSS_CPU", "")
     if cap and cap not in INSTRUCTION_SETS:
         raise ValueError(
@@ -38,13 +38,8 @@ def _load():
         except ImportError as error:  # not built: a compiler that doesn't know the instructions
             reason = f"its extension modules are missing ({error})"
             continue
-        instruction_set, Pointwise, Softmax, scalars, reason = (
-            name,
-            module.Pointwise,
-            module.Softmax,
-            module.scalars,
-            None,
-        )
+        instruction_set, scalars, reason = name, module.scalars, None
+        Pointwise, Softmax, Scoring = module.Pointwise, module.Softmax, module.Scoring
         return
 
 

@@ -4,3 +4,4 @@
 include "kernels.pxi"
 include "pointwise.pxi"
 include "softmax.pxi"
+include "scoring.pxi"

@@ -53,6 +53,9 @@ typedef struct {
         const char *, int, Py_ssize_t, double, double, double, int, const char *, Py_ssize_t, int, const void *, double,
         double, double, void *);
     void (*log_probabilities)(const char *, int, Py_ssize_t, double, double, void *);
+    void (*add)(void *, const void *, Py_ssize_t);
+    Py_ssize_t (*first_of_all)(const char *, Py_ssize_t, int, Py_ssize_t);
+    Py_ssize_t (*count_before)(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, double);
     void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
     void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *);
     void (*mix_columns)(
@@ -69,7 +72,8 @@ typedef struct {
             (void *)summands_##type, (void *)add_values_##type, (void *)add_weighted_##type,                           \
             (void *)add_each_##type, (void *)weigh_##type, (void *)scale_##type,          \
             likelihoods_##type, top_of_##type, position_of_##type, scan_##type, mix_##type, fill_##type,               \
-            log_probabilities_##type, find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
+            log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
+            find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
             log_columns_##type                                                                                         \
     }
 
@@ -80,6 +84,11 @@ static const Arithmetic ARITHMETICS[2] = {ARITHMETIC(float, FLOAT32), ARITHMETIC
 static double log_of(double x)
 {
     return log_double(x);
+}
+
+static double exp_of(double x)
+{
+    return exp_double(x);
 }
 
 /* share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays. */

@@ -69,6 +69,10 @@ cdef extern from "inner.h" nogil:
             Py_ssize_t y_step, int y_kind, const void *w, double scale, double keep, double spread, void *out) noexcept nogil
         void (*log_probabilities)(
             const char *x, int kind, Py_ssize_t n, double top, double tail, void *out) noexcept nogil
+        void (*add)(void *x, const void *y, Py_ssize_t n) noexcept nogil
+        Py_ssize_t (*first_of_all)(const char *x, Py_ssize_t step, int kind, Py_ssize_t n) noexcept nogil
+        Py_ssize_t (*count_before)(
+            const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t label, double level) noexcept nogil
         void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*mix_columns)(
@@ -95,6 +99,7 @@ cdef extern from "inner.h" nogil:
         double s, double g, double x, double top, double tail, double share, double mass, double own) noexcept
     void find_tails(Rows *rows) noexcept
     double log_of(double x) noexcept
+    double exp_of(double x) noexcept
     double scaled(double share, double loss) noexcept
     void put(char *out, Py_ssize_t size, double value) noexcept
     int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index) noexcept

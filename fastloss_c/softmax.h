@@ -488,3 +488,48 @@ static void NAME(log_probabilities)(const char *x, int kind, Py_ssize_t n, doubl
             out[i] = (p[i] - m) - rest;
     }
 }
+
+static void NAME(add)(REAL *RESTRICT x, const REAL *RESTRICT y, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+/* --- places in a row, in the order in which argmax takes elements: NaN first, of equals the first ---------------------- */
+
+/* The first element in that order. */
+static Py_ssize_t NAME(first_of_all)(const char *x, Py_ssize_t step, int kind, Py_ssize_t n)
+{
+    Py_ssize_t best = 0;
+    double most = -INFINITY;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const double v = element(x + i * step, kind);
+        if (v != v)
+            return i;
+        best = v > most ? i : best;
+        most = v > most ? v : most;
+    }
+    return best;
+}
+
+/* How many elements come before x[label], which is `level`. */
+static Py_ssize_t NAME(count_before)(
+    const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t label, double level)
+{
+    REAL scratch[SPAN];
+    const REAL own = (REAL)level;
+    const _Bool missing = own != own;
+    Py_ssize_t count = 0;
+    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+        const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, left = label - start;
+        const Py_ssize_t earlier = left < 0 ? 0 : left > m ? m : left;
+        const REAL *p = NAME(staged)(x + start * step, step, kind, m, scratch);
+        int larger = 0, equal = 0;
+        for (Py_ssize_t i = 0; i < m; i++)
+            larger += (p[i] > own) | (p[i] != p[i]);
+        for (Py_ssize_t i = 0; i < earlier; i++)
+            equal += missing ? p[i] != p[i] : p[i] == own;
+        count += (missing ? 0 : larger) + equal;
+    }
+    return count;
+}

@@ -6,7 +6,7 @@ import fastloss
 from fastloss import _config
 
 # The compiled backends, and whatever answers where neither is to be had: it is slow, so the largest arrays are left out.
-COMPILED = ("numba",)
+COMPILED = ("numba", "cython")
 EVERY = (*COMPILED, "numpy")
 
 MODULES = {

@@ -1,6 +1,7 @@
 """Compiled kernels are found again by the next process, unless a formula changed, and are not needed."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -30,7 +31,13 @@ def copy(tmp_path):
 
 def run(folder, cache, code=CODE, **environment):
     """Standard output, line by line, of a process that uses the package in `folder`."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FASTLOSS_BACKEND": "numba",
+        **environment,
+    }
     environment.pop("NUMBA_CACHE_DIR", None)
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = str(cache)
@@ -96,3 +103,19 @@ def test_read_only_installation(copy):
     assert counts == "0 0 0 0" or counts == "0 0 1 1"
     assert not files(copy)
     assert values == run(copy, copy / "cache")[0]
+
+
+def test_kernels_compiled_by_different_processes_share_no_symbols(tmp_path):
+    """Two of one name in one process would be taken for one, and one loss computed with the other's formula."""
+    lines = "import numpy as np, fastloss; x = np.arange(300, dtype=np.float32)\n"
+    calls = {"mse": "print(fastloss.mse_loss(x, x[::-1]))", "l1": "print(fastloss.l1_loss(x, x[::-1]))"}
+    alone = [run(PACKAGE.parent, tmp_path, lines + call)[0] for call in calls.values()]
+    symbols = []
+    for name in calls:
+        code = b"".join(p.read_bytes() for p in tmp_path.rglob(f"pointwise.{name}_*.nbc"))
+        # what follows the counter of the process is left out
+        found = {re.split(rb"B\d+v\d+", s)[0] for s in re.findall(rb"_ZN8fastloss[\w$]*_span[\w$]*", code)}
+        assert found
+        symbols.append(found)
+    assert not symbols[0] & symbols[1]
+    assert run(PACKAGE.parent, tmp_path, lines + "\n".join(calls.values())) == alone

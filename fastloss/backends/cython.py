@@ -30,7 +30,10 @@ def kernel(loss, op, real):
     import fastloss_c
 
     double = real.itemsize == 8
-    return getattr(fastloss_c.Softmax(double) if loss is None else fastloss_c.Pointwise(loss.name, double), op)
+    if loss is not None:
+        return getattr(fastloss_c.Pointwise(loss.name, double), op)
+    family = fastloss_c.Softmax if hasattr(fastloss_c.Softmax, op) else fastloss_c.Scoring
+    return getattr(family(double), op)
 
 
 def instruction_set():

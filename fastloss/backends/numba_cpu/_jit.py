@@ -59,22 +59,28 @@ class _ForgivingCache(FunctionCache):
                 super().save_overload(sig, data)
 
 
-def _filled(template, holes):
-    """A copy of `template` in whose module the free names mean what `holes` says."""
+def _filled(template, name, holes):
+    """A copy of `template` in whose module the free names mean what `holes` says.
+
+    Its name must tell it from all other copies: symbols are called after it, and where two kernels from the cache bring along
+    the same symbol, the linker keeps one.
+    """
     copy = types.FunctionType(template.__code__, {**template.__globals__, **holes}, template.__name__)
     copy.__module__ = template.__module__
+    copy.__qualname__ = f"{name}_{fingerprint()}"
     copy.__doc__ = template.__doc__
     return copy
 
 
-def called(template, **holes):
-    """`template` with its holes filled, for use inside kernels: a loop of its own."""
-    return register_jitable(fastmath=LOOP_FLAGS, error_model="numpy")(_filled(template, holes))
+def called(template, purpose="", **holes):
+    """`template` with its holes filled, for use inside kernels: a loop of its own.  `purpose` names what they are filled with."""
+    name = f"{template.__name__}_{purpose}"
+    return register_jitable(fastmath=LOOP_FLAGS, error_model="numpy")(_filled(template, name, holes))
 
 
-def inlined(template, flags=LOOP_FLAGS, **holes):
-    """`template` with its holes filled, for use inside loops: always inlined, or the loop would not vectorise."""
-    return register_jitable(fastmath=flags, error_model="numpy", forceinline=True)(_filled(template, holes))
+def inlined(function, flags=LOOP_FLAGS):
+    """`function` for use inside loops: always inlined, or the loop would not vectorise."""
+    return register_jitable(fastmath=flags, error_model="numpy", forceinline=True)(function)
 
 
 def exactly(function):
@@ -82,17 +88,16 @@ def exactly(function):
     return inlined(function, flags=SCALAR_FLAGS)
 
 
-def chain(pieces, **holes):
+def chain(pieces, purpose, **holes):
     """`pieces` compiled one after the other: each is visible to those after it, without its underscore."""
     for piece in pieces:
-        holes[piece.__name__[1:]] = called(piece, **holes)
+        holes[piece.__name__[1:]] = called(piece, purpose, **holes)
     return holes
 
 
 def specialise(template, name, **holes):
     """Compile `template` with its holes filled, as a kernel called `name`."""
-    copy = _filled(template, holes)
-    copy.__qualname__ = f"{name}_{fingerprint()}"
+    copy = _filled(template, name, holes)
     kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy", no_cfunc_wrapper=True)
     try:
         kernel._cache = _ForgivingCache(copy)

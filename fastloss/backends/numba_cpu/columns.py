@@ -509,8 +509,9 @@ TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_col
 @functools.cache
 def pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
-    filled = chain(PIECES, Real=real, likelihood=likelihood_for(real))
-    return {**filled, "whole": called(index_columns, **filled)}
+    name = np.dtype(real).name
+    filled = chain(PIECES, name, Real=real, likelihood=likelihood_for(real))
+    return {**filled, "whole": called(index_columns, name, **filled)}
 
 
 def kernel(op, real):

@@ -270,11 +270,12 @@ def _spans(loss, real):
     add_group, add_rest = sum_with(loss)
     put_losses, put_last_losses = written(loss.value, scaled=False)
     put_slopes, put_last_slopes = written(loss.slope, scaled=True)
-    each_span = called(_each_span, put_losses=put_losses, put_last_losses=put_last_losses)
+    purpose = f"{loss.name}_{np.dtype(real).name}"
+    each_span = called(_each_span, purpose, put_losses=put_losses, put_last_losses=put_last_losses)
     return {
         "each_span": each_span,
-        "total_span": called(_total_span, add_group=add_group, add_rest=add_rest, each_span=each_span),
-        "slope_span": called(_slope_span, put_slopes=put_slopes, put_last_slopes=put_last_slopes),
+        "total_span": called(_total_span, purpose, add_group=add_group, add_rest=add_rest, each_span=each_span),
+        "slope_span": called(_slope_span, purpose, put_slopes=put_slopes, put_last_slopes=put_last_slopes),
     }
 
 

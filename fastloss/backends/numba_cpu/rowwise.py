@@ -311,8 +311,9 @@ TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows, sma
 @functools.cache
 def pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
-    filled = chain(PIECES, Real=real, likelihood=likelihood_for(real))
-    return {**filled, "whole": called(index_rows, **filled)}
+    name = np.dtype(real).name
+    filled = chain(PIECES, name, Real=real, likelihood=likelihood_for(real))
+    return {**filled, "whole": called(index_rows, name, **filled)}
 
 
 def kernel(op, real):

@@ -1,0 +1,331 @@
+"""Kernels that score rows, and that reduce rows a tile of classes at a time; `backends.numba_cpu.scoring` and `.tiles` describe
+their arguments.
+
+A row is gone through for its sums, and again, while it is in cache, for its arg max and the target's rank.
+"""
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+cdef struct Scores:
+    Operand nll
+    Operand lse
+    Operand best
+    Operand correct
+    Operand rank
+
+
+cdef void put_scores(
+    Call *call, const Scores *out, Py_ssize_t i, Py_ssize_t j, const char *row, Py_ssize_t step, Py_ssize_t n,
+    int64_t label, Py_ssize_t best, double s, double x, double loss, double top, double tail, double *partial
+) noexcept nogil:
+    """What is found out about one row; a label below 0 is none."""
+    cdef double lse = top + tail
+    cdef Py_ssize_t before = -1
+    if s != s or x != x:  # NaN comes first, but maxima leave it out
+        best = call.real.first_of_all(row, step, call.x.kind, n)
+    if not fabs(top) < INFINITY:
+        lse = infinite_sum(row, step, call.x.kind, n, top)
+    if label == -1:
+        note_bad(partial, i * out.nll.length[2] + j)
+    if label >= 0 and out.rank.data != NULL:
+        before = call.real.count_before(row, step, call.x.kind, n, label, x)
+    put(at(&out.nll, 0, i, j), call.real.size, loss if label >= 0 else 0.0)
+    put(at(&out.lse, 0, i, j), call.real.size, lse)
+    (<int64_t *>at(&out.best, 0, i, j))[0] = best
+    at(&out.correct, 0, i, j)[0] = best == label
+    if out.rank.data != NULL:
+        (<int64_t *>at(&out.rank, 0, i, j))[0] = before
+
+
+cdef void score_row_blocks(
+    Call *call, const Scores *out, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
+) noexcept nogil:
+    """Scores of blocks of contiguous rows."""
+    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle
+    cdef Py_ssize_t b, start, end, i, j, at_once
+    cdef Py_ssize_t left_out[16]
+    cdef Group group
+    cdef const char *row
+    cdef double *partial
+    cdef double top, tail
+    cdef int k, size
+    at_once = 1 if n >= LONG_ROW else SIDE_BY_SIDE
+    for k in range(SIDE_BY_SIDE):
+        group.s[k] = group.g[k] = group.x[k] = 0.0
+    for b in range(first, last):
+        partial = call.partials + 4 * b
+        start_block(partial)
+        end = smaller((b + 1) * block, n_rows)
+        start = b * block
+        while start < end:
+            size = <int>smaller(at_once, end - start)
+            for k in range(size):
+                i, j = (start + k) // middle, (start + k) % middle
+                row = at(&call.x, i, j, 0)
+                group.labels[k] = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
+                left_out[k] = group.labels[k]
+                if left_out[k] < 0:
+                    left_out[k] = call.real.position_of(row, call.x.kind, n, call.real.top_of(row, call.x.kind, n))
+                call.real.scan(row, call.x.kind, n, left_out[k], NAN, &group.s[k], &group.g[k])
+                group.x[k] = element(row + left_out[k] * call.x.step[2], call.x.kind)
+            call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
+            for k in range(size):
+                i, j = (start + k) // middle, (start + k) % middle
+                row = at(&call.x, i, j, 0)
+                top = call.real.top_of(row, call.x.kind, n)
+                tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top)
+                put_scores(
+                    call, out, i, j, row, call.x.step[2], n, group.labels[k],
+                    call.real.position_of(row, call.x.kind, n, top), group.s[k], group.x[k], group.losses[k], top, tail,
+                    partial,
+                )
+            start += size
+
+
+cdef void score_column_blocks(
+    Call *call, const Scores *out, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
+) noexcept nogil:
+    """Scores of blocks of tiles."""
+    cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], tiles = (inner + LANES - 1) // LANES, b, q, i, start
+    cdef Columns x
+    cdef Rows rows
+    cdef int64_t best[64]
+    cdef int64_t labels[64]
+    cdef double *partial
+    cdef int lane, width
+    for b in range(first, last):
+        partial = call.partials + 4 * b
+        start_block(partial)
+        for q in range(b * block, smaller((b + 1) * block, call.x.length[0] * tiles)):
+            i = q // tiles
+            start = (q - i * tiles) * LANES
+            width = <int>smaller(LANES, inner - start)
+            x = columns_of(&call.x, i, start)
+            call.real.find_peaks(&x, n, width, &rows)
+            find_labels(
+                at(&call.target, 0, i, start), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
+            )
+            for lane in range(width):
+                best[lane] = rows.labels[lane]
+                if labels[lane] >= 0:
+                    rows.labels[lane] = labels[lane]
+            call.real.scan_columns(&x, n, width, &rows)
+            find_tails(&rows)
+            for lane in range(width):
+                put_scores(
+                    call, out, i, start + lane, x.data + lane * x.lane_step, x.class_step, n, labels[lane], best[lane],
+                    rows.s[lane], rows.x[lane], rows.loss[lane], rows.top[lane], rows.tail[lane], partial,
+                )
+
+
+# --- tiles of classes --------------------------------------------------------------------------------------------------
+
+# Columns of a row's state.
+cdef enum:
+    TOP = 0
+    S = 1
+    G = 2
+    OWN = 3
+    SHARE = 4
+    MASS = 5
+    STATE = 6
+
+
+cdef struct Tile:
+    const Arithmetic *real
+    Operand x  # logits, in the type computed in
+    Operand y
+    Operand out
+    Py_ssize_t start
+    Py_ssize_t width
+    const char *bias
+    const char *w
+    const int64_t *labels
+    bint mixed
+    double keep
+    double spread
+    double *state
+
+
+cdef inline double based(double s, double g, double base) noexcept nogil:
+    """s exp(g) relative to exp(base); of nothing, nothing."""
+    return s * exp_of(g - base) if s != 0.0 else 0.0
+
+
+cdef void merge(double *state, double s, double g, double m) noexcept nogil:
+    """Take up a tile, of which m is the largest logit and s exp(g) the sum over its others, into a row's state."""
+    cdef double low = m if m < state[TOP] else state[TOP]  # the one of the two largest that joins the sum
+    cdef double base = g
+    if state[S] != 0.0 and state[G] > base:
+        base = state[G]
+    if low > -INFINITY and low > base:
+        base = low
+    state[S] = based(state[S], state[G], base) + based(s, g, base) + based(1.0 if low > -INFINITY else 0.0, low, base)
+    state[G] = base
+    if m > state[TOP]:
+        if fabs(state[TOP]) < INFINITY:
+            state[SHARE] += state[MASS] * (m - state[TOP])
+        state[TOP] = m
+
+
+cdef Py_ssize_t own_class(const Tile *tile, Py_ssize_t r) noexcept nogil:
+    """The row's label within the tile, or -1."""
+    if tile.labels == NULL or tile.labels[r] < tile.start or tile.labels[r] >= tile.start + tile.width:
+        return -1
+    return tile.labels[r] - tile.start
+
+
+cdef void reduce_row(const Tile *tile, Py_ssize_t r) noexcept nogil:
+    """Take up a row's part of a tile into its state."""
+    cdef char *row = at(&tile.x, 0, r, 0)
+    cdef double *state = tile.state + STATE * r
+    cdef double top, s, g, share, mass, base
+    cdef Py_ssize_t own
+    if tile.bias != NULL:
+        tile.real.add(row, tile.bias, tile.width)
+    top = tile.real.top_of(row, tile.real.kind, tile.width)
+    tile.real.scan(
+        row, tile.real.kind, tile.width, tile.real.position_of(row, tile.real.kind, tile.width, top), top, &s, &g
+    )
+    merge(state, s, g, top)
+    own = own_class(tile, r)
+    if own >= 0:
+        state[OWN] = element(row + own * tile.real.size, tile.real.kind)
+    if tile.mixed:
+        base = top if fabs(top) < INFINITY else 0.0
+        tile.real.mix(
+            row, tile.real.kind, tile.width, at(&tile.y, 0, r, 0) if tile.y.data != NULL else NULL, tile.y.step[2],
+            tile.y.kind, tile.w, base, tile.keep, tile.spread, &share, &mass,
+        )
+        if fabs(state[TOP]) < INFINITY:
+            share += mass * (state[TOP] - base)
+        state[SHARE] += share
+        state[MASS] += mass
+
+
+cdef void slope_row(
+    const Tile *tile, Py_ssize_t r, double tail, double share, double own_part, double scale
+) noexcept nogil:
+    """The derivative of a row's loss with respect to a tile of its logits."""
+    cdef char *row = at(&tile.x, 0, r, 0)
+    cdef char *slopes = at(&tile.out, 0, r, 0)
+    cdef const double *state = tile.state + STATE * r
+    cdef double mass = state[MASS], top = state[TOP], v, slope
+    cdef Py_ssize_t own, c
+    if tile.labels != NULL and tile.labels[r] < 0:
+        for c in range(tile.width):
+            put(slopes + c * tile.real.size, tile.real.size, 0.0)
+        return
+    if tile.bias != NULL:
+        tile.real.add(row, tile.bias, tile.width)
+    tile.real.fill(
+        row, tile.real.kind, tile.width, top, tail, scale * (share + mass), tile.mixed,
+        at(&tile.y, 0, r, 0) if tile.y.data != NULL else NULL, tile.y.step[2], tile.y.kind, tile.w, scale, tile.keep,
+        tile.spread, slopes,
+    )
+    own = own_class(tile, r)
+    if own < 0:
+        return
+    v = element(row + own * tile.real.size, tile.real.kind)
+    if v == top:
+        slope = target_slope(state[S], state[G], v, top, tail, share, mass, own_part)
+    else:  # its softmax is at most a half: nothing cancels
+        slope = (share + mass) * exp_of((v - top) - tail) - share - own_part
+    put(slopes + own * tile.real.size, tile.real.size, scale * slope)
+
+
+# --- as Python calls them --------------------------------------------------------------------------------------------
+
+
+cdef const char *data_of(object array) except? NULL:
+    """Where a contiguous array begins; NULL for None."""
+    return NULL if array is None else <const char *>cnp.PyArray_DATA(<cnp.ndarray?>array)
+
+
+@cython.final
+cdef class Scoring:
+    """The kernels of `score` and `linear_cross_entropy`."""
+
+    cdef const Arithmetic *real
+
+    def __cinit__(self, bint wide):
+        self.real = &ARITHMETICS[wide]
+
+    cdef int start(
+        self, Call *call, Scores *out, x, target, ignore_index, partials, nll, lse, best, correct, rank
+    ) except -1:
+        call.real = self.real
+        take(&call.x, x)
+        take(&call.target, target, True)
+        call.ignore_index = ignore_index
+        call.partials = sums_of(partials)
+        take(&out.nll, nll)
+        take(&out.lse, lse)
+        take(&out.best, best, True)
+        take(&out.correct, correct, True)
+        take(&out.rank, rank, True)
+        return 0
+
+    def score_rows(
+        self, x, target, ignore_index, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, partials, nll, lse, best, correct,
+        rank,
+    ):
+        """Scores of contiguous rows (outer, middle, n_classes)."""
+        cdef Call call
+        cdef Scores out
+        self.start(&call, &out, x, target, ignore_index, partials, nll, lse, best, correct, rank)
+        with nogil:
+            score_row_blocks(&call, &out, block, first, last)
+
+    def score_columns(
+        self, x, target, ignore_index, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, partials, nll, lse, best, correct,
+        rank,
+    ):
+        """Scores across rows (outer, n_classes, inner)."""
+        cdef Call call
+        cdef Scores out
+        self.start(&call, &out, x, target, ignore_index, partials, nll, lse, best, correct, rank)
+        with nogil:
+            score_column_blocks(&call, &out, block, first, last)
+
+    cdef int take_tile(
+        self, Tile *tile, x, Py_ssize_t start, Py_ssize_t width, bias, labels, y, w, double keep, spread, state, out
+    ) except -1:
+        tile.real = self.real
+        take(&tile.x, x)
+        take(&tile.y, y)
+        take(&tile.out, out)
+        tile.start, tile.width = start, width
+        tile.bias, tile.w, tile.labels = data_of(bias), data_of(w), <const int64_t *>data_of(labels)
+        tile.mixed = spread is not None
+        tile.keep, tile.spread = keep, spread if tile.mixed else 0.0
+        tile.state = sums_of(state)
+        return 0
+
+    def reduce_tile(
+        self, x, Py_ssize_t start, Py_ssize_t width, bias, labels, y, w, double keep, spread, Py_ssize_t block,
+        Py_ssize_t first, Py_ssize_t last, state,
+    ):
+        """Take up a tile of logits, and their bias, into the rows' states."""
+        cdef Tile tile
+        cdef Py_ssize_t r
+        self.take_tile(&tile, x, start, width, bias, labels, y, w, keep, spread, state, None)
+        with nogil:
+            for r in range(first * block, smaller(last * block, tile.x.length[1])):
+                reduce_row(&tile, r)
+
+    def slope_tile(
+        self, x, Py_ssize_t start, Py_ssize_t width, bias, labels, y, w, double keep, spread, Py_ssize_t block,
+        Py_ssize_t first, Py_ssize_t last, state, tails, shares, owns, double scale, out,
+    ):
+        """Derivatives of the rows' losses with respect to a tile of logits."""
+        cdef Tile tile
+        cdef Py_ssize_t r
+        cdef const double *tail = sums_of(tails)
+        cdef const double *share = sums_of(shares)
+        cdef const double *own = sums_of(owns)
+        self.take_tile(&tile, x, start, width, bias, labels, y, w, keep, spread, state, out)
+        with nogil:
+            for r in range(first * block, smaller(last * block, tile.x.length[1])):
+                slope_row(&tile, r, tail[r], share[r], own[r], scale)
