@@ -185,9 +185,13 @@ cdef void reduce_row(const Tile *tile, Py_ssize_t r) noexcept nogil:
     if tile.bias != NULL:
         tile.real.add(row, tile.bias, tile.width)
     top = tile.real.top_of(row, tile.real.kind, tile.width)
-    tile.real.scan(
-        row, tile.real.kind, tile.width, tile.real.position_of(row, tile.real.kind, tile.width, top), top, &s, &g
-    )
+    if fabs(top) < INFINITY:
+        tile.real.scan(
+            row, tile.real.kind, tile.width, tile.real.position_of(row, tile.real.kind, tile.width, top), top, &s, &g
+        )
+    else:  # nothing to be summed up, or NaN
+        g = 0.0
+        s = 0.0 if infinite_sum(row, tile.real.size, tile.real.kind, tile.width, top) == -INFINITY else NAN
     merge(state, s, g, top)
     own = own_class(tile, r)
     if own >= 0:
