@@ -27,6 +27,12 @@ def backends() -> dict[str, str]:
     return {name: load(name).available() or "available" for name in _plan.AUTO_ORDER}
 
 
+def backend_in_use() -> str:
+    """The name of the backend that computes arrays on the host."""
+    name = _config.backend.get()
+    return _plan.automatic() if name == "auto" else name
+
+
 def configuration() -> dict[str, Any]:
     """Versions, settings and backends as plain data."""
     import importlib.metadata  # these two take longer to import than the rest of the package
@@ -45,7 +51,7 @@ def configuration() -> dict[str, Any]:
         "machine": platform.machine(),
         "packages": versions,
         "backend": _config.backend.get(),
-        "runs": _plan.automatic() if _config.backend.get() == "auto" else _config.backend.get(),
+        "backend_in_use": backend_in_use(),
         "backends": backends(),
         "threads": _config.threads.get(),
         "cpus": _config.cpu_count(),
@@ -74,7 +80,7 @@ def show_config(file: TextIO | None = None) -> None:
     lines = [
         f"fastloss {config['fastloss']} on Python {config['python']}, {config['platform']}",
         f"packages: {packages}",
-        f"backend: {config['backend']}" + (f", which is {config['runs']}" if config["backend"] == "auto" else ""),
+        f"backend: {config['backend']}" + f", in use: {config['backend_in_use']}",
         *(f"  {name}: {status}" for name, status in config["backends"].items()),
         f"instruction set of cython: {config['instruction_set']}",
         f"threads: {config['threads']} of {config['cpus']} CPUs",

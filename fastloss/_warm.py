@@ -1,4 +1,4 @@
-"""Compiling ahead: so that a container's first call finds its kernels on disk."""
+"""Compiling Numba's kernels ahead: so that a container's first call finds them on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastloss import _plan, functional, grad
+from fastloss import _config, _plan, functional, grad
 
 # What is compiled for: the usual dtype first.
 DTYPES = ("float32", "float64", "float16")
@@ -26,15 +26,21 @@ def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> I
     for name in names or losses():
         for dtype in dtypes:
             yield f"{name} {dtype}"
-            for arguments in _arguments(name, np.dtype(dtype)):
-                function = getattr(functional, name)
-                function(*arguments)
-                if name == "score":
-                    function(*arguments, top_k=1)
-                    continue
-                grad.value_and_grad(function)(*arguments)
-                if name != "rmse_loss":  # has no value for each element
-                    function(*arguments, reduction="none")
+            with _config.use_backend("numba"):
+                for arguments in _arguments(name, np.dtype(dtype)):
+                    _call(name, arguments)
+
+
+def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
+    """Whatever has kernels of its own."""
+    function = getattr(functional, name)
+    function(*arguments)
+    if name == "score":
+        function(*arguments, top_k=1)
+        return
+    grad.value_and_grad(function)(*arguments)
+    if name != "rmse_loss":  # has no value for each element
+        function(*arguments, reduction="none")
 
 
 def _arguments(name: str, dtype: np.dtype) -> Iterator[tuple[np.ndarray, ...]]:

@@ -85,15 +85,25 @@ def test_environment():
 
 def test_a_missing_backend_says_what_to_install():
     code = (
-        "import sys; sys.modules['fastloss_c'] = None\n"
-        "import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'numba' else find(name, *rest)\n"
+        "import sys; sys.modules['fastloss_c'] = sys.modules['numba'] = None\n"
         "import fastloss\n"
         "try: fastloss.mse_loss([1.0], [2.0])\n"
         "except RuntimeError as error: print(error)"
     )
     assert "pip install numba" in run(code, FASTLOSS_BACKEND="numba").stdout
-    assert "pip install numba" in run(code, FASTLOSS_BACKEND="auto").stdout
+    assert "C compiler" in run(code, FASTLOSS_BACKEND="cython").stdout
+
+
+def test_numpy_answers_where_nothing_is_compiled_and_says_so_once():
+    code = (
+        "import sys; sys.modules['fastloss_c'] = sys.modules['numba'] = None\n"
+        "import numpy as np, fastloss\n"
+        "print(*(fastloss.mse_loss([1.0], [3.0]) for _ in range(3)), fastloss.cross_entropy(np.zeros((2, 3)), [0, 1]))"
+    )
+    done = run(code, FASTLOSS_BACKEND="auto")
+    assert done.stdout.split() == ["4.0", "4.0", "4.0", str(np.log(3))]
+    assert done.stderr.count("RuntimeWarning") == 1
+    assert "pip install numba" in done.stderr and "C compiler" in done.stderr
 
 
 def test_show_config():

@@ -54,11 +54,8 @@ def _failing(where: str | None, prefix: str) -> Iterator[None]:
 
 
 def backend_in_use() -> str:
-    """The name of the backend that is used for arrays on the host; "none" if there is none."""
-    name = _config.backend.get()
-    if name != "auto":
-        return name
-    return next((name for name, status in _info.backends().items() if status == "available"), "none")
+    """The name of the backend that is used for arrays on the host."""
+    return _info.backend_in_use()
 
 
 def n_threads() -> int:
@@ -69,7 +66,7 @@ def n_threads() -> int:
 def configuration() -> dict[str, Any]:
     """Versions, settings and backends as plain data."""
     with _failing(None, ""):
-        return {**_info.configuration(), "backend_in_use": backend_in_use()}
+        return _info.configuration()
 
 
 def show_configuration(file: TextIO) -> None:

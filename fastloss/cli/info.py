@@ -1,6 +1,6 @@
-"""Show versions, backends, threads and where compiled kernels are kept; or compile kernels ahead.
+"""Show versions, backends, threads and where Numba's kernels are kept; or compile these ahead.
 
---warm calls losses once, so that a container image holds their compiled kernels and no process compiles again. They
+--warm calls losses once on the Numba backend, so that a container image holds their compiled kernels and no process compiles again. They
 are kept where NUMBA_CACHE_DIR says: set it to the same directory while building and while running. Kernels for
 weights, smoothing, probability targets and strided arrays are still compiled on their first use.
 """
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     lines = io.StringIO()
     _library.show_configuration(lines)
-    _report.show(f"{lines.getvalue()}backend in use: {_library.backend_in_use()}")
+    _report.show(lines.getvalue().rstrip())
     return 0
 
 
