@@ -58,7 +58,7 @@ def builds(tmp_path_factory):
 def baseline(builds, tmp_path_factory):
     """What the build in `same` measured of itself."""
     path = tmp_path_factory.mktemp("baseline") / "baseline.json"
-    command = ["--cases", "mse_f32_1e5", "l1_f32_1e5", "--contenders", "fastloss", "--seconds", "2", "--json"]
+    command = ["--cases", "mse_f32_1e5", "l1_f32_1e5", "--contenders", "fastloss-numba", "--seconds", "2", "--json"]
     process = bench(builds["same"], *command)
     assert process.returncode == 0, process.stderr
     path.write_text(process.stdout)
