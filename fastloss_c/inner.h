@@ -36,12 +36,10 @@ typedef struct {
     void (*copied)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
     const void *(*staged)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
     void (*looped)(Loop, const void *, const void *, const void *, const void *, Py_ssize_t, void *);
-    Py_ssize_t (*summands)(const Formula *, const void *, const void *, const void *, const void *, Py_ssize_t, void *);
-    void (*add_values)(void *, Py_ssize_t, double *);
+    void (*summed)(const Formula *, const void *, const void *, const void *, const void *, Py_ssize_t, double *);
     void (*add_weighted)(void *, double *, Py_ssize_t, double *, double *);
     void (*add_each)(const void *, const double *, Py_ssize_t, double *, double *);
     void (*weigh)(void *, const double *, Py_ssize_t);
-    void (*scale)(void *, double, Py_ssize_t);
     void (*likelihoods)(const double *, const double *, const double *, double *, int);
     double (*top_of)(const char *, int, Py_ssize_t);
     Py_ssize_t (*position_of)(const char *, int, Py_ssize_t, double);
@@ -69,8 +67,8 @@ typedef struct {
 #define ARITHMETIC(type, kind)                                                                                         \
     {                                                                                                                  \
         sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)looped_##type,      \
-            (void *)summands_##type, (void *)add_values_##type, (void *)add_weighted_##type,                           \
-            (void *)add_each_##type, (void *)weigh_##type, (void *)scale_##type,          \
+            (void *)summed_##type, (void *)add_weighted_##type,                           \
+            (void *)add_each_##type, (void *)weigh_##type,          \
             likelihoods_##type, top_of_##type, position_of_##type, scan_##type, mix_##type, fill_##type,               \
             log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
             find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \

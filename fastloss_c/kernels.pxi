@@ -48,14 +48,12 @@ cdef extern from "inner.h" nogil:
         const void *(*staged)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, void *scratch) noexcept nogil
         void (*looped)(
             Loop loop, const void *x, const void *y, const void *z, const void *p, Py_ssize_t n, void *out) noexcept nogil
-        Py_ssize_t (*summands)(
+        void (*summed)(
             const Formula *formula, const void *x, const void *y, const void *z, const void *p, Py_ssize_t n,
-            void *out) noexcept nogil
-        void (*add_values)(void *v, Py_ssize_t n, double *sums) noexcept nogil
+            double *sums) noexcept nogil
         void (*add_weighted)(void *v, double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
         void (*add_each)(const void *v, const double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
         void (*weigh)(void *v, const double *w, Py_ssize_t n) noexcept nogil
-        void (*scale)(void *v, double by, Py_ssize_t n) noexcept nogil
         void (*likelihoods)(const double *s, const double *g, const double *x, double *losses, int n) noexcept nogil
         double (*top_of)(const char *x, int kind, Py_ssize_t n) noexcept nogil
         Py_ssize_t (*position_of)(const char *x, int kind, Py_ssize_t n, double m) noexcept nogil

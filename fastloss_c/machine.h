@@ -53,14 +53,14 @@ enum { ABSENT = 0, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
 /* out[i] = f(x[i], y[i], z[i]; p) for n_blocks * BLOCK contiguous elements of the type computed in. */
 typedef void (*Loop)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n_blocks, void *out);
 
-/* A pointwise loss: loops over its value, its slope and, where there is a shorter way, its sums. */
+/* A pointwise loss: loops over its value, its slope times the number after its parameters, and the sums of its value. */
 typedef struct {
     const char *name;
     int operands;
     int parameters;
     Loop values;
     Loop slopes;
-    Loop summands; /* 16 numbers a block that add up to its values, or NULL */
+    Loop sums; /* 16 sums in float64 instead of an array */
 } Formula;
 
 INLINE float float_of(uint32_t bits)

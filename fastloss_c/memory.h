@@ -88,20 +88,6 @@ static void NAME(looped)(
     memcpy(out + whole, results, rest * sizeof(REAL));
 }
 
-/* Numbers that add up to the values of n elements; how many there are. */
-static Py_ssize_t NAME(summands)(
-    const Formula *formula, const REAL *x, const REAL *y, const REAL *z, const REAL *p, Py_ssize_t n, REAL *out)
-{
-    if (!formula->summands) {
-        NAME(looped)(formula->values, x, y, z, p, n, out);
-        return n;
-    }
-    const Py_ssize_t blocks = n / BLOCK, whole = blocks * BLOCK;
-    formula->summands(x, y, z, p, blocks, out);
-    NAME(looped)(formula->values, x + whole, y + whole, z ? z + whole : z, p, n - whole, out + blocks * 16);
-    return blocks * 16 + n - whole;
-}
-
 /* --- sums: in 16 lanes of float64; which lane an element goes to depends on its position alone ------------------------- */
 
 /* n values, room for BLOCK more after them. */
@@ -112,6 +98,20 @@ static void NAME(add_values)(REAL *RESTRICT v, Py_ssize_t n, double *RESTRICT su
     for (Py_ssize_t i = 0; i < n; i += BLOCK) /* two of the additions are in REAL */
         for (int k = 0; k < 16; k++)
             sums[k] += (double)((v[i + k] + v[i + 16 + k]) + (v[i + 32 + k] + v[i + 48 + k]));
+}
+
+/* The values of n elements. */
+static void NAME(summed)(
+    const Formula *formula, const REAL *x, const REAL *y, const REAL *z, const REAL *p, Py_ssize_t n, double *sums)
+{
+    const Py_ssize_t blocks = n / BLOCK, whole = blocks * BLOCK;
+    REAL rest[2 * BLOCK];
+    if (blocks)
+        formula->sums(x, y, z, p, blocks, sums);
+    if (whole == n)
+        return;
+    NAME(looped)(formula->values, x + whole, y + whole, z ? z + whole : z, p, n - whole, rest);
+    NAME(add_values)(rest, n - whole, sums);
 }
 
 /* Values that may be too large to be added in REAL, with their weights or without. */
@@ -134,20 +134,6 @@ static void NAME(add_weighted)(
                 sums[k] += (double)v[i + k];
 }
 
-/* values * weights in place, in float64. */
-static void NAME(weigh)(REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        v[i] = (REAL)(w[i] * (double)v[i]);
-}
-
-static void NAME(scale)(REAL *RESTRICT v, double by, Py_ssize_t n)
-{
-    const REAL factor = (REAL)by;
-    for (Py_ssize_t i = 0; i < n; i++)
-        v[i] = factor * v[i];
-}
-
 /* Each value into a sum of its own. */
 static void NAME(add_each)(
     const REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n, double *RESTRICT sums, double *RESTRICT weights)
@@ -162,4 +148,11 @@ static void NAME(add_each)(
             sums[i] += (double)v[i];
             weights[i] += 1.0;
         }
+}
+
+/* values * weights in place, in float64. */
+static void NAME(weigh)(REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++)
+        v[i] = (REAL)(w[i] * (double)v[i]);
 }

@@ -27,7 +27,6 @@ cdef struct Job:
     Py_ssize_t size  # elements of a row
     int what
     bint exactly  # whether sums are taken in float64 alone
-    double scale
     char *out
 
 
@@ -60,7 +59,7 @@ cdef void run_chunk(
     """Everything that is wanted of n elements, from `start`, of each of n_rows rows; n * n_rows is at most SPAN."""
     cdef const void *operands[3]
     cdef const Operand *operand
-    cdef Py_ssize_t i = row // job.middle, j = row % job.middle, k, size = n * n_rows, n_summands
+    cdef Py_ssize_t i = row // job.middle, j = row % job.middle, k, size = n * n_rows
     cdef double *w = NULL
     cdef char *out
     for k in range(3):
@@ -83,10 +82,9 @@ cdef void run_chunk(
             )
     if job.what & TOTAL:
         if w == NULL and not job.exactly:
-            n_summands = job.real.summands(
-                job.formula, operands[0], operands[1], operands[2], &job.parameters, size, scratch.values
+            job.real.summed(
+                job.formula, operands[0], operands[1], operands[2], &job.parameters, size, sums.values
             )
-            job.real.add_values(scratch.values, n_summands, sums.values)
         else:
             job.real.looped(
                 job.formula.values, operands[0], operands[1], operands[2], &job.parameters, size, scratch.values
@@ -97,7 +95,6 @@ cdef void run_chunk(
         job.real.looped(job.formula.values, operands[0], operands[1], operands[2], &job.parameters, size, out)
     elif job.what & SLOPE:
         job.real.looped(job.formula.slopes, operands[0], operands[1], operands[2], &job.parameters, size, out)
-        job.real.scale(out, job.scale, size)
     if w != NULL and job.what & (EACH | SLOPE):
         job.real.weigh(out, w, size)
 
@@ -163,7 +160,7 @@ cdef class Pointwise:
 
     cdef int start(self, Job *job, object x, object y, object z, object w, tuple p, int what) except -1:
         cdef int k = 0
-        job.real, job.formula, job.what, job.exactly, job.scale, job.out = self.real, self.formula, what, False, 1.0, NULL
+        job.real, job.formula, job.what, job.exactly, job.out = self.real, self.formula, what, False, NULL
         if len(p) != self.formula.parameters:
             raise ValueError("expected as many parameters as the loss has")
         for value in p:
@@ -240,7 +237,7 @@ cdef class Pointwise:
         """Sums as `flat_total`, and the gradient while the operands are in the first-level cache."""
         cdef Job job
         self.start(&job, x, y, z, w, p, TOTAL | SLOPE)
-        job.scale = scale
+        self.store(&job.parameters, self.formula.parameters, scale)
         job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>gradient)
         self.flat(&job, size, block, first, last, sums_of(partials))
 
@@ -264,7 +261,7 @@ cdef class Pointwise:
         """Sums as `rows_total`, and the gradient, of the broadcast shape."""
         cdef Job job
         self.start(&job, x, y, z, w, p, TOTAL | SLOPE)
-        job.scale = scale
+        self.store(&job.parameters, self.formula.parameters, scale)
         job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>gradient)
         self.rows(&job, shape, block, first, last, sums_of(partials))
 

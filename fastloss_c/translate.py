@@ -175,53 +175,68 @@ def functions(source):
     return found
 
 
+# Loops take whole blocks, so that every element goes through the same vector code wherever it stands.
 _LOOP = """\
 static void NAME({name}_loop)(
     const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n_blocks,
     REAL *RESTRICT out)
 {{
 {unpacked}    for (Py_ssize_t i = 0; i < BLOCK * n_blocks; i++)
-        out[i] = NAME({name})({arguments});
+        out[i] = {expression};
 }}
 """
 
-
-def _loop(name, arity, operands):
-    """A loop over one of a loss's scalars: arrays first, then parameters, which do not change in it.
-
-    It takes whole blocks, so that every element goes through the same vector code wherever it stands.
-    """
-    parameters = range(arity - operands)
-    return _LOOP.format(
-        name=name,
-        unpacked="".join(f"    const REAL p{k} = p[{k}];\n" for k in parameters),
-        arguments=", ".join([f"{array}[i]" for array in "xyz"[:operands]] + [f"p{k}" for k in parameters]),
-    )
-
-
-_SUMMANDS = """\
-static void NAME({name}_summands)(
+# 16 sums in float64; two of the additions are in REAL.
+_SUMS = """\
+static void NAME({name}_sums)(
     const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n_blocks,
-    REAL *RESTRICT out)
+    double *RESTRICT sums)
 {{
-    for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK, y += BLOCK, out += 16)
-        for (int i = 0; i < 16; i++) {{
-            REAL odds = NAME({name}_odds)(x[i], y[i]), linear = NAME({name}_linear)(x[i], y[i]);
-            for (int k = 1; k < BLOCK / 16; k++) {{
-                odds = NAME(joined)(odds, NAME({name}_odds)(x[i + 16 * k], y[i + 16 * k]));
-                linear += NAME({name}_linear)(x[i + 16 * k], y[i + 16 * k]);
-            }}
-            out[i] = linear + NAME(log1p_moderate)(odds);
-        }}
+{unpacked}    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps})
+        for (int i = 0; i < 16; i++)
+            sums[i] += (double)({expression});
 }}
 """
+
+
+def _unpacked(n_parameters):
+    """Parameters as variables, which do not change in a loop."""
+    return "".join(f"    const REAL p{k} = p[{k}];\n" for k in range(n_parameters))
+
+
+def _called(name, operands, n_parameters, at="i"):
+    """A formula's value at a position: arrays first, then parameters."""
+    return f"NAME({name})({', '.join([*(f'{a}[{at}]' for a in operands), *(f'p{k}' for k in range(n_parameters))])})"
+
+
+def _loops(value, slope, operands, n_parameters, odds):
+    """Loops over a loss's value, its slope times the number after the parameters, and the sums of its value."""
+    yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=_called(value, operands, n_parameters))
+    scaled = f"p{n_parameters} * {_called(slope, operands, n_parameters)}"
+    yield _LOOP.format(name=slope, unpacked=_unpacked(n_parameters + 1), expression=scaled)
+
+    def four(name):
+        return [_called(name, operands, n_parameters, f"i + {at}") for at in (0, 16, 32, 48)]
+
+    def added(name):
+        return "({} + {}) + ({} + {})".format(*four(name))
+
+    if odds:
+        first, *others = four(f"{value}_odds")
+        for other in others:
+            first = f"NAME(joined)({first}, {other})"
+        expression = f"({added(f'{value}_linear')}) + NAME(log1p_moderate)({first})"
+    else:
+        expression = added(value)
+    steps = ", ".join(f"{array} += BLOCK" for array in operands)
+    yield _SUMS.format(name=value, unpacked=_unpacked(n_parameters), steps=steps, expression=expression)
 
 
 def header(source, losses):
-    """The C text of every formula, a loop over each loss's value and slope, and the table of them.
+    """The C text of every formula, loops over each loss's value, slope and sums, and the table of them.
 
     losses : (name of the value, name of the slope, number of operands that are arrays, whether the value is a linear part and
-        log1p of odds) of each loss.  The last kind gets a loop that writes 16 numbers a block, whose sum is that of the values.
+        log1p of odds, of which sums may then take one logarithm) of each loss.
     """
     found = functions(source)
     declared = [text.splitlines()[0] + ";" for _, text in found.values()]
@@ -229,12 +244,9 @@ def header(source, losses):
     parts += [text for _, text in found.values()]
     rows = []
     for value, slope, operands, odds in losses:
-        arity = found[value][0]
-        if odds:
-            parts.append(_SUMMANDS.format(name=value))
-        parts += [_loop(value, arity, operands), _loop(slope, arity, operands)]
-        loops = f"(Loop)NAME({value}_loop), (Loop)NAME({slope}_loop)"
-        loops += f", (Loop)NAME({value}_summands)" if odds else ", NULL"
-        rows.append(f'    {{"{value}", {operands}, {arity - operands}, {loops}}},')
+        n_parameters = found[value][0] - operands
+        parts += _loops(value, slope, "xyz"[:operands], n_parameters, odds)
+        loops = f"(Loop)NAME({value}_loop), (Loop)NAME({slope}_loop), (Loop)NAME({value}_sums)"
+        rows.append(f'    {{"{value}", {operands}, {n_parameters}, {loops}}},')
     table = ["static const Formula NAME(FORMULAS)[] = {", *rows, "    {NULL, 0, 0, NULL, NULL, NULL}", "};"]
     return "\n\n".join([*parts, "\n".join(table)]) + "\n"
