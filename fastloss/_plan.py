@@ -11,8 +11,10 @@ from fastloss.backends import load
 BLOCK = 1 << 15
 MAX_BLOCKS = 4096
 
-# Elements below which a second thread costs more than it saves: starting one takes about as long as reading these.
-PARALLEL_FROM = 1 << 19
+# Elements below which a second thread costs more than it saves: waking one takes about as long as computing these, or as reading
+# those of a loss that is little more than that.
+PARALLEL_FROM = 1 << 20
+PARALLEL_FROM_LIGHT = 1 << 21
 
 # Classes from which a row by itself fills the registers; fewer are computed across rows.
 ROWWISE_FROM = 128
@@ -60,9 +62,9 @@ def lane_blocks(n, inner):
     return block, -(-n // block)
 
 
-def run(call, n_blocks, n_elements):
+def run(call, n_blocks, n_elements, light=False):
     """call(first, last) over all blocks, on as many threads as pay for so many elements."""
-    if n_elements < PARALLEL_FROM:
+    if n_elements < (PARALLEL_FROM_LIGHT if light else PARALLEL_FROM):
         call(0, n_blocks)
     else:
         _threads.run(call, n_blocks, _config.threads.get())

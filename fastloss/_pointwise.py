@@ -119,6 +119,9 @@ class Operands:
     def kernel(self, op):
         return _plan.backend().kernel(self.loss, op, self.real)
 
+    def run(self, call, n_blocks):
+        _plan.run(call, n_blocks, self.size, self.loss.light)
+
     def inputs(self):
         return (self.x, self.y, self.z, self.w)
 
@@ -165,7 +168,7 @@ class Operands:
         if n_blocks == 1:
             kernel(*operands, p, size, block, 0, 1, partials)
         else:
-            _plan.run(lambda first, last: kernel(*operands, p, size, block, first, last, partials), n_blocks, self.size)
+            self.run(lambda first, last: kernel(*operands, p, size, block, first, last, partials), n_blocks)
         return self.checked(*_reduce.total(partials))
 
     def denominator(self, weights):
@@ -206,7 +209,7 @@ class Operands:
             x, y, z, own = self.views(size)
             block, n_blocks = _plan.block_size(size[0] * size[1], size[2])
         w = own if self.factor is None else w
-        _plan.run(lambda first, last: kernel(x, y, z, w, p, size, block, first, last, written), n_blocks, self.size)
+        self.run(lambda first, last: kernel(x, y, z, w, p, size, block, first, last, written), n_blocks)
         return _arrays.delivered(result, out)
 
     def along(self, axes, reduction, divisor, root, out):
@@ -249,15 +252,13 @@ class Operands:
             kernel, shape3 = self.kernel("rows_total"), (1, outer, n)
             operands = self.views(shape3, order)
             partials = np.empty((outer, 2))
-            _plan.run(lambda first, last: kernel(*operands, p, shape3, 1, first, last, partials), outer, self.size)
+            self.run(lambda first, last: kernel(*operands, p, shape3, 1, first, last, partials), outer)
             return partials.T
         kernel, shape3 = self.kernel("lanes_total"), (outer, n, inner)
         operands = self.views(shape3, order)
         block, n_chunks = _plan.lane_blocks(n, inner)
         partials = np.empty((n_chunks, 2, outer, inner))
-        _plan.run(
-            lambda first, last: kernel(*operands, p, shape3, block, first, last, partials), n_chunks * outer, self.size
-        )
+        self.run(lambda first, last: kernel(*operands, p, shape3, block, first, last, partials), n_chunks * outer)
         return _reduce.total(partials)
 
     def with_gradient(self, reduction, divisor, root, request):
@@ -286,10 +287,8 @@ class Operands:
                 operands, written = self.views(size), full.reshape(size)
                 block, n_blocks = _plan.block_size(size[0] * size[1], size[2])
             partials = np.empty((n_blocks, 2))
-            _plan.run(
-                lambda first, last: kernel(*operands, p, step, size, block, first, last, written, partials),
-                n_blocks,
-                self.size,
+            self.run(
+                lambda first, last: kernel(*operands, p, step, size, block, first, last, written, partials), n_blocks
             )
             total, _ = self.checked(*_reduce.total(partials))
         if not root:

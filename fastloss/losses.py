@@ -16,6 +16,7 @@ class Loss:
         Outside of it the value is NaN, so that only a result of NaN needs looking into.
     odds : whether the value is {name}_linear + log1p({name}_odds), with odds in [0, 1]: a sum over elements may then take one
         logarithm of several odds, as log1p(a) + log1p(b) = log1p(a + b + a b).
+    light : whether reading an element takes longer than computing it.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Loss:
     parameters: tuple[str, ...] = ()
     domains: tuple[tuple[float, float] | None, ...] = ()
     odds: bool = False
+    light: bool = False
 
     @property
     def value(self) -> str:
@@ -35,12 +37,12 @@ class Loss:
 
 PROBABILITY = (0.0, 1.0)
 
-MSE = Loss("mse")
-L1 = Loss("l1")
-HUBER = Loss("huber", parameters=("delta",))
-SMOOTH_L1 = Loss("smooth_l1", parameters=("beta",))
+MSE = Loss("mse", light=True)
+L1 = Loss("l1", light=True)
+HUBER = Loss("huber", parameters=("delta",), light=True)
+SMOOTH_L1 = Loss("smooth_l1", parameters=("beta",), light=True)
 LOG_COSH = Loss("log_cosh")
-QUANTILE = Loss("quantile", parameters=("low", "high"))
+QUANTILE = Loss("quantile", parameters=("low", "high"), light=True)
 MSLE = Loss("msle")
 BCE = Loss("bce", domains=(PROBABILITY, PROBABILITY))
 BCE_LOGITS = Loss("bce_logits", odds=True)

@@ -21,7 +21,7 @@ def jobs():
     result = []
     for case in STAND_INS:
         function = getattr(fastloss, case.loss)
-        for shape in [(7, 11), (150_000, 11)]:
+        for shape in [(7, 11), (200_000, 11)]:
             arguments = case.cast(case.arguments(generator(case), shape), np.float32)
             result.append(lambda f=function, a=arguments: f(*a).tobytes())
             both = fastloss.value_and_grad(function)

@@ -6,9 +6,10 @@ from cases import CASES, PLAIN_CASES, generator
 from compare import same_bits
 
 import fastloss
+from fastloss import _plan
 
 # Small, and several MB with lengths that fit no block: there the work is divided among threads.
-SIZES = {"small": (37, 11), "wide": (37, 40_001), "long": (140_003, 9)}
+SIZES = {"small": (37, 11), "wide": (53, 40_001), "long": (240_003, 9)}
 
 
 def everything(case, arguments, options):
@@ -26,6 +27,11 @@ def everything(case, arguments, options):
 def assert_same(expected, results):
     for (what, a), (_, b) in zip(expected, results, strict=True):
         assert same_bits(a, b), what
+
+
+def test_sizes_want_threads():
+    for size in ("wide", "long"):
+        assert np.prod(SIZES[size]) >= max(_plan.PARALLEL_FROM, _plan.PARALLEL_FROM_LIGHT)
 
 
 @pytest.mark.parametrize("size", SIZES)
