@@ -132,7 +132,7 @@ class use_backend(_Use):
     Examples
     --------
     >>> import fastloss
-    >>> with fastloss.use_backend("numba"):
+    >>> with fastloss.use_backend("numpy"):
     ...     loss = fastloss.mse_loss([1.0, 2.0], [1.0, 4.0])
     """
 

@@ -21,7 +21,7 @@ def backends() -> dict[str, str]:
     Examples
     --------
     >>> import fastloss
-    >>> fastloss.backends()["numba"]
+    >>> fastloss.backends()["numpy"]
     'available'
     """
     return {name: load(name).available() or "available" for name in _plan.AUTO_ORDER}

@@ -16,6 +16,8 @@ from fastloss.bench import build, compare, contenders, measure, report
 from fastloss.bench.cases import CASES
 from fastloss.cli import main
 
+pytest.importorskip("numba")  # the backend of the builds that are compared
+
 HERE = Path(fastloss.__file__).parents[1]
 
 # Each call of mse_loss takes this much longer than it would, whatever it would.

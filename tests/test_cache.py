@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("numba")
+
 PACKAGE = Path(__file__).parents[1] / "fastloss"
 CODE = """
 import numpy as np, fastloss

@@ -63,10 +63,10 @@ def test_bad_threads(value, error):
 
 
 def test_backends():
-    assert fastloss.backends()["numba"] == "available"
+    assert fastloss.backends()["numpy"] == "available"
     with pytest.raises(ValueError, match="backend.*'fpga'"):
         fastloss.use_backend("fpga")
-    with fastloss.use_backend("numba"):
+    with fastloss.use_backend("numpy"):
         assert fastloss.mse_loss(np.zeros(3), np.ones(3)) == 1.0
 
 

@@ -20,9 +20,12 @@ _WORD = np.dtype(np.int64)
 
 @functools.cache
 def _kernels() -> tuple[Callable[..., object], Callable[..., object]]:
-    """Sum and copy of 64-bit words, compiled for these types at once; LLVM vectorises both."""
-    import numba
-    from numba import types
+    """Sum and copy of 64-bit words, compiled for these types at once; LLVM vectorises both.  NumPy's where there is no Numba."""
+    try:
+        import numba
+        from numba import types
+    except ImportError:
+        return np.sum, _copy
 
     source, sink = types.Array(types.int64, 1, "C", readonly=True), types.Array(types.int64, 1, "C")
 
@@ -39,6 +42,10 @@ def _kernels() -> tuple[Callable[..., object], Callable[..., object]]:
             out[i] = a[i]
 
     return read, copy
+
+
+def _copy(a: np.ndarray, out: np.ndarray) -> None:
+    np.copyto(out, a)
 
 
 class Roof:
