@@ -80,7 +80,7 @@ def show_config(file: TextIO | None = None) -> None:
     lines = [
         f"fastloss {config['fastloss']} on Python {config['python']}, {config['platform']}",
         f"packages: {packages}",
-        f"backend: {config['backend']}" + f", in use: {config['backend_in_use']}",
+        f"backend: {config['backend']}, in use: {config['backend_in_use']}",
         *(f"  {name}: {status}" for name, status in config["backends"].items()),
         f"instruction set of cython: {config['instruction_set']}",
         f"threads: {config['threads']} of {config['cpus']} CPUs",

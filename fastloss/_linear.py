@@ -7,6 +7,7 @@ while it is in cache.  The gradient computes each tile a second time.
 import numpy as np
 
 from fastloss import _arrays, _classes, _errors, _plan, _reduce
+from fastloss.backends import MASS, OWN, SHARE, TOP, G, S
 
 # Elements of a tile of logits, and of a tile of weights where these have to be converted; rows that share a tile of weights, and
 # classes it has at least.  A product of such tiles is long enough for a BLAS to run at its full speed.
@@ -14,9 +15,6 @@ TILE = 1 << 22
 CONVERTED = 1 << 22
 ROWS = 1024
 LEAST = 128  # what kernels of long rows need: narrower tiles are filled up
-
-# Columns of the rows' states, see the kernels.
-TOP, S, G, OWN, SHARE, MASS = range(6)
 
 
 def evaluate(hidden, linear_weight, target, *, bias, weight, ignore_index, label_smoothing, reduction, out):

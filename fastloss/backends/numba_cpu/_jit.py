@@ -27,7 +27,12 @@ LOOP_FLAGS = {"contract", "reassoc", "nsz"}
 SCALAR_FLAGS = {"contract"}
 
 _HERE = Path(__file__).parent
-_SOURCES = (Path(scalars.__file__), Path(_branchless.__file__), *sorted(_HERE.glob("*.py")))
+_SOURCES = (
+    Path(scalars.__file__),
+    Path(_branchless.__file__),
+    _HERE.parent / "__init__.py",
+    *sorted(_HERE.glob("*.py")),
+)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from fastloss.backends.numba_cpu._registers import in_lanes, total
 SPAN = 2048
 
 Real = None  # a hole: the type that is computed in
-# and what `sums_with` and `written` make of a loss: for a group or register, and for the elements that are left at the end
+# and what `sum_with` and `written` make of a loss: for a group or register, and for the elements that are left at the end
 add_group = add_rest = put_losses = put_last_losses = put_slopes = put_last_slopes = None
 
 

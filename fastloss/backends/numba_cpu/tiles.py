@@ -8,15 +8,12 @@ import functools
 
 import numpy as np
 
+from fastloss.backends import MASS, OWN, SHARE, TOP, G, S
 from fastloss.backends.numba_cpu import rowwise
 from fastloss.backends.numba_cpu._jit import called, exactly, specialise
 from fastloss.backends.numba_cpu._load import load, smaller, span_row
 from fastloss.backends.numba_cpu._math import exp
 from fastloss.backends.numba_cpu._softmax import INF, NEG_INF, doubtful, exact_sum, log_probability, target_slope
-
-# Columns of a state, float64 (n_rows, 6), of which the host knows as well: the largest logit; s and g; the target's logit; sums of
-# q (largest - x) and of q, the coefficients q being those of the smoothed, weighted target.
-TOP, S, G, OWN, SHARE, MASS = range(6)
 
 Real = find_peak = scan = sum_mixed = fill_softmax = subtract_target = None  # holes
 

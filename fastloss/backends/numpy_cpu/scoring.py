@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastloss.backends import MASS, OWN, SHARE, TOP, G, S
 from fastloss.backends.numpy_cpu._widen import quietly, wide
 from fastloss.backends.numpy_cpu.softmax import (
     Batch,
@@ -13,9 +14,6 @@ from fastloss.backends.numpy_cpu.softmax import (
     plus,
     row_batches,
 )
-
-# Columns of the state of a row that comes tile by tile: see numba_cpu.tiles.
-TOP, S, G, OWN, SHARE, MASS = range(6)
 
 
 @quietly
