@@ -107,17 +107,21 @@ INLINE REAL NAME(exp_tail)(REAL r)
     return r * r * p + r;
 }
 
+/* Half of a small integer that may be negative, rounded down. */
+INLINE UINT NAME(halved)(UINT n)
+{
+    return ((n + 4096) >> 1) - 2048;
+}
+
 /* 2^n as a product of two: results below the smallest normal number then come out rounded, not flushed. */
 INLINE REAL NAME(first_power)(UINT n)
 {
-    const UINT half = ((n + 4096) >> 1) - 2048;
-    return FLOAT_OF((half + BIAS) << MANTISSA);
+    return FLOAT_OF((NAME(halved)(n) + BIAS) << MANTISSA);
 }
 
 INLINE REAL NAME(second_power)(UINT n)
 {
-    const UINT half = ((n + 4096) >> 1) - 2048;
-    return FLOAT_OF((n - half + BIAS) << MANTISSA);
+    return FLOAT_OF((n - NAME(halved)(n) + BIAS) << MANTISSA);
 }
 
 INLINE REAL NAME(exp)(REAL x)
