@@ -6,7 +6,7 @@ Two kinds of kernel do all of it.  Row kernels take (outer, middle, n_classes) w
 
 import numpy as np
 
-from fastloss import _arrays, _errors, _plan, _pointwise, _reduce, losses
+from fastloss import _arrays, _errors, _places, _plan, _pointwise, _reduce, losses
 from fastloss._arrays import bits
 from fastloss._pointwise import Gradient, Totals
 from fastloss.backends import LANES
@@ -144,6 +144,20 @@ def evaluate(
     name, predictions, target, *, weight, ignore_index, label_smoothing, axis, reduction, out, op, take_log=False
 ):
     """Cross-entropy (op "softmax"), or the loss of gathered elements (op "gather"), with indices or probabilities."""
+    if place := _places.elsewhere(predictions, target, weight):
+        return place.classes(
+            name,
+            predictions,
+            target,
+            weight=weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+            out=out,
+            op=op,
+            take_log=take_log,
+        )
     _reduce.check(reduction)
     x, axis = logits_and_axis(predictions, name, axis)
     y, is_index = target_of(x.shape, axis, target)
@@ -274,6 +288,8 @@ class Call:
 
 def normalise(value, axis, out, wanted, keepdims=False):
     """logsumexp, log_softmax or softmax (`wanted`) along an axis."""
+    if place := _places.elsewhere(value):
+        return place.normalise(value, axis, out, wanted, keepdims)
     x, axis = logits_and_axis(value, "x", axis)
     real = _arrays.real_type(x)
     layout = Layout(x, axis)

@@ -6,7 +6,7 @@ while it is in cache.  The gradient computes each tile a second time.
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _plan, _reduce
+from fastloss import _arrays, _classes, _errors, _places, _plan, _reduce
 from fastloss.backends import MASS, OWN, SHARE, TOP, G, S
 
 # Elements of a tile of logits, and of a tile of weights where these have to be converted; rows that share a tile of weights, and
@@ -19,6 +19,18 @@ LEAST = 128  # what kernels of long rows need: narrower tiles are filled up
 
 def evaluate(hidden, linear_weight, target, *, bias, weight, ignore_index, label_smoothing, reduction, out):
     """`linear_cross_entropy`: arguments to tiles, tiles to kernels, rows to a result."""
+    if place := _places.elsewhere(hidden, linear_weight, target, bias, weight):
+        return place.linear(
+            hidden,
+            linear_weight,
+            target,
+            bias=bias,
+            weight=weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+            out=out,
+        )
     _reduce.check(reduction)
     h, a = _arrays.floats(hidden, "hidden"), _arrays.floats(linear_weight, "linear_weight")
     if h.ndim == 0:

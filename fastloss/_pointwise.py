@@ -6,7 +6,7 @@ other strides, and operands that broadcast, go as three-dimensional views.
 
 import numpy as np
 
-from fastloss import _arrays, _errors, _plan, _reduce
+from fastloss import _arrays, _errors, _places, _plan, _reduce
 from fastloss._arrays import FLOAT64, bits
 
 
@@ -40,26 +40,53 @@ def evaluate(
     names=("pred", "target", "var"),
     weighted_mean=True,
     same_shape=False,
+    third_of_rows=False,
     divisor=None,
+    batch_mean=False,
     root=False,
 ):
     """The loss of `pred` against `target`.
 
-    third : third operand as a float array or scalar, already converted; its name is names[2].
+    third : third operand, its name is names[2].
+    third_of_rows : whether a third operand of shape pred.shape[:-1] is the same along the last axis.
     weighted_mean : whether means divide by the summed weights rather than by the number of elements.
     same_shape : whether target must have the shape of pred.
     divisor : what the sum is divided by instead, if given.
+    batch_mean : whether it is divided by the length of the first axis of pred instead.
     root : whether the result is the square root of the mean or sum.
     """
+    if place := _places.elsewhere(pred, target, third, weight):
+        return place.pointwise(
+            loss,
+            pred,
+            target,
+            third,
+            parameters,
+            weight,
+            axis,
+            reduction,
+            out,
+            names=names,
+            weighted_mean=weighted_mean,
+            same_shape=same_shape,
+            third_of_rows=third_of_rows,
+            divisor=divisor,
+            batch_mean=batch_mean,
+            root=root,
+        )
     _reduce.check(reduction)
     x, y, real = _arrays.pair(pred, target, names)
     if same_shape and x.shape != y.shape:
         raise _errors.wrong_shape(names[1], y.shape, f"{x.shape}, that of {names[0]}")
-    z = third
-    if isinstance(z, np.ndarray):
+    z = None if third is None else _arrays.floats(third, names[2])
+    if z is not None:
         z = z.astype(real) if z.dtype.itemsize != real.itemsize or z.ndim == 0 else z
-    elif z is not None:
-        z = real.type(z)
+        if third_of_rows and z.ndim and z.shape == x.shape[:-1]:
+            z = z[..., None]
+    if batch_mean:
+        if axis is not None or not x.ndim:
+            raise _errors.unknown("reduction", "batchmean", _reduce.REDUCTIONS)
+        divisor = x.shape[0]
     w = _arrays.weights(weight, "weight")
     p = tuple(real.type(value) for value in parameters)
     operands = Operands(loss, x, y, z, w, p, real, names, weighted_mean)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _plan
+from fastloss import _arrays, _classes, _errors, _places, _plan
 from fastloss._arrays import bits
 
 
@@ -45,6 +45,8 @@ class Scores(NamedTuple):
 
 def evaluate(logits, target, axis, ignore_index, top_k):
     """`score`: arguments to views, views to the kernel."""
+    if place := _places.elsewhere(logits, target):
+        return place.score(logits, target, axis, ignore_index, top_k)
     x, axis = _classes.logits_and_axis(logits, "logits", axis)
     y = _arrays.asarray(target, "target")
     if y.dtype.kind not in "iub" and y.size:

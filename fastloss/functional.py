@@ -626,7 +626,7 @@ def binary_cross_entropy_with_logits(
         losses.BCE_LOGITS if pos_weight is None else losses.BCE_LOGITS_POSITIVE,
         logits,
         target,
-        None if pos_weight is None else _arrays.floats(pos_weight, "pos_weight"),
+        pos_weight,
         weight=weight,
         reduction=reduction,
         out=out,
@@ -1238,20 +1238,17 @@ def gaussian_nll_loss(
     if not eps > 0.0:
         raise _errors.out_of_range("eps", eps, "a positive number")
     constant = 0.5 * math.log(2.0 * math.pi) if _arrays.flag(full, "full") else 0.0
-    v = _arrays.floats(var, "var")
-    shape = _arrays.asarray(pred, "pred").shape
-    if shape and v.shape == shape[:-1] and v.ndim:
-        v = v[..., None]
     return _pointwise.evaluate(
         losses.GAUSSIAN,
         pred,
         target,
-        v,
+        var,
         parameters=(constant, eps),
         weight=weight,
         axis=axis,
         reduction=reduction,
         out=out,
+        third_of_rows=True,
     )
 
 
@@ -1314,24 +1311,18 @@ def kl_div(
     np.float64(0.13081...)
     """
     loss = losses.KL_DIV_LOG if _arrays.flag(log_target, "log_target") else losses.KL_DIV
-    batch = None
-    if reduction == "batchmean":
-        shape = _arrays.asarray(log_probs, "log_probs").shape
-        if axis is not None or not shape:
-            raise _errors.unknown("reduction", reduction, _reduce.REDUCTIONS)
-        reduction, batch = "mean", shape[0]
-    else:
-        _reduce.check(reduction, ("batchmean",))
+    _reduce.check(reduction, ("batchmean",))
+    batch_mean = reduction == "batchmean"
     return _pointwise.evaluate(
         loss,
         log_probs,
         target,
         weight=weight,
         axis=axis,
-        reduction=reduction,
+        reduction="mean" if batch_mean else reduction,
         out=out,
         names=("log_probs", "target", ""),
-        divisor=batch,
+        batch_mean=batch_mean,
     )
 
 
