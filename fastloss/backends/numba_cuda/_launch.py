@@ -40,7 +40,7 @@ class Queue:
     def launch(self, kernel, n_blocks, n_threads, arguments):
         n_blocks = min(max(n_blocks, 1), MAX_BLOCKS)
         if _target.SIMULATED:
-            kernel[n_blocks, n_threads](*arguments)
+            _target.run(kernel, n_blocks, n_threads, arguments)
             return
         compiled = _compiled(kernel, tuple(len(a) if type(a) is tuple else type(a) for a in arguments))
         compiled.launch(arguments, (n_blocks, 1, 1), (n_threads, 1, 1), self.stream)

@@ -1,13 +1,16 @@
-"""`_target` for Numba's simulator: addresses that know their bounds, and what the simulator lacks."""
+"""`_target` for Numba's simulator: addresses that know their bounds, and threads that take turns.
+
+The simulator's own threads are Python's, which take milliseconds to meet.  Here they are greenlets: each runs until it waits for its warp
+or its block, and threads that wait for different things are an error, where a GPU would hang.
+"""
 
 import functools
-import math
-import threading
 
 import numpy as np
-from numba.cuda.simulator.kernel import _get_kernel_context
+from greenlet import getcurrent, greenlet
+from numba.cuda.simulator.kernelapi import FakeCUDAModule, swapped_cuda_module
 
-WARP = 4  # threads are Python's here: few do as well
+WARP = 4  # few lanes do as well
 
 
 def inlined(function):
@@ -36,15 +39,61 @@ class Address:
 
 
 def address(array):
-    memory = np.asarray(array._ary)
-    return Address(memory.reshape(-1).view(np.uint8))
+    view = root = np.asarray(array._ary)
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    start, own = (a.__array_interface__["data"][0] for a in (root, view))
+    return Address(root.reshape(-1).view(np.uint8), own - start)
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
+class _Thread(greenlet):
+    """One thread of a block; `waits` says for what: _BLOCK, or a value _Shown to its warp."""
+
+    def __init__(self, number, block, n_blocks, function):
+        super().__init__(function)
+        self.number, self.block, self.n_blocks, self.waits = number, block, n_blocks, None
+
+    def go_on(self, answer=None):
+        self.waits = self.switch(answer)
+        return not self.dead
+
+
+class _Shown:
+    def __init__(self, value):
+        self.value = value
+
+
+_BLOCK = object()
+
+
+def run(kernel, n_blocks, n_threads, arguments):
+    """Run a kernel, block by block."""
+    module = FakeCUDAModule((n_blocks, 1, 1), (n_threads, 1, 1), 0)
+    with swapped_cuda_module(kernel.fn, module), np.errstate(all="ignore"):
+        for number in range(n_blocks):
+            threads = [_Thread(t, number, n_blocks, lambda _: kernel.fn(*arguments)) for t in range(n_threads)]
+            alive = [t for t in threads if t.go_on()]
+            while alive:
+                if all(t.waits is _BLOCK for t in alive):
+                    alive = [t for t in alive if t.go_on()]
+                    continue
+                moved = False
+                for first in range(0, n_threads, WARP):
+                    warp = threads[first : first + WARP]
+                    if all(not t.dead and isinstance(t.waits, _Shown) for t in warp):
+                        values, moved = [t.waits.value for t in warp], True
+                        for t in warp:
+                            t.go_on(values)
+                if not moved:
+                    raise RuntimeError("threads of a block wait for different things")
+                alive = [t for t in threads if not t.dead]
+
+
 def thread():
-    return _get_kernel_context().threadIdx.x
+    return getcurrent().number
 
 
 def lane():
@@ -52,51 +101,27 @@ def lane():
 
 
 def block():
-    return _get_kernel_context().blockIdx.x
+    return getcurrent().block
 
 
 def n_blocks():
-    return _get_kernel_context().gridDim.x
+    return getcurrent().n_blocks
 
 
 def sync():
-    threading.current_thread().syncthreads()
+    getcurrent().parent.switch(_BLOCK)
 
 
 def fence():
     pass
 
 
-class _Warp:
-    def __init__(self):
-        self.barrier, self.values = threading.Barrier(WARP), [None] * WARP
-
-
-_warps = {}
-_guard = threading.Lock()
-
-
-def _exchanged(value):
-    """The values of all lanes of this thread's warp."""
-    me = threading.current_thread()
-    key = id(me._manager), thread() // WARP
-    with _guard:
-        if not any(manager == key[0] for manager, _ in _warps):
-            _warps.clear()  # blocks run one after the other
-        warp = _warps.setdefault(key, _Warp())
-    warp.values[lane()] = value
-    warp.barrier.wait(60)
-    values = list(warp.values)
-    warp.barrier.wait(60)
-    return values
-
-
 def shuffle_xor(value, mask):
-    return _exchanged(value)[lane() ^ mask]
+    return getcurrent().parent.switch(_Shown(value))[lane() ^ mask]
 
 
 def shuffle(value, source):
-    return _exchanged(value)[source]
+    return getcurrent().parent.switch(_Shown(value))[source]
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------------
@@ -199,9 +224,5 @@ def read_label(base, i, code):
 
 def take_ticket(base, i):
     counter = base.items(i, np.dtype(np.int32))
-    with _guard:
-        counter[0] += 1
-        return int(counter[0]) - 1
-
-
-assert math.log2(WARP).is_integer()
+    counter[0] += 1
+    return int(counter[0]) - 1

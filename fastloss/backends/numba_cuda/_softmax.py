@@ -220,7 +220,8 @@ def merged(left, r, s, top, share, mass, best, rank):
         # the largest stays left out, of equals that of the lowest lane; the others join their lanes' rest
         high = highest_of_group(left)
         me = lane() % GROUP
-        if left > Real(-INF) and me != least_of_group(me if left == high else GROUP):
+        winner = least_of_group(me if left == high else GROUP)  # by all lanes: shuffles stand in no branch
+        if left > Real(-INF) and me != winner:
             rest = larger(left, r)
             s = based(left, rest) + (s * based(r, rest) if r > Real(-INF) else s)
             r = rest

@@ -64,6 +64,7 @@ if SIMULATED:
         raw_reader,
         read_label,
         reader,
+        run,
         shuffle,
         shuffle_xor,
         sync,

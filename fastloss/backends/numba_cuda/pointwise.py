@@ -17,7 +17,7 @@ from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target
 from fastloss.backends.numba_cuda._settle import NO_BAD
 from fastloss.backends.numba_cuda._target import block, n_blocks, thread
 
-THREADS = 256
+THREADS = 8 if _target.SIMULATED else 256
 TOTAL, EACH, SLOPE = range(3)
 MODES = {
     "sum": _settle.SUM,

@@ -39,7 +39,7 @@ NONE, GRADIENT, LOGS, POWERS = range(4)
 # Numbers of a state that chunks of a row hand over through memory.
 STATE = 8
 
-Real = N = V = BATCH = GROUP = THREADS = WARPS = None  # holes: sizes
+Real = N = V = BATCH = WRITTEN = GROUP = THREADS = WARPS = None  # holes: sizes
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
 write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
@@ -142,7 +142,8 @@ def write_vectors(batch, out, origin, stride, at, step, end):
     """A batch to a row whose classes are neighbours and whose vectors are aligned."""
     for v in range(V):
         if at + v * step < end:
-            write_vector(out, origin + at + v * step, batch, v * N)
+            for k in range(N // WRITTEN):
+                write_vector(out, origin + at + v * step + k * WRITTEN, batch, v * N + k * WRITTEN)
 
 
 def write_elements(batch, out, origin, stride, at, step, end):

@@ -38,6 +38,7 @@ WARPS = 4  # of a block of `groups`
 GROUP_THREADS = LABEL_THREADS = WARPS * WARP
 BATCH = 32  # elements of a row that a thread takes together, at most
 SOLO = 16  # likewise where a row is one thread's
+TEAM = 128, 512  # threads of a team
 
 # Classes from which a row is a block's, and rows below which shorter ones are, too.
 TEAM_FROM = 4096
@@ -45,6 +46,11 @@ TEAM_FROM_FEW, FEW = 1024, 2048
 
 # Classes that a block takes where there are too few rows for all multiprocessors, and how many blocks are enough.
 CHUNK, BLOCKS = 8192, 256
+
+
+if _target.SIMULATED:  # the same ways for rows that Python can go through
+    BATCH, SOLO, TEAM = 16, 8, (8, 16)
+    TEAM_FROM, TEAM_FROM_FEW, FEW, CHUNK, BLOCKS = 96, 64, 8, 64, 16
 
 
 class Shape(NamedTuple):
@@ -68,8 +74,7 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
     along_rows = not contiguous and n_rows >= FEW  # neighbouring lanes read neighbouring rows
     if not along_rows and (n_classes >= TEAM_FROM or n_classes >= TEAM_FROM_FEW and n_rows < FEW):
         v = BATCH // n
-        threads = min(512, max(128, 1 << (n_classes // BATCH - 1).bit_length()))
-        threads = min(threads, WARP * WARP)
+        threads = min(TEAM[1], max(TEAM[0], 1 << (n_classes // BATCH - 1).bit_length()))
         n_chunks = 1 if second else min(WARP, max(1, BLOCKS // max(n_rows, 1)), max(1, n_classes // CHUNK))
         chunk = -(-n_vectors // n_chunks) * n
         return Shape(n, v, WARP, threads, chunk)
@@ -101,6 +106,7 @@ def kernel(op, second, name, target, real, shape, aligned):
         "N": shape.n,
         "V": shape.v,
         "BATCH": shape.n * shape.v,
+        "WRITTEN": VECTOR // SIZES[real],
         "GROUP": shape.group,
         "THREADS": threads,
         "WARPS": threads // WARP,

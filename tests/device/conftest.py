@@ -1,0 +1,33 @@
+"""What is tested on a CUDA device, and without one in Numba's simulator: a process with NUMBA_ENABLE_CUDASIM=1 (`test_simulator.py`)."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle and the table of losses
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+
+def reason_not_to_run():
+    if SIMULATED:
+        np.seterr(all="ignore")  # device arithmetic does not warn
+    from fastloss.backends import load
+
+    return load("cuda").available()
+
+
+def pytest_collection_modifyitems(items):
+    if not items:
+        return
+    reason = reason_not_to_run()
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.gpu)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+

@@ -1,0 +1,176 @@
+"""The softmax family on a device against the oracle: every way in which rows are shared out to threads."""
+
+import numpy as np
+import pytest
+import reference
+from cases import ROW_CASES, generator
+from compare import assert_ulp, result_dtype
+from on_device import LAYOUTS, fetched, sent
+
+import fastloss
+
+try:
+    from ml_dtypes import bfloat16
+
+    HALVES = [np.float16, bfloat16]
+except ImportError:  # an optional package
+    HALVES = [np.float16]
+FLOATS = [np.float32, np.float64, *HALVES]
+
+# (n_rows, n_classes): one thread a row, some lanes, a warp, a block, several blocks; vectors that fit and that do not
+SIZES = [(5, 1), (5, 2), (9, 8), (3, 13), (7, 24), (6, 30), (5, 60), (4, 61), (6, 200), (2, 203), (1, 200), (0, 4)]
+
+TOLERANCE = {"ulp": 3, "at": 1e-3}
+
+
+def logits_of(rng, n_rows, n_classes, dtype, scale=4.0):
+    return (rng.normal(size=(n_rows, n_classes)) * scale).astype(dtype)
+
+
+def labels_of(rng, n_rows, n_classes, dtype=np.int64, ignore=None):
+    labels = rng.integers(0, n_classes, n_rows).astype(dtype)
+    if ignore is not None and n_rows:
+        labels[rng.integers(0, n_rows)] = ignore
+    return labels
+
+
+def check(name, arguments, options, *, layout=sent, gradient=True):
+    """Value for each reduction, and gradient, against the oracle."""
+    expected_dtype = result_dtype(*(a.dtype for a in arguments if a.dtype.kind != "i"))
+    function = getattr(fastloss, name)
+    there = [layout(a) for a in arguments]
+    moved = {key: sent(value) if isinstance(value, np.ndarray) else value for key, value in options.items()}
+    for reduction in ("none", "mean", "sum"):
+        got = function(*there, reduction=reduction, **moved)
+        exact = reference.loss(name, *arguments, reduction=reduction, **options)
+        assert got.shape == np.shape(exact) and got.dtype == expected_dtype
+        assert_ulp(fetched(got), exact, **TOLERANCE, what=f"{name} {reduction} {options}")
+        if gradient and reduction != "none":
+            got, slopes = fastloss.value_and_grad(function)(*there, reduction=reduction, **moved)
+            exact, exact_slopes = reference.value_and_grad(name, *arguments, reduction=reduction, **options)
+            assert_ulp(fetched(got), exact, **TOLERANCE, what="value with gradient")
+            assert slopes.dtype == expected_dtype
+            assert_ulp(fetched(slopes), exact_slopes, 12, at=1e-2, what=f"gradient {reduction} {options}")
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_indices(size, dtype):
+    rng = generator("indices", size)
+    check("cross_entropy", (logits_of(rng, *size, dtype), labels_of(rng, *size, ignore=-100)), {})
+
+
+@pytest.mark.parametrize("size", [(5, 2), (7, 24), (4, 61), (6, 200), (1, 200)], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"label_smoothing": 0.1}, {"weight": True}, {"weight": True, "label_smoothing": 0.3, "ignore_index": 1}], ids=str
+)
+def test_options(size, options):
+    rng = generator("options", size)
+    if options.get("weight"):
+        options = options | {"weight": rng.uniform(0, 2, size[1]).astype(np.float32)}
+    check("cross_entropy", (logits_of(rng, *size, np.float32), labels_of(rng, *size)), options)
+
+
+@pytest.mark.parametrize("size", [(5, 1), (5, 2), (7, 24), (6, 30), (4, 61), (6, 200), (1, 200)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": True}], ids=str)
+def test_probabilities(size, options):
+    rng = generator("probabilities", size)
+    if options.get("weight"):
+        options = {"weight": rng.uniform(0, 2, size[1]).astype(np.float32)}
+    y = rng.dirichlet(np.ones(size[1]), size[0]).astype(np.float32)
+    check("cross_entropy", (logits_of(rng, *size, np.float32), y), options)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("case", ROW_CASES, ids=str)
+def test_layouts(case, layout):
+    for size in [(5, 8), (3, 70)]:
+        arguments = case.cast(case.arguments(generator(case, size), size), np.float32)
+        check(case.loss, arguments, case.options, layout=layout)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -2])
+@pytest.mark.parametrize("case", ROW_CASES, ids=str)
+def test_axes(case, axis):
+    shape = (3, 4, 5)
+    moved = np.moveaxis(np.zeros(shape), axis, -1).shape
+    arguments = case.cast(case.arguments(generator(case, axis), moved), np.float32)
+    arguments = [np.moveaxis(a, -1, axis) if a.ndim == 3 else a for a in arguments]
+    check(case.loss, arguments, case.options | {"axis": axis})
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.uint64, np.bool_])
+def test_label_dtypes(dtype):
+    rng = generator("labels", dtype)
+    n_classes = 2 if dtype is np.bool_ else 9
+    check("cross_entropy", (logits_of(rng, 6, n_classes, np.float32), labels_of(rng, 6, n_classes, dtype)), {}, gradient=False)
+
+
+@pytest.mark.parametrize("size", [(5, 1), (5, 2), (7, 24), (4, 61), (6, 200), (1, 200)], ids=str)
+@pytest.mark.parametrize("name", ["logsumexp", "log_softmax", "softmax"])
+def test_normalise(name, size):
+    rng = generator(name, size)
+    for dtype in (np.float32, np.float64):
+        x = logits_of(rng, *size, dtype)
+        got = getattr(fastloss, name)(sent(x))
+        assert got.dtype == dtype
+        assert_ulp(fetched(got), getattr(reference, name)(x), 4, at=1e-3)
+        got = getattr(fastloss, name)(sent(x.T), axis=0)
+        assert_ulp(fetched(got), getattr(reference, name)(x.T, axis=0), 4, at=1e-3)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("size", [(5, 1), (5, 2), (9, 8), (7, 24), (4, 61), (6, 200), (1, 200)], ids=str)
+def test_scores(size, dtype):
+    rng = generator("score", size)
+    x = np.rint(logits_of(rng, *size, np.float32)).astype(dtype)  # with ties
+    y = labels_of(rng, *size, ignore=-100)
+    got = fastloss.score(sent(x), sent(y), top_k=3)
+    expected = fastloss.score(x, y, top_k=3)
+    counted = y >= 0
+    for name in ("argmax", "correct", "rank", "in_top_k"):
+        np.testing.assert_array_equal(fetched(getattr(got, name)), getattr(expected, name), err_msg=name)
+    assert_ulp(fetched(got.lse), reference.logsumexp(x), 3)
+    nll = reference.loss("cross_entropy", x, y, reduction="none")
+    assert_ulp(fetched(got.nll)[counted], nll[counted], **TOLERANCE)
+    assert fastloss.score(sent(x), sent(y)).rank is None
+
+
+SPECIAL = [
+    [np.nan, 1.0, 2.0],
+    [-np.inf, 1.0, 2.0],
+    [1.0, -np.inf, -np.inf],
+    [-np.inf, -np.inf, -np.inf],
+    [np.inf, 1.0, 2.0],
+    [1.0, np.inf, 2.0],
+    [np.inf, np.inf, 0.0],
+    [np.inf, np.inf, np.nan],
+    [20.0, 0.0, 0.0],
+    [80.0, 0.0, 1.0],
+    [3e38, -3e38, 0.0],
+    [0.0, 0.0, 0.0],
+]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("row", SPECIAL, ids=str)
+def test_special_values(row, wide):
+    """Each alone, and as part of a long row of -inf."""
+    x = np.full((1, 130 if wide else 3), -np.inf, np.float32)
+    x[0, :3] = row
+    for label in range(3):
+        y = np.array([label])
+        got = fastloss.cross_entropy(sent(x), sent(y), reduction="none")
+        assert_ulp(fetched(got), reference.loss("cross_entropy", x, y, reduction="none"), 2)
+        scores, expected = fastloss.score(sent(x), sent(y), top_k=2), fastloss.score(x, y, top_k=2)
+        for name in ("argmax", "correct", "rank", "lse"):
+            np.testing.assert_allclose(fetched(getattr(scores, name)), getattr(expected, name), rtol=1e-6, err_msg=name)
+    for name in ("logsumexp", "log_softmax", "softmax"):
+        assert_ulp(fetched(getattr(fastloss, name)(sent(x))), getattr(fastloss, name)(x), 2, at=1e-6, what=name)
+
+
+def test_tiny_loss_keeps_its_accuracy():
+    x = np.array([[20.0, 0.0, 0.0], [0.0, 30.0, 0.123]], np.float32)
+    y = np.array([0, 1])
+    got = fastloss.cross_entropy(sent(x), sent(y), reduction="none")
+    assert_ulp(fetched(got), reference.loss("cross_entropy", x, y, reduction="none"), 2)
