@@ -113,6 +113,19 @@ def not_a_loss(fn):
     return TypeError(f"value_and_grad: expected a loss of fastloss, got {fn!r}")
 
 
+def unknown_argument(name, known):
+    listed = ", ".join(map(repr, known))
+    return ValueError(f"wrt: expected different names of arguments with a gradient, here {listed}, got {name!r}")
+
+
+def not_so_many_outs(n, out):
+    return ValueError(f"out: expected a sequence of {n} arrays or None, one for each name in wrt, got {out!r}")
+
+
+def gradient_of_nothing(name):
+    return ValueError(f"{name}: expected an array, as its gradient is asked for, got None")
+
+
 def not_accumulated(fn, metrics):
     return TypeError(f"Accumulator: expected a loss of fastloss or one of {', '.join(map(repr, metrics))}, got {fn!r}")
 
