@@ -29,9 +29,7 @@ def asarray(value, name):
     if hasattr(value, "__cuda_array_interface__") or not _on_host(value):
         raise _errors.device_array(name)
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first"
-        )
+        raise _errors.masked_array(name)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
@@ -71,10 +69,10 @@ def floats(value, name):
     if kind == "f" and dtype.itemsize <= 8:
         # equal dtypes need not be one object (pickling, metadata); from here on they are
         own = _FLOATS[dtype.itemsize]
-        a = a.view(own) if dtype.isnative else a.astype(own)
+        a = a.view(own) if dtype.isnative else converted(a, own)
         return a if a.flags.aligned else a.copy()
     if kind in "biuf":
-        return a.astype(np.float64)
+        return converted(a, FLOAT64)
     if is_bfloat16(dtype):
         a = a if dtype.isnative else a.astype(dtype.newbyteorder("="))
         return a if a.flags.aligned else a.copy()
@@ -95,7 +93,7 @@ def pair(pred, target, names):
     y = asarray(target, names[1])
     weak_x, weak_y = type(pred) in _WEAK, type(target) in _WEAK
     if y.dtype.kind in "biu" and x.dtype.kind == "f" and (weak_y or np.result_type(x.dtype, y.dtype).itemsize < 8):
-        y = y.astype(np.float32 if x.dtype.itemsize < 8 else np.float64)
+        y = converted(y, FLOAT32 if x.dtype.itemsize < 8 else FLOAT64)
     x, y = floats(x, names[0]), floats(y, names[1])
     if weak_y and x.dtype.itemsize < 8:
         y = y.astype(np.float32)
@@ -107,7 +105,15 @@ def pair(pred, target, names):
 
 def promoted(a, real):
     """`a` so that kernels that compute in `real` can read it."""
-    return a.astype(FLOAT64) if real is FLOAT64 and a.dtype is not FLOAT64 else a
+    return converted(a, FLOAT64) if real is FLOAT64 and a.dtype is not FLOAT64 else a
+
+
+def converted(a, dtype):
+    """`a` as another dtype; what is broadcast stays so and takes no memory."""
+    if 0 not in a.strides:
+        return a.astype(dtype)
+    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in a.strides)
+    return np.broadcast_to(a[once].astype(dtype), a.shape)
 
 
 def bits(a):

@@ -148,6 +148,31 @@ def not_a_size(name, dtype):
     return ValueError(f"{name}: expected integers of at least 0, got values of dtype {dtype} that are not")
 
 
+def unknown_chunks(name, shape):
+    return ValueError(
+        f"{name}: expected chunks of known sizes, got shape {shape}: call its compute_chunk_sizes() first"
+    )
+
+
+def not_numpy_chunks(name, kind):
+    return TypeError(f"{name}: expected a Dask array of NumPy arrays, got one of {kind.__module__}.{kind.__name__}")
+
+
+def masked_array(name):
+    return TypeError(f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first")
+
+
+def lazy_out():
+    return TypeError("out: the results of Dask arrays are lazy Dask arrays, which are written to nothing: leave it out")
+
+
+def layer_gradient():
+    return ValueError(
+        "value_and_grad: of Dask arrays only the gradient of hidden is computed: that of the layer would take a copy of the layer "
+        "for each chunk of rows; sum it over the chunks yourself"
+    )
+
+
 def unknown_backend(name, choices):
     return ValueError(f"backend: expected one of {', '.join(map(repr, choices))}, got {name!r}")
 

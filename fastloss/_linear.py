@@ -6,16 +6,14 @@ while it is in cache.  Gradients compute each tile a second time.
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _places, _plan, _reduce
-from fastloss._pointwise import Gradient
-from fastloss.backends import MASS, OWN, SHARE, TOP, G, S
+from fastloss import _arrays, _classes, _errors, _places, _plan, _reduce, _tiles
+from fastloss._pointwise import Checks, Gradient
+from fastloss._tiles import LEAST, TILE
 
-# Elements of a tile of logits, and of a tile of weights where these have to be converted; rows that share a tile of weights, and
-# classes it has at least.  A product of such tiles is long enough for a BLAS to run at its full speed.
-TILE = 1 << 22
+# Elements of a tile of weights where these have to be converted; rows that share a tile of weights.  A product of such tiles is
+# long enough for a BLAS to run at its full speed.
 CONVERTED = 1 << 22
 ROWS = 1024
-LEAST = 128  # what kernels of long rows need: narrower tiles are filled up
 
 
 class Gradients(Gradient):
@@ -53,18 +51,20 @@ def evaluate(hidden, linear_weight, target, *, bias, weight, ignore_index, label
     head = Head(h, a, b, w, smoothing, real)
     if not is_index and ignore_index >= 0:
         raise _errors.ignored_probabilities(ignore_index)
+    if isinstance(out, Checks):
+        return out.take(real, h.shape, is_index=is_index, ignore_index=ignore_index)
     call = _classes.Call(None, h, y, w, real, reduction, out)
     if call.out is not None and reduction == "none":
         _arrays.check_out(call.out, rows_shape)
     wanted = wanted_of(call.request, h, a, b)
     if is_index:
         divisor = _classes.weigh_labels(y, n_classes, w, ignore_index)
-        head.take_labels(y, ignore_index)
+        head.labels = _classes.wide_labels(y, ignore_index)
         count = np.count_nonzero(head.labels >= 0)
     else:
         divisor = count = head.n_rows
         head.y = y.reshape(head.n_rows, n_classes)
-    scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0
+    scale = call.scale(_reduce.inverse(divisor))
     gradients = {}
     for name, (requested, operand) in wanted.items():
         gradients[name] = _arrays.destination(requested, operand.shape, real, operands)
@@ -122,13 +122,6 @@ class Head:
         self.keep, self.smoothing = 1.0 - smoothing, smoothing
         self.labels = self.y = None
 
-    def take_labels(self, y, ignore_index):
-        """Labels that are known to be good."""
-        self.labels = y.astype(np.int64).reshape(-1)
-        counted = _classes.counted_labels(y, ignore_index)
-        if counted is not None:
-            self.labels[~counted.reshape(-1)] = -1
-
     def cut(self, limited=False):
         """Cut rows and classes into tiles, and make room for one; its weights may be limited to `CONVERTED` elements."""
         n_classes, n_features = self.a.shape
@@ -170,32 +163,16 @@ class Head:
         losses = np.zeros(self.n_rows)
         for rows in self.chunks():
             h = self.inputs(rows)
-            state = new_state(len(h))
+            state = _tiles.new_state(len(h))
             for start, stop in self.tiles:
                 self.tile("reduce_tile", h, rows, start, stop, self.weights(start, stop), state)
-            losses[rows], tails, weights = self._finish(rows, state)
+            labels = None if self.labels is None else self.labels[rows]
+            losses[rows], tails, weights = _tiles.finish(state, labels, self.w, self.keep, self.spread)
             if gradients:
                 self._differentiate(h, rows, (state, tails, weights), scale, gradients, sums)
         if sums is not None:
             gradients["linear_bias"][...] = sums
         return losses
-
-    def _finish(self, rows, state):
-        """From what is known of rows after all tiles: losses, logsumexp less the largest logit, and the targets' weights."""
-        labels = None if self.labels is None else self.labels[rows]
-        with np.errstate(all="ignore"):
-            tails = tails_of(state)
-            losses, weights = 0.0, np.zeros(len(state))
-            if labels is not None:
-                weights = np.ones(len(state)) if self.w is None else self.w.astype(np.float64)[labels]
-                nll = (state[:, TOP] - state[:, OWN]) + tails
-                losses = self.keep * weights * nll
-                losses[(self.keep * weights == 0.0) & ~np.isnan(nll)] = 0.0
-            if self.spread is not None:
-                losses = losses + (state[:, SHARE] + state[:, MASS] * tails)
-            if labels is not None:
-                losses[labels < 0] = 0.0
-        return losses, tails, weights
 
     def _differentiate(self, h, rows, known, scale, gradients, sums):
         """Add what these rows contribute to the gradients; the sum of the bias's goes to `sums`, in float64."""
@@ -254,17 +231,3 @@ class Head:
         converted = self.converted[: stop - start]
         np.copyto(converted, part, casting="unsafe")
         return converted
-
-
-def new_state(n_rows):
-    """Of rows of which nothing is known yet."""
-    state = np.zeros((n_rows, 6))
-    state[:, TOP] = -np.inf
-    return state
-
-
-def tails_of(state):
-    """logsumexp less the largest logit; NaN where that is infinite."""
-    tails = np.log1p(state[:, S] * np.exp(state[:, G] - state[:, TOP]))
-    tails[np.isinf(state[:, TOP])] = np.nan
-    return tails

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastloss import _arrays, _classes, _errors, _places, _plan
 from fastloss._arrays import bits
+from fastloss._pointwise import Checks
 
 
 class Scores(NamedTuple):
@@ -43,8 +44,8 @@ class Scores(NamedTuple):
     in_top_k: np.ndarray | None = None
 
 
-def evaluate(logits, target, axis, ignore_index, top_k):
-    """`score`: arguments to views, views to the kernel."""
+def evaluate(logits, target, axis, ignore_index, top_k, out=None):
+    """`score`: arguments to views, views to the kernel.  `out` may be `Checks`."""
     if place := _places.elsewhere(logits, target):
         return place.score(logits, target, axis, ignore_index, top_k)
     x, axis = _classes.logits_and_axis(logits, "logits", axis)
@@ -64,6 +65,8 @@ def evaluate(logits, target, axis, ignore_index, top_k):
         raise _errors.no_classes("logits", x.shape)
 
     real = _arrays.real_type(x)
+    if isinstance(out, Checks):
+        return out.take(real, x.shape, axis=axis, ignore_index=ignore_index, top_k=top_k)
     kinds = [real, real, np.int64, np.bool_, *([np.int64] if top_k else [])]
     results = [np.empty(layout.rows_shape, kind) for kind in kinds]
     if layout.n_rows:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "_version", "_optional"),
+    ("scalars", "_version", "_optional", "_tiles"),
     ("losses", "_errors", "_exact", "_branchless"),
     ("_config", "_arrays", "_places", "_reduce", "_threads"),
     ("backends",),
