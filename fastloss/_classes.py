@@ -174,6 +174,10 @@ def evaluate(
             op=op,
             take_log=take_log,
         )
+    if op == "gather" and not take_log:
+        target = _arrays.asarray(target, "target")
+        if target.dtype.kind not in "iub" and target.size:
+            raise _errors.not_index_dtype("target", target.dtype)
     _reduce.check(reduction)
     x, axis = logits_and_axis(predictions, name, axis)
     y, is_index = target_of(x.shape, axis, target)

@@ -156,13 +156,10 @@ def nll_loss(
     >>> fastloss.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 1])
     np.float64(0.49041...)
     """
-    y = _arrays.asarray(target, "target")
-    if y.dtype.kind not in "iub" and y.size:
-        raise _errors.not_index_dtype("target", y.dtype)
     return _classes.evaluate(
         "log_probs",
         log_probs,
-        y,
+        target,
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=0.0,

@@ -14,6 +14,7 @@ MODULES = {
     "test_accuracy": COMPILED,
     "test_accuracy_pointwise": COMPILED,
     "test_bounds": EVERY,
+    "test_dask_classes": EVERY,
     "test_determinism": COMPILED,
     "test_errors": EVERY,
     "test_gradients": EVERY,
