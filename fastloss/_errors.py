@@ -126,6 +126,10 @@ def gradient_of_nothing(name):
     return ValueError(f"{name}: expected an array, as its gradient is asked for, got None")
 
 
+def bias_alone():
+    return ValueError("linear_bias: expected None, as there is no linear_weight, got a bias")
+
+
 def not_accumulated(fn, metrics):
     return TypeError(f"Accumulator: expected a loss of fastloss or one of {', '.join(map(repr, metrics))}, got {fn!r}")
 

@@ -120,7 +120,7 @@ class Head:
         self.h, self.a, self.w, self.real = h.reshape(self.n_rows, n_features), a, w, real
         self.b = None if b is None else np.ascontiguousarray(b, real)
         self.keep, self.smoothing = 1.0 - smoothing, smoothing
-        self.labels = self.y = None
+        self.labels = self.y = self.spread = None
 
     def take_labels(self, y, ignore_index):
         """Labels that are known to be good."""

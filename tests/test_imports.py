@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
     ("scalars", "_version", "_optional"),
-    ("losses", "_errors", "_exact", "_branchless"),
+    ("losses", "_errors", "_exact", "_branchless", "_order"),
     ("_config", "_arrays", "_places", "_reduce", "_threads"),
     ("backends",),
     ("_plan",),
     ("_pointwise", "_plain"),
     ("_classes",),
     ("_score", "_linear"),
+    ("_linear_score",),
     ("functional",),
     ("grad", "_info", "accumulate", "dask"),
     ("_warm",),
