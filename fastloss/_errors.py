@@ -9,6 +9,10 @@ def not_an_array(name, value):
     return TypeError(f"{name}: expected an array or something that converts to one, got {type(value).__name__}")
 
 
+def missing_values(name, n):
+    return ValueError(f"{name}: expected numbers throughout, got {n} missing values: fill or drop them first")
+
+
 def not_integer(name, value):
     return TypeError(f"{name}: expected an integer, got {value!r}")
 

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 LADDER = (
     ("scalars", "_version", "_optional"),
     ("losses", "_errors", "_exact", "_branchless", "_order"),
+    ("_foreign",),
     ("_config", "_arrays", "_places", "_reduce", "_threads"),
     ("backends",),
     ("_plan",),
