@@ -122,6 +122,24 @@ def unknown_argument(name, known):
     return ValueError(f"wrt: expected different names of arguments with a gradient, here {listed}, got {name!r}")
 
 
+def not_differentiable(name):
+    return ValueError(f"{name}: expected a tensor that requires no gradient, as there is none: detach it")
+
+
+def no_second_derivative():
+    return RuntimeError("fastloss.torch has no second derivatives: expected a backward pass without create_graph=True")
+
+
+def layer_gradient_of_rows():
+    return ValueError(
+        "reduction: expected 'mean' or 'sum' where the layer's weights or bias require a gradient, got 'none'"
+    )
+
+
+def not_a_tensor(name, value):
+    return TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+
+
 def not_so_many_outs(n, out):
     return ValueError(f"out: expected a sequence of {n} arrays or None, one for each name in wrt, got {out!r}")
 

@@ -24,7 +24,7 @@ LADDER = (
     ("_linear_score",),
     ("functional",),
     ("grad", "_info", "accumulate", "dask"),
-    ("_warm",),
+    ("_warm", "torch", "sklearn"),
     ("bench",),
     ("cli",),
     ("__init__", "__main__"),
