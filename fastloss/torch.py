@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastloss import _errors, functional
+from fastloss._foreign import from_torch
 from fastloss._optional import require
 from fastloss.grad import value_and_grad, with_gradient
 
@@ -98,7 +99,7 @@ def _evaluate(
         tensors = dict(zip(tensors, torch.broadcast_tensors(*tensors.values()), strict=True))
 
     def compute():
-        plain = arguments | {name: x.detach() for name, x in tensors.items()} | options
+        plain = arguments | {name: _array(x, name) for name, x in tensors.items()} | options
         if not wanted:
             return _tensor(fn(**plain, reduction=reduction)), {}
         # a sum's gradient is made of those of its terms
@@ -109,6 +110,11 @@ def _evaluate(
         return _tensor(value), dict(zip(places, map(_tensor, gradients), strict=True))
 
     return _Evaluation.apply(compute, row_axis, *tensors.values())
+
+
+def _array(x: torch.Tensor, name: str) -> Any:
+    """What the package computes with: the same memory, without a history."""
+    return from_torch(x, name) if x.device.type == "cpu" else x.detach()
 
 
 def _tensor(result: Any) -> torch.Tensor:
