@@ -126,6 +126,18 @@ def not_differentiable(name):
     return ValueError(f"{name}: expected a tensor that requires no gradient, as there is none: detach it")
 
 
+def no_response(estimator, methods):
+    return AttributeError(f"{type(estimator).__name__} has no {' and no '.join(methods)}, which the score is made from")
+
+
+def unknown_class(value, classes):
+    return ValueError(f"y: expected the estimator's classes, {', '.join(map(repr, classes.tolist()))}, got {value!r}")
+
+
+def not_binary(classes):
+    return ValueError(f"expected an estimator of two classes, or of several labels at once, got {len(classes)} classes")
+
+
 def no_second_derivative():
     return RuntimeError("fastloss.torch has no second derivatives: expected a backward pass without create_graph=True")
 
