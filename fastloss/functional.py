@@ -495,8 +495,9 @@ def linear_cross_entropy(
     -----
     The products are ``numpy.matmul``'s, so they run on the threads of NumPy's BLAS, whatever `use_threads` says, and are as
     reproducible as that BLAS.  What follows them equals `cross_entropy` of the same logits to rounding in float64, tiny losses
-    included.  `value_and_grad` gives the derivative with respect to `hidden`; it computes the logits a second time.  Beyond inputs
-    and result some tens of megabytes are needed.
+    included.  `value_and_grad` gives the derivative with respect to `hidden`, and on request to `linear_weight` and `linear_bias`; it
+    computes the logits a second time.  A layer's gradient adds up as its products are computed, in float32 for inputs of up to 32
+    bits, the bias's in float64.  Beyond inputs and results some tens of megabytes are needed.
 
     References
     ----------
