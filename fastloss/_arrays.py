@@ -6,7 +6,7 @@ dtypes, byte orders and misaligned data are converted.
 
 import numpy as np
 
-from fastloss import _errors
+from fastloss import _errors, _foreign
 
 FLOAT32, FLOAT64, FLOAT16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 _FLOATS = {2: FLOAT16, 4: FLOAT32, 8: FLOAT64}
@@ -30,12 +30,17 @@ def asarray(value, name):
         raise _errors.device_array(name)
     if isinstance(value, np.ma.MaskedArray):
         raise _errors.masked_array(name)
+    read = _foreign.reader(value)
+    if read is not None:
+        return read(value, name)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, RuntimeError, BufferError) as error:
-        return _from_tensor(value, name, error)
+        if hasattr(value, "detach"):  # a tensor of a class of one's own
+            return _foreign.from_torch(value, name)
+        raise type(error)(f"{name}: {error}") from None
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name}: {error}") from None
 
@@ -43,20 +48,6 @@ def asarray(value, name):
 def _on_host(value):
     device = getattr(value, "__dlpack_device__", None)
     return device is None or device()[0] in _HOST
-
-
-def _from_tensor(value, name, error):
-    """Tensors NumPy refuses: those that record gradients, and bfloat16, which it has no type for."""
-    if hasattr(value, "detach"):
-        value = value.detach()
-        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-            import torch
-
-            from fastloss._optional import bfloat16
-
-            return value.view(torch.int16).numpy().view(bfloat16())
-        return value.numpy()
-    raise type(error)(f"{name}: {error}") from None
 
 
 def floats(value, name):

@@ -9,6 +9,10 @@ def not_an_array(name, value):
     return TypeError(f"{name}: expected an array or something that converts to one, got {type(value).__name__}")
 
 
+def missing_values(name, n):
+    return ValueError(f"{name}: expected numbers throughout, got {n} missing values: fill or drop them first")
+
+
 def not_integer(name, value):
     return TypeError(f"{name}: expected an integer, got {value!r}")
 
@@ -118,12 +122,46 @@ def unknown_argument(name, known):
     return ValueError(f"wrt: expected different names of arguments with a gradient, here {listed}, got {name!r}")
 
 
+def not_differentiable(name):
+    return ValueError(f"{name}: expected a tensor that requires no gradient, as there is none: detach it")
+
+
+def no_response(estimator, methods):
+    return AttributeError(f"{type(estimator).__name__} has no {' and no '.join(methods)}, which the score is made from")
+
+
+def unknown_class(value, classes):
+    return ValueError(f"y: expected the estimator's classes, {', '.join(map(repr, classes.tolist()))}, got {value!r}")
+
+
+def not_binary(classes):
+    return ValueError(f"expected an estimator of two classes, or of several labels at once, got {len(classes)} classes")
+
+
+def no_second_derivative():
+    return RuntimeError("fastloss.torch has no second derivatives: expected a backward pass without create_graph=True")
+
+
+def layer_gradient_of_rows():
+    return ValueError(
+        "reduction: expected 'mean' or 'sum' where the layer's weights or bias require a gradient, got 'none'"
+    )
+
+
+def not_a_tensor(name, value):
+    return TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+
+
 def not_so_many_outs(n, out):
     return ValueError(f"out: expected a sequence of {n} arrays or None, one for each name in wrt, got {out!r}")
 
 
 def gradient_of_nothing(name):
     return ValueError(f"{name}: expected an array, as its gradient is asked for, got None")
+
+
+def bias_alone():
+    return ValueError("linear_bias: expected None, as there is no linear_weight, got a bias")
 
 
 def not_accumulated(fn, metrics):

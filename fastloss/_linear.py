@@ -120,7 +120,7 @@ class Head:
         self.h, self.a, self.w, self.real = h.reshape(self.n_rows, n_features), a, w, real
         self.b = None if b is None else np.ascontiguousarray(b, real)
         self.keep, self.smoothing = 1.0 - smoothing, smoothing
-        self.labels = self.y = None
+        self.labels = self.y = self.spread = None
 
     def cut(self, limited=False):
         """Cut rows and classes into tiles, and make room for one; its weights may be limited to `CONVERTED` elements."""

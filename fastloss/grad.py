@@ -14,6 +14,11 @@ from fastloss._pointwise import Gradient
 _WITH_MORE = {functional.linear_cross_entropy: ("hidden", "linear_weight", "linear_bias")}
 
 
+def with_gradient(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a loss's arguments that it has gradients for."""
+    return _WITH_MORE.get(fn, fn.__code__.co_varnames[:1])
+
+
 def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = None) -> Callable[..., tuple[Any, Any]]:
     """Turn a loss into a function that returns its value and its gradient, computed in one sweep.
 
@@ -57,7 +62,7 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
     if fn not in functional.LOSSES:
         raise _errors.not_a_loss(fn)
     single = wrt is None or isinstance(wrt, str)
-    known = _WITH_MORE.get(fn, fn.__code__.co_varnames[:1])
+    known = with_gradient(fn)
     names = known[:1] if wrt is None else _names((wrt,) if single else wrt, known)
 
     @functools.wraps(fn)

@@ -19,6 +19,7 @@ MODULES = {
     "test_errors": EVERY,
     "test_gradients": EVERY,
     "test_linear": EVERY,
+    "test_linear_score": EVERY,
     "test_plain": EVERY,
     "test_properties": EVERY,
     "test_regression": EVERY,

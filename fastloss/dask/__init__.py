@@ -6,6 +6,6 @@ merges what they give.  Chunks of rows go to the host's own functions.  Where th
 is a state that tiles of classes are merged into, see `fastloss._tiles`.
 """
 
-from fastloss.dask._calls import classes, computed, linear, normalise, pointwise, score
+from fastloss.dask._calls import classes, computed, linear, linear_score, normalise, pointwise, score
 
-__all__ = ["classes", "computed", "linear", "normalise", "pointwise", "score"]
+__all__ = ["classes", "computed", "linear", "linear_score", "normalise", "pointwise", "score"]

@@ -5,7 +5,7 @@ import math
 import dask
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _linear, _pointwise, _score
+from fastloss import _arrays, _classes, _errors, _linear, _linear_score, _pointwise, _score
 from fastloss._places import is_dask
 from fastloss._pointwise import Checks, Gradient, Totals
 from fastloss._reduce import inverse
@@ -291,12 +291,17 @@ def score(logits, target, axis, ignore_index, top_k):
                 dtype=np.int64,
                 axis=axis,
                 ignore_index=ignore_index,
+                real=real,
                 starts=starts_of(x),
             )
             counts = each.sum(axis=axis, keepdims=True)
         results["chunks"] = known.chunks
         scores = over(_tasks.rows_scores, known, y, counts, starts=starts_of(known), **options, **results)
-    scores = scores.squeeze(axis)
+    return _fields(scores.squeeze(axis))
+
+
+def _fields(scores):
+    """Arrays of one array's fields, which are found together."""
     return _score.Scores(**{name: scores[name] for name in scores.dtype.names})
 
 
@@ -321,12 +326,8 @@ def linear(hidden, linear_weight, target, *, bias, weight, ignore_index, label_s
         raise _errors.layer_gradient()
     request = _requested(out, reduction)
     is_index, real, n_classes = checks.is_index, checks.real, a.shape[0]
-    y = _with_axis(y, h.ndim - 1) if is_index else y
-    one_row = h.ndim == 1  # as the first of a batch: tasks have as many axes as the layer's weights
-    if one_row:
-        h, y = h[None], y[None]
-    row_chunks = common_chunks(h.shape[:-1], [operand[..., 0] for operand in (h, y)])
-    h, y = (chunked(operand, operand.shape, (*row_chunks, operand.shape[-1:])) for operand in (h, y))
+    one_row = h.ndim == 1
+    h, y = _linear_operands(h, _with_axis(y, h.ndim - 1) if is_index else y)
     layer = whole(a), y, whole(b), whole(w)
     options = {"is_index": is_index, "ignore_index": checks.ignore_index}
     more = options | {"label_smoothing": label_smoothing, "starts": starts_of(h)}
@@ -340,3 +341,25 @@ def linear(hidden, linear_weight, target, *, bias, weight, ignore_index, label_s
         gradient = over(_tasks.linear_slopes, h, *layer, scale, chunks=h.chunks, dtype=real, **more)
         request.array = gradient[0] if one_row else gradient
     return _delivered(sums, out, real, reduction=reduction, **_ROWS)
+
+
+def linear_score(hidden, linear_weight, target, *, bias, axis, ignore_index, top_k):
+    h, a, y = taken(hidden, "hidden"), taken(linear_weight, "linear_weight"), taken(target, "target")
+    b, checks = taken(bias, "linear_bias"), Checks()
+    options = {"axis": axis, "ignore_index": ignore_index, "top_k": top_k, "out": checks}
+    _linear_score.evaluate(*map(stand_in, (h, a, y)), bias=stand_in(b), **options)
+    one_row = h.ndim == 1
+    h, y = _linear_operands(h, _with_axis(y, h.ndim - 1))
+    chunks, real, top_k = ones(h.chunks, (h.ndim - 1,)), checks.real, checks.top_k
+    options = {"ignore_index": checks.ignore_index, "top_k": top_k, "real": real, "starts": starts_of(h)}
+    dtype = _tasks.scores_dtype(real, top_k)
+    scores = over(_tasks.linear_scores, h, whole(a), y, whole(b), chunks=chunks, dtype=dtype, **options)[..., 0]
+    return _fields(scores[0] if one_row else scores)
+
+
+def _linear_operands(h, y):
+    """Inputs and targets in the same chunks of whole rows; a single row is the first of a batch, as tasks have two axes or more."""
+    if h.ndim == 1:
+        h, y = h[None], y[None]
+    rows = common_chunks(h.shape[:-1], [operand[..., 0] for operand in (h, y)])
+    return tuple(chunked(operand, operand.shape, (*rows, operand.shape[-1:])) for operand in (h, y))

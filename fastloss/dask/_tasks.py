@@ -8,8 +8,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _config, _errors, _linear, _plan, _pointwise, _reduce, _score, _tiles, losses
+from fastloss import (
+    _arrays,
+    _classes,
+    _config,
+    _errors,
+    _linear,
+    _linear_score,
+    _plan,
+    _pointwise,
+    _reduce,
+    _score,
+    _tiles,
+    losses,
+)
 from fastloss._exact import ExactSum
+from fastloss._order import n_before
 from fastloss._pointwise import Gradient, Totals
 
 
@@ -559,6 +573,14 @@ def scores_dtype(real, top_k):
     return np.dtype(list(zip(_score.Scores._fields, kinds, strict=False)))
 
 
+def _as_fields(found, dtype, axis):
+    """Scores as one array, with an axis of length 1 for the classes."""
+    result = np.empty(found.nll.shape, dtype)
+    for name in dtype.names:
+        result[name] = getattr(found, name)
+    return np.expand_dims(result, axis)
+
+
 @task
 def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
     y = _labels(y, axis)
@@ -567,33 +589,20 @@ def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
     except IndexError:
         origin = beginning(starts, block_id)
         raise bad_label(y, origin[:axis] + origin[axis + 1 :], x.shape[axis], ignore_index).raised() from None
-    result = np.empty(y.shape, scores_dtype(real, top_k))
-    for name in result.dtype.names:
-        result[name] = getattr(found, name)
-    return np.expand_dims(result, axis)
+    return _as_fields(found, scores_dtype(real, top_k), axis)
 
 
 @task
-def ahead(x, y, known, *, axis, ignore_index, starts, block_id):
+def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
     """How many classes of a chunk come before the target, wherever that is."""
     first = beginning(starts, block_id)[axis]
     labels = _classes.wide_labels(_arrays.indices(_labels(y, axis)), ignore_index)
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
-    own = _states(known)[:, _tiles.OWN].astype(x.dtype)[:, None]
-    width = x.shape[1]
+    own = _states(known)[:, _tiles.OWN].astype(real)
+    classes = np.arange(first, first + x.shape[1])
     counts = np.zeros(len(x), np.int64)
-    # the target's logit takes its place among the chunk's: at the front, inside or at the end
-    for rows, place in (
-        ((labels >= 0) & (labels < first), slice(0, 1)),
-        ((labels >= first) & (labels < first + width), slice(0, 0)),
-        (labels >= first + width, slice(width, width + 1)),
-    ):
-        if not rows.any():
-            continue
-        part, positions = x[rows], np.clip(labels[rows] - first, 0, width)
-        if place.start != place.stop:
-            part = np.concatenate((part[:, : place.start], own[rows], part[:, place.start :]), axis=1)
-        counts[rows] = _score.evaluate(part, positions, -1, -1, 1).rank
+    for rows, logits in _tiles_of(x, real):
+        counts[rows] = n_before(logits[:, : len(classes)], classes, own[rows], labels[rows])
     return _as_chunk(counts, shape, axis)
 
 
@@ -647,3 +656,13 @@ def linear_slopes(h, a, y, b, w, scale, *, block_id, **options):
     if isinstance(bad, Bad):
         raise bad.raised()
     return request.array
+
+
+@task
+def linear_scores(h, a, y, b, *, ignore_index, top_k, real, starts, block_id):
+    y = _labels(y, -1)
+    try:
+        found = _linear_score.evaluate(h, a, y, bias=b, axis=-1, ignore_index=ignore_index, top_k=top_k)
+    except IndexError:
+        raise bad_label(y, beginning(starts, block_id)[:-1], len(a), ignore_index).raised() from None
+    return _as_fields(found, scores_dtype(real, top_k), -1)

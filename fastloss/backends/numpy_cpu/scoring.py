@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastloss._order import n_before
 from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S, merge, new_state
 from fastloss.backends.numpy_cpu._widen import quietly, wide
 from fastloss.backends.numpy_cpu.softmax import (
@@ -29,16 +30,8 @@ def _score(batches, x, target, ignore_index, first, last, partials, nll, lse, be
         best[i, rows] = np.argmax(batch.x, axis=1)
         correct[i, rows] = counted & (best[i, rows] == labels)
         if rank is not None:
-            rank[i, rows] = np.where(counted, _before(batch, labels), -1)
-
-
-def _before(batch, labels):
-    """How many classes come before the label's, in the order in which argmax takes them: NaN first, of equals the first."""
-    x, own = batch.x, batch.x[batch.every, labels][:, None]
-    missing, own_missing = np.isnan(x), np.isnan(own)
-    earlier = np.arange(x.shape[1]) < labels[:, None]
-    equal = (x == own) | missing & own_missing
-    return np.count_nonzero((x > own) | missing & ~own_missing | equal & earlier, axis=1)
+            own = batch.x[batch.every, labels]
+            rank[i, rows] = np.where(counted, n_before(batch.x, np.arange(x.shape[2]), own, labels), -1)
 
 
 def score_rows(x, target, ignore_index, block, first, last, partials, nll, lse, best, correct, rank):
