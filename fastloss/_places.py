@@ -3,7 +3,7 @@
 A place is a module with the functions that evaluate calls on the host, under the same names and with the same arguments:
 ``pointwise`` (`_pointwise.evaluate`), ``classes`` (`_classes.evaluate`), ``normalise`` (`_classes.normalise`), ``score``
 (`_score.evaluate`), ``linear`` (`_linear.evaluate`) and ``linear_score`` (`_linear_score.evaluate`).  It is imported when the
-first of its arrays comes.
+first of its arrays comes.  ``computed`` gives results that a place has yet to compute, several at once.
 """
 
 import importlib

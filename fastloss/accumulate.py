@@ -158,7 +158,7 @@ class Accumulator:
         *operands : array_like
             What `fn` takes before its options: predictions and targets; the variances of `gaussian_nll_loss`; hidden states,
             weights of the layer and targets of `linear_cross_entropy`; and for ``"bits_per_byte"`` the number of bytes, one or an
-            array of them, after the targets.
+            array of them, after the targets.  Dask arrays are computed here, chunk by chunk.
         weight : array_like, optional
             Weights of these data, in place of the option.
 

@@ -108,6 +108,19 @@ def test_many_classes():
     np.testing.assert_array_equal(scores.rank.compute(), fastloss.score(x, y, top_k=10).rank)
 
 
+def test_a_single_row():
+    x = generator("row").normal(size=7).astype(np.float32)
+    for chunks in (7, 3):
+        lazy = da.from_array(x, chunks=chunks)
+        for reduction in ("none", "mean"):
+            got = fastloss.cross_entropy(lazy, 2, reduction=reduction)
+            assert got.shape == ()
+            assert_ulp(got.compute(), reference.loss("cross_entropy", x, np.array(2), reduction=reduction), 2)
+        scores, wanted = fastloss.score(lazy, 2, top_k=2), fastloss.score(x, 2, top_k=2)
+        assert [int(part.compute()) for part in scores[2:]] == [int(part) for part in wanted[2:]]
+        assert fastloss.logsumexp(lazy).shape == ()
+
+
 def test_all_ignored():
     x, y = np.ones((4, 6), np.float32), np.full(4, -100)
     x[1, 1] = np.nan
@@ -140,6 +153,33 @@ def test_linear(kind):
     np.testing.assert_allclose(
         got.compute(), fastloss.linear_cross_entropy(h[0, 0], a, y[0, 0], reduction="none"), rtol=1e-5
     )
+
+
+def test_scores_of_hidden_states():
+    rng = generator("hidden scores")
+    h, a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((4, 5, 6), (9, 6), (9,)))
+    y = rng.integers(0, 9, (4, 5))
+    y[0, :2] = -100
+    lazy = da.from_array(h, chunks=(3, 2, 4))
+    for top_k in (None, 3):
+        options = {"linear_weight": a, "linear_bias": b, "top_k": top_k}
+        got = fastloss.score(
+            lazy, da.from_array(y, chunks=1), **options | {"linear_weight": da.from_array(a, chunks=4)}
+        )
+        wanted = fastloss.score(h, y, **options)
+        for name, part in zip(wanted._fields, wanted, strict=True):
+            if part is None:
+                assert getattr(got, name) is None
+                continue
+            assert getattr(got, name).dtype == part.dtype
+            np.testing.assert_allclose(getattr(got, name).compute(), part, rtol=1e-5, err_msg=name)
+    one = fastloss.score(da.from_array(h[0, 0]), 3, **options)
+    assert one.rank.shape == () and one.rank.compute() == fastloss.score(h[0, 0], 3, **options).rank
+    y[3, 4] = 9
+    with pytest.raises(IndexError, match=r"target\[3, 4\] = 9 is not in \[0, 9\)"):
+        fastloss.score(lazy, y, **options).nll.compute()
+    with pytest.raises(ValueError, match="linear_weight: expected shape"):
+        fastloss.score(lazy, y, linear_weight=a[:, :5])
 
 
 def test_scores_of_other_axes_and_types():

@@ -189,6 +189,17 @@ def test_memory_is_that_of_chunks(name):
     assert chunk <= max(size for size in sizes if size != source.values.nbytes) <= 2 * chunk
 
 
+def test_graphs_grow_with_the_number_of_chunks_alone():
+    """Nothing that a task carries along is longer for more tasks."""
+    sizes = []
+    for n in (100, 400):
+        x = da.zeros((10 * n, 8), chunks=(10, 4), dtype=np.float32)
+        lazy = fastloss.cross_entropy(x, da.zeros(10 * n, chunks=10, dtype=np.int64))
+        graph = dict(lazy.__dask_graph__())
+        sizes.append(sum(len(pickle.dumps(task)) for task in graph.values()) / n)
+    assert sizes[1] < 1.1 * sizes[0]
+
+
 def test_results_can_be_pickled():
     x, y = generator("pickles").normal(size=(20, 6)), labels(20, 6)
     for result in calls(da.from_array(np.tile(x, 2), chunks=(5, 4)), y).values():

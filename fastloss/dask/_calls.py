@@ -20,6 +20,7 @@ from fastloss.dask._graph import (
     stand_in,
     starts_of,
     taken,
+    taken_operand,
     total,
     whole,
 )
@@ -75,7 +76,9 @@ def pointwise(
     root=False,
     **options,
 ):
-    operands = [taken(a, name) for a, name in zip((pred, target, third, weight), (*names, "weight"), strict=True)]
+    operands = [
+        taken_operand(a, name) for a, name in zip((pred, target, third, weight), (*names, "weight"), strict=True)
+    ]
     checks = Checks()
     x, y, z, w = map(stand_in, operands)
     arguments = (loss, x, y, z, parameters, w, axis, reduction, checks)

@@ -11,9 +11,11 @@ from fastloss.dask import _tasks
 
 
 def taken(value, name):
-    """An argument: a Dask array, an ndarray, or a Python number or None as it is."""
+    """An argument: a Dask array, an ndarray, or None."""
+    if value is None:
+        return None
     if not is_dask(value):
-        return value if value is None or type(value) in (bool, int, float) else _arrays.asarray(value, name)
+        return _arrays.asarray(value, name)
     kind = type(value._meta)
     if issubclass(kind, np.ma.MaskedArray):
         raise _errors.masked_array(name)
@@ -22,6 +24,11 @@ def taken(value, name):
     if any(length != length for length in value.shape):
         raise _errors.unknown_chunks(name, value.shape)
     return value
+
+
+def taken_operand(value, name):
+    """Likewise of a pointwise loss, where Python numbers stay what they are: they take the type of the arrays they meet."""
+    return value if type(value) in (bool, int, float) else taken(value, name)
 
 
 def stand_in(operand):
@@ -68,7 +75,14 @@ def starts_of(operand):
     """Where the chunks of an operand begin, along each axis."""
     if not hasattr(operand, "chunks"):
         return None
-    return tuple((0, *itertools.accumulate(lengths[:-1])) for lengths in operand.chunks)
+    return tuple(map(_beginnings, operand.chunks))
+
+
+def _beginnings(lengths):
+    """A range where chunks are even: every task carries them along."""
+    even = range(0, sum(lengths), max(lengths[0], 1))
+    every = (0, *itertools.accumulate(lengths[:-1]))
+    return even if tuple(even) == every else every
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------------
