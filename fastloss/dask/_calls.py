@@ -95,7 +95,7 @@ def pointwise(
     operands = [chunked(a, shape, chunks) for a in operands]
     options |= {"loss": loss, "parameters": parameters, "starts": tuple(map(starts_of, operands))}
     if reduction == "none":
-        return over(_tasks.pointwise_each, *operands, chunks=chunks, dtype=real, **options)
+        return over(_tasks.each_of, *operands, call=_tasks.pointwise, chunks=chunks, dtype=real, **options)
     finish = {"reduction": reduction, "divisor": divisor, "root": root}
     if not whole_axes:
         lanes = over(
@@ -103,7 +103,7 @@ def pointwise(
         )
         lanes = merged(lanes, _tasks.merge_lanes, axes)
         return reduced(_tasks.lanes_result_of, lanes, real, real=real, **finish)
-    sums = total(_tasks.pointwise_total, *operands, chunks=chunks, **options)
+    sums = total(_tasks.total_of, *operands, call=_tasks.pointwise, chunks=chunks, **options)
     if request:
         scale = _pointwise_scale(sums, operands[3], math.prod(shape), options["weighted_mean"], **finish)
         request.array = _pointwise_gradient(operands, scale, shape, chunks, real, options)
@@ -128,7 +128,9 @@ def _pointwise_gradient(operands, scale, shape, chunks, real, options):
     own = np.shape(operands[0])
     lead = len(shape) - len(own)
     axes = tuple(i for i, n in enumerate(shape) if i < lead or own[i - lead] != n)
-    slopes = over(_tasks.pointwise_slopes, *operands, scale, chunks=ones(chunks, axes), dtype=real, **options)
+    slopes = over(
+        _tasks.slopes_of, *operands, scale, chunks=ones(chunks, axes), dtype=real, call=_tasks.pointwise, **options
+    )
     if not axes:
         return slopes
     return slopes.sum(axis=axes, keepdims=True, dtype=np.float64).astype(real).squeeze(tuple(range(lead)))
@@ -200,16 +202,15 @@ def _row_chunks(x, y, w, reduction, scale, several, real, **options):
 
     With several chunks of classes each knows the loss of the labels in it, or adds up its part of a sum.
     """
-    axis = options["axis"]
-    gradient = None
+    axis, gradient = options["axis"], None
+    options["call"] = _tasks.own_rows if several else _tasks.rows
     if reduction == "none":
-        each = _tasks.own_each if several else _tasks.classes_each
-        result = over(each, x, y, w, chunks=ones(x.chunks, (axis,)), dtype=np.float64 if several else real, **options)
+        dtype = np.float64 if several else real
+        result = over(_tasks.each_of, x, y, w, chunks=ones(x.chunks, (axis,)), dtype=dtype, **options)
         return (result.sum(axis=axis).astype(real) if several else result.squeeze(axis)), None
     if scale is not None:
-        slopes = _tasks.own_slopes if several else _tasks.classes_slopes
-        gradient = over(slopes, x, y, w, scale, chunks=x.chunks, dtype=real, **options)
-    return total(_tasks.own_total if several else _tasks.classes_total, x, y, w, chunks=x.chunks, **options), gradient
+        gradient = over(_tasks.slopes_of, x, y, w, scale, chunks=x.chunks, dtype=real, **options)
+    return total(_tasks.total_of, x, y, w, chunks=x.chunks, **options), gradient
 
 
 def _known(x, y, w, best, **options):
@@ -332,16 +333,16 @@ def linear(hidden, linear_weight, target, *, bias, weight, ignore_index, label_s
     one_row = h.ndim == 1
     h, y = _linear_operands(h, _with_axis(y, h.ndim - 1) if is_index else y)
     layer = whole(a), y, whole(b), whole(w)
-    options = {"is_index": is_index, "ignore_index": checks.ignore_index}
-    more = options | {"label_smoothing": label_smoothing, "starts": starts_of(h)}
+    options = {"axis": h.ndim - 1, "is_index": is_index, "ignore_index": checks.ignore_index}
+    more = options | {"call": _tasks.linear, "label_smoothing": label_smoothing, "starts": starts_of(h)}
     if reduction == "none":
-        each = over(_tasks.linear_each, h, *layer, chunks=ones(h.chunks, (h.ndim - 1,)), dtype=real, **more)
+        each = over(_tasks.each_of, h, *layer, chunks=ones(h.chunks, (h.ndim - 1,)), dtype=real, **more)
         return each[..., 0][0] if one_row else each[..., 0]
-    sums = total(_tasks.linear_total, h, *layer, chunks=h.chunks, **more)
+    sums = total(_tasks.total_of, h, *layer, chunks=h.chunks, **more)
     if request:
         n_rows = math.prod(h.shape[:-1])
-        scale = _mean_scale(y, layer[3], n_rows, reduction, axis=h.ndim - 1, n_classes=n_classes, real=real, **options)
-        gradient = over(_tasks.linear_slopes, h, *layer, scale, chunks=h.chunks, dtype=real, **more)
+        scale = _mean_scale(y, layer[3], n_rows, reduction, n_classes=n_classes, real=real, **options)
+        gradient = over(_tasks.slopes_of, h, *layer, scale, chunks=h.chunks, dtype=real, **more)
         request.array = gradient[0] if one_row else gradient
     return _delivered(sums, out, real, reduction=reduction, **_ROWS)
 

@@ -59,11 +59,14 @@ class Bad(NamedTuple):
         return self.error(*self.arguments)
 
 
-def bad_label(y, origin, n_classes, ignore_index):
+def bad_label(y, n_classes, ignore_index, *, axis, starts, block_id):
+    """The first bad label of a chunk, which has no class axis; `starts` are those of a chunk with one."""
+    origin = beginning(starts, block_id)
     found = _classes.first_bad_label(_arrays.indices(y), n_classes, ignore_index)
     if found is None:
         return None
-    position = _moved(found[0], origin)
+    axis %= len(origin)
+    position = _moved(found[0], origin[:axis] + origin[axis + 1 :])
     return Bad(1, position, _errors.label_out_of_range, (position, found[1], n_classes, ignore_index))
 
 
@@ -77,6 +80,12 @@ def bad_value(operand, a, name, domain, origin):
 
 def _moved(position, origin):
     return tuple(int(i) + start for i, start in zip(position, origin, strict=True))
+
+
+def good(result):
+    if isinstance(result, Bad):
+        raise result.raised()
+    return result
 
 
 # --- sums ---------------------------------------------------------------------------------------------------------------
@@ -146,8 +155,7 @@ def _add(merged, part, name):
 # --- pointwise losses ---------------------------------------------------------------------------------------------------
 
 
-def _pointwise_chunk(operands, loss, names, starts, block_id, **options):
-    """The host's result for a chunk, or the first Bad."""
+def pointwise(*operands, loss, names, starts, block_id, **options):
     x, y, z, w = operands
     try:
         return _pointwise.evaluate(loss, x, y, z, weight=w, names=names, **options)
@@ -162,39 +170,38 @@ def _pointwise_chunk(operands, loss, names, starts, block_id, **options):
 
 
 @task
-def pointwise_total(*operands, block_id, **options):
-    totals = Totals()
-    bad = _pointwise_chunk(operands, out=totals, block_id=block_id, **options)
-    return single(Part(bad=bad) if bad else Part(totals.total, totals.weight, totals.count), len(block_id))
-
-
-@task
 def pointwise_lanes(*operands, axis, block_id, **options):
     totals = Totals()
-    bad = _pointwise_chunk(operands, out=totals, axis=axis, reduction="sum", block_id=block_id, **options)
-    if bad:
-        raise bad.raised()
+    good(pointwise(*operands, out=totals, axis=axis, reduction="sum", block_id=block_id, **options))
     lanes = np.zeros(totals.total.shape, LANES)
     lanes["total"], lanes["weight"] = totals.total, totals.weight
     return np.expand_dims(lanes, axis)
 
 
-@task
-def pointwise_each(*operands, block_id, **options):
-    result = _pointwise_chunk(operands, reduction="none", block_id=block_id, **options)
-    if isinstance(result, Bad):
-        raise result.raised()
-    return result
+# --- the host's functions on chunks: `call` is one of those here that take a chunk and `out` and `reduction`, as the host's do, and
+# return the first Bad where there is one
 
 
 @task
-def pointwise_slopes(*operands, block_id, **options):
+def total_of(*operands, call, block_id, **options):
+    totals = Totals()
+    bad = call(*operands, out=totals, reduction="sum", block_id=block_id, **options)
+    return single(Part(bad=bad) if bad else Part(totals.total, totals.weight, totals.count), len(block_id))
+
+
+@task
+def each_of(*operands, call, block_id, **options):
+    """Losses; those of rows with an axis of length 1 for the classes."""
+    result = good(call(*operands, out=None, reduction="none", block_id=block_id, **options))
+    return np.expand_dims(result, options["axis"]) if "axis" in options else result
+
+
+@task
+def slopes_of(*operands, call, block_id, **options):
     """A chunk of the gradient, with all axes of the call; the last of the operands is what a sum counts in the result."""
     *operands, scale = operands
     request = Gradient(scale=float(scale))
-    bad = _pointwise_chunk(operands, out=request, reduction="sum", block_id=block_id, **options)
-    if isinstance(bad, Bad):
-        raise bad.raised()
+    good(call(*operands, out=request, reduction="sum", block_id=block_id, **options))
     slopes = np.asarray(request.array)
     return slopes.reshape((1,) * (len(block_id) - slopes.ndim) + slopes.shape)
 
@@ -245,51 +252,27 @@ def _labels(y, axis):
     return np.squeeze(y, axis)
 
 
-def _classes_chunk(argument, x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_id, **options):
-    """The host's result for a chunk with all classes, or the first Bad."""
+def rows(x, y, w, *, argument, axis, is_index, ignore_index, n_classes, starts, block_id, **options):
+    """Losses of rows that are there with all classes."""
     y = _labels(y, axis) if is_index else y
-    origin = beginning(starts, block_id)
     try:
         return _classes.evaluate(argument, x, y, weight=w, axis=axis, ignore_index=ignore_index, **options)
     except ValueError:
-        bad = bad_value(0, x, "probs", losses.PROBABILITY, origin) if options["op"] == "gather" else None
+        bad = None
+        if options["op"] == "gather":
+            bad = bad_value(0, x, "probs", losses.PROBABILITY, beginning(starts, block_id))
         if bad is None:
             raise
         return bad
     except IndexError:
-        return bad_label(y, origin[:axis] + origin[axis + 1 :], n_classes, ignore_index)
-
-
-@task
-def classes_total(x, y, w, *, block_id, **options):
-    totals = Totals()
-    bad = _classes_chunk(x=x, y=y, w=w, out=totals, reduction="sum", block_id=block_id, **options)
-    return single(Part(bad=bad) if bad else Part(totals.total, totals.weight, totals.count), len(block_id))
-
-
-@task
-def classes_each(x, y, w, *, axis, block_id, **options):
-    result = _classes_chunk(x=x, y=y, w=w, axis=axis, reduction="none", out=None, block_id=block_id, **options)
-    if isinstance(result, Bad):
-        raise result.raised()
-    return np.expand_dims(result, axis)
-
-
-@task
-def classes_slopes(x, y, w, scale, *, block_id, **options):
-    request = Gradient(scale=float(scale))
-    bad = _classes_chunk(x=x, y=y, w=w, out=request, reduction="sum", block_id=block_id, **options)
-    if isinstance(bad, Bad):
-        raise bad.raised()
-    return request.array
+        return bad_label(y, n_classes, ignore_index, axis=axis, starts=starts, block_id=block_id)
 
 
 @task
 def label_weights(y, w, *, axis, n_classes, ignore_index, real, starts, block_id):
     """What a mean divides by, of the labels in a chunk."""
     labels = _arrays.indices(_labels(y, axis))
-    origin = beginning(starts, block_id)
-    bad = bad_label(labels, origin[:axis] + origin[axis + 1 :], n_classes, ignore_index)
+    bad = bad_label(labels, n_classes, ignore_index, axis=axis, starts=starts, block_id=block_id)
     if bad:
         return single(Part(bad=bad), y.ndim)
     w = _classes.class_weights(w, n_classes, real)
@@ -299,64 +282,26 @@ def label_weights(y, w, *, axis, n_classes, ignore_index, real, starts, block_id
 # --- losses of elements of rows, a chunk of the classes at a time -------------------------------------------------------
 
 
-def _own_chunk(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_id, **options):
-    """The host's result for a chunk of the classes, or the first Bad: labels of other chunks are left out."""
-    origin = beginning(starts, block_id)
-    first, width = origin[axis], x.shape[axis]
+def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_id, out, **options):
+    """What a chunk of the classes adds to the losses of rows: labels of other chunks are left out."""
+    place = {"axis": axis, "starts": starts, "block_id": block_id}
+    first, width = beginning(starts, block_id)[axis], x.shape[axis]
     w = None if w is None else w[first : first + width]
     if is_index:
         labels = _arrays.indices(_labels(y, axis))
-        bad = bad_label(labels, origin[:axis] + origin[axis + 1 :], n_classes, ignore_index)
+        bad = bad_label(labels, n_classes, ignore_index, **place)
         if bad and first == 0:
             return bad
         labels = _classes.wide_labels(labels, ignore_index).reshape(labels.shape)
         y = np.expand_dims(np.where((labels >= first) & (labels < first + width), labels - first, -1), axis)
         ignore_index = -1
-    return _classes_chunk(
-        x=x,
-        y=y,
-        w=w,
-        axis=axis,
-        is_index=is_index,
-        ignore_index=ignore_index,
-        n_classes=width,
-        starts=starts,
-        block_id=block_id,
-        **options,
-    )
-
-
-@task
-def own_total(x, y, w, *, axis, is_index, block_id, **options):
-    totals = Totals()
-    bad = _own_chunk(x, y, w, out=totals, reduction="sum", axis=axis, is_index=is_index, block_id=block_id, **options)
-    if bad:
-        return single(Part(bad=bad), len(block_id))
-    # with probabilities rows are counted, each once
-    counts = is_index or block_id[axis] == 0
-    return single(Part(totals.total, *((totals.weight, totals.count) if counts else ())), len(block_id))
-
-
-@task
-def own_each(x, y, w, *, axis, block_id, **options):
-    """What a chunk of classes adds to the losses of rows, in float64."""
-    result = _own_chunk(_wide(x), y, w, axis=axis, reduction="none", out=None, block_id=block_id, **options)
-    if isinstance(result, Bad):
-        raise result.raised()
-    return np.expand_dims(result, axis)
-
-
-@task
-def own_slopes(x, y, w, scale, *, block_id, **options):
-    request = Gradient(scale=float(scale))
-    bad = _own_chunk(x, y, w, out=request, reduction="sum", block_id=block_id, **options)
-    if isinstance(bad, Bad):
-        raise bad.raised()
-    return request.array
-
-
-def _wide(x):
-    return _arrays.floats(x, "x").astype(np.float64)
+    if out is None:  # is still to be added up
+        x = _arrays.floats(x, "probs").astype(np.float64)
+    options |= place | {"is_index": is_index, "ignore_index": ignore_index, "n_classes": width, "out": out}
+    result = rows(x, y, w, **options)
+    if isinstance(out, Totals) and not is_index and first and result is None:
+        out.take(out.total, 0.0, 0)  # with probabilities rows are counted, each once
+    return result
 
 
 # --- softmax, a chunk of the classes at a time --------------------------------------------------------------------------
@@ -474,10 +419,8 @@ def _finished(known, y, w, *, axis, starts, block_id, **options):
     """Losses of rows of which all is known, as `_tiles.finish` has them, the target and a Bad or None; axis is the class axis."""
     target, bad = _target(y, w, axis=axis, **options), None
     if options["is_index"]:
-        origin = beginning(starts, block_id)
-        bad = bad_label(
-            _labels(y, axis), origin[:axis] + origin[axis + 1 :], options["n_classes"], options["ignore_index"]
-        )
+        place = {"axis": axis, "starts": starts, "block_id": block_id}
+        bad = bad_label(_labels(y, axis), options["n_classes"], options["ignore_index"], **place)
         if bad:
             return (None, None, None), target, bad
     return _tiles.finish(_states(known), target.labels, target.w, target.keep, target.spread), target, bad
@@ -497,8 +440,7 @@ def rows_total(known, y, w, *, block_id, **options):
 @task
 def rows_each(known, y, w, *, block_id, **options):
     (rows, _, _), _, bad = _finished(known, y, w, block_id=block_id, **options)
-    if bad:
-        raise bad.raised()
+    good(bad)
     with np.errstate(over="ignore", invalid="ignore"):
         return rows.astype(options["real"]).reshape(known.shape)
 
@@ -508,8 +450,7 @@ def class_slopes(x, y, w, known, scale, *, starts, block_id, **options):
     """The gradient in a chunk of the classes of rows of which all is known."""
     axis, real = options["axis"], options["real"]
     (_, tails, weights), target, bad = _finished(known, y, w, starts=starts, block_id=block_id, **options)
-    if bad:
-        raise bad.raised()
+    good(bad)
     state, first = _states(known), beginning(starts, block_id)[axis]
     return _slopes(
         x, state, tails, target.keep * weights, weights * (target.spread or 0.0), scale, target, first, axis, real
@@ -587,8 +528,8 @@ def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
     try:
         found = _score.evaluate(x, y, axis, ignore_index, top_k)
     except IndexError:
-        origin = beginning(starts, block_id)
-        raise bad_label(y, origin[:axis] + origin[axis + 1 :], x.shape[axis], ignore_index).raised() from None
+        place = {"axis": axis, "starts": starts, "block_id": block_id}
+        raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
     return _as_fields(found, scores_dtype(real, top_k), axis)
 
 
@@ -609,8 +550,7 @@ def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
 @task
 def rows_scores(known, y, counts, *, axis, top_k, real, block_id, **options):
     (nll, _, _), target, bad = _finished(known, y, None, axis=axis, real=real, block_id=block_id, **options)
-    if bad:
-        raise bad.raised()
+    good(bad)
     labels = target.labels
     result = np.empty(len(labels), scores_dtype(real, top_k))
     with np.errstate(over="ignore"):
@@ -626,36 +566,12 @@ def rows_scores(known, y, counts, *, axis, top_k, real, block_id, **options):
 # --- linear layers ------------------------------------------------------------------------------------------------------
 
 
-def _linear_chunk(h, a, y, b, w, *, is_index, ignore_index, starts, block_id, **options):
-    y = _labels(y, -1) if is_index else y
+def linear(h, a, y, b, w, *, axis, is_index, ignore_index, starts, block_id, **options):
+    y = _labels(y, axis) if is_index else y
     try:
         return _linear.evaluate(h, a, y, bias=b, weight=w, ignore_index=ignore_index, **options)
     except IndexError:
-        return bad_label(y, beginning(starts, block_id)[:-1], len(a), ignore_index)
-
-
-@task
-def linear_total(h, a, y, b, w, *, block_id, **options):
-    totals = Totals()
-    bad = _linear_chunk(h, a, y, b, w, out=totals, reduction="sum", block_id=block_id, **options)
-    return single(Part(bad=bad) if bad else Part(totals.total, totals.weight, totals.count), len(block_id))
-
-
-@task
-def linear_each(h, a, y, b, w, *, block_id, **options):
-    result = _linear_chunk(h, a, y, b, w, reduction="none", out=None, block_id=block_id, **options)
-    if isinstance(result, Bad):
-        raise result.raised()
-    return result[..., None]
-
-
-@task
-def linear_slopes(h, a, y, b, w, scale, *, block_id, **options):
-    request = Gradient(scale=float(scale))
-    bad = _linear_chunk(h, a, y, b, w, reduction="sum", out=request, block_id=block_id, **options)
-    if isinstance(bad, Bad):
-        raise bad.raised()
-    return request.array
+        return bad_label(y, len(a), ignore_index, axis=axis, starts=starts, block_id=block_id)
 
 
 @task
@@ -664,5 +580,5 @@ def linear_scores(h, a, y, b, *, ignore_index, top_k, real, starts, block_id):
     try:
         found = _linear_score.evaluate(h, a, y, bias=b, axis=-1, ignore_index=ignore_index, top_k=top_k)
     except IndexError:
-        raise bad_label(y, beginning(starts, block_id)[:-1], len(a), ignore_index).raised() from None
+        raise bad_label(y, len(a), ignore_index, axis=-1, starts=starts, block_id=block_id).raised() from None
     return _as_fields(found, scores_dtype(real, top_k), -1)
