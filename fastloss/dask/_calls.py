@@ -9,7 +9,7 @@ from fastloss import _arrays, _classes, _errors, _linear, _linear_score, _pointw
 from fastloss._places import is_dask
 from fastloss._pointwise import Checks, Gradient, Totals
 from fastloss._reduce import inverse
-from fastloss.dask import _tasks
+from fastloss.dask import _states, _sums, _tasks
 from fastloss.dask._graph import (
     chunked,
     common_chunks,
@@ -23,6 +23,7 @@ from fastloss.dask._graph import (
     taken_operand,
     total,
     whole,
+    without,
 )
 
 
@@ -48,11 +49,11 @@ def _delivered(sums, out, real, **options):
         (part,) = dask.compute(sums)
         part = part.item().checked()
         return out.take(part.total, part.weight, part.count)
-    return reduced(_tasks.result_of, sums, real, real=real, **options)
+    return reduced(_sums.result_of, sums, real, real=real, **options)
 
 
 def _scale(sums, **options):
-    return reduced(_tasks.scale_of, sums, np.float64, **options)
+    return reduced(_sums.scale_of, sums, np.float64, **options)
 
 
 # --- pointwise losses ---------------------------------------------------------------------------------------------------
@@ -99,10 +100,10 @@ def pointwise(
     finish = {"reduction": reduction, "divisor": divisor, "root": root}
     if not whole_axes:
         lanes = over(
-            _tasks.pointwise_lanes, *operands, chunks=ones(chunks, axes), dtype=_tasks.LANES, axis=axes, **options
+            _tasks.pointwise_lanes, *operands, chunks=ones(chunks, axes), dtype=_sums.LANES, axis=axes, **options
         )
-        lanes = merged(lanes, _tasks.merge_lanes, axes)
-        return reduced(_tasks.lanes_result_of, lanes, real, real=real, **finish)
+        lanes = merged(lanes, _sums.merge_lanes, axes)
+        return reduced(_sums.lanes_result_of, lanes, real, real=real, **finish)
     sums = total(_tasks.total_of, *operands, call=_tasks.pointwise, chunks=chunks, **options)
     if request:
         scale = _pointwise_scale(sums, operands[3], math.prod(shape), options["weighted_mean"], **finish)
@@ -133,7 +134,7 @@ def _pointwise_gradient(operands, scale, shape, chunks, real, options):
     )
     if not axes:
         return slopes
-    return slopes.sum(axis=axes, keepdims=True, dtype=np.float64).astype(real).squeeze(tuple(range(lead)))
+    return slopes.sum(axis=axes, keepdims=True, dtype=np.float64).astype(real)[(0,) * lead]
 
 
 # --- the softmax family -------------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def _row_chunks(x, y, w, reduction, scale, several, real, **options):
     if reduction == "none":
         dtype = np.float64 if several else real
         result = over(_tasks.each_of, x, y, w, chunks=ones(x.chunks, (axis,)), dtype=dtype, **options)
-        return (result.sum(axis=axis).astype(real) if several else result.squeeze(axis)), None
+        return (result.sum(axis=axis).astype(real) if several else without(result, axis)), None
     if scale is not None:
         gradient = over(_tasks.slopes_of, x, y, w, scale, chunks=x.chunks, dtype=real, **options)
     return total(_tasks.total_of, x, y, w, chunks=x.chunks, **options), gradient
@@ -217,17 +218,17 @@ def _known(x, y, w, best, **options):
     """What is known of each row from all chunks of its classes."""
     axis = options["axis"]
     states = over(
-        _tasks.class_states,
+        _states.class_states,
         x,
         y,
         w,
         chunks=ones(x.chunks, (axis,)),
-        dtype=_tasks.ROW,
+        dtype=_states.ROW,
         starts=starts_of(x),
         best=best,
         **options,
     )
-    return merged(states, _tasks.merge_rows, (axis,), keepdims=True)
+    return merged(states, _states.merge_rows, (axis,), keepdims=True)
 
 
 def _class_chunks(x, y, w, reduction, scale, **options):
@@ -237,14 +238,14 @@ def _class_chunks(x, y, w, reduction, scale, **options):
     labels = y if options["is_index"] else None
     row_options = options | {"starts": starts_of(known)}
     if reduction == "none":
-        result = over(_tasks.rows_each, known, labels, w, chunks=known.chunks, dtype=real, **row_options)
-        return result.squeeze(axis), None
+        result = over(_states.rows_each, known, labels, w, chunks=known.chunks, dtype=real, **row_options)
+        return without(result, axis), None
     gradient = None
     if scale is not None:
         gradient = over(
-            _tasks.class_slopes, x, y, w, known, scale, chunks=x.chunks, dtype=real, starts=starts_of(x), **options
+            _states.class_slopes, x, y, w, known, scale, chunks=x.chunks, dtype=real, starts=starts_of(x), **options
         )
-    return total(_tasks.rows_total, known, labels, w, chunks=known.chunks, **row_options), gradient
+    return total(_states.rows_total, known, labels, w, chunks=known.chunks, **row_options), gradient
 
 
 # Of logits alone.
@@ -264,11 +265,11 @@ def normalise(value, axis, out, wanted, keepdims=False):
     else:
         known = _known(x, None, None, True, axis=axis, real=real, n_classes=x.shape[axis], **_NO_TARGET)
         if wanted == "logsumexp":
-            result = over(_tasks.rows_logsumexp, known, chunks=known.chunks, dtype=real, real=real)
+            result = over(_states.rows_logsumexp, known, chunks=known.chunks, dtype=real, real=real)
         else:
-            function = _tasks.class_softmax if wanted == "softmax" else _tasks.class_log_softmax
+            function = _states.class_softmax if wanted == "softmax" else _states.class_log_softmax
             result = over(function, x, known, chunks=chunks, dtype=real, axis=axis, real=real)
-    return result.squeeze(axis) if wanted == "logsumexp" and not keepdims else result
+    return without(result, axis) if wanted == "logsumexp" and not keepdims else result
 
 
 def score(logits, target, axis, ignore_index, top_k):
@@ -287,7 +288,7 @@ def score(logits, target, axis, ignore_index, top_k):
         counts = None
         if top_k:
             each = over(
-                _tasks.ahead,
+                _states.ahead,
                 x,
                 y,
                 known,
@@ -300,8 +301,8 @@ def score(logits, target, axis, ignore_index, top_k):
             )
             counts = each.sum(axis=axis, keepdims=True)
         results["chunks"] = known.chunks
-        scores = over(_tasks.rows_scores, known, y, counts, starts=starts_of(known), **options, **results)
-    return _fields(scores.squeeze(axis))
+        scores = over(_states.rows_scores, known, y, counts, starts=starts_of(known), **options, **results)
+    return _fields(without(scores, axis))
 
 
 def _fields(scores):

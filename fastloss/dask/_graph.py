@@ -7,7 +7,7 @@ import numpy as np
 
 from fastloss import _arrays, _config, _errors
 from fastloss._places import is_dask
-from fastloss.dask import _tasks
+from fastloss.dask import _sums
 
 
 def taken(value, name):
@@ -71,6 +71,11 @@ def whole(operand):
     return operand.rechunk(-1) if is_dask(operand) else da.from_array(np.asarray(operand), chunks=-1)
 
 
+def without(array, axis):
+    """The array without an axis of length 1."""
+    return array[(slice(None),) * axis + (0,)]
+
+
 def starts_of(operand):
     """Where the chunks of an operand begin, along each axis."""
     if not hasattr(operand, "chunks"):
@@ -132,7 +137,7 @@ def _same(parts, axis, keepdims):
 def total(function, *operands, chunks, **options):
     """One `Part`, of all the chunks' parts."""
     parts = over(function, *operands, chunks=ones(chunks), dtype=object, **options)
-    return merged(parts, _tasks.merge_parts, tuple(range(parts.ndim)))
+    return merged(parts, _sums.merge_parts, tuple(range(parts.ndim)))
 
 
 def reduced(function, sums, dtype, **options):
