@@ -146,6 +146,19 @@ def test_wild_values(n_classes, dtype, tiles):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [-np.inf, np.nan, np.inf])
+def test_targets_of_no_ordinary_logit(value, tiles):
+    """Masked classes, or NaN, in every tile, and the target one of them in the first, a middle, and the last."""
+    bias = (np.arange(700) % 5).astype(np.float32)
+    bias[::3] = value
+    hidden, layer, targets = np.zeros((4, 1), np.float32), np.zeros((700, 1), np.float32), np.array([3, 333, 699, 334])
+    got = fastloss.score(hidden, targets, top_k=2, linear_weight=layer, linear_bias=bias)
+    best, rank = expected_order(np.tile(bias, (4, 1)), targets, -100)
+    np.testing.assert_array_equal(got.argmax, best)
+    np.testing.assert_array_equal(got.rank, rank)
+
+
+@pytest.mark.filterwarnings("error")
 def test_special_values_stay_in_their_rows(tiles):
     hidden, layer, labels, _, _ = problem(40, 4, 700)
     clean = fastloss.score(hidden, labels, top_k=3, linear_weight=layer)
