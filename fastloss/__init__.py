@@ -4,7 +4,7 @@ The functions carry the names and parameters of ``torch.nn.functional`` and take
 ``help(fastloss.cross_entropy)``.  Importing the package imports neither Numba nor anything optional.
 """
 
-from fastloss._config import use_backend, use_threads
+from fastloss._config import use_backend, use_threads, use_wait
 from fastloss._info import backends, show_config
 from fastloss._score import Scores
 from fastloss._version import __version__
@@ -63,5 +63,6 @@ __all__ = [
     "softmax",
     "use_backend",
     "use_threads",
+    "use_wait",
     "value_and_grad",
 ]

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 from fastloss import _errors
 
-BACKENDS = ("auto", "cython", "numba", "numpy")
+BACKENDS = ("auto", "cython", "numba", "numpy", "cuda")
 
 _MAX_THREADS = 1024
 
@@ -91,8 +91,19 @@ def _parse_backend(value):
     return value
 
 
+def _parse_wait(value):
+    if value is None:
+        return True
+    if isinstance(value, str):
+        value = {"1": True, "0": False}.get(value, value)
+    if not isinstance(value, bool):
+        raise _errors.out_of_range("wait", value, "True or False (in the environment 1 or 0)")
+    return value
+
+
 threads = _Setting("FASTLOSS_NUM_THREADS", _parse_threads)
 backend = _Setting("FASTLOSS_BACKEND", _parse_backend)
+wait = _Setting("FASTLOSS_WAIT", _parse_wait)
 
 
 class use_threads(_Use):
@@ -130,8 +141,9 @@ class use_backend(_Use):
 
     Parameters
     ----------
-    name : {"auto", "cython", "numba", "numpy"}
-        ``auto`` takes what is available.  A backend asked for by name never falls back to another: if it is missing,
+    name : {"auto", "cython", "numba", "numpy", "cuda"}
+        ``auto`` takes what is available on the host.  ``cuda`` sends arrays of the host to the GPU and results back; arrays that are
+        there are computed there in any case.  A backend asked for by name never falls back to another: if it is missing,
         calls raise ``RuntimeError`` and say what to install.  ``FASTLOSS_BACKEND`` in the environment does the same.
 
     Raises
@@ -150,6 +162,34 @@ class use_backend(_Use):
 
     def __init__(self, name: str):
         super().__init__(name)
+
+
+class use_wait(_Use):
+    """Say whether calls on a CUDA device wait for it to learn of bad labels and of values outside a loss's domain.
+
+    By default they do, where there may be some, and raise.  ``use_wait(False)`` lets such calls return as soon as the kernel has
+    been launched: a bad label then gives NaN, in its row and in means and sums.  ``FASTLOSS_WAIT=0`` does the same.
+
+    Parameters
+    ----------
+    wait : bool
+
+    Raises
+    ------
+    ValueError
+        If it is neither True nor False.
+
+    Examples
+    --------
+    >>> import fastloss
+    >>> with fastloss.use_wait(False):
+    ...     pass  # losses of arrays on a device
+    """
+
+    _setting = wait
+
+    def __init__(self, wait: bool):
+        super().__init__(wait)
 
 
 def cpu_count():

@@ -225,9 +225,32 @@ def slow_backend(reasons):
 
 
 def device_array(name):
-    return RuntimeError(
-        f"{name} lives on a CUDA device, and the backend 'cuda' is not available in this version: copy it to the host"
+    return ValueError(f"{name}: expected an array on the host, got one on a CUDA device")
+
+
+def mixed_devices(where):
+    listed = ", ".join(f"{name} on {place}" for name, place in where)
+    return ValueError(f"expected all arrays on one device, got {listed}")
+
+
+def narrow_jax(dtype):
+    return TypeError(f"the result is {dtype}, which JAX holds with jax_enable_x64 alone")
+
+
+def bad_device_out(expected_shape, dtype, got):
+    return ValueError(
+        f"out: expected a writeable {dtype} array of shape {tuple(expected_shape)} on the device, got {got}"
     )
+
+
+def no_matmul(library):
+    return TypeError(
+        f"linear_cross_entropy on a device multiplies with torch or CuPy, and takes no arrays of {library}"
+    )
+
+
+def not_on_device(what):
+    return TypeError(f"{what} is not available for arrays on a CUDA device: copy them to the host")
 
 
 def bad_environment(variable, value, expected):

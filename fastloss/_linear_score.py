@@ -135,10 +135,12 @@ class Ranks:
         self.counts[part] += counts
         unknown = ~known & (labels >= 0)
         if unknown.any():
-            (rows,) = np.nonzero(unknown)
-            i, c = np.nonzero(behind[rows] & (x[rows] >= self.low[part][rows, None]))
-            if len(i):
-                self._keep(part.start + rows[i], classes[c], x[rows[i], c])
+            behind &= x >= np.where(unknown, self.low[part], np.inf)[:, None]
+            rows, columns = np.divmod(np.flatnonzero(behind), len(classes))
+            pending = unknown[rows]  # the bound of other rows is +inf, which a logit may reach
+            if pending.any():
+                rows, columns = rows[pending], columns[pending]
+                self._keep(part.start + rows, classes[columns], x[rows, columns])
 
     def _keep(self, rows, classes, values):
         with self.lock:

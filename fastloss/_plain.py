@@ -19,7 +19,10 @@ _kernels = {}
 
 def _kernel(loss, op, real):
     """The kernel, by a dictionary of its own: one look-up if the backend is not one that was asked for by name."""
-    if _config.backend.get() != "auto":
+    name = _config.backend.get()
+    if name == "cuda":
+        return None
+    if name != "auto":
         return _plan.backend().kernel(loss, op, real)
     try:
         return _kernels[loss, op, real]
@@ -42,7 +45,10 @@ def pointwise(loss, x, y, parameters, reduction):
         scalar = np.float64
     else:
         return None
-    total = _kernel(loss, "flat_small", real)(x, y, tuple([scalar(p) for p in parameters]))
+    kernel = _kernel(loss, "flat_small", real)
+    if kernel is None:
+        return None
+    total = kernel(x, y, tuple([scalar(p) for p in parameters]))
     if reduction == "mean":
         total /= x.size
     elif reduction != "sum":
@@ -68,7 +74,10 @@ def cross_entropy(x, target, ignore_index, reduction):
     else:
         return None
     op = "small_rows" if n_classes >= _plan.ROWWISE_FROM else "small_columns"
-    loss, count, bad = _kernel(None, op, x.dtype)(x, target, ignore_index)
+    kernel = _kernel(None, op, x.dtype)
+    if kernel is None:
+        return None
+    loss, count, bad = kernel(x, target, ignore_index)
     if bad or not loss < 3e38:
         return None
     if reduction == "mean":

@@ -32,10 +32,11 @@ def _bits_per_byte(logits, target, n_bytes, *, axis=-1, ignore_index=-100, out):
 def _accuracy(logits, target, *, axis=-1, ignore_index=-100, top_k=None, out):
     scores = _score.evaluate(logits, target, axis, ignore_index, top_k)
     place = _places.elsewhere(logits, target)
-    target = target if place else _arrays.asarray(target, "target")
+    lazy = hasattr(place, "computed")
+    target = target if lazy else _arrays.asarray(target, "target")
     hits = np.count_nonzero(scores.correct if top_k is None else scores.in_top_k)
     counted = np.count_nonzero(target != ignore_index)
-    if place:
+    if lazy:
         hits, counted = place.computed(hits, counted)
     out.take(hits, counted, counted)
 

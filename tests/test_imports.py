@@ -12,16 +12,18 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "_version", "_optional", "_tiles"),
+    ("scalars", "_version", "_optional", "_templates", "_tiles"),
     ("losses", "_errors", "_exact", "_branchless", "_order"),
     ("_foreign",),
-    ("_config", "_arrays", "_places", "_reduce", "_threads"),
+    ("_config", "_arrays", "_reduce", "_threads"),
+    ("_places",),
     ("backends",),
     ("_plan",),
     ("_pointwise", "_plain"),
     ("_classes",),
     ("_score", "_linear"),
     ("_linear_score",),
+    ("_device",),
     ("functional",),
     ("grad", "_info", "accumulate", "dask"),
     ("_warm", "torch", "sklearn"),

@@ -98,7 +98,7 @@ every_gradient = fastloss.value_and_grad(fastloss.linear_cross_entropy, EVERYTHI
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
-@pytest.mark.parametrize("names", OPTIONS)
+@pytest.mark.parametrize("names", ["plain", "all"])
 def test_gradients_of_the_layer(names, dtype, tiles):
     hidden, layer, labels, probs, options = problem(40, 8, 700, dtype=dtype)
     bias = options["linear_bias"]

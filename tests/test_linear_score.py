@@ -132,7 +132,7 @@ def test_wild_values(n_classes, dtype, tiles):
     rng = generator("wild", n_classes)
     hidden, layer = np.zeros((1, 1), dtype), np.zeros((n_classes, 1), dtype)
     for share in (0.02, 0.3, 1.0):
-        for _ in range(20):
+        for _ in range(6):
             logits = rng.normal(0, rng.choice([1.0, 100.0, 1e4]), (1, n_classes))
             some = rng.choice(WILD, rng.integers(1, 4))
             logits = np.where(rng.random(logits.shape) < share, rng.choice(some, logits.shape), logits).astype(dtype)
@@ -143,6 +143,19 @@ def test_wild_values(n_classes, dtype, tiles):
                 np.testing.assert_array_equal(getattr(got, name), getattr(dense, name), err_msg=f"{name} {logits}")
             np.testing.assert_allclose(got.nll, dense.nll, rtol=1e-6)
             np.testing.assert_allclose(got.lse, dense.lse, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [-np.inf, np.nan, np.inf])
+def test_targets_of_no_ordinary_logit(value, tiles):
+    """Masked classes, or NaN, in every tile, and the target one of them in the first, a middle, and the last."""
+    bias = (np.arange(700) % 5).astype(np.float32)
+    bias[::3] = value
+    hidden, layer, targets = np.zeros((4, 1), np.float32), np.zeros((700, 1), np.float32), np.array([3, 333, 699, 334])
+    got = fastloss.score(hidden, targets, top_k=2, linear_weight=layer, linear_bias=bias)
+    best, rank = expected_order(np.tile(bias, (4, 1)), targets, -100)
+    np.testing.assert_array_equal(got.argmax, best)
+    np.testing.assert_array_equal(got.rank, rank)
 
 
 @pytest.mark.filterwarnings("error")

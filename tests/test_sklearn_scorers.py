@@ -87,6 +87,17 @@ def test_targets_of_some_classes_and_of_none():
         get_scorer("neg_cross_entropy")(estimator, X[:2], ["fig", "plum"])
 
 
+def test_classes_in_any_order():
+    class Fixed:
+        classes_ = np.array(["pear", "apple", "fig"])
+
+        def predict_proba(self, X):
+            return np.tile([0.5, 0.3, 0.2], (len(X), 1))
+
+    got = get_scorer("neg_categorical_cross_entropy")(Fixed(), X[:3], ["fig", "pear", "apple"])
+    close(got, np.log([0.2, 0.5, 0.3]).mean())
+
+
 def test_nothing_is_clipped():
     estimator = RandomForestClassifier(2, max_depth=2, random_state=0).fit(X[:, :2], WORDS)
     assert estimator.predict_proba(X[:, :2]).min() == 0

@@ -21,6 +21,7 @@ _MODULES = {
     "cython": "fastloss.backends.cython",
     "numba": "fastloss.backends.numba_cpu",
     "numpy": "fastloss.backends.numpy_cpu",
+    "cuda": "fastloss.backends.numba_cuda",
 }
 
 

@@ -5,7 +5,7 @@ import math
 import dask
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _linear, _linear_score, _pointwise, _score
+from fastloss import _arrays, _classes, _config, _errors, _linear, _linear_score, _pointwise, _score
 from fastloss._places import is_dask
 from fastloss._pointwise import Checks, Gradient, Totals
 from fastloss._reduce import inverse
@@ -25,6 +25,14 @@ from fastloss.dask._graph import (
     whole,
     without,
 )
+
+
+def checked(evaluate, *arguments, **options):
+    """What the host makes of the arguments, whatever backend is to compute."""
+    checks = Checks()
+    with _config.backend.within("auto"):
+        evaluate(*arguments, out=checks, **options)
+    return checks
 
 
 def computed(*values):
@@ -80,11 +88,10 @@ def pointwise(
     operands = [
         taken_operand(a, name) for a, name in zip((pred, target, third, weight), (*names, "weight"), strict=True)
     ]
-    checks = Checks()
     x, y, z, w = map(stand_in, operands)
-    arguments = (loss, x, y, z, parameters, w, axis, reduction, checks)
     options["names"] = names
-    _pointwise.evaluate(*arguments, third_of_rows=third_of_rows, batch_mean=batch_mean, **options)
+    more = {"third_of_rows": third_of_rows, "batch_mean": batch_mean}
+    checks = checked(_pointwise.evaluate, loss, x, y, z, parameters, w, axis, reduction, **more, **options)
     real, shape, axes, divisor = checks.real, checks.shape, checks.axes, checks.divisor
     whole_axes = axes is None or len(axes) == len(shape)
     request = _requested(out, reduction)
@@ -169,10 +176,9 @@ def classes(
     name, predictions, target, *, weight, ignore_index, label_smoothing, axis, reduction, out, op, take_log=False
 ):
     x, y, w = taken(predictions, name), taken(target, "target"), taken(weight, "weight")
-    checks = Checks()
     options = {"label_smoothing": label_smoothing, "op": op, "take_log": take_log}
     arguments = {"weight": stand_in(w), "ignore_index": ignore_index, "axis": axis, "reduction": reduction}
-    _classes.evaluate(name, stand_in(x), stand_in(y), out=checks, **arguments, **options)
+    checks = checked(_classes.evaluate, name, stand_in(x), stand_in(y), **arguments, **options)
     axis, is_index, real = checks.axis, checks.is_index, checks.real
     request = _requested(out, reduction)
     x, y = _class_operands(x, _with_axis(y, axis) if is_index else y, axis)
@@ -254,8 +260,8 @@ _NO_TARGET = {"is_index": True, "ignore_index": -1, "smoothing": 0.0}
 
 def normalise(value, axis, out, wanted, keepdims=False):
     x = taken(value, "x")
-    checked, axis = _classes.logits_and_axis(stand_in(x), "x", axis)
-    real = _arrays.real_type(checked)
+    logits, axis = _classes.logits_and_axis(stand_in(x), "x", axis)
+    real = _arrays.real_type(logits)
     if out is not None:
         raise _errors.lazy_out()
     x, _ = _class_operands(x, None, axis)
@@ -274,8 +280,7 @@ def normalise(value, axis, out, wanted, keepdims=False):
 
 def score(logits, target, axis, ignore_index, top_k):
     x, y = taken(logits, "logits"), taken(target, "target")
-    checks = Checks()
-    _score.evaluate(stand_in(x), stand_in(y), axis, ignore_index, top_k, checks)
+    checks = checked(_score.evaluate, stand_in(x), stand_in(y), axis, ignore_index, top_k)
     axis, ignore_index, top_k, real = checks.axis, checks.ignore_index, checks.top_k, checks.real
     x, y = _class_operands(x, _with_axis(y, axis), axis)
     options = {"axis": axis, "ignore_index": ignore_index}
@@ -317,15 +322,14 @@ def linear(hidden, linear_weight, target, *, bias, weight, ignore_index, label_s
     """Rows are chunked; the layer goes whole to every task, which has a tile of logits at a time."""
     h, a, y = taken(hidden, "hidden"), taken(linear_weight, "linear_weight"), taken(target, "target")
     b, w = taken(bias, "linear_bias"), taken(weight, "weight")
-    checks = Checks()
-    _linear.evaluate(
+    checks = checked(
+        _linear.evaluate,
         *map(stand_in, (h, a, y)),
         bias=stand_in(b),
         weight=stand_in(w),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction=reduction,
-        out=checks,
     )
     if isinstance(out, _linear.Gradients):
         raise _errors.layer_gradient()
@@ -350,9 +354,9 @@ def linear(hidden, linear_weight, target, *, bias, weight, ignore_index, label_s
 
 def linear_score(hidden, linear_weight, target, *, bias, axis, ignore_index, top_k):
     h, a, y = taken(hidden, "hidden"), taken(linear_weight, "linear_weight"), taken(target, "target")
-    b, checks = taken(bias, "linear_bias"), Checks()
-    options = {"axis": axis, "ignore_index": ignore_index, "top_k": top_k, "out": checks}
-    _linear_score.evaluate(*map(stand_in, (h, a, y)), bias=stand_in(b), **options)
+    b = taken(bias, "linear_bias")
+    options = {"axis": axis, "ignore_index": ignore_index, "top_k": top_k}
+    checks = checked(_linear_score.evaluate, *map(stand_in, (h, a, y)), bias=stand_in(b), **options)
     one_row = h.ndim == 1
     h, y = _linear_operands(h, _with_axis(y, h.ndim - 1))
     chunks, real, top_k = ones(h.chunks, (h.ndim - 1,)), checks.real, checks.top_k

@@ -1,16 +1,7 @@
-"""How kernels are compiled and kept: templates with holes, filled with a loss's scalars, cached on disk.
+"""How kernels are compiled and kept: templates with holes, filled with a loss's scalars, cached on disk."""
 
-A template is an ordinary function whose free names (`value`, `slope`, ...) are module globals without a meaning yet.
-`specialise` makes a copy of it in which they mean something.  The copy has a name of its own that ends in a fingerprint
-of every source file a kernel is made from: Numba's cache looks at neither globals nor other files, so an edited formula
-would otherwise be answered with the machine code of the old one.
-"""
-
-import contextlib
 import functools
-import hashlib
 import os
-import types
 from pathlib import Path
 
 import numba
@@ -18,7 +9,7 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
 
-from fastloss import _branchless, _tiles, scalars
+from fastloss import _branchless, _templates, _tiles, scalars
 
 # What the loops around the scalars may assume: sums in any order (fixed per machine), contraction to fma, no signed
 # zeros.  Never `nnan` or `ninf`: they delete the handling of special values.
@@ -39,43 +30,15 @@ _SOURCES = (
 @functools.cache
 def fingerprint() -> str:
     """Digest of all sources that end up in a kernel."""
-    digest = hashlib.sha256()
-    for source in _SOURCES:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:12]
+    return _templates.fingerprint(_SOURCES)
 
 
-class _ForgivingCache(FunctionCache):
-    """Numba's cache on disk; one that can't be read or written costs a compilation, never an answer."""
-
-    def load_overload(self, sig, target_context):
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # a truncated or foreign file may fail in any way
-            return None
-
-    def save_overload(self, sig, data):
-        try:
-            super().save_overload(sig, data)
-        except OSError:
-            pass
-        except Exception:  # the index is damaged: begin a new one
-            with contextlib.suppress(Exception):
-                self.flush()
-                super().save_overload(sig, data)
+class _ForgivingCache(_templates.Forgiving, FunctionCache):
+    pass
 
 
 def _filled(template, name, holes):
-    """A copy of `template` in whose module the free names mean what `holes` says.
-
-    Its name must tell it from all other copies: symbols are called after it, and where two kernels from the cache bring along
-    the same symbol, the linker keeps one.
-    """
-    copy = types.FunctionType(template.__code__, {**template.__globals__, **holes}, template.__name__)
-    copy.__module__ = template.__module__
-    copy.__qualname__ = f"{name}_{fingerprint()}"
-    copy.__doc__ = template.__doc__
-    return copy
+    return _templates.filled(template, f"{name}_{fingerprint()}", holes)
 
 
 def called(template, purpose="", **holes):

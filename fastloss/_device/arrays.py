@@ -1,0 +1,291 @@
+"""Arrays that live on a CUDA device: whose they are, where they lie, and how new ones of the same library are made.
+
+Libraries are never imported here: whoever passes an array of one has it.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastloss import _errors
+
+FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+INTEGERS = {f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"bool": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Memory of a device as an array: the address of its first element, strides in elements."""
+
+    address: Any
+    name: str  # of the dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    owner: Any = None  # keeps the memory
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    @property
+    def size(self):
+        n = 1
+        for length in self.shape:
+            n *= length
+        return n
+
+    @property
+    def itemsize(self):
+        return FLOATS.get(self.name) or INTEGERS[self.name]
+
+    @property
+    def contiguous(self):
+        return self.size == 0 or all(
+            n == 1 or stride == packed
+            for n, stride, packed in zip(self.shape, self.strides, packed_strides(self.shape), strict=True)
+        )
+
+    def reshaped(self, shape):
+        """The same elements in C order under another shape, or None where only a copy could be."""
+        strides = _strides_of_reshaped(self.shape, self.strides, tuple(shape))
+        return None if strides is None else View(self.address, self.name, tuple(shape), strides, self.owner)
+
+    def transposed(self, order):
+        shape, strides = tuple(self.shape[i] for i in order), tuple(self.strides[i] for i in order)
+        return View(self.address, self.name, shape, strides, self.owner)
+
+    def broadcast(self, shape):
+        """With the strides 0 that make it an array of that shape, which it is known to go with."""
+        lead = len(shape) - self.ndim
+        strides = (0,) * lead + tuple(
+            0 if n == 1 else stride for n, stride in zip(self.shape, self.strides, strict=True)
+        )
+        return View(self.address, self.name, tuple(shape), strides, self.owner)
+
+    def aligned(self, n_bytes):
+        return self.address % n_bytes == 0
+
+
+def packed_strides(shape):
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def _strides_of_reshaped(shape, strides, new):
+    if 0 in shape:
+        return packed_strides(new)
+    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    # axes that follow one another in memory are one
+    runs = []
+    for n, s in old:
+        if runs and runs[-1][1] == n * s:
+            runs[-1] = (runs[-1][0] * n, s)
+        else:
+            runs.append((n, s))
+    found = []
+    rest, step = runs.pop() if runs else (1, 1)
+    for n in reversed(new):
+        if n == 1:
+            found.append(0)
+            continue
+        if rest == 1 and runs:
+            rest, step = runs.pop()
+        if rest % n:
+            return None
+        found.append(step)
+        rest, step = rest // n, step * n
+    return tuple(reversed(found))
+
+
+# --- libraries ----------------------------------------------------------------------------------------------------------
+
+
+class Torch:
+    """Tensors of torch; work goes to the current stream of their device."""
+
+    ordered = True  # what comes after on the stream sees the results
+
+    @staticmethod
+    def view(tensor):
+        if tensor.is_conj() or tensor.is_neg():
+            tensor = tensor.resolve_conj().resolve_neg()
+        return View(
+            tensor.data_ptr(), str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride(), tensor
+        )
+
+    @staticmethod
+    def device(tensor):
+        return tensor.device.index
+
+    @staticmethod
+    def stream(tensor, device):
+        return sys.modules["torch"].cuda.current_stream(device).cuda_stream
+
+    @staticmethod
+    def empty(shape, name, device, queue):
+        torch = sys.modules["torch"]
+        return torch.empty(shape, dtype=getattr(torch, name), device=f"cuda:{device}")
+
+    @staticmethod
+    def read_only(tensor):
+        return False
+
+
+class CuPy:
+    """Arrays of CuPy; work goes to the current stream."""
+
+    ordered = True
+
+    @staticmethod
+    def view(array):
+        itemsize = array.dtype.itemsize
+        return View(array.data.ptr, array.dtype.name, array.shape, tuple(s // itemsize for s in array.strides), array)
+
+    @staticmethod
+    def device(array):
+        return array.device.id
+
+    @staticmethod
+    def stream(array, device):
+        return sys.modules["cupy"].cuda.get_current_stream(device).ptr
+
+    @staticmethod
+    def empty(shape, name, device, queue):
+        cupy = sys.modules["cupy"]
+        with cupy.cuda.Device(device):
+            return cupy.empty(shape, name)
+
+    @staticmethod
+    def read_only(array):
+        return False
+
+
+class Jax:
+    """Arrays of JAX, which are contiguous and whose streams are its own: they are waited for, as its results are."""
+
+    ordered = False
+
+    @staticmethod
+    def view(array):
+        array = array.block_until_ready()
+        return View(array.unsafe_buffer_pointer(), array.dtype.name, array.shape, packed_strides(array.shape), array)
+
+    @staticmethod
+    def device(array):
+        (device,) = array.devices()
+        return device.local_hardware_id
+
+    @staticmethod
+    def stream(array, device):
+        return 0
+
+    @staticmethod
+    def empty(shape, name, device, queue):
+        jax = sys.modules["jax"]
+        place = next(d for d in jax.local_devices() if d.platform == "gpu" and d.local_hardware_id == device)
+        with jax.default_device(place):
+            # a buffer that nothing else holds: written to once, before the caller has it
+            array = jax.numpy.empty(shape, name).block_until_ready()
+        if array.dtype.name != name:
+            raise _errors.narrow_jax(name)
+        return array
+
+    @staticmethod
+    def read_only(array):
+        return True
+
+
+class Numba:
+    """Numba's device arrays, which also stand for arrays of libraries that are not known here."""
+
+    ordered = True
+
+    @staticmethod
+    def view(array):
+        from fastloss.backends.numba_cuda import _target
+
+        itemsize = array.dtype.itemsize
+        strides = tuple(s // itemsize for s in array.strides)
+        return View(_target.address(array), array.dtype.name, tuple(array.shape), strides, array)
+
+    @staticmethod
+    def device(array):
+        context = getattr(getattr(array, "gpu_data", None), "context", None)
+        return context.device.id if context else 0
+
+    @staticmethod
+    def stream(array, device):
+        stream = getattr(array, "stream", 0) or 0
+        return getattr(stream, "handle", None) and int(stream.handle) or 0
+
+    @staticmethod
+    def empty(shape, name, device, queue):
+        from numba import cuda
+
+        dtype = _dtype(name)
+        array = cuda.device_array(shape or 1, dtype, stream=queue.stream)
+        return array if shape else array.reshape(())
+
+    @staticmethod
+    def read_only(array):
+        return False
+
+
+class Other(Numba):
+    """Anything else with DLPack or the CUDA array interface; results are Numba's arrays."""
+
+    @staticmethod
+    def view(value):
+        memory = _strided(value)
+        strides = memory.strides or packed_strides(memory.shape)
+        return View(memory.ptr, np.dtype(memory.dtype).name, tuple(memory.shape), tuple(strides), (value, memory))
+
+    @staticmethod
+    def device(value):
+        return _strided(value).device_id
+
+    @staticmethod
+    def stream(value, device):
+        interface = getattr(value, "__cuda_array_interface__", {})
+        return interface.get("stream") or 0
+
+    @staticmethod
+    def read_only(value):
+        return bool(_strided(value).readonly)
+
+
+def _strided(value):
+    from cuda.core.utils import StridedMemoryView
+
+    # DLPack makes the default stream, on which the work will be, wait for the producer's; the interface names its own
+    return StridedMemoryView.from_any_interface(value, stream_ptr=1 if hasattr(value, "__dlpack__") else -1)
+
+
+def _dtype(name):
+    return importlib.import_module("fastloss._optional").bfloat16() if name == "bfloat16" else np.dtype(name)
+
+
+_LIBRARIES = {"torch": Torch, "cupy": CuPy, "jax": Jax, "jaxlib": Jax, "numba": Numba, "numba_cuda": Numba}
+
+
+def library_of(value):
+    """Whose array it is; of subclasses, whose base it is."""
+    for base in type(value).__mro__:
+        found = _LIBRARIES.get(base.__module__.split(".")[0])
+        if found:
+            return found
+    return Other
+
+
+def viewed(value, name):
+    """An array of a device as a `View` of real numbers."""
+    view = library_of(value).view(value)
+    if view.name not in FLOATS and view.name not in INTEGERS:
+        raise _errors.not_numeric(name, view.name)
+    return view

@@ -1,0 +1,189 @@
+"""The arrays of one call: whose they are, on which stream it runs, and where its results go."""
+
+import numpy as np
+
+from fastloss import _arrays, _config, _errors
+from fastloss._device.arrays import INTEGERS, Numba, View, library_of, packed_strides, viewed
+from fastloss._places import on_device
+from fastloss.backends import load
+
+_NUMBERS = (bool, int, float, np.generic)
+
+
+class Session:
+    """The arrays of one call, the stream it runs on, and whose its results are.
+
+    Host arrays come here only if `use_backend("cuda")` sends them; they are copied, and results go back to the host.
+    """
+
+    def __init__(self, **arguments):
+        reason = load("cuda").available()
+        if reason:
+            raise _errors.missing_backend("cuda", reason)
+        from fastloss.backends.numba_cuda import _launch, pointwise, softmax
+
+        self.kernels, self.softmax, self.on_device = pointwise, softmax, _launch.on_device
+        given = {name: value for name, value in arguments.items() if value is not None}
+        there = {name: value for name, value in given.items() if on_device(value)}
+        here = {name: value for name, value in given.items() if name not in there and not is_number(value)}
+        self.to_host = not there
+        if there and here:
+            raise _errors.mixed_devices([(name, "a CUDA device" if name in there else "the host") for name in given])
+        self.first = next(iter(there.values()), None)
+        if self.to_host:
+            self.library, self.device = Numba, 0
+            self.queue = _launch.queue(0, 0)
+        else:
+            self.library = library_of(self.first)
+            places = {name: library_of(value).device(value) for name, value in there.items()}
+            self.device = places[next(iter(there))]
+            if len(set(places.values())) > 1:
+                raise _errors.mixed_devices([(name, f"CUDA device {place}") for name, place in places.items()])
+            streams = [library_of(value).stream(value, self.device) for value in there.values()]
+            self.queue = _launch.queue(self.device, streams[0])
+            for other in set(streams[1:]) - {streams[0]}:
+                self.queue.wait_for(_launch.queue(self.device, other))
+        self.waits = _config.wait.get()
+        self.kept = []  # temporary memory that kernels still read
+
+    # --- arrays in ------------------------------------------------------------------------------------------------------
+
+    def array(self, value, name):
+        """An argument as a `View`, or as it is if it is a number or None."""
+        if value is None or is_number(value) and not self.to_host:
+            return value
+        if not self.to_host:
+            return viewed(value, name)
+        a = _arrays.asarray(value, name)
+        if a.dtype.kind not in "biuf" and not _arrays.is_bfloat16(a.dtype):
+            raise _errors.not_numeric(name, a.dtype)
+        a = np.ascontiguousarray(a, a.dtype.newbyteorder("=")).reshape(a.shape)
+        if a.dtype.itemsize > 8:
+            a = a.astype(np.float64)
+        memory = self.queue.upload(a)
+        self.kept.append(memory)
+        from fastloss.backends.numba_cuda import _target
+
+        return View(_target.address(memory), a.dtype.name, a.shape, packed_strides(a.shape), memory)
+
+    def fitting(self, view, shape):
+        """The view under another shape, copied where it has to be."""
+        found = view.reshaped(shape)
+        if found is None:
+            found = self.packed(view).reshaped(shape)
+        return found
+
+    def packed(self, view):
+        """A contiguous copy of the same dtype."""
+        copy = viewed(self.new(view.shape, view.name, scratch=True), "copy")
+        if view.size:
+            arguments = (view.address, view.size, view.shape or (1,), view.strides or (0,), copy.address)
+            self.launch(self.kernels.mover(view.itemsize), view.size, arguments)
+        return copy
+
+    def converted(self, view, name):
+        """A contiguous array of that floating type with the same values."""
+        if view.name == name and view.contiguous:
+            return view
+        copy = viewed(self.new(view.shape, name, scratch=True), "copy")
+        packed = view if view.contiguous else self.packed(view)
+        self._convert(packed, copy)
+        return copy
+
+    def label(self, view, position):
+        """One element of an array of integers, as an int."""
+        offset = sum(int(i) * s for i, s in zip(position, view.strides, strict=True))
+        one = View(view.address + offset * view.itemsize, view.name, (1,), (1,), view.owner)
+        copy = Numba.empty((1,), view.name, self.device, self.queue)
+        arguments = (one.address, 1, (1,), (1,), Numba.view(copy).address)
+        self.launch(self.kernels.mover(view.itemsize), 1, arguments)
+        return int(self.copied_to_host(copy)[0])
+
+    # --- arrays out -----------------------------------------------------------------------------------------------------
+
+    def new(self, shape, name, scratch=False):
+        array = self.library.empty(tuple(shape), name, self.device, self.queue)
+        if scratch:
+            self.kept.append(array)
+        return array
+
+    def destination(self, out, shape, name):
+        """Where a result is written, and its view: `out` if it can take it as it is."""
+        shape = tuple(shape)
+        if out is not None:
+            self.check_out(out, shape)
+        if out is not None and not self.to_host:
+            view = viewed(out, "out")
+            if view.name == name and view.contiguous:
+                return out, view
+        array = self.new(shape, name)
+        return array, viewed(array, "out")
+
+    def check_out(self, out, shape):
+        if self.to_host:
+            _arrays.check_out(out, shape)
+        elif not on_device(out):
+            raise _errors.mixed_devices([("out", "the host"), ("the others", "a CUDA device")])
+        else:
+            view = viewed(out, "out")
+            if view.shape != tuple(shape) or view.name in INTEGERS:
+                raise _errors.bad_device_out(shape, "floating", f"shape {view.shape} and dtype {view.name}")
+            if library_of(out).read_only(out):
+                raise _errors.read_only_out()
+
+    def delivered(self, array, out=None):
+        """An array result as the caller gets it."""
+        if self.to_host:
+            host = self.copied_to_host(array)
+            return _arrays.delivered(host if out is None else host.reshape(out.shape), out)
+        if out is not None and out is not array:
+            self.copy_into(array, out)
+            array = out
+        if not self.library.ordered:
+            self.queue.synchronize()
+        return array
+
+    def copied_to_host(self, array):
+        with self.on_device(self.device):
+            return array.copy_to_host(stream=self.queue.stream) if array.size else np.empty(array.shape, array.dtype)
+
+    def copy_into(self, array, out):
+        """A result to the caller's array of another dtype or layout."""
+        self._convert(viewed(array, "out"), viewed(out, "out"))
+
+    def _convert(self, source, target):
+        """From contiguous memory to memory of any strides and of another type."""
+        if source.size:
+            kernel = self.kernels.converter(source.name, target.name)
+            arguments = (source.address, source.size, source.shape or (1,), target.strides or (0,), target.address)
+            self.launch(kernel, source.size, arguments)
+
+    def clear(self, array):
+        """Set all elements of a contiguous array of floats to 0."""
+        view = viewed(array, "out")
+        self.launch(self.kernels.zeroes(view.name), view.size, (view.size, view.address))
+
+    # --- running --------------------------------------------------------------------------------------------------------
+
+    def launch(self, kernel, n_items, arguments, n_threads=None):
+        """A kernel of one thread an item, more or less, in blocks of n_threads."""
+        n_threads = n_threads or self.kernels.THREADS
+        self.launch_blocks(kernel, -(-n_items // n_threads), n_threads, arguments)
+
+    def launch_blocks(self, kernel, n_blocks, n_threads, arguments):
+        with self.on_device(self.device):
+            self.queue.launch(kernel, n_blocks, n_threads, arguments)
+
+    def totals(self):
+        with self.on_device(self.device):
+            return [float(v) for v in self.queue.totals()]
+
+    def scalar(self, array, out=None):
+        """A reduced result as the caller gets it."""
+        if self.to_host and out is None:
+            return self.copied_to_host(array).reshape(-1)[0]
+        return self.delivered(array, out)
+
+
+def is_number(value):
+    return isinstance(value, _NUMBERS)

@@ -1,0 +1,143 @@
+"""Launching kernels on a stream of the caller's, and reading back what they have summed up."""
+
+import contextlib
+import functools
+import threading
+
+import numpy as np
+from numba import cuda
+
+from fastloss.backends.numba_cuda import _target
+from fastloss.backends.numba_cuda._settle import PARTIALS, TOTALS
+
+MAX_BLOCKS = 2048  # of a grid, whatever the GPU: the order of sums depends on it
+
+_HEAD = 8 * (PARTIALS + 4 * MAX_BLOCKS)  # bytes of a workspace
+
+
+class Queue:
+    """A stream of a device, with the scratch memory that kernels on it take turns in using."""
+
+    def __init__(self, device, pointer):
+        self.device = device
+        self.lock = threading.RLock()
+        with on_device(device):
+            self.stream = _stream(pointer)
+            self._workspace = self._zeros(_HEAD)
+            self._totals = self._workspace[8 * TOTALS : 8 * TOTALS + 32]
+            self.workspace = _target.address(self._workspace)
+            self._states = None
+
+    def _zeros(self, n_bytes):
+        return cuda.to_device(np.zeros(n_bytes, np.uint8), stream=self.stream)
+
+    def states(self, n_bytes):
+        """So many bytes for the states of chunks, of which the tickets are 0 before and after each call."""
+        if self._states is None or self._states.size < n_bytes:
+            self._states = self._zeros(n_bytes)
+        return _target.address(self._states)
+
+    def launch(self, kernel, n_blocks, n_threads, arguments):
+        n_blocks = min(max(n_blocks, 1), MAX_BLOCKS)
+        if _target.SIMULATED:
+            kernel[n_blocks, n_threads](*arguments)
+            return
+        compiled = _compiled(kernel, tuple(len(a) if type(a) is tuple else type(a) for a in arguments))
+        compiled.launch(arguments, (n_blocks, 1, 1), (n_threads, 1, 1), self.stream)
+
+    def totals(self):
+        """The sums of the last call, once the stream has come so far: summed loss, weight, count, first bad position."""
+        if _target.SIMULATED:
+            return self._totals.copy_to_host().view(np.float64)
+        from numba.cuda.cudadrv import driver
+
+        host = _pinned()
+        driver.device_to_host(host, self._totals, 32, stream=self.stream)
+        self.stream.synchronize()
+        return host
+
+    def synchronize(self):
+        if not _target.SIMULATED:
+            self.stream.synchronize()
+
+    def wait_for(self, other):
+        """Let what comes on this stream come after all that is on the other."""
+        if not _target.SIMULATED:
+            with on_device(self.device):
+                event = cuda.event(timing=False)
+                event.record(other.stream)
+                event.wait(self.stream)
+
+    def upload(self, array):
+        """A C-contiguous array of the host to the device, through page-locked memory that is filled while the last part is sent."""
+        raw = array.reshape(-1).view(np.uint8)
+        sent = cuda.device_array(max(raw.size, 1), np.uint8, stream=self.stream)
+        if _target.SIMULATED:
+            sent[: raw.size] = raw
+            return sent
+        halves, events = _staging(self.device)
+        for i, start in enumerate(range(0, raw.size, PIECE)):
+            half, event = halves[i % 2], events[i % 2]
+            event.synchronize()  # until what it held has been sent
+            part = raw[start : start + PIECE]
+            half[: part.size] = part
+            sent[start : start + part.size].copy_to_device(half[: part.size], stream=self.stream)
+            event.record(self.stream)
+        return sent
+
+
+PIECE = 16 << 20  # bytes of page-locked memory that are sent together
+
+_per_thread = threading.local()
+_queues = {}
+_guard = threading.Lock()
+
+
+def queue(device, pointer):
+    """The queue of a stream, by the address of its handle: 0 the default stream."""
+    try:
+        return _queues[device, pointer]
+    except KeyError:
+        made = Queue(device, pointer)
+        with _guard:
+            return _queues.setdefault((device, pointer), made)
+
+
+def on_device(device):
+    """A context in which the device is the current one."""
+    if _target.SIMULATED or len(cuda.gpus) == 1 and device == 0:
+        return contextlib.nullcontext()
+    return cuda.gpus[device]
+
+
+def _stream(pointer):
+    if _target.SIMULATED:
+        return 0
+    special = {0: cuda.default_stream, 1: cuda.legacy_default_stream, 2: cuda.per_thread_default_stream}
+    return special[pointer]() if pointer in special else cuda.external_stream(pointer)
+
+
+@functools.cache
+def _compiled(kernel, kinds):
+    """The kernel for arguments of these types: integers, floats, and tuples of so many integers."""
+    from numba.cuda import types
+
+    named = {int: types.int64, float: types.float64, bool: types.boolean}
+    return kernel.compile(tuple(types.UniTuple(types.int64, k) if type(k) is int else named[k] for k in kinds))
+
+
+def _pinned():
+    if not hasattr(_per_thread, "totals"):
+        _per_thread.totals = cuda.pinned_array(4, np.float64)
+    return _per_thread.totals
+
+
+def _staging(device):
+    if not hasattr(_per_thread, "staging"):
+        _per_thread.staging = {}
+    if device not in _per_thread.staging:
+        _per_thread.staging[device] = (
+            [cuda.pinned_array(PIECE, np.uint8) for _ in range(2)],
+            [cuda.event(timing=False) for _ in range(2)],
+        )
+    return _per_thread.staging[device]

@@ -1,0 +1,99 @@
+"""From the sums of threads to those of a call: by block, then by the block that comes last, always in the same order.
+
+The workspace of a stream starts with the number of blocks that are done (0 between calls), then TOTALS, the four sums of the call, then
+four for each block: the summed loss, the summed weight, how many rows or elements count, and the position of the first bad label.
+"""
+
+import math
+
+import numpy as np
+
+from fastloss.backends.numba_cuda import _jit, _target
+from fastloss.backends.numba_cuda._target import block, fence, n_blocks, sync, take_ticket, thread
+
+# In numbers of 8 bytes from the workspace's start.
+TOTALS, PARTIALS = 8, 16
+LOSS, WEIGHT, COUNT, BAD = range(4)
+NO_BAD = math.inf
+
+# How a value is made of the sums: the sum itself; over the summed weights; over a given number; over the weights, NaN if they are 0.
+SUM, BY_WEIGHT, BY_NUMBER, BY_CLASS_WEIGHT = range(4)
+
+THREADS = read_sum = write_sum = write_value = write_ticket = Real = None  # holes
+
+
+def add_up(sums, loss, weight, count, bad):
+    """Sums over the block's threads, in row 0; the position is the least."""
+    t = thread()
+    sync()
+    sums[t, LOSS], sums[t, WEIGHT], sums[t, COUNT], sums[t, BAD] = loss, weight, count, bad
+    step = THREADS // 2
+    while step:
+        sync()
+        if t < step:
+            for k in range(3):
+                sums[t, k] += sums[t + step, k]
+            if sums[t + step, BAD] < sums[t, BAD]:
+                sums[t, BAD] = sums[t + step, BAD]
+        step //= 2
+
+
+def value_of(loss, weight, mode, divisor, root):
+    if mode == BY_WEIGHT or mode == BY_CLASS_WEIGHT and weight != 0.0:
+        loss = loss / weight
+    elif mode == BY_CLASS_WEIGHT:
+        loss = math.nan
+    elif mode == BY_NUMBER:
+        loss = loss / divisor
+    return math.sqrt(loss) if root and loss >= 0.0 else loss
+
+
+def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, root):
+    """Add up over all blocks.  The last one writes TOTALS, and the result to `value` if there is one.
+
+    factor : what losses and weights are multiplied by, the weight that is the same everywhere.
+    """
+    t = thread()
+    add_up(sums, loss, weight, count, bad)
+    if t == 0:
+        for k in range(4):
+            write_sum(ws, PARTIALS + 4 * block() + k, sums[0, k])
+        fence()
+        sums[0, 0] = np.float64(take_ticket(ws, 0))
+    sync()
+    if sums[0, 0] == np.float64(n_blocks() - 1):
+        fence()
+        loss, weight, count, bad = 0.0, 0.0, 0.0, NO_BAD
+        b = np.int64(t)
+        while b < n_blocks():
+            loss += read_sum(ws, PARTIALS + 4 * b + LOSS)
+            weight += read_sum(ws, PARTIALS + 4 * b + WEIGHT)
+            count += read_sum(ws, PARTIALS + 4 * b + COUNT)
+            first = read_sum(ws, PARTIALS + 4 * b + BAD)
+            bad = first if first < bad else bad
+            b += THREADS
+        add_up(sums, loss, weight, count, bad)
+        if t == 0:
+            loss, weight = sums[0, LOSS] * factor, sums[0, WEIGHT] * factor
+            write_sum(ws, TOTALS + LOSS, loss)
+            write_sum(ws, TOTALS + WEIGHT, weight)
+            write_sum(ws, TOTALS + COUNT, sums[0, COUNT])
+            write_sum(ws, TOTALS + BAD, sums[0, BAD])
+            write_ticket(ws, 0, 0)
+            if value != 0:
+                result = value_of(loss, weight, mode, divisor, root)
+                write_value(value, 0, Real(result if sums[0, BAD] == NO_BAD else math.nan))
+
+
+def functions(threads, real):
+    """`settle` and what it is made of, for blocks of so many threads and results of type `real`."""
+    return _jit.family(
+        (add_up, value_of, settle),
+        f"{threads}_{real}",
+        THREADS=threads,
+        Real=np.dtype(real).type,
+        read_sum=_target.fresh_reader(),
+        write_sum=_target.writer("float64"),
+        write_value=_target.writer(real),
+        write_ticket=_target.writer("int32"),
+    )

@@ -1,0 +1,260 @@
+"""The algebra of the softmax family on CUDA: what one thread makes of its share of a row, how threads' shares merge, and what is read off.
+
+One element of a row is left out, the target or, where there is none, the largest.  The others are their maximum r and
+s = sum exp(x - r), which holds a 1 for the maximum itself.  So an error of the exponentials weighs no more than e^d there, and
+
+    -log softmax(left) = log1p(s exp(r - left))        where left >= r
+                       = (r - left) + log(s + exp(left - r))    otherwise
+
+keep the relative accuracy of tiny losses.  They are taken in float64, once a row.  Sums over classes of coefficients q times losses (label
+smoothing, class probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
+
+Templates' holes: Real, the type that is computed in; N elements a vector, V vectors a batch, BATCH = N V; LABELED whether there is
+a target to be left out; SPREAD whether there are coefficients q, DENSE whether they come with each element; BEST and RANK for scores.
+
+References
+----------
+Milakov, M., Gimelshein, N. (2018). Online normalizer calculation for softmax. arXiv:1805.02867.
+"""
+
+import math
+
+import numpy as np
+
+from fastloss.backends.numba_cuda._target import exp, hardware_exp, lane, larger, log, log1p, shuffle_xor
+
+INF, NAN = math.inf, math.nan
+LOG2E = math.log2(math.e)
+
+Real = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
+read = read_vector = read_target = read_weight = power = fill = None  # likewise
+
+
+def power_single(d):
+    """exp(d) for d <= 0, to the accuracy of a term of s."""
+    return hardware_exp(d * Real(LOG2E))
+
+
+def power_double(d):
+    return exp(d)
+
+
+def added(total, low, term):
+    """total - low + term as such a pair again (Kahan 1965)."""
+    y = term - low
+    t = total + y
+    return t, (t - total) - y
+
+
+# --- a batch of elements into registers; beyond the row's end they are -inf -------------------------------------------------
+
+
+def fill_vectors(batch, x, origin, stride, at, step, end):
+    """Vectors at, at + step, ... of a row whose classes are neighbours and whose vectors are aligned."""
+    if at + (V - 1) * step < end:
+        for v in range(V):
+            read_vector(x, origin + at + v * step, batch, v * N)
+    else:
+        for v in range(V):
+            if at + v * step < end:
+                read_vector(x, origin + at + v * step, batch, v * N)
+            else:
+                for k in range(N):
+                    batch[v * N + k] = Real(-INF)
+
+
+def fill_elements(batch, x, origin, stride, at, step, end):
+    """The same elements one by one, at any stride and alignment."""
+    if at + (V - 1) * step + N <= end:
+        for v in range(V):
+            for k in range(N):
+                batch[v * N + k] = read(x, origin + (at + v * step + k) * stride)
+    else:
+        for v in range(V):
+            for k in range(N):
+                c = at + v * step + k
+                batch[v * N + k] = read(x, origin + c * stride) if c < end else Real(-INF)
+
+
+def leave_out(batch, at, step, label):
+    """Take the label's element out of the batch that it lies in."""
+    for v in range(V):
+        k = label - (at + v * step)
+        if k >= 0 and k < N:
+            for j in range(N):  # a select for each: registers have no index
+                batch[v * N + j] = Real(-INF) if j == k else batch[v * N + j]
+
+
+# --- one thread's share of a row ----------------------------------------------------------------------------------------
+
+
+def largest(batch):
+    value = batch[0]
+    for k in range(1, BATCH):
+        value = larger(value, batch[k])
+    return value
+
+
+def exchange(batch, value, other):
+    """Put `other` where the first `value` is."""
+    where = 0
+    for k in range(BATCH):
+        if batch[BATCH - 1 - k] == value:
+            where = BATCH - 1 - k
+    for k in range(BATCH):  # a select for each: registers have no index
+        batch[k] = other if k == where else batch[k]
+
+
+def before(value, c, level, label):
+    """Whether an element comes before the label's, which is `level`, in descending order: NaN first, of equals the first."""
+    equal = value == level or value != value and level != level
+    return equal and c < label or value > level or value != value and level == level
+
+
+def coefficient(c, y, y_origin, y_stride, w, keep, spread):
+    """Of element c in the smoothed, weighted target."""
+    q = spread
+    if DENSE:
+        q += keep * read_target(y, y_origin + c * y_stride)
+    return q * read_weight(w, c) if w != 0 else q
+
+
+def sweep(batch, x, origin, stride, at, step, end, label, left, y, y_origin, y_stride, w, keep, spread):
+    """Reduce the vectors at, at + step, ... below `end`, the label's element, `left`, excepted."""
+    r, s, s_low = Real(-INF), Real(0.0), Real(0.0)
+    top = left
+    share, share_low, mass, mass_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    best, rank = np.int64(0), np.int64(0)
+    while at < end:
+        fill(batch, x, origin, stride, at, step, end)
+        if SPREAD:
+            high = larger(largest(batch), top)
+            if high > top:
+                share, share_low = added(share, share_low, mass * (high - top) if top > Real(-INF) else Real(0.0))
+                top = high
+            base = top if top > Real(-INF) else Real(0.0)
+            for v in range(V):
+                for k in range(N):
+                    c = at + v * step + k
+                    if c < end:
+                        q = coefficient(c, y, y_origin, y_stride, w, keep, spread)
+                        mass, mass_low = added(mass, mass_low, q)
+                        if q != Real(0.0):
+                            share, share_low = added(share, share_low, q * (base - batch[v * N + k]))
+        if RANK:
+            for v in range(V):
+                for k in range(N):
+                    c = at + v * step + k
+                    if c < end and before(batch[v * N + k], c, left, label):
+                        rank += 1
+        if LABELED:
+            leave_out(batch, at, step, label)
+        highest = largest(batch)
+        if not LABELED:
+            if highest > left:
+                exchange(batch, highest, left)
+                left = highest
+                highest = largest(batch)
+        if highest > r:
+            scale = power(r - highest)
+            s, s_low, r = s * scale, s_low * scale, highest
+            if BEST:
+                for v in range(V):
+                    for k in range(N):
+                        if batch[BATCH - 1 - v * N - k] == highest:
+                            best = at + (V - 1 - v) * step + (N - 1 - k)
+        base = r if r > Real(-INF) else Real(0.0)
+        term = power(batch[0] - base)
+        for k in range(1, BATCH):
+            term += power(batch[k] - base)
+        s, s_low = added(s, s_low, term)
+        at += V * step
+    return (
+        left,
+        r,
+        np.float64(s) - np.float64(s_low),
+        top,
+        np.float64(share) - np.float64(share_low),
+        np.float64(mass) - np.float64(mass_low),
+        best,
+        rank,
+    )
+
+
+# --- merging ------------------------------------------------------------------------------------------------------------
+
+
+def based(x, base):
+    """exp(x - base) for x <= base: 1 where they are equal, infinities included."""
+    return np.float64(power(x - base)) if x < base else np.float64(1.0)
+
+
+def highest_of_group(value):
+    mask = 1
+    while mask < GROUP:
+        value = larger(value, shuffle_xor(value, mask))
+        mask *= 2
+    return value
+
+
+def sum_of_group(value):
+    mask = 1
+    while mask < GROUP:
+        value += shuffle_xor(value, mask)
+        mask *= 2
+    return value
+
+
+def least_of_group(value):
+    mask = 1
+    while mask < GROUP:
+        other = shuffle_xor(value, mask)
+        value = other if other < value else value
+        mask *= 2
+    return value
+
+
+def merged(left, r, s, top, share, mass, best, rank):
+    """The shares of each GROUP of neighbouring lanes as one, which all of them get."""
+    if not LABELED:
+        # the largest stays left out, of equals that of the lowest lane; the others join their lanes' rest
+        high = highest_of_group(left)
+        me = lane() % GROUP
+        if left > Real(-INF) and me != least_of_group(me if left == high else GROUP):
+            rest = larger(left, r)
+            s = based(left, rest) + (s * based(r, rest) if r > Real(-INF) else s)
+            r = rest
+        left = high
+    high = highest_of_group(r)
+    s = sum_of_group(s * based(r, high) if r > Real(-INF) else s)
+    if BEST:
+        best = least_of_group(best if r == high else np.int64(2**62))
+    r = high
+    if SPREAD:
+        high = highest_of_group(top)
+        share += mass * np.float64(high - top) if high > top and top > Real(-INF) else 0.0
+        share, mass, top = sum_of_group(share), sum_of_group(mass), high
+    if RANK:
+        rank = sum_of_group(rank)
+    return left, r, s, top, share, mass, best, rank
+
+
+# --- what is read off -----------------------------------------------------------------------------------------------------
+
+
+def finish(left, r, s):
+    """-log softmax of what is left out, and logsumexp minus the larger of it and r: both in float64."""
+    top = larger(left, r)
+    if not (top > Real(-INF) and top < Real(INF)):
+        return NAN, NAN
+    gap = np.float64(r) - np.float64(left)
+    if left >= r:
+        nll = log1p(s * exp(gap))
+        return nll, nll
+    tail = log(s + exp(-gap))
+    return gap + tail, tail
+
+
+def scaled(share, loss):
+    """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""
+    return share * loss if share != 0.0 or loss != loss else 0.0

@@ -1,0 +1,374 @@
+"""What only the target can do: raw memory, registers shared between threads, the hardware's exponential.
+
+Kernels and device functions elsewhere in this package name nothing of Numba's but local and shared arrays; a move to another compiler
+for CUDA is this file.  An address is an integer on a GPU.  In Numba's simulator, which has neither addresses nor shuffles, it is an
+object that refuses what lies outside its memory (`_simulated.py`).
+"""
+
+import functools
+
+import numpy as np
+from numba.cuda.core import config
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+# Elements of memory by name: size in bytes, and how a value of it becomes a floating one.
+SIZES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+}
+
+# Codes by which labels of any integer type are read.
+LABEL_KINDS = {
+    "bool": 0,
+    "uint8": 0,
+    "int8": 1,
+    "uint16": 2,
+    "int16": 3,
+    "uint32": 4,
+    "int32": 5,
+    "uint64": 6,
+    "int64": 7,
+}
+
+VECTOR = 16  # bytes of the widest load
+
+
+if SIMULATED:
+    from fastloss.backends.numba_cuda._simulated import (
+        WARP,
+        address,
+        block,
+        elementary,
+        exp,
+        fence,
+        fresh_reader,
+        hardware_exp,
+        inlined,
+        lane,
+        larger,
+        log,
+        log1p,
+        n_blocks,
+        raw_reader,
+        read_label,
+        reader,
+        shuffle,
+        shuffle_xor,
+        sync,
+        take_ticket,
+        thread,
+        vector_reader,
+        vector_writer,
+        writer,
+    )
+else:
+    import math
+
+    from llvmlite import ir
+    from numba import cuda
+    from numba.cuda import types
+    from numba.cuda.extending import intrinsic, register_jitable
+
+    WARP = 32
+
+    def inlined(function):
+        """`function` for use in kernels."""
+        return register_jitable(forceinline=True)(function)
+
+    def address(array):
+        """Where a device array of Numba's lies."""
+        return array.device_ctypes_pointer.value or 0
+
+    # --- threads ----------------------------------------------------------------------------------------------------
+
+    @inlined
+    def thread():
+        return cuda.threadIdx.x
+
+    @inlined
+    def lane():
+        return cuda.threadIdx.x & 31
+
+    @inlined
+    def block():
+        return np.int64(cuda.blockIdx.x)
+
+    @inlined
+    def n_blocks():
+        return np.int64(cuda.gridDim.x)
+
+    @inlined
+    def sync():
+        cuda.syncthreads()
+
+    @inlined
+    def fence():
+        cuda.threadfence()
+
+    @inlined
+    def shuffle_xor(value, mask):
+        """The value of the lane whose number differs in these bits; all lanes of a warp call it."""
+        return cuda.shfl_xor_sync(0xFFFFFFFF, value, mask)
+
+    @inlined
+    def shuffle(value, source):
+        """The value of a lane."""
+        return cuda.shfl_sync(0xFFFFFFFF, value, source)
+
+    # --- arithmetic -------------------------------------------------------------------------------------------------
+
+    exp, log, log1p = math.exp, math.log, math.log1p
+    elementary = {name: getattr(math, name) for name in ("exp", "expm1", "log", "log1p", "tanh")}
+
+    @intrinsic
+    def larger(typingctx, a, b):
+        """The larger of two floats of one type; the other one where one is NaN."""
+
+        def emit(context, builder, signature, args):
+            name = "llvm.maxnum.f32" if signature.return_type == types.float32 else "llvm.maxnum.f64"
+            kind = args[0].type
+            function = builder.module.declare_intrinsic(name, (), ir.FunctionType(kind, [kind, kind]))
+            return builder.call(function, args)
+
+        return a(a, b), emit
+
+    @intrinsic
+    def hardware_exp(typingctx, x):
+        """2^x in float32 to about 2^-22.5; a result below the smallest normal number is 0."""
+
+        def emit(context, builder, signature, args):
+            function = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
+            return builder.call(ir.InlineAsm(function, "ex2.approx.ftz.f32 $0, $1;", "=f,f"), args)
+
+        return types.float32(types.float32), emit
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+
+    _INTEGERS = {1: ir.IntType(8), 2: ir.IntType(16), 4: ir.IntType(32), 8: ir.IntType(64)}
+    _FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+
+    def _pointer(builder, base, index, kind, size):
+        """Address of an element in global memory."""
+        offset = builder.mul(index, ir.Constant(ir.IntType(64), size))
+        return builder.inttoptr(builder.add(base, offset), kind.as_pointer(1))
+
+    def _floating(builder, value, name, real):
+        """A value of memory as a floating one."""
+        target = _FLOATS[real]
+        if name == "bfloat16":
+            wide = builder.shl(builder.zext(value, ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
+            value, name = builder.bitcast(wide, ir.FloatType()), "float32"
+        elif name == "float16":
+            value = builder.fpext(builder.bitcast(value, ir.HalfType()), ir.FloatType())
+            name = "float32"
+        if name in _FLOATS:
+            if name == real:
+                return value
+            return builder.fpext(value, target) if real == "float64" else builder.fptrunc(value, target)
+        return builder.sitofp(value, target) if name.startswith("int") else builder.uitofp(value, target)
+
+    @functools.cache
+    def reader(name, real):
+        """read(address, i): element i of memory of type `name`, as a float of type `real`."""
+        size = SIZES[name]
+        kind = _FLOATS.get(name, _INTEGERS[size])
+
+        @intrinsic
+        def read(typingctx, base, i):
+            def emit(context, builder, signature, args):
+                value = builder.load(_pointer(builder, *args, kind, size), align=size)
+                return _floating(builder, value, name, real)
+
+            return getattr(types, real)(types.int64, types.int64), emit
+
+        return read
+
+    @functools.cache
+    def vector_reader(name, real):
+        """read(address, i, out, at): 16 bytes from element i on, which lie at a multiple of 16, into a local array."""
+        size = SIZES[name]
+        n = VECTOR // size
+        # of 32-bit words where elements are smaller: wider vectors of small elements would be taken apart
+        word = _FLOATS.get(name, _INTEGERS[max(size, 4)])
+        n_words = VECTOR // max(size, 4)
+
+        @intrinsic
+        def load(typingctx, base, i):
+            result = types.UniTuple(getattr(types, real), n)
+
+            def emit(context, builder, signature, args):
+                vector = builder.load(_pointer(builder, *args, ir.VectorType(word, n_words), size), align=VECTOR)
+                words = [builder.extract_element(vector, ir.Constant(ir.IntType(32), k)) for k in range(n_words)]
+                if name == "bfloat16":  # the upper one is a float already, but for the lower one's bits
+                    low = [builder.shl(w, ir.Constant(word, 16)) for w in words]
+                    high = [builder.and_(w, ir.Constant(word, 0xFFFF0000)) for w in words]
+                    pairs = [half for both in zip(low, high, strict=True) for half in both]
+                    values = [_floating(builder, builder.bitcast(p, ir.FloatType()), "float32", real) for p in pairs]
+                else:
+                    parts = [
+                        builder.trunc(builder.lshr(w, ir.Constant(word, 8 * size * k)), _INTEGERS[size])
+                        if size < 4
+                        else w
+                        for w in words
+                        for k in range(max(1, 4 // size))
+                    ]
+                    values = [_floating(builder, part, name, real) for part in parts]
+                return context.make_tuple(builder, signature.return_type, values)
+
+            return result(types.int64, types.int64), emit
+
+        @inlined
+        def read(base, i, out, at):
+            values = load(base, i)
+            for k in range(n):
+                out[at + k] = values[k]
+
+        return read
+
+    @functools.cache
+    def writer(name):
+        """write(address, i, value) to memory; float32 to halves, rounded to nearest."""
+        size = SIZES[name]
+        kind = _FLOATS.get(name, _INTEGERS[size])
+        given = types.float32 if name.endswith("float16") else getattr(types, "int8" if name == "bool" else name)
+
+        def narrowed(builder, value):
+            if name == "float16":
+                return builder.bitcast(builder.fptrunc(value, ir.HalfType()), kind)
+            wide = ir.IntType(32)
+            bits = builder.bitcast(value, wide)
+            even = builder.and_(builder.lshr(bits, ir.Constant(wide, 16)), ir.Constant(wide, 1))
+            rounded = builder.add(bits, builder.add(even, ir.Constant(wide, 0x7FFF)))
+            quiet = builder.or_(bits, ir.Constant(wide, 0x400000))
+            chosen = builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
+            return builder.trunc(builder.lshr(chosen, ir.Constant(wide, 16)), kind)
+
+        @intrinsic
+        def write(typingctx, base, i, value):
+            def emit(context, builder, signature, args):
+                value = narrowed(builder, args[2]) if name.endswith("float16") else args[2]
+                builder.store(value, _pointer(builder, *args[:2], kind, size), align=size)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64, given), emit
+
+        return write
+
+    @functools.cache
+    def raw_reader(name):
+        """read(address, i): element i of memory of an integer type, as it is."""
+        size = SIZES[name]
+
+        @intrinsic
+        def read(typingctx, base, i):
+            def emit(context, builder, signature, args):
+                return builder.load(_pointer(builder, *args, _INTEGERS[size], size), align=size)
+
+            return getattr(types, name)(types.int64, types.int64), emit
+
+        return read
+
+    @functools.cache
+    def vector_writer(name):
+        """write(address, i, values, at): 16 bytes of a local array to element i on, which lie at a multiple of 16."""
+        size = SIZES[name]
+        n = VECTOR // size
+
+        @intrinsic
+        def store(typingctx, base, i, values):
+            def emit(context, builder, signature, args):
+                base, i, values = args
+                vector = ir.Constant(ir.VectorType(_FLOATS[name], n), ir.Undefined)
+                for k in range(n):
+                    item = builder.extract_value(values, k)
+                    vector = builder.insert_element(vector, item, ir.Constant(ir.IntType(32), k))
+                builder.store(vector, _pointer(builder, base, i, vector.type, size), align=VECTOR)
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64, types.UniTuple(getattr(types, name), n)), emit
+
+        if n == 4:
+
+            @inlined
+            def write(base, i, values, at):
+                store(base, i, (values[at], values[at + 1], values[at + 2], values[at + 3]))
+
+        else:
+
+            @inlined
+            def write(base, i, values, at):
+                store(base, i, (values[at], values[at + 1]))
+
+        return write
+
+    @functools.cache
+    def fresh_reader():
+        """read(address, i) of float64 that other blocks have written: from where all of them see the same."""
+
+        @intrinsic
+        def read(typingctx, base, i):
+            def emit(context, builder, signature, args):
+                at = builder.add(args[0], builder.mul(args[1], ir.Constant(ir.IntType(64), 8)))
+                function = ir.FunctionType(ir.DoubleType(), [ir.IntType(64)])
+                # volatile loads do not come from a cache of the multiprocessor's own
+                load = ir.InlineAsm(function, "ld.volatile.global.f64 $0, [$1];", "=d,l,~{memory}", side_effect=True)
+                return builder.call(load, [at])
+
+            return types.float64(types.int64, types.int64), emit
+
+        return read
+
+    @intrinsic
+    def read_label(typingctx, base, i, code):
+        """Element i of an array of integers whose type has that code; -1 for what int64 can't hold."""
+
+        def emit(context, builder, signature, args):
+            base, i, code = args
+            wide = ir.IntType(64)
+            end = builder.append_basic_block("label")
+            switch = builder.switch(code, end)
+            before = builder.block
+            found = []
+            for number in range(8):
+                size, signed = 1 << number // 2, number % 2
+                case = builder.append_basic_block("kind")
+                switch.add_case(ir.Constant(code.type, number), case)
+                builder.position_at_end(case)
+                value = builder.load(_pointer(builder, base, i, _INTEGERS[size], size), align=size)
+                if size < 8:
+                    value = builder.sext(value, wide) if signed else builder.zext(value, wide)
+                elif not signed:
+                    large = builder.icmp_signed("<", value, ir.Constant(wide, 0))
+                    value = builder.select(large, ir.Constant(wide, -1), value)
+                found.append((value, builder.block))
+                builder.branch(end)
+            builder.position_at_end(end)
+            label = builder.phi(wide)
+            label.add_incoming(ir.Constant(wide, -1), before)
+            for value, origin in found:
+                label.add_incoming(value, origin)
+            return label
+
+        return types.int64(types.int64, types.int64, types.int64), emit
+
+    @intrinsic
+    def take_ticket(typingctx, base, i):
+        """Add 1 to an int32 in memory; what it was before."""
+
+        def emit(context, builder, signature, args):
+            pointer = _pointer(builder, *args, ir.IntType(32), 4)
+            return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(32), 1), "monotonic")
+
+        return types.int32(types.int64, types.int64), emit

@@ -1,0 +1,368 @@
+"""Kernels of the pointwise losses: how values and slopes are run over device arrays.
+
+`vectors` takes operands that are contiguous, or one number each; `strided` takes any strides, which hold broadcast ones too, an element
+a thread at a time; `lanes` sums over some axes, an output a block or a thread; `outside` looks for what an operand must not hold.
+Threads add losses up in compensated pairs of Real; from there on sums are float64.
+
+Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p0, p1: the loss's parameters.
+"""
+
+import functools
+import math
+
+import numpy as np
+from numba import cuda
+
+from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target
+from fastloss.backends.numba_cuda._settle import NO_BAD
+from fastloss.backends.numba_cuda._target import block, n_blocks, thread
+
+THREADS = 256
+TOTAL, EACH, SLOPE = range(3)
+MODES = {
+    "sum": _settle.SUM,
+    "weight": _settle.BY_WEIGHT,
+    "number": _settle.BY_NUMBER,
+    "class weight": _settle.BY_CLASS_WEIGHT,
+}
+
+Real = N = OP = WEIGHTED = BY_BLOCK = None  # holes
+value = slope = settle = added = add_up = value_of = None  # holes: the formula, and what is done with its values
+get_x = get_y = get_z = get_w = None  # holes: N elements to a local array
+read_x = read_y = read_z = read_w = None  # holes: one element
+write = put = None  # holes: one element, N elements
+
+
+# --- operands -----------------------------------------------------------------------------------------------------------
+
+
+def read_number(x, i):
+    return Real(x)
+
+
+def read_nothing(x, i):
+    return Real(1.0)
+
+
+def get_vectors(x, i, out):
+    for k in range(N // n):
+        read(x, i + k * n, out, k * n)
+
+
+def get_elements(x, i, out):
+    for k in range(N):
+        out[k] = read(x, i + k)
+
+
+def get_same(x, i, out):
+    for k in range(N):
+        out[k] = read(x, 0)
+
+
+def put_vectors(out, i, values):
+    for k in range(N // n):
+        write(out, i + k * n, values, k * n)
+
+
+def put_elements(out, i, values):
+    for k in range(N):
+        write(out, i + k, values[k])
+
+
+read = n = None  # holes of these
+
+
+# --- kernels ------------------------------------------------------------------------------------------------------------
+
+
+def vectors(x, y, z, w, p0, p1, size, out, scale, ws, result, mode, factor, divisor, root):
+    xs, ys = cuda.local.array(N, Real), cuda.local.array(N, Real)
+    zs, vs = cuda.local.array(N, Real), cuda.local.array(N, Real)
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    a, b, step = Real(p0), Real(p1), Real(scale)
+    total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    group = block() * THREADS + thread()
+    while group < size // N:
+        i = group * N
+        get_x(x, i, xs)
+        get_y(y, i, ys)
+        get_z(z, i, zs)
+        get_w(w, i, vs)
+        if OP != EACH:
+            term, weight = Real(0.0), Real(0.0)
+            for k in range(N):
+                loss = value(xs[k], ys[k], zs[k], a, b)
+                term += loss * vs[k] if WEIGHTED else loss
+                weight += vs[k]
+            total, low = added(total, low, term)
+            if WEIGHTED:
+                weights, weights_low = added(weights, weights_low, weight)
+        if OP != TOTAL:
+            for k in range(N):
+                v = value(xs[k], ys[k], zs[k], a, b) if OP == EACH else slope(xs[k], ys[k], zs[k], a, b)
+                xs[k] = v * (vs[k] * step if WEIGHTED else step)
+            put(out, i, xs)
+        group += n_blocks() * THREADS
+    i = size // N * N + thread()
+    if block() == 0 and i < size:
+        loss = value(read_x(x, i), read_y(y, i), read_z(z, i), a, b)
+        weight = read_w(w, i)
+        if OP != EACH:
+            total, low = added(total, low, loss * weight)
+            weights, weights_low = added(weights, weights_low, weight)
+        if OP != TOTAL:
+            v = loss if OP == EACH else slope(read_x(x, i), read_y(y, i), read_z(z, i), a, b)
+            write(out, i, v * (weight * step))
+    if OP != EACH:
+        settle(
+            sums, np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
+            ws, result, mode, factor, divisor, root,
+        )  # fmt: skip
+
+
+def offsets(i, shape, x_strides, y_strides, z_strides, w_strides):
+    """Where the operands' elements are that have position i in C order."""
+    at_x, at_y, at_z, at_w = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    for axis in range(len(shape)):
+        k = len(shape) - 1 - axis
+        rest = i // shape[k]
+        j = i - rest * shape[k]
+        at_x += j * x_strides[k]
+        at_y += j * y_strides[k]
+        at_z += j * z_strides[k]
+        at_w += j * w_strides[k]
+        i = rest
+    return at_x, at_y, at_z, at_w
+
+
+def strided(
+    x, y, z, w, p0, p1, size,
+    shape, x_strides, y_strides, z_strides, w_strides,  # IN the common shape; in elements, 0 where broadcast
+    out, scale, ws, result, mode, factor, divisor, root,
+):  # fmt: skip
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    a, b, step = Real(p0), Real(p1), Real(scale)
+    total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    i = block() * THREADS + thread()
+    while i < size:
+        at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
+        xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
+        if OP != EACH:
+            total, low = added(total, low, value(xs, ys, zs, a, b) * weight)
+            weights, weights_low = added(weights, weights_low, weight)
+        if OP != TOTAL:
+            v = value(xs, ys, zs, a, b) if OP == EACH else slope(xs, ys, zs, a, b)
+            write(out, i, v * (weight * step))
+        i += n_blocks() * THREADS
+    if OP != EACH:
+        settle(
+            sums, np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
+            ws, result, mode, factor, divisor, root,
+        )  # fmt: skip
+
+
+def lanes(
+    x, y, z, w, p0, p1,
+    size, shape, x_outer, y_outer, z_outer, w_outer,  # IN outputs, their shape, strides along the axes that are kept
+    n, lengths, x_strides, y_strides, z_strides, w_strides,  # IN elements of each, and likewise along those that are reduced
+    out, mode, factor, divisor, root,
+):  # fmt: skip
+    """out[i], the sum or mean over some axes; weights count only in sums and means by weight."""
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    a, b = Real(p0), Real(p1)
+    i = block() if BY_BLOCK else block() * THREADS + thread()
+    while i < size:
+        from_x, from_y, from_z, from_w = offsets(i, shape, x_outer, y_outer, z_outer, w_outer)
+        total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+        j = np.int64(thread()) if BY_BLOCK else np.int64(0)
+        while j < n:
+            at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
+            weight = read_w(w, from_w + at_w)
+            loss = value(read_x(x, from_x + at_x), read_y(y, from_y + at_y), read_z(z, from_z + at_z), a, b)
+            total, low = added(total, low, loss * weight)
+            weights, weights_low = added(weights, weights_low, weight)
+            j += THREADS if BY_BLOCK else 1
+        loss, weight = np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low)
+        if BY_BLOCK:
+            add_up(sums, loss, weight, 0.0, NO_BAD)
+            loss, weight = sums[0, 0], sums[0, 1]
+        if not BY_BLOCK or thread() == 0:
+            write(out, i, Real(value_of(loss * factor, weight * factor, mode, divisor, root)))
+        i += n_blocks() if BY_BLOCK else n_blocks() * THREADS
+
+
+def outside(x, size, shape, x_strides, least, most, ws):
+    """The position of the first element outside [least, most] to TOTALS; NaN is let through."""
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    bad = NO_BAD
+    i = block() * THREADS + thread()
+    while i < size:
+        at, _, _, _ = offsets(i, shape, x_strides, x_strides, x_strides, x_strides)
+        v = np.float64(read_x(x, at))
+        if v < least or v > most:
+            bad = np.float64(i) if np.float64(i) < bad else bad
+        i += n_blocks() * THREADS
+    settle(sums, 0.0, 0.0, 0.0, bad, ws, 0, 0, 1.0, 1.0, False)
+
+
+# --- formulas of any number of operands and parameters ------------------------------------------------------------------
+
+formula = None  # a hole
+
+
+def of_one(x, y, z, p0, p1):
+    return x
+
+
+def of_two(x, y, z, p0, p1):
+    return formula(x, y)
+
+
+def of_two_one(x, y, z, p0, p1):
+    return formula(x, y, p0)
+
+
+def of_two_two(x, y, z, p0, p1):
+    return formula(x, y, p0, p1)
+
+
+def of_three(x, y, z, p0, p1):
+    return formula(x, y, z)
+
+
+def of_three_two(x, y, z, p0, p1):
+    return formula(x, y, z, p0, p1)
+
+
+_SHAPES = {(2, 0): of_two, (2, 1): of_two_one, (2, 2): of_two_two, (3, 0): of_three, (3, 2): of_three_two}
+
+
+def _formula(loss, which, real):
+    if loss is None:
+        return _target.inlined(of_one)
+    name = loss.value if which == "value" else loss.slope
+    template = _SHAPES[loss.operands, len(loss.parameters)]
+    return _jit.inlined(template, f"{name}_{real}", formula=_jit.formulas()[name])
+
+
+# --- making them --------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _operand(kind, real, count):
+    """Reader of one element and of `count` for an operand: (dtype name, how it lies) with how in "vectors", "elements", "one"."""
+    if kind is None or kind == "number":
+        read = _jit.inlined(read_number if kind else read_nothing, real, Real=np.dtype(real).type)
+        return read, _jit.inlined(get_same, f"{kind}_{real}_{count}", read=read, N=count)
+    name, how = kind
+    read = _target.reader(name, real)
+    purpose = f"{name}_{how}_{real}_{count}"
+    if how == "one":
+        return read, _jit.inlined(get_same, purpose, read=read, N=count)
+    if how == "elements":
+        return read, _jit.inlined(get_elements, purpose, read=read, N=count)
+    n = _target.VECTOR // _target.SIZES[name]
+    return read, _jit.inlined(get_vectors, purpose, read=_target.vector_reader(name, real), N=count, n=n)
+
+
+TEMPLATES = {f.__name__: f for f in (vectors, strided, lanes, outside)}
+
+
+def elements(kinds):
+    """Elements that a thread of `vectors` takes together, of operands of these kinds: as many as one load of the narrowest brings."""
+    sizes = [_target.SIZES[kind[0]] for kind in kinds if isinstance(kind, tuple) and kind[1] != "one"]
+    return _target.VECTOR // max(2, min(sizes, default=8))
+
+
+@functools.cache
+def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
+    """A kernel for a loss, or for copying if it is None; `kinds` says of x, y, z and w what `_operand` wants to know, or None."""
+    count = elements(kinds) if template == "vectors" else 1
+    Scalar = np.dtype(real).type
+    operands = [_operand(kind, real, count) for kind in kinds]
+    purpose = "_".join(
+        (
+            loss.name if loss else "copy",
+            str(op),
+            real,
+            *("-".join(kind) if isinstance(kind, tuple) else str(kind) for kind in kinds),
+            f"{aligned_out}{by_block}",
+        )
+    )
+    n = _target.VECTOR // _target.SIZES[real]
+    write = _target.writer(real)
+    if aligned_out and count % n == 0:
+        put = _jit.inlined(put_vectors, purpose, write=_target.vector_writer(real), N=count, n=n)
+    else:
+        put = _jit.inlined(put_elements, purpose, write=write, N=count)
+    return _jit.kernel(
+        TEMPLATES[template],
+        purpose,
+        Real=Scalar,
+        N=count,
+        OP=op,
+        WEIGHTED=kinds[3] is not None,
+        BY_BLOCK=by_block,
+        value=_formula(loss, "value", real),
+        slope=_formula(loss, "slope", real),
+        added=_target.inlined(_softmax.added),
+        offsets=_target.inlined(offsets),
+        write=write,
+        put=put,
+        **{f"read_{name}": read for name, (read, _) in zip("xyzw", operands, strict=True)},
+        **{f"get_{name}": get for name, (_, get) in zip("xyzw", operands, strict=True)},
+        **_settle.functions(THREADS, real),
+    )
+
+
+# --- copying ------------------------------------------------------------------------------------------------------------
+
+
+def copy_packed(x, size, shape, strides, out):
+    """out[i] = x at position i in C order: to contiguous memory."""
+    i = block() * THREADS + thread()
+    while i < size:
+        at, _, _, _ = offsets(i, shape, strides, strides, strides, strides)
+        write(out, i, read(x, at))
+        i += n_blocks() * THREADS
+
+
+def copy_spread(x, size, shape, strides, out):
+    """out at position i in C order = x[i]: from contiguous memory."""
+    i = block() * THREADS + thread()
+    while i < size:
+        at, _, _, _ = offsets(i, shape, strides, strides, strides, strides)
+        write(out, at, read(x, i))
+        i += n_blocks() * THREADS
+
+
+def fill_zeroes(size, out):
+    i = block() * THREADS + thread()
+    while i < size:
+        write(out, i, Real(0.0))
+        i += n_blocks() * THREADS
+
+
+@functools.cache
+def zeroes(name):
+    """Sets contiguous floats to 0."""
+    return _jit.kernel(fill_zeroes, name, write=_target.writer(name), Real=np.dtype(name).type)
+
+
+@functools.cache
+def mover(size):
+    """`copy_packed` of elements of so many bytes, whatever they are."""
+    name = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}[size]
+    holes = {"read": _target.raw_reader(name), "write": _target.writer(name), "offsets": _target.inlined(offsets)}
+    return _jit.kernel(copy_packed, name, **holes)
+
+
+@functools.cache
+def converter(source, target):
+    """`copy_spread` from one floating type to another."""
+    real = "float64" if target == "float64" else "float32"
+    holes = {"read": _target.reader(source, real), "write": _target.writer(target), "offsets": _target.inlined(offsets)}
+    return _jit.kernel(copy_spread, f"{source}_{target}", **holes)
+
+
+assert math.log2(THREADS).is_integer()

@@ -1,0 +1,412 @@
+"""Kernels of the softmax family: how rows are shared out to threads.
+
+`groups`: each warp takes WARP rows, GROUP neighbouring lanes a row; at the end every lane has the state of one row to finish.  `teams`:
+each block takes a row, or a chunk of one where there are few.  Both do every operation; what they do is in the holes:
+
+LABELED   a class label a row, whose element is left out of the sum: cross-entropy with indices, scores
+SPREAD    coefficients of all classes: label smoothing, and with DENSE class probabilities
+BEST      the largest class, and with RANK how many come before the target
+SECOND    a second sweep writes the gradient (GRADIENT), log-softmax (LOGS) or softmax (POWERS)
+
+Rows are numbered in C order over two axes (outer, middle) with strides of their own, classes have a third.  Strides are in elements.
+"""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from fastloss.backends.numba_cuda._settle import NO_BAD, TOTALS, WEIGHT
+from fastloss.backends.numba_cuda._target import (
+    WARP,
+    block,
+    exp,
+    fence,
+    lane,
+    larger,
+    log,
+    n_blocks,
+    read_label,
+    shuffle,
+    sync,
+    take_ticket,
+    thread,
+)
+
+INF, NAN = math.inf, math.nan
+NONE, GRADIENT, LOGS, POWERS = range(4)
+
+# Numbers of a state that chunks of a row hand over through memory.
+STATE = 8
+
+Real = N = V = BATCH = GROUP = THREADS = WARPS = None  # holes: sizes
+LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
+read = read_weight = read_sum = read_target = None  # holes: memory
+write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
+sweep = merged = finish = scaled = settle = fill = coefficient = None  # holes: `_softmax` and `_settle`
+
+
+def position(row, middle, outer_stride, row_stride):
+    """Offset of a row."""
+    if row < middle:
+        return row * row_stride
+    return row // middle * outer_stride + row % middle * row_stride
+
+
+def label_of(y, offset, kind, ignore, n_classes):
+    """The label, whether it counts, and whether it is bad."""
+    label = read_label(y, offset, kind)
+    counts = label >= 0 and label < n_classes and label != ignore
+    return label, counts, not counts and label != ignore
+
+
+def first_missing(x, origin, stride, n_classes):
+    """Position of the first NaN of a row; n_classes where there is none."""
+    for c in range(n_classes):
+        v = read(x, origin + c * stride)
+        if v != v:
+            return np.int64(c)
+    return n_classes
+
+
+def row_loss(label, left, r, s, top, share, mass, w, keep):
+    """A row's loss, its weight, and what logsumexp is beyond max(left, r)."""
+    nll, tail = finish(left, r, s)
+    loss, weight = 0.0, 1.0
+    if LABELED:
+        if w != 0:
+            weight = np.float64(read_weight(w, label))
+        loss = scaled(keep * weight, nll)
+    if SPREAD:
+        loss += share + mass * tail
+    return loss, weight, tail
+
+
+def row_outputs(
+    row, x, origin, x_class, n_classes, label, counts, left, r, s, best, rank, nll, tail,
+    lses, bests, corrects, ranks, tops, top_k,
+):  # fmt: skip
+    """Scores of a row, or its logsumexp, to where they are wanted."""
+    top = larger(left, r)
+    if lses != 0:
+        lse = np.float64(top) + tail
+        if not (top > Real(-INF) and top < Real(INF)):
+            missing = first_missing(x, origin, x_class, n_classes) < n_classes
+            lse = NAN if missing else np.float64(top)
+        write_loss(lses, row, Real(lse))
+    if BEST:
+        if counts and (left > r or left == r and label < best):
+            best = label
+        if s != s or left != left:
+            missing = first_missing(x, origin, x_class, n_classes)
+            best = missing if missing < n_classes else best
+        write_index(bests, row, best)
+        write_flag(corrects, row, np.int8(counts and best == label))
+        if RANK:
+            write_index(ranks, row, rank if counts else np.int64(-1))
+            write_flag(tops, row, np.int8(counts and rank < top_k))
+
+
+def second_sweep(
+    batch, x, origin, stride, at, step, end, out, out_origin, out_class,
+    label, counts, top, tail, s_rest, share, mass, own, y, y_origin, y_stride, w, keep, spread, scale,
+):  # fmt: skip
+    """Write the gradient, log-softmax or softmax of the vectors at, at + step, ... below `end`.
+
+    s_rest : 1 - softmax at the label, from the others' sum: the difference would cancel.
+    share, mass : what the softmax is multiplied by, for the label and for the coefficients; `own`: the label's coefficient.
+    """
+    while at < end:
+        fill(batch, x, origin, stride, at, step, end)
+        for v in range(V):
+            for k in range(N):
+                c = at + v * step + k
+                log_p = (batch[v * N + k] - top) - tail
+                if SECOND == LOGS:
+                    batch[v * N + k] = log_p
+                elif SECOND == POWERS:
+                    batch[v * N + k] = exp(log_p)
+                else:
+                    p = exp(log_p)
+                    slope = (share + mass) * p
+                    if SPREAD and c < end:
+                        slope -= coefficient(c, y, y_origin, y_stride, w, keep, spread)
+                    if LABELED and c == label:
+                        slope = mass * p - own - share * s_rest
+                    batch[v * N + k] = slope * scale if counts else Real(0.0)
+        write_batch(batch, out, out_origin, out_class, at, step, end)
+        at += V * step
+
+
+def write_vectors(batch, out, origin, stride, at, step, end):
+    """A batch to a row whose classes are neighbours and whose vectors are aligned."""
+    for v in range(V):
+        if at + v * step < end:
+            write_vector(out, origin + at + v * step, batch, v * N)
+
+
+def write_elements(batch, out, origin, stride, at, step, end):
+    for v in range(V):
+        for k in range(N):
+            c = at + v * step + k
+            if c < end:
+                write_loss(out, origin + c * stride, batch[v * N + k])
+
+
+def groups(
+    x, x_outer, x_row, x_class,  # IN logits: address and strides
+    y, y_outer, y_row, y_class, kind,  # IN labels or class probabilities, code of the labels' type
+    w,  # IN (n_classes,) Real, or 0
+    ignore, keep, spread, middle, n_rows, n_classes,
+    losses, lses, bests, corrects, ranks, tops, top_k,  # OUT (n_rows,) each, or 0; how many classes `tops` is about
+    out, out_outer, out_row, out_class,  # OUT of the second sweep
+    scale, by_weight,  # IN what slopes are multiplied by, and whether it is divided by the weight in TOTALS
+    ws, value, mode, divisor,  # OUT sums and the reduced result, or 0
+    chunk, states,  # of `teams`
+):  # fmt: skip
+    batch = cuda.local.array(BATCH, Real)
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    member, party = lane() % GROUP, lane() // GROUP
+    if SECOND == GRADIENT and by_weight:
+        scale = scale / read_sum(ws, TOTALS + WEIGHT)
+    loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
+    tile = block() * WARPS + thread() // WARP
+    while tile * WARP < n_rows:
+        # the state of the row that this lane will finish
+        left, r, s, top, share, mass = Real(0.0), Real(0.0), 0.0, Real(0.0), 0.0, 0.0
+        best, rank, label, counts, is_bad = np.int64(0), np.int64(0), np.int64(-1), False, False
+        for k in range(GROUP):
+            row = tile * WARP + k * (WARP // GROUP) + party
+            label_k, counts_k, bad_k = np.int64(-1), row < n_rows, False
+            left_k, r_k, s_k, top_k, share_k, mass_k = Real(-INF), Real(-INF), 0.0, Real(-INF), 0.0, 0.0
+            best_k, rank_k = np.int64(0), np.int64(0)
+            if row < n_rows:
+                origin = position(row, middle, x_outer, x_row)
+                y_origin = position(row, middle, y_outer, y_row)
+                if LABELED:
+                    label_k, counts_k, bad_k = label_of(y, y_origin, kind, ignore, n_classes)
+                    left_k = read(x, origin + label_k * x_class) if counts_k else Real(-INF)
+                if counts_k or BEST:
+                    left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
+                        batch, x, origin, x_class, np.int64(member * N), GROUP * N, n_classes,
+                        label_k if counts_k else np.int64(-1), left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
+                    )  # fmt: skip
+            left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = merged(
+                left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
+            )
+            if member == k:
+                left, r, s, top, share, mass = left_k, r_k, s_k, top_k, share_k, mass_k
+                best, rank, label, counts, is_bad = best_k, rank_k, label_k, counts_k, bad_k
+        row = tile * WARP + member * (WARP // GROUP) + party
+        loss, weight, tail = row_loss(label if counts else np.int64(0), left, r, s, top, share, mass, w, keep)
+        if row < n_rows:
+            if counts:
+                loss_sum += loss
+                weight_sum += weight
+                count += 1.0
+            if is_bad:
+                bad = np.float64(row) if np.float64(row) < bad else bad
+            if losses != 0:
+                write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
+            row_outputs(
+                row, x, position(row, middle, x_outer, x_row), x_class, n_classes, label, counts,
+                left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, top_k,
+            )  # fmt: skip
+        if SECOND:
+            row_share = keep * weight if LABELED else 0.0
+            row_own = np.float64(spread) * weight if LABELED and SPREAD else 0.0
+            # 1 - softmax at the label is s exp(r - lse)
+            high = larger(left, r)
+            rest = s * exp((np.float64(r) - np.float64(high)) - tail)
+            for k in range(GROUP):
+                source = party * GROUP + k
+                row = tile * WARP + k * (WARP // GROUP) + party
+                label_k, counts_k = shuffle(label, source), shuffle(np.int32(counts), source)
+                top_k, tail_k, rest_k = shuffle(high, source), shuffle(tail, source), shuffle(rest, source)
+                share_k, mass_k, own_k = shuffle(row_share, source), shuffle(mass, source), shuffle(row_own, source)
+                if row < n_rows:
+                    second_sweep(
+                        batch, x, position(row, middle, x_outer, x_row), x_class, np.int64(member * N), GROUP * N, n_classes,
+                        out, position(row, middle, out_outer, out_row), out_class, label_k, counts_k != 0, top_k, Real(tail_k),
+                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, position(row, middle, y_outer, y_row), y_class,
+                        w, Real(keep), Real(spread), Real(scale),
+                    )  # fmt: skip
+        tile += n_blocks() * WARPS
+    if value != 0 or LABELED or mode >= 0:
+        settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, False)
+
+
+def teams(
+    x, x_outer, x_row, x_class, y, y_outer, y_row, y_class, kind, w, ignore, keep, spread, middle, n_rows, n_classes,
+    losses, lses, bests, corrects, ranks, tops, top_k, out, out_outer, out_row, out_class, scale, by_weight, ws, value, mode, divisor,
+    chunk,  # IN classes a block takes: all of a row's, or fewer where rows are few; a multiple of N
+    states,  # SCRATCH (n_rows, WARP, STATE) float64 and before it (n_rows,) tickets of 8 bytes, 0 between calls
+):  # fmt: skip
+    """As `groups`, with a block for each row or chunk of a row; a row's last block finishes it.  Chunks are at most WARP."""
+    batch = cuda.local.array(BATCH, Real)
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    shared = cuda.shared.array((WARP, STATE), np.float64)
+    t = thread()
+    if SECOND == GRADIENT and by_weight:
+        scale = scale / read_sum(ws, TOTALS + WEIGHT)
+    loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
+    n_chunks = (n_classes + chunk - 1) // chunk
+    item = block()
+    while item < n_rows * n_chunks:
+        row = item // n_chunks
+        start = (item - row * n_chunks) * chunk
+        end = start + chunk if start + chunk < n_classes else n_classes
+        origin = position(row, middle, x_outer, x_row)
+        y_origin = position(row, middle, y_outer, y_row)
+        label, counts, is_bad = np.int64(-1), True, False
+        left, r, s, top, share, mass = Real(-INF), Real(-INF), 0.0, Real(-INF), 0.0, 0.0
+        best, rank = np.int64(0), np.int64(0)
+        if LABELED:
+            label, counts, is_bad = label_of(y, y_origin, kind, ignore, n_classes)
+            left = read(x, origin + label * x_class) if counts else Real(-INF)
+        if counts or BEST:
+            left, r, s, top, share, mass, best, rank = sweep(
+                batch, x, origin, x_class, start + t * N, THREADS * N, end,
+                label if counts else np.int64(-1), left, y, y_origin, y_class, w, Real(keep), Real(spread),
+            )  # fmt: skip
+        left, r, s, top, share, mass, best, rank = merged(left, r, s, top, share, mass, best, rank)
+        if lane() == 0:
+            pack(shared, t // WARP, left, r, s, top, share, mass, best, rank)
+        sync()
+        if t < WARP:
+            left, r, s, top, share, mass, best, rank = unpack(shared, t, WARPS)
+            left, r, s, top, share, mass, best, rank = merged(left, r, s, top, share, mass, best, rank)
+        sync()
+        is_last = True
+        if n_chunks > 1:
+            if t == 0:
+                pack(shared, 0, left, r, s, top, share, mass, best, rank)
+                for k in range(STATE):
+                    write_sum(states, n_rows + item * STATE + k, shared[0, k])
+                fence()
+                shared[0, 0] = np.float64(take_ticket(states, 2 * row))
+            sync()
+            is_last = shared[0, 0] == np.float64(n_chunks - 1)
+            sync()
+            if is_last:
+                fence()
+                if t < n_chunks:
+                    for k in range(STATE):
+                        shared[t, k] = read_sum(states, n_rows + (row * n_chunks + t) * STATE + k)
+                sync()
+                if t < WARP:
+                    left, r, s, top, share, mass, best, rank = unpack(shared, t, n_chunks)
+                    left, r, s, top, share, mass, best, rank = merged(left, r, s, top, share, mass, best, rank)
+                if t == 0:
+                    write_ticket(states, 2 * row, 0)
+        if is_last and t == 0:
+            loss, weight, tail = row_loss(label if counts else np.int64(0), left, r, s, top, share, mass, w, keep)
+            if counts:
+                loss_sum += loss
+                weight_sum += weight
+                count += 1.0
+            if is_bad:
+                bad = np.float64(row) if np.float64(row) < bad else bad
+            if losses != 0:
+                write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
+            row_outputs(
+                row, x, origin, x_class, n_classes, label, counts,
+                left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, top_k,
+            )  # fmt: skip
+            if SECOND:
+                high = larger(left, r)
+                shared[0, 0] = np.float64(high)
+                shared[0, 1] = tail
+                shared[0, 2] = s * exp((np.float64(r) - np.float64(high)) - tail)
+                shared[0, 3] = keep * weight if LABELED else 0.0
+                shared[0, 4] = mass
+                shared[0, 5] = spread * weight if LABELED and SPREAD else 0.0
+        sync()
+        if SECOND:
+            second_sweep(
+                batch, x, origin, x_class, start + t * N, THREADS * N, end,
+                out, position(row, middle, out_outer, out_row), out_class, label, counts, Real(shared[0, 0]), Real(shared[0, 1]),
+                Real(shared[0, 2]), Real(shared[0, 3]), Real(shared[0, 4]), Real(shared[0, 5]), y, y_origin, y_class,
+                w, Real(keep), Real(spread), Real(scale),
+            )  # fmt: skip
+            sync()
+        item += n_blocks()
+    settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, False)
+
+
+def pack(shared, i, left, r, s, top, share, mass, best, rank):
+    """A state to row i of an array of float64."""
+    shared[i, 0], shared[i, 1], shared[i, 2] = np.float64(left), np.float64(r), s
+    shared[i, 3], shared[i, 4], shared[i, 5] = np.float64(top), share, mass
+    shared[i, 6], shared[i, 7] = np.float64(best), np.float64(rank)
+
+
+def unpack(shared, i, n):
+    """The state in row i, or that of no elements where i is not below n."""
+    if i >= n:
+        # of a label's element every share knows
+        return (
+            Real(shared[0, 0]) if LABELED else Real(-INF),
+            Real(-INF),
+            0.0,
+            Real(-INF),
+            0.0,
+            0.0,
+            np.int64(0),
+            np.int64(0),
+        )
+    return (
+        Real(shared[i, 0]), Real(shared[i, 1]), shared[i, 2], Real(shared[i, 3]), shared[i, 4], shared[i, 5],
+        np.int64(shared[i, 6]), np.int64(shared[i, 7]),
+    )  # fmt: skip
+
+
+def weigh(y, y_outer, y_row, kind, w, ignore, middle, n_rows, n_classes, ws):
+    """The summed weight of the labels that count, to TOTALS."""
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    weight, count, bad = 0.0, 0.0, NO_BAD
+    row = block() * THREADS + thread()
+    while row < n_rows:
+        label, counts, is_bad = label_of(y, position(row, middle, y_outer, y_row), kind, ignore, n_classes)
+        if counts:
+            weight += np.float64(read_weight(w, label)) if w != 0 else 1.0
+            count += 1.0
+        if is_bad:
+            bad = np.float64(row) if np.float64(row) < bad else bad
+        row += n_blocks() * THREADS
+    settle(sums, 0.0, weight, count, bad, ws, 0, 0, 1.0, 1.0, False)
+
+
+def gather(
+    x, x_outer, x_row, x_class, y, y_outer, y_row, kind, w, ignore, take_log, middle, n_rows, n_classes,
+    losses, out, out_outer, out_row, out_class, scale, by_weight, ws, value, mode,
+):  # fmt: skip
+    """Negative log-likelihood of elements that labels point at: -x, or -log x of probabilities; slopes to an `out` that is zero."""
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    if SECOND == GRADIENT and by_weight:
+        scale = scale / read_sum(ws, TOTALS + WEIGHT)
+    loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
+    row = block() * THREADS + thread()
+    while row < n_rows:
+        label, counts, is_bad = label_of(y, position(row, middle, y_outer, y_row), kind, ignore, n_classes)
+        loss = NAN if is_bad else 0.0
+        if counts:
+            v = np.float64(read(x, position(row, middle, x_outer, x_row) + label * x_class))
+            slope = -1.0
+            if take_log:
+                slope = -1.0 / v if v != 0.0 else -INF
+                v = (log(v) if v > 0.0 else -INF if v == 0.0 else NAN) if v <= 1.0 else NAN
+            weight = np.float64(read_weight(w, label)) if w != 0 else 1.0
+            loss = scaled(weight, -v)
+            loss_sum += loss
+            weight_sum += weight
+            count += 1.0
+            if SECOND == GRADIENT:
+                at = position(row, middle, out_outer, out_row) + label * out_class
+                write_loss(out, at, Real(scaled(weight * scale, slope)))
+        if is_bad:
+            bad = np.float64(row) if np.float64(row) < bad else bad
+        if losses != 0:
+            write_loss(losses, row, Real(loss))
+        row += n_blocks() * THREADS
+    settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, 1.0, False)

@@ -1,0 +1,154 @@
+"""Kernels of the softmax family by what they do and for what they are compiled; which shape of row goes which way."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target, rows
+from fastloss.backends.numba_cuda._target import LABEL_KINDS, SIZES, VECTOR, WARP
+from fastloss.backends.numba_cuda.rows import GRADIENT, LOGS, NONE, POWERS, STATE
+
+# What is done, in terms of the holes of `rows`.
+OPS = {
+    "index": {"LABELED": True},
+    "index_spread": {"LABELED": True, "SPREAD": True},
+    "dense": {"SPREAD": True, "DENSE": True},
+    "normalise": {},
+    "score": {"LABELED": True, "BEST": True},
+    "rank": {"LABELED": True, "BEST": True, "RANK": True},
+}
+
+__all__ = [
+    "GRADIENT",
+    "GROUP_THREADS",
+    "LABEL_KINDS",
+    "LABEL_THREADS",
+    "LOGS",
+    "NONE",
+    "POWERS",
+    "STATE",
+    "by_label",
+    "kernel",
+    "n_blocks",
+    "shape_of",
+]
+
+WARPS = 4  # of a block of `groups`
+GROUP_THREADS = LABEL_THREADS = WARPS * WARP
+BATCH = 32  # elements of a row that a thread takes together, at most
+SOLO = 16  # likewise where a row is one thread's
+
+# Classes from which a row is a block's, and rows below which shorter ones are, too.
+TEAM_FROM = 4096
+TEAM_FROM_FEW, FEW = 1024, 2048
+
+# Classes that a block takes where there are too few rows for all multiprocessors, and how many blocks are enough.
+CHUNK, BLOCKS = 8192, 256
+
+
+class Shape(NamedTuple):
+    """How a row is shared out: N elements a vector, V vectors a batch, GROUP lanes or a team of THREADS a row."""
+
+    n: int
+    v: int
+    group: int
+    threads: int  # of a team; 0 for groups
+    chunk: int
+
+
+def shape_of(n_rows, n_classes, name, contiguous, second):
+    """From numbers and dtype alone, so that the order of sums does not depend on alignment.
+
+    A row that is swept a second time is not cut into chunks: a chunk would have to wait for the others.
+    """
+    width = VECTOR // SIZES[name]
+    n = width if contiguous and n_classes % width == 0 else 1
+    n_vectors = max(1, -(-n_classes // n))
+    along_rows = not contiguous and n_rows >= FEW  # neighbouring lanes read neighbouring rows
+    if not along_rows and (n_classes >= TEAM_FROM or n_classes >= TEAM_FROM_FEW and n_rows < FEW):
+        v = BATCH // n
+        threads = min(512, max(128, 1 << (n_classes // BATCH - 1).bit_length()))
+        threads = min(threads, WARP * WARP)
+        n_chunks = 1 if second else min(WARP, max(1, BLOCKS // max(n_rows, 1)), max(1, n_classes // CHUNK))
+        chunk = -(-n_vectors // n_chunks) * n
+        return Shape(n, v, WARP, threads, chunk)
+    group = 1
+    while not along_rows and group < WARP and group * BATCH < n_classes:
+        group *= 2
+    share = -(-n_vectors // group)  # vectors of a lane
+    most = max(1, (SOLO if group == 1 else BATCH) // n)
+    v = -(-share // -(-share // most))
+    return Shape(n, v, group, 0, n_classes)
+
+
+def n_blocks(shape, n_rows, n_chunks):
+    """Blocks of a launch, if there are not too many."""
+    return n_rows * n_chunks if shape.threads else -(-n_rows // GROUP_THREADS)
+
+
+@functools.cache
+def kernel(op, second, name, target, real, shape, aligned):
+    """The kernel for logits of dtype `name` and, where they are dense, targets of dtype `target`."""
+    flags = {**dict.fromkeys(("LABELED", "SPREAD", "DENSE", "BEST", "RANK"), False), **OPS[op]}
+    threads = shape.threads or WARPS * WARP
+    Real = np.dtype(real).type
+    read = _target.reader(name, real)
+    vectors = aligned and shape.n > 1
+    purpose = f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}"
+    holes = {
+        "Real": Real,
+        "N": shape.n,
+        "V": shape.v,
+        "BATCH": shape.n * shape.v,
+        "GROUP": shape.group,
+        "THREADS": threads,
+        "WARPS": threads // WARP,
+        "SECOND": second,
+        **flags,
+        "read": read,
+        "read_vector": _target.vector_reader(name, real) if vectors else None,
+        "read_target": _target.reader(target or name, real),
+        "read_weight": _target.reader(real, real),
+        "write_loss": _target.writer(real),
+        "write_vector": _target.vector_writer(real),
+        "write_index": _target.writer("int64"),
+        "write_flag": _target.writer("int8"),
+    }
+    holes["power"] = _jit.inlined(
+        _softmax.power_single if real == "float32" else _softmax.power_double, real, Real=Real
+    )
+    s = _softmax
+    fill = s.fill_vectors if vectors else s.fill_elements
+    holes["fill"] = _jit.inlined(fill, purpose, **holes)
+    holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
+    pieces = (
+        s.added, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
+        s.least_of_group, s.merged, s.finish, s.scaled, rows.position, rows.label_of, rows.first_missing, rows.row_loss,
+        rows.row_outputs, rows.second_sweep, rows.pack, rows.unpack,
+    )  # fmt: skip
+    holes |= _settle.functions(threads, real) | {
+        "read_sum": _target.fresh_reader(),
+        "write_sum": _target.writer("float64"),
+    }
+    holes["write_ticket"] = _target.writer("int32")
+    holes |= _jit.family(pieces, purpose, **holes)
+    return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, **holes)
+
+
+@functools.cache
+def by_label(template, second, name, real):
+    """`gather` or `weigh`, which look at labels and single elements alone."""
+    holes = {
+        "THREADS": WARPS * WARP,
+        "Real": np.dtype(real).type,
+        "SECOND": second,
+        "read": _target.reader(name, real),
+        "read_weight": _target.reader(real, real),
+        "read_sum": _target.fresh_reader(),
+        "write_loss": _target.writer(real),
+    }
+    purpose = f"{second}_{name}_{real}"
+    holes |= _settle.functions(WARPS * WARP, real)
+    holes |= _jit.family((_softmax.scaled, rows.position, rows.label_of), purpose, **holes)
+    return _jit.kernel(getattr(rows, template), purpose, **holes)
