@@ -204,6 +204,12 @@ def lazy_out():
     return TypeError("out: the results of Dask arrays are lazy Dask arrays, which are written to nothing: leave it out")
 
 
+def chunks_on_device():
+    return RuntimeError(
+        "backend: expected one of the host for Dask arrays, whose chunks are computed there, got 'cuda': call with use_backend('auto')"
+    )
+
+
 def layer_gradient():
     return ValueError(
         "value_and_grad: of Dask arrays only the gradient of hidden is computed: that of the layer would take a copy of the layer "

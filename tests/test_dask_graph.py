@@ -137,6 +137,15 @@ def test_backend_is_that_of_the_call():
         assert same_bits(lazy.compute(), expected)
 
 
+def test_chunks_are_not_computed_on_a_device(monkeypatch):
+    lazy = fastloss.mse_loss(da.ones(4), 0.0)
+    with pytest.raises(RuntimeError, match="expected one of the host for Dask arrays"), fastloss.use_backend("cuda"):
+        fastloss.mse_loss(da.ones(4), 0.0)
+    monkeypatch.setattr(fastloss._config.backend, "_process", "cuda")  # as a worker's environment may have it
+    with pytest.raises(RuntimeError, match="expected one of the host for Dask arrays"):
+        lazy.compute(scheduler="synchronous")
+
+
 def test_one_thread_a_task(monkeypatch):
     numbers = []
     run = _threads.run

@@ -5,9 +5,9 @@ import itertools
 import dask.array as da
 import numpy as np
 
-from fastloss import _arrays, _config, _errors
+from fastloss import _arrays, _errors
 from fastloss._places import is_dask
-from fastloss.dask import _sums
+from fastloss.dask import _sums, _tasks
 
 
 def taken(value, name):
@@ -101,7 +101,7 @@ def over(function, *operands, chunks, dtype, **options):
         chunks=chunks,
         dtype=dtype,
         meta=np.empty((0,) * len(chunks), dtype),
-        backend=None if _config.backend.get() == "auto" else _config.backend.get(),
+        backend=_tasks.host_backend(),
         **options,
     )
 

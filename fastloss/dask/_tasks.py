@@ -28,9 +28,18 @@ def task(function):
     @functools.wraps(function)
     def alone(*chunks, backend=None, **options):
         with _config.threads.within(1), _config.backend.within(backend):
+            host_backend()
             return function(*chunks, **options)
 
     return alone
+
+
+def host_backend():
+    """The backend in force, which has to be one of the host; None stands for what is in force where tasks run."""
+    name = _config.backend.get()
+    if name == "cuda":
+        raise _errors.chunks_on_device()
+    return None if name == "auto" else name
 
 
 def beginning(starts, block_id):
