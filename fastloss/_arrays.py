@@ -6,7 +6,7 @@ dtypes, byte orders and misaligned data are converted.
 
 import numpy as np
 
-from fastloss import _errors
+from fastloss import _errors, _foreign
 
 FLOAT32, FLOAT64, FLOAT16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 _FLOATS = {2: FLOAT16, 4: FLOAT32, 8: FLOAT64}
@@ -29,15 +29,18 @@ def asarray(value, name):
     if hasattr(value, "__cuda_array_interface__") or not _on_host(value):
         raise _errors.device_array(name)
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first"
-        )
+        raise _errors.masked_array(name)
+    read = _foreign.reader(value)
+    if read is not None:
+        return read(value, name)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, RuntimeError, BufferError) as error:
-        return _from_tensor(value, name, error)
+        if hasattr(value, "detach"):  # a tensor of a class of one's own
+            return _foreign.from_torch(value, name)
+        raise type(error)(f"{name}: {error}") from None
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name}: {error}") from None
 
@@ -45,20 +48,6 @@ def asarray(value, name):
 def _on_host(value):
     device = getattr(value, "__dlpack_device__", None)
     return device is None or device()[0] in _HOST
-
-
-def _from_tensor(value, name, error):
-    """Tensors NumPy refuses: those that record gradients, and bfloat16, which it has no type for."""
-    if hasattr(value, "detach"):
-        value = value.detach()
-        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-            import torch
-
-            from fastloss._optional import bfloat16
-
-            return value.view(torch.int16).numpy().view(bfloat16())
-        return value.numpy()
-    raise type(error)(f"{name}: {error}") from None
 
 
 def floats(value, name):
@@ -71,10 +60,10 @@ def floats(value, name):
     if kind == "f" and dtype.itemsize <= 8:
         # equal dtypes need not be one object (pickling, metadata); from here on they are
         own = _FLOATS[dtype.itemsize]
-        a = a.view(own) if dtype.isnative else a.astype(own)
+        a = a.view(own) if dtype.isnative else converted(a, own)
         return a if a.flags.aligned else a.copy()
     if kind in "biuf":
-        return a.astype(np.float64)
+        return converted(a, FLOAT64)
     if is_bfloat16(dtype):
         a = a if dtype.isnative else a.astype(dtype.newbyteorder("="))
         return a if a.flags.aligned else a.copy()
@@ -95,7 +84,7 @@ def pair(pred, target, names):
     y = asarray(target, names[1])
     weak_x, weak_y = type(pred) in _WEAK, type(target) in _WEAK
     if y.dtype.kind in "biu" and x.dtype.kind == "f" and (weak_y or np.result_type(x.dtype, y.dtype).itemsize < 8):
-        y = y.astype(np.float32 if x.dtype.itemsize < 8 else np.float64)
+        y = converted(y, FLOAT32 if x.dtype.itemsize < 8 else FLOAT64)
     x, y = floats(x, names[0]), floats(y, names[1])
     if weak_y and x.dtype.itemsize < 8:
         y = y.astype(np.float32)
@@ -107,7 +96,15 @@ def pair(pred, target, names):
 
 def promoted(a, real):
     """`a` so that kernels that compute in `real` can read it."""
-    return a.astype(FLOAT64) if real is FLOAT64 and a.dtype is not FLOAT64 else a
+    return converted(a, FLOAT64) if real is FLOAT64 and a.dtype is not FLOAT64 else a
+
+
+def converted(a, dtype):
+    """`a` as another dtype; what is broadcast stays so and takes no memory."""
+    if 0 not in a.strides:
+        return a.astype(dtype)
+    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in a.strides)
+    return np.broadcast_to(a[once].astype(dtype), a.shape)
 
 
 def bits(a):

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastloss import _arrays, _errors, _places, _plan, _pointwise, _reduce, losses
 from fastloss._arrays import bits
-from fastloss._pointwise import Gradient, Totals
+from fastloss._pointwise import Checks, Gradient, Totals
 from fastloss.backends import LANES
 
 _PROBS = ("probs", "target", "")
@@ -131,13 +131,29 @@ def weigh_labels(y, n_classes, w, ignore_index):
 
 def raise_bad_label(target, n_classes, ignore_index):
     """IndexError for the first label, in C order, that is neither a class nor to be ignored."""
+    raise _errors.label_out_of_range(*first_bad_label(target, n_classes, ignore_index), n_classes, ignore_index)
+
+
+def first_bad_label(target, n_classes, ignore_index):
+    """Position and value of that label, or None."""
     # compared as Python integers would be: no label wraps round
     bad = (target < 0) | (target >= n_classes)
     counted = counted_labels(target, ignore_index)
     if counted is not None:
         bad &= counted
+    if not bad.any():
+        return None
     position = np.unravel_index(int(np.argmax(bad)), target.shape)
-    raise _errors.label_out_of_range(position, target[position], n_classes, ignore_index)
+    return position, target[position]
+
+
+def wide_labels(y, ignore_index):
+    """Good labels as int64 (n_rows,), those to be ignored as -1."""
+    labels = y.astype(np.int64).reshape(-1)
+    counted = counted_labels(y, ignore_index)
+    if counted is not None:
+        labels[~counted.reshape(-1)] = -1
+    return labels
 
 
 def evaluate(
@@ -158,6 +174,10 @@ def evaluate(
             op=op,
             take_log=take_log,
         )
+    if op == "gather" and not take_log:
+        target = _arrays.asarray(target, "target")
+        if target.dtype.kind not in "iub" and target.size:
+            raise _errors.not_index_dtype("target", target.dtype)
     _reduce.check(reduction)
     x, axis = logits_and_axis(predictions, name, axis)
     y, is_index = target_of(x.shape, axis, target)
@@ -169,11 +189,13 @@ def evaluate(
     layout = Layout(x, axis, rowwise=op == "softmax")
     if layout.n_classes == 0 and layout.n_rows:
         raise _errors.no_classes(name, x.shape)
+    if not is_index and ignore_index >= 0:
+        raise _errors.ignored_probabilities(ignore_index)
+    if isinstance(out, Checks):
+        return out.take(real, x.shape, axis=axis, is_index=is_index, ignore_index=ignore_index, smoothing=smoothing)
     call = Call(layout, x, y, w, real, reduction, out)
     if is_index:
         return call.index(op, ignore_index, smoothing, take_log)
-    if ignore_index >= 0:
-        raise _errors.ignored_probabilities(ignore_index)
     if op == "gather":
         return _categorical(x, y, w, layout, reduction, out)
     return call.dense(_arrays.promoted(y, real), smoothing)
@@ -213,11 +235,11 @@ class Call:
 
     def index(self, op, ignore_index, smoothing, take_log):
         layout = self.layout
-        scale = 1.0
+        weight = 1.0
         if self.request or self.out is not None:
             # labels first: nothing is written before they are known to be good, and the mean's denominator is needed
             weight = weigh_labels(self.y, layout.n_classes, self.w, ignore_index)
-            scale = _reduce.inverse(weight) if self.reduction == "mean" else 1.0
+        scale = self.scale(_reduce.inverse(weight))
         if take_log:
             _pointwise.require_inside(self.x, "probs", losses.PROBABILITY)
         if op == "gather":
@@ -234,10 +256,16 @@ class Call:
 
     def dense(self, y, smoothing):
         layout = self.layout
-        scale = 1.0 / layout.n_rows if self.reduction == "mean" and layout.n_rows else 1.0
+        scale = self.scale(1.0 / layout.n_rows if layout.n_rows else 1.0)
         spread = smoothing / layout.n_classes if layout.n_classes else 0.0
         sums = self._run(layout.op("dense"), layout.per_class(bits(y)), (1.0 - smoothing, spread, scale), (y,))
         return self.result(sums, layout.n_rows)
+
+    def scale(self, mean):
+        """What the gradient of the rows' sum is multiplied by."""
+        if self.request and self.request.scale is not None:
+            return self.request.scale
+        return mean if self.reduction == "mean" else 1.0
 
     def _run(self, kernel_name, target, arguments, more_inputs=()):
         """Call the kernel over all blocks: the sums of their partial results (loss, weight, count, first bad row)."""

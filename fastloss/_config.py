@@ -1,5 +1,6 @@
 """Which backend, and how many threads: the two settings, their environment variables and how long they last."""
 
+import contextlib
 import os
 from contextvars import ContextVar
 
@@ -30,6 +31,15 @@ class _Setting:
             except (ValueError, TypeError) as error:
                 raise _errors.bad_environment(self.variable, text, str(error).split("expected ")[-1]) from None
         return self._process
+
+    @contextlib.contextmanager
+    def within(self, value):
+        """The setting in this context alone, whatever other threads do; None leaves it as it is."""
+        token = self._context.set(self._context.get() if value is None else value)
+        try:
+            yield
+        finally:
+            self._context.reset(token)
 
 
 class _Use:

@@ -9,6 +9,10 @@ def not_an_array(name, value):
     return TypeError(f"{name}: expected an array or something that converts to one, got {type(value).__name__}")
 
 
+def missing_values(name, n):
+    return ValueError(f"{name}: expected numbers throughout, got {n} missing values: fill or drop them first")
+
+
 def not_integer(name, value):
     return TypeError(f"{name}: expected an integer, got {value!r}")
 
@@ -113,6 +117,53 @@ def not_a_loss(fn):
     return TypeError(f"value_and_grad: expected a loss of fastloss, got {fn!r}")
 
 
+def unknown_argument(name, known):
+    listed = ", ".join(map(repr, known))
+    return ValueError(f"wrt: expected different names of arguments with a gradient, here {listed}, got {name!r}")
+
+
+def not_differentiable(name):
+    return ValueError(f"{name}: expected a tensor that requires no gradient, as there is none: detach it")
+
+
+def no_response(estimator, methods):
+    return AttributeError(f"{type(estimator).__name__} has no {' and no '.join(methods)}, which the score is made from")
+
+
+def unknown_class(value, classes):
+    return ValueError(f"y: expected the estimator's classes, {', '.join(map(repr, classes.tolist()))}, got {value!r}")
+
+
+def not_binary(classes):
+    return ValueError(f"expected an estimator of two classes, or of several labels at once, got {len(classes)} classes")
+
+
+def no_second_derivative():
+    return RuntimeError("fastloss.torch has no second derivatives: expected a backward pass without create_graph=True")
+
+
+def layer_gradient_of_rows():
+    return ValueError(
+        "reduction: expected 'mean' or 'sum' where the layer's weights or bias require a gradient, got 'none'"
+    )
+
+
+def not_a_tensor(name, value):
+    return TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+
+
+def not_so_many_outs(n, out):
+    return ValueError(f"out: expected a sequence of {n} arrays or None, one for each name in wrt, got {out!r}")
+
+
+def gradient_of_nothing(name):
+    return ValueError(f"{name}: expected an array, as its gradient is asked for, got None")
+
+
+def bias_alone():
+    return ValueError("linear_bias: expected None, as there is no linear_weight, got a bias")
+
+
 def not_accumulated(fn, metrics):
     return TypeError(f"Accumulator: expected a loss of fastloss or one of {', '.join(map(repr, metrics))}, got {fn!r}")
 
@@ -133,6 +184,37 @@ def unlike_accumulators(mine, other):
 
 def not_a_size(name, dtype):
     return ValueError(f"{name}: expected integers of at least 0, got values of dtype {dtype} that are not")
+
+
+def unknown_chunks(name, shape):
+    return ValueError(
+        f"{name}: expected chunks of known sizes, got shape {shape}: call its compute_chunk_sizes() first"
+    )
+
+
+def not_numpy_chunks(name, kind):
+    return TypeError(f"{name}: expected a Dask array of NumPy arrays, got one of {kind.__module__}.{kind.__name__}")
+
+
+def masked_array(name):
+    return TypeError(f"{name}: masked arrays are not supported, as the mask would be lost: fill or compress it first")
+
+
+def lazy_out():
+    return TypeError("out: the results of Dask arrays are lazy Dask arrays, which are written to nothing: leave it out")
+
+
+def chunks_on_device():
+    return RuntimeError(
+        "backend: expected one of the host for Dask arrays, whose chunks are computed there, got 'cuda': call with use_backend('auto')"
+    )
+
+
+def layer_gradient():
+    return ValueError(
+        "value_and_grad: of Dask arrays only the gradient of hidden is computed: that of the layer would take a copy of the layer "
+        "for each chunk of rows; sum it over the chunks yourself"
+    )
 
 
 def unknown_backend(name, choices):

@@ -2,7 +2,9 @@
 
 A place is a module with the functions that evaluate calls on the host, under the same names and with the same arguments:
 ``pointwise`` (`_pointwise.evaluate`), ``classes`` (`_classes.evaluate`), ``normalise`` (`_classes.normalise`), ``score``
-(`_score.evaluate`) and ``linear`` (`_linear.evaluate`).  It is imported when the first of its arrays comes.
+(`_score.evaluate`), ``linear`` (`_linear.evaluate`) and ``linear_score`` (`_linear_score.evaluate`).  It is imported when the
+first of its arrays comes.  A place whose results are lazy also has
+``computed``, which gives several of them at once.
 """
 
 import importlib

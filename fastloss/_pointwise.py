@@ -13,8 +13,9 @@ from fastloss._arrays import FLOAT64, bits
 class Gradient:
     """Passed as `out=`: asks for the derivative with respect to the first argument as well."""
 
-    def __init__(self, array=None):
+    def __init__(self, array=None, scale=None):
         self.requested = array  # where the caller wants it, or None
+        self.scale = scale  # for a piece of larger arrays: what its sum counts in their result
         self.array = None  # where it is
 
 
@@ -24,6 +25,19 @@ class Totals:
     def take(self, total, weight, count):
         """The summed loss, what its mean divides it by, and how many rows or elements were counted."""
         self.total, self.weight, self.count = float(total), float(weight), int(count)
+
+    def take_lanes(self, totals, weights):
+        """The same for each of several results, as arrays."""
+        self.total, self.weight = totals, weights
+
+
+class Checks:
+    """Passed as `out=`: has the arguments checked, and computes nothing.  Values of arrays are not looked at."""
+
+    def take(self, real, shape, **found):
+        """The result's dtype, the shape of what is reduced, and what else the arguments turned out to mean."""
+        self.real, self.shape = real, shape
+        self.__dict__ |= found
 
 
 def evaluate(
@@ -80,7 +94,7 @@ def evaluate(
         raise _errors.wrong_shape(names[1], y.shape, f"{x.shape}, that of {names[0]}")
     z = None if third is None else _arrays.floats(third, names[2])
     if z is not None:
-        z = z.astype(real) if z.dtype.itemsize != real.itemsize or z.ndim == 0 else z
+        z = _arrays.converted(z, real) if z.dtype.itemsize != real.itemsize or z.ndim == 0 else z
         if third_of_rows and z.ndim and z.shape == x.shape[:-1]:
             z = z[..., None]
     if batch_mean:
@@ -92,8 +106,10 @@ def evaluate(
     operands = Operands(loss, x, y, z, w, p, real, names, weighted_mean)
 
     gradient = out if isinstance(out, Gradient) else None
+    axes = None if axis is None else _arrays.some_axes(axis, len(operands.shape))
+    if isinstance(out, Checks):
+        return out.take(real, operands.shape, axes=axes, divisor=divisor)
     if axis is not None:
-        axes = _arrays.some_axes(axis, len(operands.shape))
         if len(axes) < len(operands.shape) and reduction != "none":
             if gradient:
                 raise _errors.vector_gradient(f"axis={axis!r}")
@@ -258,13 +274,11 @@ class Operands:
             self.check_domain()
         if self.factor is not None:
             values, weights = values * self.factor, weights * self.factor
-        if reduction == "mean":
-            if divisor is None:
-                divisor = weights if self.weighted_mean else n
-            with np.errstate(divide="ignore", invalid="ignore"):
-                values = values / divisor
-        with np.errstate(over="ignore", invalid="ignore"):
-            result = (np.sqrt(values) if root else values).astype(self.real)
+        if divisor is None:
+            divisor = weights if self.weighted_mean else n
+        if isinstance(out, Totals):
+            return out.take_lanes(values, divisor)
+        result = finished_lanes(values, divisor if reduction == "mean" else None, root, self.real)
         if out is None:
             return result
         _arrays.check_out(out, shape)
@@ -299,6 +313,8 @@ class Operands:
             value, _ = self.total()
             value = float(np.sqrt(_reduce.ratio(value, divisor) if reduction == "mean" else value))
             scale = scale / (2.0 * value) if value else 0.0
+        if request.scale is not None:
+            scale = request.scale
         full = _arrays.destination(
             request.requested if self.x.shape == self.shape else None, self.shape, self.real, self.inputs()
         )
@@ -333,20 +349,35 @@ class Operands:
         return float(np.sum(self.w, dtype=np.float64)) * share
 
 
+def finished_lanes(values, divisor, root, real):
+    """Results along axes from the sums there; `divisor` is None where they are not divided."""
+    with np.errstate(all="ignore"):
+        values = values if divisor is None else values / divisor
+        return (np.sqrt(values) if root else values).astype(real)
+
+
 def require_inside(a, name, domain):
     """ValueError for the first element of `a` outside the domain; NaN is let through."""
+    found = first_outside(a, domain)
+    if found:
+        raise _errors.outside(name, *domain, *found)
+
+
+def first_outside(a, domain):
+    """Position and value of the first element of `a` outside the domain, or None."""
     if (
         a.dtype.itemsize > 2
         and a.size
         and np.fmin.reduce(a, None) >= domain[0]
         and np.fmax.reduce(a, None) <= domain[1]
     ):
-        return
+        return None
     wide = a.astype(np.float32) if a.dtype.itemsize == 2 else a
     bad = (wide < domain[0]) | (wide > domain[1])
-    if bad.any():
-        position = np.unravel_index(int(np.argmax(bad)), a.shape)
-        raise _errors.outside(name, *domain, position, wide[position])
+    if not bad.any():
+        return None
+    position = np.unravel_index(int(np.argmax(bad)), a.shape)
+    return position, wide[position]
 
 
 def _summed_to(full, shape, real):

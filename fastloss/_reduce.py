@@ -25,6 +25,14 @@ def ratio(numerator, denominator):
     return float("nan") if numerator == 0.0 or numerator != numerator else numerator * float("inf")
 
 
+def mean_of_sums(total, weight, rowwise):
+    """The quotient of two exact sums; where nothing was counted, what the loss's family says."""
+    if float(weight):
+        return total.over(weight)
+    # without any weight rows have no mean, even if smoothing left something to sum
+    return float("nan") if rowwise else ratio(float(total), 0.0)
+
+
 def inverse(denominator):
     """What a mean's slope is multiplied by: NaN, as the mean, where the denominator is 0."""
     denominator = float(denominator)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastloss import _arrays, _classes, _errors, _places, _plan
 from fastloss._arrays import bits
+from fastloss._pointwise import Checks
 
 
 class Scores(NamedTuple):
@@ -43,39 +44,59 @@ class Scores(NamedTuple):
     in_top_k: np.ndarray | None = None
 
 
-def evaluate(logits, target, axis, ignore_index, top_k):
-    """`score`: arguments to views, views to the kernel."""
+def evaluate(logits, target, axis, ignore_index, top_k, out=None):
+    """`score`: arguments to views, views to the kernel.  `out` may be `Checks`."""
     if place := _places.elsewhere(logits, target):
         return place.score(logits, target, axis, ignore_index, top_k)
     x, axis = _classes.logits_and_axis(logits, "logits", axis)
-    y = _arrays.asarray(target, "target")
-    if y.dtype.kind not in "iub" and y.size:
-        raise _errors.not_index_dtype("target", y.dtype)
-    y = _arrays.indices(y) if y.size else y.astype(np.int64)
     layout = _classes.Layout(x, axis)
-    if y.shape != layout.rows_shape:
-        raise _errors.wrong_shape("target", y.shape, f"{layout.rows_shape}, that of logits without the class axis")
-    ignore_index = _classes.wide_index(ignore_index)
-    if top_k is not None:
-        top_k = _arrays.integer(top_k, "top_k")
-        if top_k < 1:
-            raise _errors.out_of_range("top_k", top_k, "an integer of at least 1")
+    y = labels(target, layout.rows_shape, "logits without the class axis")
+    ignore_index, top_k = _classes.wide_index(ignore_index), checked_top_k(top_k)
     if layout.n_classes == 0 and layout.n_rows:
         raise _errors.no_classes("logits", x.shape)
 
     real = _arrays.real_type(x)
-    kinds = [real, real, np.int64, np.bool_, *([np.int64] if top_k else [])]
-    results = [np.empty(layout.rows_shape, kind) for kind in kinds]
+    if isinstance(out, Checks):
+        return out.take(real, x.shape, axis=axis, ignore_index=ignore_index, top_k=top_k)
+    scores = empty(layout.rows_shape, real, top_k)
     if layout.n_rows:
         kernel = _plan.backend().kernel(None, layout.op("score"), real)
         block, n_blocks = layout.blocks()
         partials = np.empty((n_blocks, 4))
         inputs = (layout.per_class(bits(x)), layout.per_row(y), ignore_index)
-        outputs = [layout.per_row(result) for result in results]
-        if not top_k:
-            outputs.append(None)
+        outputs = [None if result is None else layout.per_row(result) for result in scores[:5]]
         _plan.run(lambda first, last: kernel(*inputs, block, first, last, partials, *outputs), n_blocks, x.size)
         if partials[:, 3].min() != np.inf:
             _classes.raise_bad_label(y, layout.n_classes, ignore_index)
-    scores = Scores(*results)
+    return with_top_k(scores, top_k)
+
+
+def labels(target, rows_shape, whose):
+    """Class indices of that shape, which is that of `whose`."""
+    y = _arrays.asarray(target, "target")
+    if y.dtype.kind not in "iub" and y.size:
+        raise _errors.not_index_dtype("target", y.dtype)
+    if y.shape != rows_shape:
+        raise _errors.wrong_shape("target", y.shape, f"{rows_shape}, that of {whose}")
+    return _arrays.indices(y) if y.size else y.astype(np.int64)
+
+
+def checked_top_k(top_k):
+    """An integer of at least 1, or None."""
+    if top_k is None:
+        return None
+    top_k = _arrays.integer(top_k, "top_k")
+    if top_k < 1:
+        raise _errors.out_of_range("top_k", top_k, "an integer of at least 1")
+    return top_k
+
+
+def empty(rows_shape, real, top_k):
+    """Room for what is found of each row."""
+    kinds = [real, real, np.int64, np.bool_, *([np.int64] if top_k else [])]
+    return Scores(*(np.empty(rows_shape, kind) for kind in kinds))
+
+
+def with_top_k(scores, top_k):
+    """Scores, once their ranks are known."""
     return scores._replace(in_top_k=(scores.rank >= 0) & (scores.rank < top_k)) if top_k else scores

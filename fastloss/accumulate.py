@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastloss import _arrays, _errors, _reduce, _score, functional
+from fastloss import _arrays, _errors, _places, _reduce, _score, functional
 from fastloss._exact import DIGITS, ExactSum
 from fastloss._pointwise import Totals
 
@@ -31,8 +31,14 @@ def _bits_per_byte(logits, target, n_bytes, *, axis=-1, ignore_index=-100, out):
 
 def _accuracy(logits, target, *, axis=-1, ignore_index=-100, top_k=None, out):
     scores = _score.evaluate(logits, target, axis, ignore_index, top_k)
-    counted = np.count_nonzero(_arrays.asarray(target, "target") != ignore_index)
-    out.take(np.count_nonzero(scores.correct if top_k is None else scores.in_top_k), counted, counted)
+    place = _places.elsewhere(logits, target)
+    lazy = hasattr(place, "computed")
+    target = target if lazy else _arrays.asarray(target, "target")
+    hits = np.count_nonzero(scores.correct if top_k is None else scores.in_top_k)
+    counted = np.count_nonzero(target != ignore_index)
+    if lazy:
+        hits, counted = place.computed(hits, counted)
+    out.take(hits, counted, counted)
 
 
 METRICS = {"perplexity": _perplexity, "bits_per_byte": _bits_per_byte, "accuracy": _accuracy}
@@ -153,7 +159,7 @@ class Accumulator:
         *operands : array_like
             What `fn` takes before its options: predictions and targets; the variances of `gaussian_nll_loss`; hidden states,
             weights of the layer and targets of `linear_cross_entropy`; and for ``"bits_per_byte"`` the number of bytes, one or an
-            array of them, after the targets.
+            array of them, after the targets.  Dask arrays are computed here, chunk by chunk.
         weight : array_like, optional
             Weights of these data, in place of the option.
 
@@ -188,10 +194,8 @@ class Accumulator:
         total, weight, _ = self._state()
         if self._options.get("reduction") == "sum":
             value = float(total)
-        elif float(weight):
-            value = total.over(weight)
         else:
-            value = math.nan if self._measure in _ROWWISE else _reduce.ratio(float(total), 0.0)
+            value = _reduce.mean_of_sums(total, weight, self._measure in _ROWWISE)
         with np.errstate(over="ignore", invalid="ignore"):
             return np.float64(_FINISH.get(self._measure, np.float64)(value))
 

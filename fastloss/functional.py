@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastloss import _arrays, _classes, _errors, _linear, _plain, _pointwise, _reduce, _score, losses
+from fastloss import _arrays, _classes, _errors, _linear, _linear_score, _plain, _pointwise, _reduce, _score, losses
 from fastloss._score import Scores
 
 # --- the softmax family -----------------------------------------------------------------------------------------------
@@ -156,13 +156,10 @@ def nll_loss(
     >>> fastloss.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 1])
     np.float64(0.49041...)
     """
-    y = _arrays.asarray(target, "target")
-    if y.dtype.kind not in "iub" and y.size:
-        raise _errors.not_index_dtype("target", y.dtype)
     return _classes.evaluate(
         "log_probs",
         log_probs,
-        y,
+        target,
         weight=weight,
         ignore_index=ignore_index,
         label_smoothing=0.0,
@@ -364,16 +361,20 @@ def score(
     axis: int = -1,
     ignore_index: int = -100,
     top_k: int | None = None,
+    linear_weight: ArrayLike | None = None,
+    linear_bias: ArrayLike | None = None,
 ) -> Scores:
     """What an evaluation wants to know of each row, from one pass over the logits.
 
     The target's negative log-likelihood, logsumexp, the most likely class and whether it is the target; and with `top_k` the
-    target's rank among all classes and whether it is one of the k first.
+    target's rank among all classes and whether it is one of the k first.  With `linear_weight` the same from hidden states, whose
+    logits ``logits @ linear_weight.T + linear_bias`` are never held.
 
     Parameters
     ----------
     logits : array_like, (..., n_classes, ...)
-        Unnormalised log-probabilities, classes along `axis`.  float16 and bfloat16 are computed in float32.
+        Unnormalised log-probabilities, classes along `axis`.  float16 and bfloat16 are computed in float32.  With
+        `linear_weight`: hidden states, (..., n_features).
     target : array_like of int
         Class indices in [0, n_classes), of the shape of `logits` without `axis`.
     axis : int
@@ -383,6 +384,10 @@ def score(
         depend on it.
     top_k : int, optional
         How many classes count as the first; may exceed their number.
+    linear_weight : array_like, (n_classes, n_features), optional
+        The weights of the layer that makes logits of hidden states, as in `linear_cross_entropy`; `axis` is then the last.
+    linear_bias : array_like, (n_classes,), optional
+        That layer's bias.
 
     Returns
     -------
@@ -398,13 +403,17 @@ def score(
     TypeError
         For targets that are not integers; for complex, object or string logits.
     ValueError
-        For shapes that do not fit, a `top_k` below 1, or no classes.
+        For shapes that do not fit, a `top_k` below 1, or no classes; for hidden states with another `axis` than the last, and
+        for a bias without weights.
 
     Notes
     -----
-    ``nll`` is `cross_entropy` with ``reduction="none"``, to the same accuracy.  The rank is exact, not capped at k: 0 for the
+    ``nll`` is `cross_entropy` (or `linear_cross_entropy`) with ``reduction="none"``, to the same accuracy.  The rank is exact, not capped at k: 0 for the
     most likely class, which is the lowest index among equals.  NaN counts as more than any number, as in ``numpy.argmax``: then
     ``nll`` and ``lse`` are NaN and ``argmax`` is the first NaN.  Memory beyond the input and the results is constant.
+
+    From hidden states, argmax and rank are those of the logits as they were computed, to the last bit, ties included.  Ranks take
+    a second product where more than some hundred logits a row lie as near to the target's as rounding goes, as when all are equal.
 
     Examples
     --------
@@ -417,6 +426,12 @@ def score(
     >>> scores.rank, scores.in_top_k
     (array([0, 1]), array([ True,  True]))
     """
+    if linear_weight is not None:
+        return _linear_score.evaluate(
+            logits, linear_weight, target, bias=linear_bias, axis=axis, ignore_index=ignore_index, top_k=top_k
+        )
+    if linear_bias is not None:
+        raise _errors.bias_alone()
     return _score.evaluate(logits, target, axis, ignore_index, top_k)
 
 
@@ -477,8 +492,9 @@ def linear_cross_entropy(
     -----
     The products are ``numpy.matmul``'s, so they run on the threads of NumPy's BLAS, whatever `use_threads` says, and are as
     reproducible as that BLAS.  What follows them equals `cross_entropy` of the same logits to rounding in float64, tiny losses
-    included.  `value_and_grad` gives the derivative with respect to `hidden`; it computes the logits a second time.  Beyond inputs
-    and result some tens of megabytes are needed.
+    included.  `value_and_grad` gives the derivative with respect to `hidden`, and on request to `linear_weight` and `linear_bias`; it
+    computes the logits a second time.  A layer's gradient adds up as its products are computed, in float32 for inputs of up to 32
+    bits, the bias's in float64.  Beyond inputs and results some tens of megabytes are needed.
 
     References
     ----------

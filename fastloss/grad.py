@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastloss import _errors, functional
+from fastloss._linear import Gradients
 from fastloss._pointwise import Gradient
 
+# Losses that have gradients with respect to more than their first argument.
+_WITH_MORE = {functional.linear_cross_entropy: ("hidden", "linear_weight", "linear_bias")}
 
-def value_and_grad(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+
+def with_gradient(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a loss's arguments that it has gradients for."""
+    return _WITH_MORE.get(fn, fn.__code__.co_varnames[:1])
+
+
+def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = None) -> Callable[..., tuple[Any, Any]]:
     """Turn a loss into a function that returns its value and its gradient, computed in one sweep.
 
     Parameters
     ----------
     fn : callable
         A loss of this package, such as ``fastloss.cross_entropy``.
+    wrt : str or sequence of str, optional
+        Names of the arguments to differentiate with respect to; by default the first.  All losses know that one, and
+        `linear_cross_entropy` also ``"linear_weight"`` and ``"linear_bias"``.
 
     Returns
     -------
     callable
         Takes the arguments of `fn` and returns ``(value, gradient)``.  The gradient is the derivative of the value with
-        respect to the first argument: an array of its shape, float32 for inputs of up to 32 bits, float64 otherwise.
-        ``out=``, if given, is an array for the gradient.
+        respect to the argument: an array of its shape, float32 for inputs of up to 32 bits, float64 otherwise.  For a
+        sequence in `wrt` it is a tuple of such, in that order.  ``out=``, if given, is an array for the gradient, or a
+        sequence of arrays (or None) for several.
 
     Raises
     ------
     TypeError
         If `fn` is no loss of this package.
     ValueError
-        For ``reduction="none"``, or an `axis` that leaves more than one value: a vector has no gradient.
+        For ``reduction="none"``, or an `axis` that leaves more than one value: a vector has no gradient.  For names in `wrt`
+        that the loss has no gradient for.
 
     Notes
     -----
@@ -47,11 +61,43 @@ def value_and_grad(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
     """
     if fn not in functional.LOSSES:
         raise _errors.not_a_loss(fn)
+    single = wrt is None or isinstance(wrt, str)
+    known = with_gradient(fn)
+    names = known[:1] if wrt is None else _names((wrt,) if single else wrt, known)
 
     @functools.wraps(fn)
     def value_and_gradient(*args, out=None, **kwargs):
-        request = Gradient(out)
-        value = fn(*args, out=request, **kwargs)
-        return value, request.array
+        outs = _outs(out, len(names), single)
+        if names == known[:1]:
+            request = Gradient(outs[0])
+            value = fn(*args, out=request, **kwargs)
+            gradients = (request.array,)
+        else:
+            request = Gradients(dict(zip(names, outs, strict=True)))
+            value = fn(*args, out=request, **kwargs)
+            gradients = tuple(request.arrays[name] for name in names)
+        return value, gradients[0] if single else gradients
 
     return value_and_gradient
+
+
+def _names(wrt, known):
+    """What to differentiate with respect to, each a name that is known, and none of them twice."""
+    names = tuple(wrt)
+    for i, name in enumerate(names):
+        if name not in known or name in names[:i]:
+            raise _errors.unknown_argument(name, known)
+    if not names:
+        raise _errors.unknown_argument(names, known)
+    return names
+
+
+def _outs(out, n, single):
+    """Where each gradient is wanted."""
+    if single:
+        return (out,)
+    if out is None:
+        return (None,) * n
+    if not isinstance(out, (tuple, list)) or len(out) != n:
+        raise _errors.not_so_many_outs(n, out)
+    return out

@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "_version", "_optional", "_templates"),
-    ("losses", "_errors", "_exact", "_branchless"),
+    ("scalars", "_version", "_optional", "_templates", "_tiles"),
+    ("losses", "_errors", "_exact", "_branchless", "_order"),
+    ("_foreign",),
     ("_config", "_arrays", "_reduce", "_threads"),
     ("_places",),
     ("backends",),
@@ -21,10 +22,11 @@ LADDER = (
     ("_pointwise", "_plain"),
     ("_classes",),
     ("_score", "_linear"),
+    ("_linear_score",),
     ("_device",),
     ("functional",),
     ("grad", "_info", "accumulate", "dask"),
-    ("_warm",),
+    ("_warm", "torch", "sklearn"),
     ("bench",),
     ("cli",),
     ("__init__", "__main__"),

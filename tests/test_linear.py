@@ -93,6 +93,117 @@ def test_against_the_oracle(shape, names, dtype, tiles):
             assert_ulp(gradient, slope @ wide, 16 + shape[2] ** 0.5, at=terms, what="gradient")
 
 
+EVERYTHING = ("hidden", "linear_weight", "linear_bias")
+every_gradient = fastloss.value_and_grad(fastloss.linear_cross_entropy, EVERYTHING)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+@pytest.mark.parametrize("names", ["plain", "all"])
+def test_gradients_of_the_layer(names, dtype, tiles):
+    hidden, layer, labels, probs, options = problem(40, 8, 700, dtype=dtype)
+    bias = options["linear_bias"]
+    dense = {name: options[name] for name in OPTIONS[names] if name != "linear_bias"}
+    logits = logits_of(hidden, layer, bias)
+    h, a = hidden.astype(np.longdouble), layer.astype(np.longdouble)
+    for target in (labels, probs):
+        for reduction in ("mean", "sum"):
+            value, gradients = every_gradient(hidden, layer, target, linear_bias=bias, reduction=reduction, **dense)
+            alone = fastloss.linear_cross_entropy(hidden, layer, target, linear_bias=bias, reduction=reduction, **dense)
+            assert_ulp(value, alone, 1)  # tiles may be narrower
+            _, slope = reference.value_and_grad("cross_entropy", logits, target, reduction=reduction, **dense)
+            size = np.abs(slope)
+            for got, exact, terms, n in (
+                (gradients[0], slope @ a, size @ np.abs(a), 700),
+                (gradients[1], slope.T @ h, size.T @ np.abs(h), 40),
+                (gradients[2], slope.sum(axis=0), size.sum(axis=0), 0),
+            ):
+                assert got.dtype == result_dtype(dtype)
+                # the slopes' own error, and the product's rounding, once a term: as above
+                assert_ulp(got, exact, 16 + n**0.5, at=float(terms.max()), what=f"{reduction} {got.shape}")
+
+
+def test_any_choice_of_gradients(tiles):
+    hidden, layer, labels, _, options = problem(40, 8, 700)
+    arguments, bias = (hidden, layer, labels), options["linear_bias"]
+    fn = fastloss.linear_cross_entropy
+    value, expected = every_gradient(*arguments, linear_bias=bias)
+    shapes = {"hidden": (40, 8), "linear_weight": (700, 8), "linear_bias": (700,)}
+    for name, whole in zip(EVERYTHING, expected, strict=True):
+        assert whole.shape == shapes[name]
+        _, one = fastloss.value_and_grad(fn, name)(*arguments, linear_bias=bias)
+        _, (several,) = fastloss.value_and_grad(fn, [name])(*arguments, linear_bias=bias)
+        np.testing.assert_allclose(one, whole, rtol=1e-5, atol=1e-8)
+        assert same_bits(one, several)
+        out = np.empty(shapes[name])
+        got = fastloss.value_and_grad(fn, name)(*arguments, linear_bias=bias, out=out)[1]
+        assert got is out
+        np.testing.assert_array_equal(out, one)
+    _, (of_bias, of_weight) = fastloss.value_and_grad(fn, ("linear_bias", "linear_weight"))(
+        *arguments, linear_bias=bias
+    )
+    np.testing.assert_allclose(of_weight, expected[1], rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(of_bias, expected[2], rtol=1e-5, atol=1e-8)
+    outs = np.empty((40, 8), np.float32), None, np.empty(700, np.float32)
+    _, got = every_gradient(*arguments, linear_bias=bias, out=outs)
+    assert got[0] is outs[0] and got[2] is outs[2]
+    assert all(same_bits(a, b) for a, b in zip(got, expected, strict=True))
+    # into the very array that is read
+    weights = layer.copy()
+    got = fastloss.value_and_grad(fn, "linear_weight")(hidden, weights, labels, linear_bias=bias, out=weights)[1]
+    assert got is weights
+    np.testing.assert_allclose(weights, expected[1], rtol=1e-5, atol=1e-8)
+
+
+def test_gradients_leave_ignored_rows_out(tiles):
+    """Whatever they hold, and whatever the layer holds."""
+    hidden, layer, labels, _, options = problem(40, 8, 700)
+    _, clean = every_gradient(hidden, layer, labels, linear_bias=options["linear_bias"])
+    spoilt = np.where(labels[:, None] < 0, np.nan, hidden)
+    _, got = every_gradient(spoilt, layer, labels, linear_bias=options["linear_bias"])
+    assert all(same_bits(a, b) for a, b in zip(got, clean, strict=True))
+    layer[3] = np.nan
+    _, got = every_gradient(hidden, layer, labels, linear_bias=options["linear_bias"])
+    assert not got[0][labels < 0].any() and np.isnan(got[0][labels >= 0]).all()
+    value, got = every_gradient(hidden, layer, np.full(40, -100), linear_bias=options["linear_bias"])
+    assert np.isnan(value) and not any(gradient.any() for gradient in got)
+    _, got = every_gradient(hidden[:0], layer, labels[:0], linear_bias=options["linear_bias"], reduction="sum")
+    assert [gradient.shape for gradient in got] == [(0, 8), (700, 8), (700,)] and not got[1].any()
+
+
+def test_gradients_of_a_large_problem():
+    """Several tiles of each kind at their real size."""
+    shape = (_linear.ROWS + 100, 6, 3 * _linear.TILE // _linear.ROWS + 5)
+    hidden, layer, labels, _, options = problem(*shape)
+    bias = options["linear_bias"]
+    _, (of_hidden, of_weight, of_bias) = every_gradient(hidden, layer, labels, linear_bias=bias, reduction="sum")
+    dense = fastloss.value_and_grad(fastloss.cross_entropy)
+    _, slope = dense(logits_of(hidden, layer, bias), labels, reduction="sum")
+    np.testing.assert_allclose(of_hidden, slope @ layer, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(of_weight, slope.T @ hidden, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(of_bias, slope.sum(axis=0), rtol=1e-6, atol=1e-6)
+
+
+def test_gradients_that_are_not_there():
+    hidden, layer, labels, _, _ = problem(4, 3, 5)
+    fn = fastloss.linear_cross_entropy
+    for wrt in ("weight", "target", ("hidden", "hidden"), (), ("hidden", "q")):
+        with pytest.raises(ValueError, match="wrt: expected .*'hidden', 'linear_weight', 'linear_bias'"):
+            fastloss.value_and_grad(fn, wrt)
+    for wrt in ("target", ("pred", "target")):
+        with pytest.raises(ValueError, match="wrt: expected .*'pred', got 'target'"):
+            fastloss.value_and_grad(fastloss.mse_loss, wrt)
+    _, (gradient,) = fastloss.value_and_grad(fastloss.mse_loss, ("pred",))([1.0, 2.0], [1.0, 4.0])
+    np.testing.assert_array_equal(gradient, [0, -2])
+    with pytest.raises(ValueError, match="linear_bias: expected an array"):
+        every_gradient(hidden, layer, labels)
+    with pytest.raises(ValueError, match="out: expected a sequence of 2"):
+        fastloss.value_and_grad(fn, ("hidden", "linear_weight"))(hidden, layer, labels, out=np.empty((4, 3)))
+    with pytest.raises(ValueError, match=r"out: .*\(5, 3\)"):
+        fastloss.value_and_grad(fn, "linear_weight")(hidden, layer, labels, out=np.empty((4, 3)))
+    with pytest.raises(ValueError, match="vector"):
+        fastloss.value_and_grad(fn, "linear_weight")(hidden, layer, labels, reduction="none")
+
+
 def test_the_tiles_of_a_large_problem():
     """Several tiles of each kind at their real size, and an uneven last one."""
     shape = (_linear.ROWS + 100, 6, 3 * _linear.TILE // _linear.ROWS + 5)
@@ -222,17 +333,18 @@ def test_torch():
     torch = pytest.importorskip("torch")
     hidden, layer, labels, probs, options = problem(33, 16, 200, np.float64)
     tensors = {name: torch.from_numpy(options[name]) for name in ("linear_bias", "weight")}
-    h = torch.from_numpy(hidden).requires_grad_()
-    logits = torch.nn.functional.linear(h, torch.from_numpy(layer), tensors["linear_bias"])
+    tensors["linear_bias"].requires_grad_()
+    h, a = torch.from_numpy(hidden).requires_grad_(), torch.from_numpy(layer).requires_grad_()
+    logits = torch.nn.functional.linear(h, a, tensors["linear_bias"])
     for target in (labels, probs):
         value = torch.nn.functional.cross_entropy(
             logits, torch.from_numpy(target), weight=tensors["weight"], label_smoothing=0.25
         )
-        (slope,) = torch.autograd.grad(value, h, retain_graph=True)
-        both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
-        got, gradient = both(torch.from_numpy(hidden), layer, target, **options)
+        slopes = torch.autograd.grad(value, (h, a, tensors["linear_bias"]), retain_graph=True)
+        got, gradients = every_gradient(torch.from_numpy(hidden), layer, target, **options)
         np.testing.assert_allclose(got, value.item(), rtol=1e-12)
-        np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-10, atol=1e-14)
+        for gradient, slope in zip(gradients, slopes, strict=True):
+            np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-10, atol=1e-14)
 
 
 def test_threads():
@@ -247,19 +359,20 @@ def test_threads():
         assert all(same_bits(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("layers", [False, True], ids=["hidden", "layer"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_memory(dtype):
+def test_memory(dtype, layers):
     """A few tens of megabytes where the logits would take 480."""
     hidden, layer = np.zeros((3000, 64), dtype), np.zeros((40_000, 64), dtype)
     labels = np.zeros(3000, np.int64)
-    both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
+    both = fastloss.value_and_grad(fastloss.linear_cross_entropy, "linear_weight" if layers else None)
     both(hidden[:2], layer[:200], labels[:2])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
     both(hidden, layer, labels)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 60e6
+    assert peak < 60e6 + 10e6 * layers  # the gradient itself has 10 MB
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB, with the BLAS's own buffers
 
 

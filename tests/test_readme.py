@@ -10,7 +10,8 @@ README = Path(__file__).parents[1] / "README.md"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-def test_snippets():
+def test_snippets(monkeypatch):
+    monkeypatch.chdir(README.parent)  # examples name files
     # a fence that follows an example's output would count as output
     text = README.read_text().replace("```", "")
     examples = doctest.DocTestParser().get_doctest(text, {}, "README.md", str(README), 0)

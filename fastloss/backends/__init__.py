@@ -17,11 +17,6 @@ import importlib
 # Rows that a column kernel takes side by side: a tile.  Its blocks are numbers of tiles.
 LANES = 64
 
-# Columns of the state of a row that comes a tile of classes at a time, float64 (n_rows, 6): the largest logit; s and g, the sum over
-# all others being s exp(g); the target's logit; sums of q (largest - x) and of q, the coefficients q being those of the smoothed,
-# weighted target.
-TOP, S, G, OWN, SHARE, MASS = range(6)
-
 _MODULES = {
     "cython": "fastloss.backends.cython",
     "numba": "fastloss.backends.numba_cpu",

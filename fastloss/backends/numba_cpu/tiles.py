@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from fastloss.backends import MASS, OWN, SHARE, TOP, G, S
+from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S
 from fastloss.backends.numba_cpu import rowwise
 from fastloss.backends.numba_cpu._jit import called, exactly, specialise
 from fastloss.backends.numba_cpu._load import load, smaller, span_row

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastloss.backends import MASS, OWN, SHARE, TOP, G, S
+from fastloss._order import n_before
+from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S, merge, new_state
 from fastloss.backends.numpy_cpu._widen import quietly, wide
 from fastloss.backends.numpy_cpu.softmax import (
     Batch,
@@ -29,16 +30,8 @@ def _score(batches, x, target, ignore_index, first, last, partials, nll, lse, be
         best[i, rows] = np.argmax(batch.x, axis=1)
         correct[i, rows] = counted & (best[i, rows] == labels)
         if rank is not None:
-            rank[i, rows] = np.where(counted, _before(batch, labels), -1)
-
-
-def _before(batch, labels):
-    """How many classes come before the label's, in the order in which argmax takes them: NaN first, of equals the first."""
-    x, own = batch.x, batch.x[batch.every, labels][:, None]
-    missing, own_missing = np.isnan(x), np.isnan(own)
-    earlier = np.arange(x.shape[1]) < labels[:, None]
-    equal = (x == own) | missing & own_missing
-    return np.count_nonzero((x > own) | missing & ~own_missing | equal & earlier, axis=1)
+            own = batch.x[batch.every, labels]
+            rank[i, rows] = np.where(counted, n_before(batch.x, np.arange(x.shape[2]), own, labels), -1)
 
 
 def score_rows(x, target, ignore_index, block, first, last, partials, nll, lse, best, correct, rank):
@@ -77,32 +70,20 @@ def _coefficients(y, rows, w, keep, spread):
 @quietly
 def reduce_tile(x, start, width, bias, labels, y, w, keep, spread, block, first, last, state):
     rows = slice(first * block, min(last * block, len(x)))
-    logits, known = _logits(x, width, bias, rows), state[rows]
-    batch = Batch(logits)
-    m, s = batch.top[:, 0], batch.others(np.argmax(logits, axis=1))
-    top = known[:, TOP].copy()
-    # what is known so far and the tile, relative to the larger of their largest logits; the smaller joins the sum
-    high, low = np.maximum(top, m), np.minimum(top, m)
-    known[:, S] = (
-        _based(known[:, S], known[:, G], high)
-        + _based(s, m, high)
-        + _based(np.where(low > -np.inf, 1.0, 0.0), low, high)
-    )
-    known[:, G], known[:, TOP] = high, high
+    logits = _logits(x, width, bias, rows)
+    batch, tile = Batch(logits), new_state(len(logits))
+    top = batch.top[:, 0]
+    tile[:, TOP] = tile[:, G] = top
+    tile[:, S] = batch.others(np.argmax(logits, axis=1))
     if labels is not None:
         found, own = _inside(labels, rows, start, width)
-        known[found, OWN] = logits[found, own]
+        tile[found, OWN] = logits[found, own]
     if spread is not None:
-        known[:, SHARE] += np.where(np.isfinite(top) & (high > top), known[:, MASS] * (high - top), 0.0)
         q = np.broadcast_to(_coefficients(y, rows, w, keep, spread), logits.shape)
-        base = np.where(np.isfinite(high), high, 0.0)[:, None]
-        known[:, SHARE] += np.sum(plus(q, base - logits), axis=1)
-        known[:, MASS] += np.sum(q, axis=1)
-
-
-def _based(s, g, base):
-    """s exp(g) relative to exp(base); of nothing, nothing."""
-    return np.where(s != 0.0, s * np.exp(g - base), 0.0)
+        base = np.where(np.isfinite(top), top, 0.0)[:, None]
+        tile[:, SHARE] = np.sum(plus(q, base - logits), axis=1)
+        tile[:, MASS] = np.sum(q, axis=1)
+    merge(state[rows], tile)
 
 
 @quietly

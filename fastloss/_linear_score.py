@@ -1,0 +1,177 @@
+"""Scoring the outputs of a linear layer, which exist only tile by tile, see `_linear`.
+
+A rank takes the target's own logit, which comes with one of the tiles, and no product but that tile's has its very bits.  In tiles
+before that one logits are compared with bounds on it, and those between the bounds are kept until it is there.  Where it then
+lies outside of them, or where too many had to be kept, tiles are computed once more.
+"""
+
+import threading
+
+import numpy as np
+
+from fastloss import _arrays, _classes, _errors, _linear, _places, _plan, _score
+from fastloss._order import n_before
+from fastloss._pointwise import Checks
+from fastloss._tiles import OWN, TOP, new_state, tails_of
+
+# Logits that are kept for a tile's rows at most.
+KEPT = 1 << 19
+
+# Rows that are compared at once: enough to make up for the calls, little enough to stay in the cache.
+ABREAST = 32
+
+
+def evaluate(hidden, linear_weight, target, *, bias, axis, ignore_index, top_k, out=None):
+    """`score` of hidden states: arguments to tiles, tiles to kernels, rows to results.  `out` may be `Checks`."""
+    if place := _places.elsewhere(hidden, linear_weight, target, bias):
+        return place.linear_score(
+            hidden, linear_weight, target, bias=bias, axis=axis, ignore_index=ignore_index, top_k=top_k
+        )
+    h, a, b = _linear.layer_of(hidden, linear_weight, bias)
+    if _arrays.one_axis(axis, h.ndim) != h.ndim - 1:
+        raise _errors.out_of_range("axis", axis, "-1 or the last, as hidden states have no class axis")
+    rows_shape = h.shape[:-1]
+    y = _score.labels(target, rows_shape, "hidden without the last axis")
+    ignore_index, top_k = _classes.wide_index(ignore_index), _score.checked_top_k(top_k)
+    real = _arrays.real_type(*(operand for operand in (h, a, b) if operand is not None))
+    head = _linear.Head(h, a, b, None, 0.0, real)
+    if isinstance(out, Checks):
+        return out.take(real, h.shape, ignore_index=ignore_index, top_k=top_k)
+    _classes.weigh_labels(y, len(a), None, ignore_index)  # raises for bad ones
+    head.labels = _classes.wide_labels(y, ignore_index)
+    head.cut()
+
+    scores = _score.empty(rows_shape, real, top_k)
+    flat = [None if result is None else result.reshape(-1) for result in scores]
+    for rows in head.chunks():
+        _score_rows(head, rows, *(None if result is None else result[rows] for result in flat))
+    return _score.with_top_k(scores, top_k)
+
+
+def _score_rows(head, rows, nll, lse, best, correct, rank, in_top_k):
+    """Scores of as many rows as a tile has."""
+    h, labels = head.inputs(rows), head.labels[rows]
+    state, top = new_state(len(h)), np.full(len(h), -np.inf, head.real)
+    best[...] = 0
+    ranks = None if rank is None else Ranks(head, h, labels)
+    for start, x in _tiles(head, h, rows, state):
+        _by_rows(x, lambda part, x, start=start: _note_best(x, start, top[part], best[part]))
+        if ranks:
+            ranks.take(x, start, state[:, OWN].astype(head.real))
+    with np.errstate(all="ignore"):
+        tails = tails_of(state)
+        nll[...] = np.where(labels < 0, 0.0, (state[:, TOP] - state[:, OWN]) + tails)
+        lse[...] = np.where(np.isfinite(top), state[:, TOP] + tails, top)
+    correct[...] = best == labels
+    if ranks:
+        if ranks.failed:
+            ranks.restart()
+            for start, x in _tiles(head, h, rows, state):
+                ranks.take(x, start)
+        rank[...] = ranks.result()
+
+
+def _tiles(head, h, rows, state):
+    """Each tile's first class, and its logits; they are taken up into the state."""
+    for start, stop in head.tiles:
+        yield start, head.tile("reduce_tile", h, rows, start, stop, head.weights(start, stop), state)
+
+
+def _by_rows(x, call):
+    """call(rows, x[rows]) for a few rows at a time, on as many threads as pay."""
+
+    def over(first, last):
+        for i in range(first, last):
+            part = slice(i * ABREAST, (i + 1) * ABREAST)
+            with np.errstate(invalid="ignore"):
+                call(part, x[part])
+
+    _plan.run(over, -(-len(x) // ABREAST), x.size)
+
+
+def _note_best(x, start, top, best):
+    """Take up a tile into each row's largest logit, which is NaN if there is one, and the first class that has it."""
+    found = np.argmax(x, axis=1)
+    values = x[np.arange(len(x)), found]
+    better = (values > top) | np.isnan(values) & ~np.isnan(top)
+    top[better], best[better] = values[better], start + found[better]
+
+
+class Ranks:
+    """How many classes come before the targets of a tile's rows, counted a tile at a time."""
+
+    def __init__(self, head, h, labels):
+        self.labels = labels
+        self.counts = np.zeros(len(h), np.int64)
+        self.failed = False
+        self.known = np.zeros(len(h), bool)  # whether the target's logit is; if so, both bounds are that
+        self.low, self.high = _bounds(head, h, labels) if len(head.tiles) > 1 else np.zeros((2, len(h)), head.real)
+        self.kept, self.n_kept = [], 0
+        self.lock = threading.Lock()
+
+    def take(self, x, start, own=None):
+        """Count the classes of a tile; `own` are the targets' logits where they lie in it."""
+        width = x.shape[1]
+        inside = (self.labels >= start) & (self.labels < start + width)
+        if own is not None:
+            if start > 0 and not np.all(((self.low <= own) & (own <= self.high))[inside]):
+                self.failed = True
+            self.low[inside] = self.high[inside] = own[inside]
+            self.known |= inside
+        if self.failed and own is not None:
+            return  # all will be counted once more
+        _by_rows(x, lambda part, x: self._count(x, np.arange(start, start + width), inside[part], part))
+
+    def _count(self, x, classes, inside, part):
+        labels, known, high = self.labels[part], self.known[part], self.high[part]
+        # of equals those of lower classes come before the target: not to reach its logit is to lie behind
+        later = known & (labels > classes[-1])
+        level = np.where(later, np.nextafter(high, -np.inf), high)
+        behind = x <= level[:, None]
+        counts = len(classes) - np.count_nonzero(behind, axis=1)
+        special = (labels >= 0) & known & (inside | ~(high > -np.inf))
+        if special.any():
+            counts[special] = n_before(x[special], classes, high[special], labels[special])
+        self.counts[part] += counts
+        unknown = ~known & (labels >= 0)
+        if unknown.any():
+            behind &= x >= np.where(unknown, self.low[part], np.inf)[:, None]
+            rows, columns = np.divmod(np.flatnonzero(behind), len(classes))
+            pending = unknown[rows]  # the bound of other rows is +inf, which a logit may reach
+            if pending.any():
+                rows, columns = rows[pending], columns[pending]
+                self._keep(part.start + rows, classes[columns], x[rows, columns])
+
+    def _keep(self, rows, classes, values):
+        with self.lock:
+            self.n_kept += len(rows)
+            if self.n_kept > KEPT:
+                self.failed, self.kept = True, []
+            else:
+                self.kept.append((rows, classes, values))
+
+    def restart(self):
+        """Count from the beginning, now that all targets' logits are known."""
+        self.counts[:] = 0
+        self.kept = []
+
+    def result(self):
+        for rows, classes, values in self.kept:
+            own = self.high[rows]
+            ahead = (values > own) | (values == own) & (classes < self.labels[rows])
+            self.counts += np.bincount(rows[ahead], minlength=len(self.counts))
+        return np.where(self.labels < 0, -1, self.counts)
+
+
+def _bounds(head, h, labels):
+    """What the targets' logits lie between, as far as rounding goes."""
+    safe = np.maximum(labels, 0)
+    layer = head.a[safe].astype(head.real)
+    bias = 0.0 if head.b is None else head.b[safe].astype(np.float64)
+    with np.errstate(all="ignore"):
+        middle = np.einsum("ij,ij->i", h, layer, dtype=np.float64) + bias
+        size = np.einsum("ij,ij->i", np.abs(h), np.abs(layer), dtype=np.float64) + np.abs(bias)
+        # roundings of a sum are about as many as its terms and of either sign
+        margin = 2.0 * np.finfo(head.real).eps * (h.shape[1] + 2.0) ** 0.5 * size
+        margin = np.where(np.isfinite(middle), margin, 0.0)
+        return (middle - margin).astype(head.real), (middle + margin).astype(head.real)

@@ -1,0 +1,233 @@
+"""What tasks do with chunks of the class axis: states of rows, see `fastloss._tiles`, their merging, and what follows from them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastloss import _arrays, _classes, _plan, _tiles
+from fastloss._order import n_before
+from fastloss.dask._sums import Part, good, single
+from fastloss.dask._tasks import bad_label, beginning, labels_of, scores_dtype, task
+
+# What is known of a row: its state, the class of the largest logit, and that logit.
+ROW = np.dtype([("state", np.float64, 6), ("best", np.int64), ("peak", np.float64)])
+
+
+def _rows(a, axis):
+    """An array with a class axis as (n_rows, n_classes), a view if that can be."""
+    a = np.moveaxis(a, axis, -1)
+    return a.reshape(-1, a.shape[-1]) if a.shape[-1] else np.empty((int(np.prod(a.shape[:-1])), 0), a.dtype)
+
+
+def _as_chunk(rows, shape, axis):
+    """(n_rows, ...) as a chunk of which the rows have that shape."""
+    width = rows.shape[1] if rows.ndim > 1 else 1
+    return np.moveaxis(rows.reshape(*shape[:axis], *shape[axis + 1 :], width), -1, axis)
+
+
+def _states(rows):
+    """The states of all rows as (n_rows, 6)."""
+    return np.ascontiguousarray(rows["state"].reshape(-1, 6))
+
+
+def _tiles_of(x, real):
+    """Tiles of rows of a chunk (n_rows, n_classes), filled up to what kernels take: slices of rows, and logits to write to."""
+    n_rows, width = x.shape
+    room = max(width, _tiles.LEAST)
+    height = max(1, min(n_rows, _tiles.TILE // room))
+    scratch = np.empty((height, room), real)
+    scratch[:, width:] = -np.inf
+    for first in range(0, n_rows, height):
+        rows = slice(first, min(first + height, n_rows))
+        logits = scratch[: rows.stop - rows.start]
+        logits[:, :width] = x[rows]
+        yield rows, logits
+
+
+class _Target(NamedTuple):
+    """What rows are compared with."""
+
+    labels: np.ndarray | None  # int64 (n_rows,), negative where ignored
+    y: np.ndarray | None  # (n_rows, classes of the chunk)
+    w: np.ndarray | None  # of all classes
+    keep: float
+    spread: float | None
+
+    def arguments(self, rows, first, width, real):
+        """Those of the tile kernels that follow the logits."""
+        labels = None if self.labels is None else self.labels[rows]
+        y = None if self.y is None else np.ascontiguousarray(self.y[rows], real)
+        w = None if self.w is None else self.w[first : first + width]
+        return first, width, None, labels, y, w, self.keep, self.spread
+
+
+def _target(y, w, *, axis, is_index, ignore_index, smoothing, n_classes, real):
+    """The target of a chunk; of no target, y is None."""
+    labels = None
+    if is_index and y is not None:
+        labels = _classes.wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
+    spread = smoothing / max(n_classes, 1) if smoothing or not is_index else None
+    w = _classes.class_weights(w, n_classes, real)
+    return _Target(labels, None if is_index or y is None else _rows(y, axis), w, 1.0 - smoothing, spread)
+
+
+@task
+def class_states(x, y, w, *, starts, block_id, best=False, **options):
+    """What a chunk of the classes says of its rows; `best` if the largest logit's place is wanted."""
+    axis, real = options["axis"], options["real"]
+    target = _target(y, w, **options)
+    first = beginning(starts, block_id)[axis]
+    shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
+    known = np.zeros(len(x), ROW)
+    known["state"] = _tiles.new_state(len(x))
+    known["peak"] = -np.inf
+    kernel = _plan.backend().kernel(None, "reduce_tile", real)
+    for rows, logits in _tiles_of(x, real) if x.size else ():
+        state = _states(known[rows])
+        kernel(logits, *target.arguments(rows, first, x.shape[1], real), len(logits), 0, 1, state)
+        known["state"][rows] = state
+        if best:
+            found = np.argmax(logits[:, : x.shape[1]], axis=1)
+            known["best"][rows] = found + first
+            known["peak"][rows] = logits[np.arange(len(logits)), found]
+    return _as_chunk(known, shape, axis)
+
+
+def merge_rows(known, axis, keepdims):
+    """The states of rows merged over chunks of their classes."""
+    (axis,) = axis
+    parts = np.moveaxis(known, axis, 0)
+    shape = parts.shape[1:]
+    merged = parts[0].reshape(-1).copy()
+    state = _states(merged)
+    for part in parts[1:]:
+        part = part.reshape(-1)
+        _tiles.merge(state, _states(part))
+        _take_better(merged, part)
+    merged["state"] = state
+    merged = merged.reshape(shape)
+    return np.expand_dims(merged, axis) if keepdims else merged
+
+
+def _take_better(merged, part):
+    """The first of the largest logits, NaN being larger than all, as argmax has it."""
+    mine, other = merged["peak"], part["peak"]
+    equal = (mine == other) | np.isnan(mine) & np.isnan(other)
+    better = (other > mine) | np.isnan(other) & ~np.isnan(mine) | equal & (part["best"] < merged["best"])
+    for name in ("peak", "best"):
+        merged[name] = np.where(better, part[name], merged[name])
+
+
+def _finished(known, y, w, *, axis, starts, block_id, **options):
+    """Losses of rows of which all is known, as `_tiles.finish` has them, the target and a Bad or None; axis is the class axis."""
+    target, bad = _target(y, w, axis=axis, **options), None
+    if options["is_index"]:
+        place = {"axis": axis, "starts": starts, "block_id": block_id}
+        bad = bad_label(labels_of(y, axis), options["n_classes"], options["ignore_index"], **place)
+        if bad:
+            return (None, None, None), target, bad
+    return _tiles.finish(_states(known), target.labels, target.w, target.keep, target.spread), target, bad
+
+
+@task
+def rows_total(known, y, w, *, block_id, **options):
+    (rows, _, weights), target, bad = _finished(known, y, w, block_id=block_id, **options)
+    if bad:
+        return single(Part(bad=bad), known.ndim)
+    if target.labels is None:
+        return single(Part(np.sum(rows), len(rows), len(rows)), known.ndim)
+    counted = target.labels >= 0
+    return single(Part(np.sum(rows), np.sum(weights, where=counted), int(np.count_nonzero(counted))), known.ndim)
+
+
+@task
+def rows_each(known, y, w, *, block_id, **options):
+    (rows, _, _), _, bad = _finished(known, y, w, block_id=block_id, **options)
+    good(bad)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return rows.astype(options["real"]).reshape(known.shape)
+
+
+@task
+def class_slopes(x, y, w, known, scale, *, starts, block_id, **options):
+    """The gradient in a chunk of the classes of rows of which all is known."""
+    axis, real = options["axis"], options["real"]
+    (_, tails, weights), target, bad = _finished(known, y, w, starts=starts, block_id=block_id, **options)
+    good(bad)
+    state, first = _states(known), beginning(starts, block_id)[axis]
+    return _slopes(
+        x, state, tails, target.keep * weights, weights * (target.spread or 0.0), scale, target, first, axis, real
+    )
+
+
+@task
+def class_softmax(x, known, *, axis, real):
+    """The gradient of logsumexp."""
+    state = _states(known)
+    nothing = _Target(None, None, None, 1.0, None)
+    return _slopes(
+        x, state, _tiles.tails_of(state), np.ones(len(state)), np.zeros(len(state)), 1.0, nothing, 0, axis, real
+    )
+
+
+def _slopes(x, state, tails, shares, owns, scale, target, first, axis, real):
+    shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
+    result = np.empty(x.shape, real)
+    kernel = _plan.backend().kernel(None, "slope_tile", real)
+    for rows, logits in _tiles_of(x, real) if x.size else ():
+        arguments = target.arguments(rows, first, x.shape[1], real)
+        more = (state[rows], tails[rows], shares[rows], owns[rows], float(scale))
+        kernel(logits, *arguments, len(logits), 0, 1, *more, result[rows])
+    return _as_chunk(result, shape, axis)
+
+
+@task
+def class_log_softmax(x, known, *, axis, real):
+    state = _states(known)
+    shape, x = x.shape, _rows(_arrays.floats(x, "x"), axis)
+    with np.errstate(all="ignore"):
+        rows = (x.astype(np.float64) - state[:, _tiles.TOP, None]) - _tiles.tails_of(state)[:, None]
+        return _as_chunk(rows.astype(real), shape, axis)
+
+
+@task
+def rows_logsumexp(known, *, real):
+    with np.errstate(over="ignore"):
+        return _logsumexp(known).astype(real).reshape(known.shape)
+
+
+def _logsumexp(known):
+    """Where the largest logit is infinite, it is that: NaN if there is one."""
+    state = _states(known)
+    sums = state[:, _tiles.TOP] + _tiles.tails_of(state)
+    return np.where(np.isinf(state[:, _tiles.TOP]), known["peak"].reshape(-1), sums)
+
+
+@task
+def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
+    """How many classes of a chunk come before the target, wherever that is."""
+    first = beginning(starts, block_id)[axis]
+    labels = _classes.wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
+    shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
+    own = _states(known)[:, _tiles.OWN].astype(real)
+    classes = np.arange(first, first + x.shape[1])
+    counts = np.zeros(len(x), np.int64)
+    for rows, logits in _tiles_of(x, real):
+        counts[rows] = n_before(logits[:, : len(classes)], classes, own[rows], labels[rows])
+    return _as_chunk(counts, shape, axis)
+
+
+@task
+def rows_scores(known, y, counts, *, axis, top_k, real, block_id, **options):
+    (nll, _, _), target, bad = _finished(known, y, None, axis=axis, real=real, block_id=block_id, **options)
+    good(bad)
+    labels = target.labels
+    result = np.empty(len(labels), scores_dtype(real, top_k))
+    with np.errstate(over="ignore"):
+        result["nll"], result["lse"] = nll, _logsumexp(known)
+    result["argmax"] = known["best"].reshape(-1)
+    result["correct"] = result["argmax"] == labels
+    if top_k:
+        result["rank"] = np.where(labels < 0, -1, counts.reshape(-1))
+        result["in_top_k"] = (result["rank"] >= 0) & (result["rank"] < top_k)
+    return result.reshape(known.shape)

@@ -1,0 +1,116 @@
+"""Sums over chunks: exact, so that they may be merged in any order; and results from them."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastloss import _arrays, _pointwise, _reduce
+from fastloss._exact import ExactSum
+
+
+class Bad(NamedTuple):
+    """A value that is an error, and where it is in the whole array."""
+
+    operand: int  # the host looks at operands one after the other
+    position: tuple
+    error: Any  # function of `_errors`
+    arguments: tuple
+
+    def raised(self):
+        return self.error(*self.arguments)
+
+
+def good(result):
+    if isinstance(result, Bad):
+        raise result.raised()
+    return result
+
+
+class Part:
+    """Sums over part of the data, exact like an Accumulator's; and the first of the values there that are errors."""
+
+    def __init__(self, total=0.0, weight=0.0, count=0, bad=None):
+        self.total, self.weight, self.count, self.bad = ExactSum(), ExactSum(), count, bad
+        self.total.add(total)
+        self.weight.add(weight)
+
+    def merge(self, other):
+        self.total.merge(other.total)
+        self.weight.merge(other.weight)
+        self.count += other.count
+        if other.bad and (self.bad is None or other.bad[:2] < self.bad[:2]):
+            self.bad = other.bad
+
+    def checked(self):
+        if self.bad:
+            raise self.bad.raised()
+        return self
+
+
+def single(part, ndim):
+    """The part as an array of that one object."""
+    result = np.empty((1,) * ndim, object)
+    result[...] = part
+    return result
+
+
+def merge_parts(parts, axis, keepdims):
+    """One part of all; `axis` is every axis."""
+    total = Part()
+    for part in parts.flat:
+        total.merge(part)
+    return single(total, parts.ndim if keepdims else 0)
+
+
+# Sums of several results at once, each as an unevaluated sum of two doubles.
+LANES = np.dtype([(name, np.float64) for name in ("total", "total_rest", "weight", "weight_rest")])
+
+
+def merge_lanes(lanes, axis, keepdims):
+    parts = np.moveaxis(lanes, axis, range(len(axis)))
+    parts = parts.reshape(-1, *parts.shape[len(axis) :])
+    merged = parts[0].copy()
+    with np.errstate(all="ignore"):
+        for part in parts[1:]:
+            for name in ("total", "weight"):
+                _add(merged, part, name)
+    return np.expand_dims(merged, axis) if keepdims else merged
+
+
+def _add(merged, part, name):
+    """The sum of two sums; of what rounding leaves (Knuth's two-sum) all but the last bits is kept."""
+    a, b = merged[name], part[name]
+    s = a + b
+    virtual = s - a
+    rest = (a - (s - virtual)) + (b - virtual)
+    merged[f"{name}_rest"] += part[f"{name}_rest"] + np.where(np.isfinite(s), rest, 0.0)
+    merged[name] = s
+
+
+def result_of(part, *, reduction, divisor, root, rowwise, real):
+    part = part.item().checked()
+    if reduction == "sum":
+        value = float(part.total)
+    else:
+        weight = part.weight if divisor is None else Part(weight=divisor).weight
+        value = _reduce.mean_of_sums(part.total, weight, rowwise)
+    with np.errstate(invalid="ignore"):
+        return _arrays.scalar(float(np.sqrt(value) if root else value), real)
+
+
+def lanes_result_of(lanes, *, reduction, divisor, root, real):
+    weights = lanes["weight"] + lanes["weight_rest"] if divisor is None else divisor
+    return _pointwise.finished_lanes(
+        lanes["total"] + lanes["total_rest"], weights if reduction == "mean" else None, root, real
+    )
+
+
+def scale_of(part, *, reduction, divisor, root):
+    """What the gradient of the sum is multiplied by; the part is of the whole."""
+    part = part.item().checked()
+    divisor = float(part.weight) if divisor is None else divisor
+    scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0
+    if root:
+        value = float(np.sqrt(_reduce.ratio(part.total, divisor) if reduction == "mean" else float(part.total)))
+        scale = scale / (2.0 * value) if value else 0.0
+    return np.float64(scale)

@@ -1,0 +1,251 @@
+"""The losses as scikit-learn scorers: for ``cross_val_score``, ``GridSearchCV`` and whatever else takes ``scoring=``.
+
+``get_scorer("neg_cross_entropy")`` is the scorer of one loss, ``scorers()`` has them all.  A scorer is called with an estimator, data
+and targets, and larger is better: losses are negated, as scikit-learn's own are.  What it asks of the estimator:
+
+- ``neg_cross_entropy``: logits, from ``decision_function``, or ``predict_log_proba`` where there is none;
+- ``neg_nll_loss``: ``predict_log_proba``; ``neg_categorical_cross_entropy``, ``neg_perplexity`` and ``accuracy``: ``predict_proba``;
+- ``neg_binary_cross_entropy``: ``predict_proba`` of two classes, or of several labels at once (multilabel);
+  ``neg_binary_cross_entropy_with_logits``: ``decision_function`` of the same;
+- ``neg_gaussian_nll_loss``: ``predict(X, return_std=True)``; all others: ``predict``, which for ``neg_poisson_nll_loss`` are rates unless
+  ``log_input=True``.
+
+Targets of classifiers are the estimator's classes, whatever these are.  A target that the estimator gives a probability of 0 scores
+-inf: nothing is clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastloss import _errors, functional
+from fastloss._optional import require
+
+require("sklearn", "sklearn", "fastloss.sklearn")
+
+_REGRESSION = ("mse", "rmse", "l1", "huber", "smooth_l1", "log_cosh", "msle", "quantile", "poisson_nll", "gaussian_nll")
+
+
+# --- what estimators say -----------------------------------------------------------------------------------------------------
+
+
+def _response(estimator: Any, X: Any, *methods: str) -> Any:
+    """What the first of these methods that the estimator has says of X."""
+    for method in methods:
+        if hasattr(estimator, method):
+            return getattr(estimator, method)(X)
+    raise _errors.no_response(estimator, methods)
+
+
+def _labels(classes: Any, y: Any) -> np.ndarray:
+    """Targets as indices of an estimator's classes."""
+    classes, y = np.asarray(classes), np.asarray(y)
+    order = np.argsort(classes)
+    places = np.searchsorted(classes, y, sorter=order)
+    labels = order[np.minimum(places, len(classes) - 1)]
+    known = classes[labels] == y
+    if not np.all(known):
+        raise _errors.unknown_class(y[~known][0], classes)
+    return labels
+
+
+def _outputs(estimator: Any, predictions: Any, y: Any) -> list[tuple[Any, np.ndarray]]:
+    """Predictions and labels of each output: several outputs are a list of predictions."""
+    if not isinstance(predictions, list):
+        return [(predictions, _labels(estimator.classes_, y))]
+    columns = np.asarray(y).T
+    return [(p, _labels(c, own)) for p, c, own in zip(predictions, estimator.classes_, columns, strict=True)]
+
+
+def _binary_outputs(estimator: Any, predictions: Any, y: Any) -> tuple[Any, np.ndarray]:
+    """Predictions for the second of two classes, and whether it is that; or for each of several labels."""
+    if isinstance(predictions, list):  # of both classes, by label
+        pairs = _outputs(estimator, predictions, y)
+        return np.stack([p[:, 1] for p, _ in pairs], axis=1), np.stack([labels for _, labels in pairs], axis=1)
+    y = np.asarray(y)
+    if y.ndim == 2:
+        return predictions, y
+    if len(estimator.classes_) != 2:
+        raise _errors.not_binary(estimator.classes_)
+    return predictions[:, 1] if predictions.ndim == 2 else predictions, _labels(estimator.classes_, y)
+
+
+# --- metrics: losses of rows, or of rows and outputs -------------------------------------------------------------------------
+
+
+def _cross_entropy(estimator, X, y, **options):
+    logits = _response(estimator, X, "decision_function", "predict_log_proba")
+    if getattr(logits, "ndim", 2) == 1:  # of the second class, that of the first being 0
+        logits = np.stack([np.zeros_like(logits), logits], axis=1)
+    return _rows(functional.cross_entropy, _outputs(estimator, logits, y), **options)
+
+
+def _nll(estimator, X, y, **options):
+    return _rows(functional.nll_loss, _outputs(estimator, _response(estimator, X, "predict_log_proba"), y), **options)
+
+
+def _categorical(estimator, X, y, **options):
+    outputs = _outputs(estimator, _response(estimator, X, "predict_proba"), y)
+    return _rows(functional.categorical_cross_entropy, outputs, **options)
+
+
+def _hits(estimator, X, y, top_k=1):
+    outputs = _outputs(estimator, _response(estimator, X, "predict_proba"), y)
+    return np.stack([functional.score(p, labels, top_k=top_k).in_top_k for p, labels in outputs], axis=1)
+
+
+def _rows(fn, outputs, **options):
+    return np.stack([fn(p, labels, reduction="none", **options) for p, labels in outputs], axis=1)
+
+
+def _binary(estimator, X, y):
+    return _elements(functional.binary_cross_entropy, estimator, _response(estimator, X, "predict_proba"), y)
+
+
+def _binary_logits(estimator, X, y, **options):
+    logits = _response(estimator, X, "decision_function")
+    return _elements(functional.binary_cross_entropy_with_logits, estimator, logits, y, **options)
+
+
+def _elements(fn, estimator, predictions, y, **options):
+    predictions, truth = _binary_outputs(estimator, predictions, y)
+    return fn(predictions, truth.astype(np.float64), reduction="none", **options)
+
+
+def _mean_of_rows(losses: Any, sample_weight: Any) -> np.ndarray:
+    """The (weighted) mean over rows of each output; rows of weight 0 do not count, whatever they cost."""
+    losses = np.asarray(losses, np.float64)
+    if sample_weight is None:
+        return np.mean(losses, axis=0)
+    w = np.asarray(sample_weight, np.float64)
+    losses, w = losses[w != 0.0], w[w != 0.0]
+    return np.tensordot(w, losses, axes=(0, 0)) / np.sum(w)
+
+
+_OF_ROWS = {
+    "cross_entropy": _cross_entropy,
+    "nll_loss": _nll,
+    "categorical_cross_entropy": _categorical,
+    "binary_cross_entropy": _binary,
+    "binary_cross_entropy_with_logits": _binary_logits,
+    "perplexity": _categorical,
+    "accuracy": _hits,
+}
+
+
+def _regression(fn, estimator, X, y, sample_weight, **options):
+    """The mean over rows of each output."""
+    more = ()
+    if fn is functional.poisson_nll_loss:
+        options = {"log_input": False, **options}
+    if fn is functional.gaussian_nll_loss:
+        predictions, deviations = estimator.predict(X, return_std=True)
+        more = (np.square(deviations),)
+    else:
+        predictions = _response(estimator, X, "predict")
+    predictions, y = np.asarray(predictions), np.asarray(y)
+    if predictions.shape != y.shape:  # one output may be a column or not
+        y = y.reshape(predictions.shape)
+    w = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if w is not None and y.ndim == 2:
+        w = w[:, None]
+    return fn(predictions, y, *more, axis=0, weight=w, **options)
+
+
+# --- scorers -----------------------------------------------------------------------------------------------------------------
+
+
+class Scorer:
+    """Scores an estimator by a metric of this package; see `get_scorer`."""
+
+    def __init__(self, name: str, multioutput: Any = "uniform_average", **options: Any):
+        if name not in NAMES:
+            raise _errors.unknown("name", name, NAMES)
+        if isinstance(multioutput, str) and multioutput != "uniform_average":
+            raise _errors.unknown("multioutput", multioutput, ("uniform_average",))
+        self.name, self.multioutput, self.options = name, multioutput, options
+        self._weight_request = None
+
+    def __call__(self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None) -> float:
+        """The score of `estimator` on data and targets; larger is better."""
+        metric = self.name.removeprefix("neg_")
+        if metric in _OF_ROWS:
+            losses = _mean_of_rows(_OF_ROWS[metric](estimator, X, y_true, **self.options), sample_weight)
+        else:
+            losses = _regression(getattr(functional, metric), estimator, X, y_true, sample_weight, **self.options)
+        if metric == "perplexity":
+            losses = np.exp(losses)
+        shares = None if isinstance(self.multioutput, str) else self.multioutput
+        value = float(np.average(losses, weights=shares))
+        return -value if self.name.startswith("neg_") else value
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"fastloss.sklearn.get_scorer({self.name!r}{options})"
+
+    # scikit-learn's metadata routing: which of a caller's arrays are passed on
+
+    def set_score_request(self, *, sample_weight: bool | str | None = None) -> Scorer:
+        """Ask for sample weights, by scikit-learn's metadata routing: True, False, or the name they come under."""
+        self._weight_request = sample_weight
+        return self
+
+    def get_metadata_routing(self) -> Any:
+        """What was asked for."""
+        from sklearn.utils.metadata_routing import MetadataRequest
+
+        requests = MetadataRequest(owner=self)
+        requests.score.add_request(param="sample_weight", alias=self._weight_request)
+        return requests
+
+    def _accept_sample_weight(self) -> bool:  # asked by scikit-learn where weights come without routing
+        return True
+
+
+NAMES = (
+    *(f"neg_{name}" for name in (*_OF_ROWS, *(f"{name}_loss" for name in _REGRESSION)) if name != "accuracy"),
+    "accuracy",
+)
+
+
+def get_scorer(name: str, *, multioutput: Any = "uniform_average", **options: Any) -> Callable[..., float]:
+    """The scorer of a metric, to be given as ``scoring=``.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`: ``"neg_"`` and the name of a loss, such as ``"neg_cross_entropy"``; ``"neg_perplexity"``, or ``"accuracy"``.
+    multioutput : "uniform_average" or array_like, (n_outputs,)
+        How the scores of several outputs are averaged: alike, or with these weights.
+    **options
+        Of the loss, such as ``q=0.9`` of ``"neg_quantile_loss"``; ``top_k=5`` of ``"accuracy"``.
+
+    Returns
+    -------
+    Scorer
+        ``scorer(estimator, X, y, sample_weight=None)`` is a float.  It can be pickled.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.  When called, for a target that is none of the estimator's classes.
+    AttributeError
+        When called, if the estimator lacks the method that is needed.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from fastloss.sklearn import get_scorer
+    >>> estimator = Ridge().fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> get_scorer("neg_l1_loss")(estimator, [[0.0], [1.0]], [0.0, 1.0])
+    -0.33333...
+    """
+    return Scorer(name, multioutput, **options)
+
+
+def scorers() -> dict[str, Callable[..., float]]:
+    """A scorer of each metric, by name."""
+    return {name: Scorer(name) for name in NAMES}

@@ -1,0 +1,266 @@
+"""The losses for PyTorch's autograd, with the names and signatures of ``torch.nn.functional``.
+
+``fastloss.torch.cross_entropy(logits, target)`` is what ``torch.nn.functional.cross_entropy(logits, target)`` is: a tensor
+on the device of `logits`, which backpropagates.  Where a gradient will be wanted, it is computed along with the value, in one sweep,
+and log-probabilities are never stored.  What differs from the functions of the package itself:
+
+- the class axis is torch's, dimension 1, or 0 of a tensor with one dimension; `axis` says otherwise;
+- tensors come in and tensors go out.  float16 and bfloat16 give float32 values, as under ``torch.autocast``; their gradients have the
+  dtype of the input.
+
+Gradients are with respect to `input` alone (of `linear_cross_entropy` also the layer's weights and bias); anything else that requires one
+is an error.  There is no second derivative.  ``torch.compile`` breaks the graph at these functions, and ``torch.func`` refuses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastloss import _errors, functional
+from fastloss._foreign import from_torch
+from fastloss._optional import require
+from fastloss.grad import value_and_grad, with_gradient
+
+torch = require("torch", "torch", "fastloss.torch")
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
+    "cross_entropy",
+    "gaussian_nll_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "linear_cross_entropy",
+    "log_cosh_loss",
+    "mse_loss",
+    "msle_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "quantile_loss",
+    "rmse_loss",
+    "smooth_l1_loss",
+]
+
+
+# --- from arrays to autograd -----------------------------------------------------------------------------------------------
+
+
+class _Evaluation(torch.autograd.Function):
+    """A loss, with gradients that are computed along with its value."""
+
+    @staticmethod
+    def forward(ctx, compute, row_axis, *inputs):
+        value, gradients = compute()
+        ctx.save_for_backward(*gradients.values())
+        ctx.row_axis, ctx.places = row_axis, list(gradients)
+        ctx.dtypes = [x.dtype for x in inputs]
+        return value
+
+    @staticmethod
+    def backward(ctx, upstream):
+        if torch.is_grad_enabled():  # create_graph: the second derivative would be taken for 0
+            raise _errors.no_second_derivative()
+        if upstream.ndim == 0 and upstream.device.type == "cpu" and upstream.item() == 1.0:
+            products = ctx.saved_tensors  # as in most graphs; to look on another device would be to wait for it
+        else:
+            factor = upstream if ctx.row_axis is None or not upstream.ndim else upstream.unsqueeze(ctx.row_axis)
+            products = [gradient * factor for gradient in ctx.saved_tensors]
+        answers = [None] * len(ctx.dtypes)
+        for place, product in zip(ctx.places, products, strict=True):
+            answers[place] = product.to(ctx.dtypes[place])
+        return None, None, *answers
+
+
+@torch.compiler.disable
+def _evaluate(
+    fn: Callable[..., Any], arguments: dict[str, Any], reduction: str, row_axis: int | None = None, **options: Any
+) -> torch.Tensor:
+    """`fn` of arguments and options, by name.
+
+    row_axis : the dimension of the first argument that the values of ``reduction="none"`` lack; None if these are elements'.
+    """
+    first, *_ = known = with_gradient(fn)
+    if not isinstance(arguments[first], torch.Tensor):
+        raise _errors.not_a_tensor("input", arguments[first])
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    wanted = [name for name, x in tensors.items() if x.requires_grad] if torch.is_grad_enabled() else []
+    for name in wanted:
+        if name not in known:
+            raise _errors.not_differentiable(name)
+    rows = reduction == "none"
+    if rows and wanted and wanted != [first]:
+        raise _errors.layer_gradient_of_rows()
+    if rows and wanted and row_axis is None:  # autograd sums over what is broadcast
+        tensors = dict(zip(tensors, torch.broadcast_tensors(*tensors.values()), strict=True))
+
+    def compute():
+        plain = arguments | {name: _array(x, name) for name, x in tensors.items()} | options
+        if not wanted:
+            return _tensor(fn(**plain, reduction=reduction)), {}
+        # a sum's gradient is made of those of its terms
+        value, gradients = value_and_grad(fn, wanted)(**plain, reduction="sum" if rows else reduction)
+        if rows:
+            value = fn(**plain, reduction="none")
+        places = [list(tensors).index(name) for name in wanted]
+        return _tensor(value), dict(zip(places, map(_tensor, gradients), strict=True))
+
+    return _Evaluation.apply(compute, row_axis, *tensors.values())
+
+
+def _array(x: torch.Tensor, name: str) -> Any:
+    """What the package computes with: the same memory, without a history."""
+    return from_torch(x, name) if x.device.type == "cpu" else x.detach()
+
+
+def _tensor(result: Any) -> torch.Tensor:
+    """A result as a tensor: NumPy's for tensors on the host, a tensor already for those on a device."""
+    return result if isinstance(result, torch.Tensor) else torch.from_numpy(np.asarray(result))
+
+
+def _class_axis(input: Any, axis: int | None) -> int:
+    """The class axis; by default torch's."""
+    return min(1, getattr(input, "ndim", 1) - 1) if axis is None else axis
+
+
+# --- as in torch.nn.functional -------------------------------------------------------------------------------------------
+
+
+def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, axis=None):
+    """`fastloss.cross_entropy` as ``torch.nn.functional.cross_entropy``; classes along dimension 1."""
+    axis = _class_axis(input, axis)
+    return _evaluate(
+        functional.cross_entropy,
+        {"logits": input, "target": target, "weight": weight},
+        reduction,
+        axis,
+        axis=axis,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+
+
+def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean", axis=None):
+    """`fastloss.nll_loss` as ``torch.nn.functional.nll_loss``; classes along dimension 1."""
+    axis = _class_axis(input, axis)
+    arguments = {"log_probs": input, "target": target, "weight": weight}
+    return _evaluate(functional.nll_loss, arguments, reduction, axis, axis=axis, ignore_index=ignore_index)
+
+
+def categorical_cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", axis=None):
+    """`fastloss.categorical_cross_entropy`, from probabilities; classes along dimension 1."""
+    axis = _class_axis(input, axis)
+    arguments = {"probs": input, "target": target, "weight": weight}
+    return _evaluate(
+        functional.categorical_cross_entropy, arguments, reduction, axis, axis=axis, ignore_index=ignore_index
+    )
+
+
+def linear_cross_entropy(
+    input,
+    linear_weight,
+    target,
+    *,
+    linear_bias=None,
+    weight=None,
+    reduction="mean",
+    ignore_index=-100,
+    label_smoothing=0.0,
+):
+    """`fastloss.linear_cross_entropy` of hidden states (..., n_features), as ``torch.nn.functional.linear_cross_entropy``.
+
+    It has gradients with respect to `input`, `linear_weight` and `linear_bias`; for ``reduction="none"`` to `input` alone.
+    """
+    return _evaluate(
+        functional.linear_cross_entropy,
+        {
+            "hidden": input,
+            "linear_weight": linear_weight,
+            "target": target,
+            "linear_bias": linear_bias,
+            "weight": weight,
+        },
+        reduction,
+        -1,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+
+
+def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
+    """`fastloss.binary_cross_entropy` as ``torch.nn.functional.binary_cross_entropy``."""
+    return _evaluate(functional.binary_cross_entropy, {"probs": input, "target": target, "weight": weight}, reduction)
+
+
+def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction="mean", pos_weight=None):
+    """`fastloss.binary_cross_entropy_with_logits` as ``torch.nn.functional.binary_cross_entropy_with_logits``."""
+    arguments = {"logits": input, "target": target, "weight": weight, "pos_weight": pos_weight}
+    return _evaluate(functional.binary_cross_entropy_with_logits, arguments, reduction)
+
+
+def mse_loss(input, target, *, reduction="mean", weight=None):
+    """`fastloss.mse_loss` as ``torch.nn.functional.mse_loss``."""
+    return _evaluate(functional.mse_loss, _pair(input, target, weight), reduction)
+
+
+def rmse_loss(input, target, *, reduction="mean", weight=None):
+    """`fastloss.rmse_loss`, the root of the mean squared error."""
+    return _evaluate(functional.rmse_loss, _pair(input, target, weight), reduction)
+
+
+def l1_loss(input, target, *, reduction="mean", weight=None):
+    """`fastloss.l1_loss` as ``torch.nn.functional.l1_loss``."""
+    return _evaluate(functional.l1_loss, _pair(input, target, weight), reduction)
+
+
+def huber_loss(input, target, *, reduction="mean", delta=1.0, weight=None):
+    """`fastloss.huber_loss` as ``torch.nn.functional.huber_loss``; a weighted mean divides by the summed weights."""
+    return _evaluate(functional.huber_loss, _pair(input, target, weight), reduction, delta=delta)
+
+
+def smooth_l1_loss(input, target, *, reduction="mean", beta=1.0, weight=None):
+    """`fastloss.smooth_l1_loss` as ``torch.nn.functional.smooth_l1_loss``."""
+    return _evaluate(functional.smooth_l1_loss, _pair(input, target, weight), reduction, beta=beta)
+
+
+def log_cosh_loss(input, target, *, reduction="mean", weight=None):
+    """`fastloss.log_cosh_loss`."""
+    return _evaluate(functional.log_cosh_loss, _pair(input, target, weight), reduction)
+
+
+def msle_loss(input, target, *, reduction="mean", weight=None):
+    """`fastloss.msle_loss`, the squared difference of log1p."""
+    return _evaluate(functional.msle_loss, _pair(input, target, weight), reduction)
+
+
+def quantile_loss(input, target, *, q=0.5, reduction="mean", weight=None):
+    """`fastloss.quantile_loss`, the pinball loss."""
+    return _evaluate(functional.quantile_loss, _pair(input, target, weight), reduction, q=q)
+
+
+def poisson_nll_loss(input, target, log_input=True, full=False, *, eps=1e-8, reduction="mean", weight=None):
+    """`fastloss.poisson_nll_loss` as ``torch.nn.functional.poisson_nll_loss``."""
+    arguments = _pair(input, target, weight)
+    return _evaluate(functional.poisson_nll_loss, arguments, reduction, log_input=log_input, full=full, eps=eps)
+
+
+def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean", *, weight=None):
+    """`fastloss.gaussian_nll_loss` as ``torch.nn.functional.gaussian_nll_loss``; `var` must not require a gradient."""
+    if isinstance(var, torch.Tensor) and var.ndim and var.shape == getattr(input, "shape", ())[:-1]:
+        var = var.unsqueeze(-1)  # said here, as the input may be expanded
+    arguments = _pair(input, target, weight) | {"var": var}
+    return _evaluate(functional.gaussian_nll_loss, arguments, reduction, full=full, eps=eps)
+
+
+def kl_div(input, target, *, reduction="mean", log_target=False, weight=None):
+    """`fastloss.kl_div` as ``torch.nn.functional.kl_div``."""
+    arguments = {"log_probs": input, "target": target, "weight": weight}
+    return _evaluate(functional.kl_div, arguments, reduction, log_target=log_target)
+
+
+def _pair(input, target, weight):
+    return {"pred": input, "target": target, "weight": weight}
