@@ -1,0 +1,83 @@
+"""Pieces evaluated by the workers of a Dask cluster: processes of this machine, or whatever a scheduler has."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from . import _library
+from ._failure import Failure
+from ._pieces import Result, Task, run_task
+
+_AHEAD = 3  # pieces handed out for each worker: enough to keep it busy, few enough for their results to fit
+
+
+class Cluster:
+    """A client of `distributed`, which runs a worker's pieces again if it dies; a piece's result is taken once."""
+
+    def __init__(self, workers: int | None, scheduler: str | None) -> None:
+        from fastloss._optional import require
+
+        option = "--workers" if scheduler is None else "--scheduler"
+        try:
+            distributed = require("distributed", "dask", option)
+        except ImportError as error:
+            raise Failure(None, str(error)) from None
+        self._distributed = distributed
+        self._backend = _library.backend_in_use()  # the workers' too, as backends differ in the last bit
+        self._stack = contextlib.ExitStack()
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # failures are told once, by this program
+        try:
+            if scheduler is None:
+                settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
+                cluster = distributed.LocalCluster(
+                    **settings, dashboard_address=None, silence_logs=logging.CRITICAL, memory_limit=0
+                )
+                self._client = self._stack.enter_context(distributed.Client(self._stack.enter_context(cluster)))
+            else:
+                self._client = self._stack.enter_context(distributed.Client(scheduler, timeout="20s"))
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            self._stack.close()
+            raise Failure(option, f"no cluster at {scheduler or 'this machine'}: {error}") from None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def results(self, tasks: Iterator[Task]) -> Iterator[Result]:
+        """The results, in the order in which they come; one thread computes a piece."""
+        n_workers = max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        waiting: dict[Any, Task] = {}
+        done = self._distributed.as_completed()
+
+        def hand_out() -> None:
+            task = next(tasks, None)
+            if task is not None:
+                task = replace(task, backend=self._backend, threads=1)
+                future = self._client.submit(run_task, task, pure=False)
+                waiting[future] = task
+                done.add(future)
+
+        for _ in range(_AHEAD * n_workers):
+            hand_out()
+        for future in done:
+            task = waiting.pop(future)
+            yield self._result(future, task)
+            future.release()
+            hand_out()
+
+    def _result(self, future: Any, task: Task) -> Result:
+        try:
+            return future.result()
+        except Failure:
+            raise
+        except self._distributed.KilledWorker:
+            raise Failure(task.request.predictions, "the workers that evaluated this died, several times") from None
+        except Exception as error:
+            problem = f"failed on a worker: {type(error).__name__}: {error}"
+            raise Failure(task.request.predictions, problem) from None
