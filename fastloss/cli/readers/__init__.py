@@ -17,7 +17,7 @@ from .._failure import Failure
 
 # What a directory is searched for; the part after a colon names an array within such a file.
 SUFFIXES = (".npy", ".npz", ".safetensors", ".zarr", ".zip", ".parquet", ".arrow", ".feather", ".ipc")
-_NAMED = re.compile(rf"(?:{'|'.join(map(re.escape, SUFFIXES))})(?=:)", re.IGNORECASE)
+_NAMED = re.compile(rf"(?:{'|'.join(map(re.escape, SUFFIXES[1:]))})(?=:)", re.IGNORECASE)
 
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without members
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
