@@ -42,7 +42,7 @@ def quantiles(buckets: list[Bucket]) -> list[tuple[float, float]]:
 
 
 def bars(buckets: list[Bucket]) -> Bars:
-    """Few bars of one width from many buckets, a bucket's count spread evenly over it."""
+    """Few bars of one width from many buckets; the count of one that is wider than a bar is spread evenly over it."""
     total = sum(count for *_, count in buckets)
     low, high = _reach(buckets, total * 0.001), -_reach([(-b, -a, n) for a, b, n in buckets[::-1]], total * 0.001)
     logarithmic = low > 0 and high / low > 50
@@ -54,10 +54,13 @@ def bars(buckets: list[Bucket]) -> Bars:
     counts = [0.0] * N_BARS
     for a, b, n in buckets:
         start, stop = (_clipped(scale, edge, low, high, ends) for edge in (a, b))
-        span = stop - start
-        first, last = (min(N_BARS - 1, int((p - ends[0]) / (ends[1] - ends[0]) * N_BARS)) for p in (start, stop))
+        width = (ends[1] - ends[0]) / N_BARS
+        first, last = (min(N_BARS - 1, int((p - ends[0]) / width)) for p in (start, stop))
+        if stop - start < width:  # whole, where it mostly is
+            counts[min(N_BARS - 1, int(((start + stop) / 2 - ends[0]) / width))] += n
+            continue
         for i in range(first, last + 1):
-            share = (min(stop, places[i + 1]) - max(start, places[i])) / span if span else float(i == first)
+            share = (min(stop, places[i + 1]) - max(start, places[i])) / (stop - start)
             counts[i] += n * max(0.0, share)
     edges = [math.exp(place) for place in places] if logarithmic else places
     return Bars(edges, counts, logarithmic)
@@ -92,7 +95,7 @@ def histogram(shown: Bars) -> str:
             f'<rect {place} width="{width - 1.5:.2f}" height="{height:.2f}"><title>{escape(title)}</title></rect>'
         )
     step = N_BARS // 5
-    x_labels = [(_LEFT + i * width, number(shown.edges[i])) for i in range(0, N_BARS + 1, step)]
+    x_labels = [(_LEFT + i * width, f"{shown.edges[i]:.3g}") for i in range(0, N_BARS + 1, step)]
     axis = "loss (logarithmic)" if shown.logarithmic else "loss"
     y_labels = [(_y(tick, 0, top), _short(tick)) for tick in ticks]
     body = _frame(x_labels, y_labels, axis, "rows") + f'<g class="bar">{"".join(marks)}</g>'
@@ -140,7 +143,8 @@ def _frame(x_labels: list[tuple[float, str]], y_labels: list[tuple[float, str]],
         parts.append(f'<path class="grid" d="M{_LEFT} {y:.2f}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.2f}" text-anchor="end">{escape(label)}</text>')
     for x, label in x_labels:
-        parts.append(f'<text x="{x:.2f}" y="{_HEIGHT - _BOTTOM + 17}" text-anchor="middle">{escape(label)}</text>')
+        anchor = "end" if x > _WIDTH - _RIGHT - 1 else "middle"  # the last one would be cut off
+        parts.append(f'<text x="{x:.2f}" y="{_HEIGHT - _BOTTOM + 17}" text-anchor="{anchor}">{escape(label)}</text>')
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts.append(
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_title)}</text>'

@@ -25,6 +25,8 @@ class Journal:
         self._job = {"fastloss journal": _FORMAT, **job}
         self._file: Any = None
         self.resumed = os.path.exists(path)
+        if self.resumed and not os.path.isfile(path):  # a device may never end
+            raise Failure(path, "the journal cannot be used: not a regular file")
         if self.resumed and not resume:
             hint = "--resume continues it; remove the file to start anew"
             raise Failure(path, f"is the journal of a run that was not finished: {hint}")

@@ -18,11 +18,21 @@ class OutputFile:
 
     Plain writes, as a full disk is then an error like any other; a memory map would be killed by SIGBUS. What
     exists and is no regular file (`/dev/null`) is written to directly. Leaving the `with` block without `commit`
-    removes what was written, unless it is `kept` for a run that may be resumed: then its name is always the same,
-    and `resumed` says that it is there already.
+    removes what was written.
+
+    Parameters
+    ----------
+    path : str
+        Where it shall be.
+    lasting : bool
+        Of a run that may be resumed: the other name is always the same, so that a killed process leaves no litter.
+    kept : bool
+        What was written stays there for the run to be resumed.
+    resumed : bool
+        It is there from an earlier process.
     """
 
-    def __init__(self, path: str, kept: bool = False, resumed: bool = False) -> None:
+    def __init__(self, path: str, lasting: bool = False, kept: bool = False, resumed: bool = False) -> None:
         self.path = path
         self._kept, self._position = kept, 0
         self._target = os.path.realpath(path)
@@ -34,7 +44,7 @@ class OutputFile:
                 if os.path.exists(self._target) and not os.access(self._target, os.W_OK):
                     raise PermissionError(None, "permission denied")
                 folder, name = os.path.split(self._target)
-                temporary = os.path.join(folder, f".{name}.part" if kept else f".{name}.{os.getpid()}.part")
+                temporary = os.path.join(folder, f".{name}.part" if lasting else f".{name}.{os.getpid()}.part")
                 if resumed and not os.path.exists(temporary):
                     gone = f"what was written before the run stopped, {temporary}, is gone; remove the journal"
                     raise Failure(path, f"{gone} to start anew")

@@ -116,7 +116,7 @@ def _tiles(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
         ("RMSE", figures.rmse, ""),
         ("MAE", figures.mae, ""),
         ("rows", figures.rows, f"{figures.ignored} ignored" if figures.ignored else ""),
-        ("shards", len(plan.shards), ""),
+        ("shards", len(plan.shards) if len(plan.shards) > 1 else None, ""),
     ]
     shown = "".join(
         f"<div><dt>{_text(name)}</dt><dd>{value if isinstance(value, int) else number(float(value))}"
@@ -167,7 +167,7 @@ def _calibration(plan: Plan, state: State) -> str:
     return (
         f"<h2>Calibration</h2><figure>{_charts.reliability(bins, outcome)}"
         f"<figcaption><p>Expected calibration error {number(error)} over {len(bins)} bins of the probability {given} "
-        "(Guo et al. 2017). Bars with more rows are darker; dots are at the mean probability.</p></figcaption></figure>"
+        "(Guo et al. 2017). Bars of more rows are stronger; dots are at the mean probability.</p></figcaption></figure>"
         f"{_details('The bins as a table', table)}"
     )
 

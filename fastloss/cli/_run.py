@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         files_written = {}
         for path in paths:
             kept = journal is not None and path == losses_path
-            files_written[path] = stack.enter_context(OutputFile(path, kept, kept and journal.resumed))
+            file = OutputFile(path, lasting=journal is not None, kept=kept, resumed=kept and journal.resumed)
+            files_written[path] = stack.enter_context(file)
         done = {} if journal is None else journal.open(measures)
         writer = None if losses_path is None else loss_writer(plan, files_written[losses_path])
         cluster = None
@@ -107,6 +108,8 @@ def _check_options(args: argparse.Namespace) -> None:
     """Options that exclude each other."""
     if args.reduction == "none" and args.per_sample is not None:
         raise Failure("--per-sample", "--reduction none writes the same to --output; give one of the two")
+    if args.per_sample is not None and args.loss == "rmse_loss":
+        raise Failure("--per-sample", "rmse_loss has no losses of single rows; take mse_loss")
     if args.workers is not None and args.scheduler is not None:
         raise Failure("--workers", "a scheduler has its own workers; give --workers or --scheduler")
     if args.resample == "group" and args.group_by is None and args.manifest is None:
@@ -128,8 +131,6 @@ def _check_fitting(args: argparse.Namespace, job: Job) -> None:
             )
         if args.top_k > (n_classes := job.predictions.array.shape[job.axis or 0]):
             raise Failure("--top-k", f"{args.top_k} of {n_classes} classes")
-    if args.per_sample is not None and job.loss.name == "rmse_loss":
-        raise Failure("--per-sample", "rmse_loss has no losses of single rows; take mse_loss")
     if job.per_output:
         for option in ("per_sample", "group_by", "bootstrap", "report"):
             if getattr(args, option) is not None:
