@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _library
 from ._evaluate import warm_up
-from ._journal import Journal
 from ._output import LossWriter, OutputFile
 from ._pieces import Plan, Result, Task, run_task, stamp_of
 from ._progress import Progress
 from ._state import Measures, State
+
+if TYPE_CHECKING:
+    from ._journal import Journal
 
 
 def loss_writer(plan: Plan, file: OutputFile) -> LossWriter:

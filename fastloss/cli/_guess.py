@@ -79,7 +79,8 @@ def _decoded(predictions: Source, targets: Source) -> tuple[np.ndarray, np.ndarr
     if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         return x, y
     parts = sample_rows(x.shape[0], x.nbytes)
-    return np.concatenate([x[part] for part in parts]), np.concatenate([y[part] for part in parts])
+    # copies, as a view would keep the whole piece it was decoded with
+    return np.concatenate([x[part].copy() for part in parts]), np.concatenate([y[part].copy() for part in parts])
 
 
 def one_output(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int | None) -> bool:

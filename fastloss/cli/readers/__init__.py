@@ -68,7 +68,7 @@ class Stored:
             begin, end = int(self._starts[i]), int(self._starts[i + 1])
             if begin >= stop:
                 break
-            if end > start:
+            if end > max(start, begin):
                 parts.append(self._decoded(i)[max(0, start - begin) : stop - begin])
         if not parts:
             parts.append(np.empty((0, *self.shape[1:]), self.dtype))
@@ -190,8 +190,8 @@ def needed(name: str, module: str, purpose: str):  # -> module
 
 
 def sample_rows(n_rows: int, n_bytes: int) -> list[slice]:
-    """Ranges of rows spread over an array that has to be decoded: at most about 4 MiB of it."""
-    wanted = max(1, min(n_rows, n_rows * (4 << 20) // max(1, n_bytes)))
+    """Ranges of rows spread over an array that has to be decoded: about 1 MiB of it, but at least one."""
+    wanted = max(1, min(n_rows, n_rows * (1 << 20) // max(1, n_bytes)))
     if wanted == n_rows:
         return [slice(0, n_rows)]
     size = max(1, wanted // _SAMPLE_PIECES)
