@@ -46,8 +46,8 @@ def bars(buckets: list[Bucket]) -> Bars:
     total = sum(count for *_, count in buckets)
     low, high = _reach(buckets, total * 0.001), -_reach([(-b, -a, n) for a, b, n in buckets[::-1]], total * 0.001)
     logarithmic = low > 0 and high / low > 50
-    if not low < high:
-        high = low + max(abs(low), 1.0) * 0.01
+    if high - low <= max(0.05 * max(abs(low), abs(high)), 1e-30):  # all alike, within a bucket
+        high = low + max(abs(low), 1.0)
     scale = math.log if logarithmic else float
     ends = scale(low), scale(high)
     places = [ends[0] + (ends[1] - ends[0]) * i / N_BARS for i in range(N_BARS + 1)]
