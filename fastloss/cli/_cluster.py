@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,24 @@ from ._failure import Failure
 from ._pieces import Result, Task, run_task
 
 _AHEAD = 3  # pieces handed out for each worker: enough to keep it busy, few enough for their results to fit
+
+
+def dask_setup(worker: Any) -> None:
+    """What a worker of this machine runs first: Ctrl-C is for the process to answer that started it, and ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C counts after the block: a cluster that is half started cannot be closed."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 class Cluster:
@@ -33,12 +52,15 @@ class Cluster:
         try:
             if scheduler is None:
                 settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
-                cluster = distributed.LocalCluster(
-                    **settings, dashboard_address=None, silence_logs=logging.CRITICAL, memory_limit=0
-                )
-                self._client = self._stack.enter_context(distributed.Client(self._stack.enter_context(cluster)))
+                settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL, "memory_limit": 0}
+                with _undisturbed():
+                    cluster = self._stack.enter_context(distributed.LocalCluster(**settings, preload=[__name__]))
+                    self._client = self._stack.enter_context(distributed.Client(cluster))
             else:
                 self._client = self._stack.enter_context(distributed.Client(scheduler, timeout="20s"))
+        except KeyboardInterrupt:
+            self._stack.close()
+            raise
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             self._stack.close()
             raise Failure(option, f"no cluster at {scheduler or 'this machine'}: {error}") from None

@@ -52,7 +52,8 @@ def add_all(total: ExactSum, values: np.ndarray) -> None:
     for start in range(0, values.size, BLOCK):
         block, special = finite(values[start : start + BLOCK])
         if special is not None:
-            total.special += float(special.sum())
+            with np.errstate(invalid="ignore"):  # infinities of both signs
+                total.special += float(special.sum())
         for e, part in levels(block):
             total.units += units(int(part.sum()), e)
 
