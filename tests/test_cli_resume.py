@@ -177,6 +177,21 @@ def test_an_empty_journal(stopped):
     assert stopped.go_on(*SIMPLE)["pieces_resumed"] == 0
 
 
+def test_what_is_no_journal_is_left_alone(stopped):
+    before = Path("x/3.npy").read_bytes()
+    assert stopped.go_on("x", "y", "--journal", "x/3.npy") == "x/3.npy: is no journal"
+    assert Path("x/3.npy").read_bytes() == before
+
+
+def test_a_line_that_is_there_twice_counts_once(stopped):
+    undisturbed = run("x", "y")
+    stopped(*SIMPLE)
+    lines = Path("j").read_bytes().splitlines(keepends=True)
+    Path("j").write_bytes(b"".join([*lines, *lines[3:6]]))
+    result = stopped.go_on(*SIMPLE)
+    assert result["pieces_resumed"] == 11 and same(result, undisturbed)
+
+
 def test_damage_elsewhere_is_an_error(stopped):
     stopped(*SIMPLE)
     data = bytearray(Path("j").read_bytes())

@@ -522,7 +522,7 @@ def test_a_scheduler(evaluate, error, folder, distributed):
         labels[4][3] = 50
         np.save("y/step7_labels_0004.npy", labels[4])
         message = error("x", "y", "--scheduler", address)
-        assert message == "y/step7_labels_0004.npy: label 50 at [3] is out of range: there are 7 classes"
+        assert message == f"{folder}/y/step7_labels_0004.npy: label 50 at [3] is out of range: there are 7 classes"
 
 
 def test_no_distributed(error, folder, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +12,11 @@ from typing import Any
 
 from . import _library
 from ._failure import Failure
+from ._job import Request
 from ._pieces import Result, Task, run_task
 
-_AHEAD = 3  # pieces handed out for each worker: enough to keep it busy, few enough for their results to fit
+_PATIENCE = 20  # seconds for a scheduler to answer, and to have a worker
+_AHEAD = 3  # pieces handed out for each thread: enough to keep it busy, few enough for their results to fit
 
 
 def dask_setup(worker: Any) -> None:
@@ -34,6 +37,13 @@ def _undisturbed() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
+def _absolute(request: Request) -> Request:
+    """The same with names that mean the same in any folder: workers that were started elsewhere are in another."""
+    weight = None if request.weight is None else os.path.abspath(request.weight)
+    predictions, targets = os.path.abspath(request.predictions), os.path.abspath(request.targets)
+    return replace(request, predictions=predictions, targets=targets, weight=weight)
+
+
 class Cluster:
     """A client of `distributed`, which runs a worker's pieces again if it dies; a piece's result is taken once."""
 
@@ -45,7 +55,7 @@ class Cluster:
             distributed = require("distributed", "dask", option)
         except ImportError as error:
             raise Failure(None, str(error)) from None
-        self._distributed = distributed
+        self._distributed, self._remote = distributed, scheduler is not None
         self._backend = _library.backend_in_use()  # the workers' too, as backends differ in the last bit
         self._stack = contextlib.ExitStack()
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # failures are told once, by this program
@@ -57,7 +67,8 @@ class Cluster:
                     cluster = self._stack.enter_context(distributed.LocalCluster(**settings, preload=[__name__]))
                     self._client = self._stack.enter_context(distributed.Client(cluster))
             else:
-                self._client = self._stack.enter_context(distributed.Client(scheduler, timeout="20s"))
+                self._client = self._stack.enter_context(distributed.Client(scheduler, timeout=_PATIENCE))
+            self._client.wait_for_workers(1, timeout=_PATIENCE)
         except KeyboardInterrupt:
             self._stack.close()
             raise
@@ -73,7 +84,7 @@ class Cluster:
 
     def results(self, tasks: Iterator[Task]) -> Iterator[Result]:
         """The results, in the order in which they come; one thread computes a piece."""
-        n_workers = max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        n_threads = sum(self._client.nthreads().values())
         waiting: dict[Any, Task] = {}
         done = self._distributed.as_completed()
 
@@ -81,11 +92,13 @@ class Cluster:
             task = next(tasks, None)
             if task is not None:
                 task = replace(task, backend=self._backend, threads=1)
+                if self._remote:
+                    task = replace(task, request=_absolute(task.request))
                 future = self._client.submit(run_task, task, pure=False)
                 waiting[future] = task
                 done.add(future)
 
-        for _ in range(_AHEAD * n_workers):
+        for _ in range(_AHEAD * max(1, n_threads)):
             hand_out()
         for future in done:
             task = waiting.pop(future)

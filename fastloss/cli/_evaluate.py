@@ -20,7 +20,8 @@ from ._sums import Place, Rows, Value
 
 Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
 
-_WARM_BYTES = 4 << 20  # of predictions are evaluated before the clock starts
+# So much is evaluated before the clock starts: bytes of predictions, and losses at most where each is looked at.
+_WARM_BYTES, _WARM_LOSSES = 4 << 20, 1 << 10
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
     """Evaluate a few rows for nothing: what is compiled or loaded on a first call is not the data's speed."""
     layout = job.layout
     some = min(layout.slices_per_chunk(chunk_rows), layout.n_slices * _WARM_BYTES // layout.predictions.nbytes)
+    if measures.rows:  # what is done with single losses is slow, and quickly warm
+        some = min(some, _WARM_LOSSES // layout.losses_per_slice)
     if some := min(some, layout.n_slices):
         place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
         chunk = Chunk(job, 0, *layout.chunk(0, some), place, measures)

@@ -37,15 +37,13 @@ def execute(
     chunk_rows: int | None,
     cluster: Any,
     journal: Journal | None,
-    done: dict[int, State],
+    state: State,
+    done: set[int],
     writer: LossWriter | None,
     progress: Progress,
-) -> tuple[State, float]:
-    """Evaluate the pieces that are not `done`; the state of all of them, and the seconds that took."""
-    state = State(measures)
-    for earlier in done.values():
-        state.merge(earlier)
-    tasks = plan.tasks(chunk_rows, measures, codes, set(done))
+) -> float:
+    """Add the pieces that are not `done` to `state`; returns the seconds that took."""
+    tasks = plan.tasks(chunk_rows, measures, codes, done)
     if cluster is None:
         warm_up(plan.first, chunk_rows, measures)
     progress.finished(len(done))
@@ -62,7 +60,7 @@ def execute(
                 journal.finished(result.number, result.state)
             state.merge(result.state)
             progress.finished()
-    return state, time.perf_counter() - begin
+    return time.perf_counter() - begin
 
 
 def _here(plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress) -> Iterator[Result]:

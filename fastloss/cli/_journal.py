@@ -15,6 +15,7 @@ from ._failure import Failure
 from ._state import Measures, State
 
 _FORMAT = 1
+_BEGINNING = b'{"fastloss journal": '
 
 
 class Journal:
@@ -31,47 +32,43 @@ class Journal:
             hint = "--resume continues it; remove the file to start anew"
             raise Failure(path, f"is the journal of a run that was not finished: {hint}")
 
-    def open(self, measures: Measures) -> dict[int, State]:
-        """Begin, or go on with what is there; the states of finished pieces by number."""
+    def open(self, measures: Measures) -> tuple[State, set[int]]:
+        """Begin, or go on with what is there: the state of all finished pieces, and their numbers."""
         if self.resumed:
             return self._resume(measures)
         self._open("xb")
         self._append(self._job)
-        return {}
+        return State(measures), set()
 
-    def _resume(self, measures: Measures) -> dict[int, State]:
-        """Continue the journal that is there: the states of finished pieces by number.
+    def _resume(self, measures: Measures) -> tuple[State, set[int]]:
+        """Read the journal that is there, and cut off a last line that is torn.
 
         Raises
         ------
         Failure
-            It belongs to another job, or is damaged elsewhere than in its last line.
+            It belongs to another job, is no journal, or is damaged elsewhere than in its last line.
         """
-        try:
-            with open(self.path, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise self._failure(error) from None
-        kept, found, lines = 0, {}, data.split(b"\n")
-        for number, line in enumerate(lines[:-1]):
+        self._open("r+b")
+        state, done, kept = State(measures), set(), 0
+        for number, line in enumerate(self._file, 1):
             entry = _checked(line)
             if entry is None:
-                if number == len(lines) - 2:
-                    break  # torn: written in part when the power went
-                raise Failure(self.path, f"damaged in line {number + 1}; remove the file to start anew")
-            if number == 0:
+                if number == 1 and not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+                    raise Failure(self.path, "is no journal")
+                if self._file.read(1):
+                    raise Failure(self.path, f"damaged in line {number}; remove the file to start anew")
+                break  # torn: written in part when the power went
+            if number == 1:
                 self._compare(entry)
-            else:
-                found[entry["piece"]] = State.from_json(entry["state"], measures)
-            kept += len(line) + 1
-        if not kept:  # stopped before its first line was whole
-            self._open("wb")
-            self._append(self._job)
-            return {}
-        self._open("r+b")
-        self._file.truncate(kept)
+            elif entry["piece"] not in done:
+                done.add(entry["piece"])
+                state.merge(State.from_json(entry["state"], measures))
+            kept += len(line)
         self._file.seek(kept)
-        return found
+        self._file.truncate()
+        if not kept:
+            self._append(self._job)
+        return state, done
 
     def finished(self, piece: int, state: State) -> None:
         """Note that a piece is finished."""
@@ -128,6 +125,8 @@ def _line(entry: dict[str, Any]) -> bytes:
 
 def _checked(line: bytes) -> dict[str, Any] | None:
     """The entry of a line; None if it is not whole."""
+    if not line.endswith(b"\n"):
+        return None
     try:
         entry = json.loads(line)
         checksum = entry.pop("crc32")

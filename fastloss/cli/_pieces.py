@@ -89,7 +89,8 @@ class Plan:
         if len(self.shards) == 1:
             return None
         shard = self.shards[index]
-        return Part(shard.first_sample, shard.n_samples, sum(s.n_samples for s in self.shards))
+        last = self.shards[-1]
+        return Part(shard.first_sample, shard.n_samples, last.first_sample + last.n_samples)
 
     def tasks(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,12 @@ from ._output import OutputFile
 from ._pieces import Plan, survey
 from ._progress import Progress
 from ._shards import Shard, find, read_manifest
-from ._state import Measures
+from ._state import Measures, State
 from .readers import split
+
+if TYPE_CHECKING:
+    from ._bootstrap import Resampling
+    from ._groups import Grouping
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             kept = journal is not None and path == losses_path
             file = OutputFile(path, lasting=journal is not None, kept=kept, resumed=kept and journal.resumed)
             files_written[path] = stack.enter_context(file)
-        done = {} if journal is None else journal.open(measures)
+        state, done = (State(measures), set()) if journal is None else journal.open(measures)
         writer = None if losses_path is None else loss_writer(plan, files_written[losses_path])
         cluster = None
         if args.workers is not None or args.scheduler is not None:
@@ -64,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         codes = None if grouping is None else grouping.codes
         n_rows = sum(shard.n_rows for shard in plan.shards)
         with Progress(n_rows, not args.json, plan.n_pieces) as progress:
-            state, seconds = execute(plan, measures, codes, args.chunk_size, cluster, journal, done, writer, progress)
+            seconds = execute(plan, measures, codes, args.chunk_size, cluster, journal, state, done, writer, progress)
         names = None if grouping is None else grouping.names
         figures = figures_of(plan.first, state, measures, n_rows, names, seconds)
         report = _report.as_json(_report.document(plan, figures, args, len(done)))
@@ -137,7 +142,7 @@ def _check_fitting(args: argparse.Namespace, job: Job) -> None:
                 raise Failure(f"--{option.replace('_', '-')}", "cannot be combined with --axis")
 
 
-def _grouping(args: argparse.Namespace, plan: Plan):  # -> Grouping or None
+def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
     marked = plan.shards[0].shard.group is not None
     if args.group_by is None and not marked:
         if args.resample == "group":
@@ -153,7 +158,7 @@ def _grouping(args: argparse.Namespace, plan: Plan):  # -> Grouping or None
     return Grouping(np.asarray(labels), samples, losses, name)
 
 
-def _resampling(args: argparse.Namespace):  # -> Resampling or None
+def _resampling(args: argparse.Namespace) -> Resampling | None:
     if args.bootstrap is None:
         return None
     from ._bootstrap import Resampling
