@@ -208,10 +208,10 @@ def test_another_job_is_refused(stopped):
         (["--bootstrap", "10"], "bootstrap was None, is [10, 0, 'row']"),
         (["--chunk-size", "10"], "chunk_size was None, is 10"),
         (["--top-k", "2"], "top_k was None, is 2"),
-        (["--per-sample", "a.npy"], None),
+        (["--per-sample", "a.npy"], "losses was None, is a.npy"),
     ):
         message = stopped.go_on(*SIMPLE, *options)
-        assert message == f"j: is the journal of another run: {what}" if what else "is gone" in message
+        assert message == f"j: is the journal of another run: {what}"
     np.save("y/30.npy", np.zeros(430, int))
     assert stopped.go_on(*SIMPLE).startswith("j: is the journal of another run: shards ")
     os.unlink("y/49.npy")
@@ -225,6 +225,26 @@ def test_losses_that_are_gone(stopped):
     os.unlink(".a.npy.part")
     assert stopped.go_on(*options).endswith(".a.npy.part, is gone; remove the journal to start anew")
     assert Path("a.npy.journal").exists()
+
+
+def test_killed_after_the_last_shard(stopped, monkeypatch):
+    """At each of the last steps: before the files are put in place, and before the journal goes."""
+    from fastloss.cli._output import OutputFile
+
+    undisturbed = run("x", "y", "--per-sample", "a.npy")
+    losses = Path("a.npy").read_bytes()
+    for place in ((OutputFile, "commit"), (Journal, "remove")):
+        os.unlink("a.npy")
+
+        def killed(self):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, killed)
+            assert main(["eval", "x", "y", "--per-sample", "a.npy"]) == 130
+        result = stopped.go_on("x", "y", "--per-sample", "a.npy")
+        assert result["pieces_resumed"] == N_SHARDS and same(result, undisturbed)
+        assert Path("a.npy").read_bytes() == losses
 
 
 def test_a_journal_that_cannot_be_written(stopped, folder):
@@ -268,7 +288,7 @@ def test_state_survives_json(folder):
 def test_a_second_journal_is_refused(folder):
     job = {"loss": "mse_loss"}
     journal = Journal("j", job, resume=False)
-    journal.open(Measures())
+    journal.start()
     journal.close()
     with pytest.raises(Exception, match="--resume continues it"):
         Journal("j", job, resume=False)

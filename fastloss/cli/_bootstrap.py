@@ -88,8 +88,8 @@ class Bootstrap:
         for start in range(0, len(keys), step):
             cut = slice(start, start + step)
             totals += stacked[:, cut] @ frequencies(keys[cut], self.resampling)
-        for (name, _), total in zip(parts, totals, strict=True):
-            self._add(name, total.astype(np.int64).astype(object))
+        for (part, _), total in zip(parts, totals, strict=True):
+            self._add(part, total.astype(np.int64).astype(object))
 
     def _keys(self, rows: Rows, place: Place) -> np.ndarray:
         n = rows.loss.size
@@ -106,8 +106,8 @@ class Bootstrap:
         self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def merge(self, other: Bootstrap) -> None:
-        for name, total in other._sums.items():
-            self._add(name, total)
+        for column, total in other._sums.items():
+            self._add(column, total)
 
     def column(self, name: str) -> list[ExactSum]:
         """The sums of a column, one for each resample."""

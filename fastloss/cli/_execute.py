@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +63,9 @@ def execute(
     return time.perf_counter() - begin
 
 
-def _here(plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress) -> Iterator[Result]:
+def _here(
+    plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress
+) -> Generator[Result, None, None]:
     """Evaluate in this process, piece by piece."""
     for task in tasks:
         sink = None if writer is None else _Sink(writer, task.place.loss)
@@ -72,7 +74,7 @@ def _here(plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress
 
 def _there(
     plan: Plan, cluster: Any, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Evaluate on a cluster."""
     firsts, rows = [], []
     for shard in plan.shards:

@@ -32,16 +32,15 @@ class Journal:
             hint = "--resume continues it; remove the file to start anew"
             raise Failure(path, f"is the journal of a run that was not finished: {hint}")
 
-    def open(self, measures: Measures) -> tuple[State, set[int]]:
-        """Begin, or go on with what is there: the state of all finished pieces, and their numbers."""
-        if self.resumed:
-            return self._resume(measures)
+    def start(self) -> None:
+        """Begin a new journal."""
         self._open("xb")
         self._append(self._job)
-        return State(measures), set()
 
-    def _resume(self, measures: Measures) -> tuple[State, set[int]]:
-        """Read the journal that is there, and cut off a last line that is torn.
+    def resume(self, measures: Measures) -> tuple[State, set[int]]:
+        """Go on with the journal that is there: the state of all finished pieces, and their numbers.
+
+        A last line that is torn is cut off.
 
         Raises
         ------
@@ -49,7 +48,8 @@ class Journal:
             It belongs to another job, is no journal, or is damaged elsewhere than in its last line.
         """
         self._open("r+b")
-        state, done, kept = State(measures), set(), 0
+        state, kept = State(measures), 0
+        done: set[int] = set()
         for number, line in enumerate(self._file, 1):
             entry = _checked(line)
             if entry is None:

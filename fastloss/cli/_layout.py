@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def lay_out_classes(x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int) -
             inner = (n_trail,) if trail else ()
             x, axis = x.reshape(n_lead, n_classes, *inner), 1
             y = y.reshape(n_lead, *inner) if labels else y.reshape(x.shape)
-    elif x.ndim == 1:
+    elif x.ndim == 1 and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         x, y, axis = x[np.newaxis], y[np.newaxis], 1
     cut = 1 if axis == 0 else 0
     return Layout(x, y, None, axis, cut, 0 if labels else cut, shape, n_rows)
@@ -111,12 +112,12 @@ def lay_out_elements(
     arrays = (x, y) if weight is None else (x, y, weight)
     if not per_output and all(a.shape == shape and _in_order(a) for a in arrays):
         x, y, weight = x.reshape(-1), y.reshape(-1), None if weight is None else weight.reshape(-1)
-    elif x.ndim == 0:
+    elif x.ndim == 0 and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         x, y, weight = x[np.newaxis], y[np.newaxis], None if weight is None else weight.reshape(1)
     return Layout(x, y, weight, None, 0, 0, shape, n_rows)
 
 
-def _in_order(array: np.ndarray | Stored) -> bool:
+def _in_order(array: np.ndarray | Stored) -> TypeGuard[np.ndarray]:
     return isinstance(array, np.ndarray) and array.flags.c_contiguous
 
 

@@ -44,7 +44,9 @@ class OutputFile:
                 if os.path.exists(self._target) and not os.access(self._target, os.W_OK):
                     raise PermissionError(None, "permission denied")
                 folder, name = os.path.split(self._target)
-                temporary = os.path.join(folder, f".{name}.part" if lasting else f".{name}.{os.getpid()}.part")
+                temporary = _lasting(self._target)
+                if not lasting:
+                    temporary = os.path.join(folder, f".{name}.{os.getpid()}.part")
                 if resumed and not os.path.exists(temporary):
                     gone = f"what was written before the run stopped, {temporary}, is gone; remove the journal"
                     raise Failure(path, f"{gone} to start anew")
@@ -96,6 +98,19 @@ class OutputFile:
             pass
         if self._temporary is not None and not self._kept:
             os.unlink(self._temporary)
+
+
+def _lasting(target: str) -> str:
+    """The other name of a file under construction that is found again."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".{name}.part")
+
+
+def take_back(path: str) -> None:
+    """Undo the `commit` of a run that was stopped right after it, so that it can be done again."""
+    target = os.path.realpath(path)
+    if os.path.exists(target) and not os.path.exists(_lasting(target)):
+        os.replace(target, _lasting(target))
 
 
 class LossWriter:

@@ -184,12 +184,22 @@ def _surveyed(shard: Shard, job: Job, first_loss: int, first_sample: int, losses
     layout = job.layout
     n_pieces = min(layout.n_slices, -(-layout.predictions.nbytes // _PIECE_BYTES))
     bounds = [layout.n_slices * i // n_pieces for i in range(n_pieces + 1)]
-    described = [(str(s.array.dtype), list(s.array.shape)) for s in (job.predictions, job.targets)]
+    predictions, targets = ((str(s.array.dtype), list(s.array.shape)) for s in (job.predictions, job.targets))
     return Surveyed(
-        shard, layout.shape, *described, job.n_bytes, layout.n_rows, first_loss, first_sample, bounds,
-        layout.losses_per_slice, layout.losses_per_sample,
-        losses_dtype(job) if losses_wanted else None, [_stamp(source.path) for source in (job.predictions, job.targets)],
-    )  # fmt: skip
+        shard=shard,
+        shape=layout.shape,
+        predictions=predictions,
+        targets=targets,
+        n_bytes=job.n_bytes,
+        n_rows=layout.n_rows,
+        first_loss=first_loss,
+        first_sample=first_sample,
+        bounds=bounds,
+        losses_per_slice=layout.losses_per_slice,
+        losses_per_sample=layout.losses_per_sample,
+        dtype=losses_dtype(job) if losses_wanted else None,
+        stamps=[_stamp(source.path) for source in (job.predictions, job.targets)],
+    )
 
 
 def _stamp(path: str) -> list[int]:

@@ -14,7 +14,7 @@ from ._execute import execute, job_description, loss_writer
 from ._failure import Failure
 from ._figures import figures_of
 from ._job import Job, Request
-from ._output import OutputFile
+from ._output import OutputFile, take_back
 from ._pieces import Plan, survey
 from ._progress import Progress
 from ._shards import Shard, find, read_manifest
@@ -53,12 +53,17 @@ def run(args: argparse.Namespace) -> int:
             described = job_description(plan, measures, args.chunk_size, files) | {"losses": losses_path}
             journal = Journal(journal_path, described, args.resume)
             stack.callback(journal.close)
+        resumed = journal is not None and journal.resumed
+        state, done = journal.resume(measures) if journal is not None and resumed else (State(measures), set())
+        if resumed and losses_path is not None and len(done) == plan.n_pieces:
+            take_back(losses_path)
         files_written = {}
         for path in paths:
             kept = journal is not None and path == losses_path
-            file = OutputFile(path, lasting=journal is not None, kept=kept, resumed=kept and journal.resumed)
+            file = OutputFile(path, lasting=journal is not None, kept=kept, resumed=kept and resumed)
             files_written[path] = stack.enter_context(file)
-        state, done = (State(measures), set()) if journal is None else journal.open(measures)
+        if journal is not None and not resumed:
+            journal.start()
         writer = None if losses_path is None else loss_writer(plan, files_written[losses_path])
         cluster = None
         if args.workers is not None or args.scheduler is not None:

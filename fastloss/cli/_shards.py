@@ -66,12 +66,12 @@ def read_manifest(path: str) -> list[Shard]:
         where = f"{path}, line {number}"
         if unknown := set(entry) - {"predictions", "targets", "group"}:
             raise Failure(where, f"unknown: {listed(sorted(map(str, unknown)))}; expected predictions, targets, group")
-        names = [entry.get("predictions"), entry.get("targets")]
-        if not all(isinstance(name, str) and name for name in names):
+        x, y, group = (entry.get(name) for name in ("predictions", "targets", "group"))
+        if not (isinstance(x, str) and isinstance(y, str) and x and y):
             raise Failure(where, "predictions and targets are expected")
-        if not isinstance(entry.get("group"), str | int | None):
-            raise Failure(where, f"a group is an integer or a string, not {entry['group']!r}")
-        shards.append(Shard(*(os.path.join(folder, name) for name in names), entry.get("group")))
+        if not isinstance(group, str | int | None):
+            raise Failure(where, f"a group is an integer or a string, not {group!r}")
+        shards.append(Shard(os.path.join(folder, x), os.path.join(folder, y), group))
     if len({shard.group is None for shard in shards}) > 1:
         raise Failure(path, "some shards have a group, others have none")
     return shards
@@ -166,7 +166,8 @@ def _json_lines(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
 
 def _table(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.reader(text.splitlines(), delimiter="\t" if path.lower().endswith(".tsv") else ",")
-    names, entries = ["predictions", "targets", "group"], []
+    names = ["predictions", "targets", "group"]
+    entries: list[tuple[int, dict[str, Any]]] = []
     for line in reader:
         line = [cell.strip() for cell in line]
         if not any(line):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,8 @@ class Rows:
         """Pieces of which sums are exact."""
         for start in range(0, self.loss.size, BLOCK):
             cut = slice(start, start + BLOCK)
-            yield Rows(*(None if a is None else a[cut] for a in vars(self).values())), place.after(start)
+            cuts = {name: None if column is None else column[cut] for name, column in vars(self).items()}
+            yield replace(self, **cuts), place.after(start)
 
     def columns(self) -> dict[str, np.ndarray]:
         """What is added up of the rows, by name."""
@@ -118,7 +119,7 @@ class Sums:
         total.units += units
         total.special += special
 
-    def count(self, name: str, number: int) -> None:
+    def count(self, name: str, number: int | np.integer) -> None:
         """Add to a count."""
         self._counts[name] = self._counts.get(name, 0) + int(number)
 

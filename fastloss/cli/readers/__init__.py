@@ -41,7 +41,7 @@ class Stored:
         self,
         shape: tuple[int, ...],
         dtype: np.dtype,
-        starts: Sequence[int],
+        starts: Sequence[int] | np.ndarray,
         piece: Callable[[int], np.ndarray],
     ) -> None:
         self.shape, self.dtype = shape, dtype
