@@ -354,6 +354,7 @@ def test_safetensors_errors(error, folder):
     assert error("x.safetensors", "y.npy") == "x.safetensors: the file is empty"
 
 
+@pytest.mark.filterwarnings("ignore:The data type")
 def test_zarr_errors(error, folder):
     zarr = pytest.importorskip("zarr")
     x, y = data()

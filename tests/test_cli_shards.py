@@ -26,7 +26,7 @@ CLASSES = 7
 
 # What may differ between two runs of the same evaluation.
 INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
-INCIDENTAL |= {"output", "per_sample", "report", "threads", "pieces_resumed"}
+INCIDENTAL |= {"output", "per_sample", "report", "threads", "pieces_resumed", "workers", "scheduler"}
 
 
 @pytest.fixture

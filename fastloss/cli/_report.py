@@ -87,7 +87,11 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         output["intervals"] = asked | figures.intervals
     if figures.groups is not None:
         output["groups"] = figures.groups
-    output |= {option: value for option in ("per_sample", "report") if (value := getattr(args, option)) is not None}
+    output |= {
+        option: value
+        for option in ("workers", "scheduler", "per_sample", "report")
+        if (value := getattr(args, option)) is not None
+    }
     if args.resume:
         output["pieces_resumed"] = n_resumed
     return output
