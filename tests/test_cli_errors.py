@@ -103,7 +103,7 @@ def test_paths(error, folder):
     assert error("eval", "missing.npy", LABELS) == "missing.npy: no such file or directory"
     assert error("eval", LOGITS, "missing.npy") == "missing.npy: no such file or directory"
     assert error("eval", LOGITS, LABELS, "--weight", "missing.npy") == "missing.npy: no such file or directory"
-    assert error("eval", ".", LABELS) == ".: not a regular file"
+    assert error("eval", ".", LABELS).startswith(".: the directory holds no arrays (.npy, .npz, ")
     assert error("eval", "two\nlines\x1b.npy", LABELS) == "two\\nlines\\x1b.npy: no such file or directory"
     assert error("eval", f"{LOGITS}:x", LABELS).endswith(":x: no such file or directory")
     os.mkfifo(folder / "pipe.npy")
@@ -418,8 +418,8 @@ def test_interrupt(folder, monkeypatch, capsys):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    real = functional.cross_entropy
-    monkeypatch.setattr(functional, "cross_entropy", interrupted)
+    real = functional.score
+    monkeypatch.setattr(functional, "score", interrupted)
     options = ["--reduction", "none", "--output", "out.npy", "--chunk-size", "10"]
     assert main(["eval", LOGITS, LABELS, *options]) == 130
     assert capsys.readouterr() == ("", "")
@@ -430,7 +430,7 @@ def test_out_of_memory_is_one_line(error, monkeypatch):
     def exhausted(*arguments, **options):
         raise MemoryError("Unable to allocate 3 GiB")
 
-    monkeypatch.setattr(functional, "cross_entropy", exhausted)
+    monkeypatch.setattr(functional, "score", exhausted)
     assert error("eval", LOGITS, LABELS) == "out of memory: Unable to allocate 3 GiB"
 
 

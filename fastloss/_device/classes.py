@@ -49,16 +49,15 @@ def class_weights(session, weight, n_classes, real):
     return session.converted(w, real).address
 
 
-def target_of(session, shape, axis, target):
-    """The targets for logits of that shape, and whether they are class indices."""
-    y = session.array(target, "target")
-    if not isinstance(y, View):
-        raise _errors.two_forms(shape, (), type(target).__name__, axis)
+def holds_indices(y, shape, axis):
+    """Whether targets for logits of that shape are class indices, rather than probabilities."""
     rows = shape[:axis] + shape[axis + 1 :]
+    if not isinstance(y, View):
+        raise _errors.two_forms(shape, (), type(y).__name__, axis)
     if y.name in INTEGERS and y.shape == rows or y.size == 0 and y.shape == rows:
-        return y, True
+        return True
     if y.name not in INTEGERS and y.shape == shape:
-        return y, False
+        return False
     if y.shape == rows:
         raise _errors.floating_indices(y.shape, y.name)
     raise _errors.two_forms(shape, y.shape, y.name, axis)
@@ -95,7 +94,10 @@ def evaluate(
     _reduce.check(reduction)
     session = Session(**{name: predictions, "target": target, "weight": weight})
     x, axis = logits_and_axis(session, predictions, name, axis)
-    y, is_index = target_of(session, x.shape, axis, target)
+    y = session.array(target, "target")
+    if op == "gather" and not take_log and isinstance(y, View) and y.name not in INTEGERS and y.size:
+        raise _errors.not_index_dtype("target", y.name)
+    is_index = holds_indices(y, x.shape, axis)
     ignore_index = _classes.wide_index(ignore_index)
     smoothing = _classes.share_smoothed(label_smoothing)
     real = real_type(x) if is_index else real_type(x, y)

@@ -18,7 +18,7 @@ from ._failure import Failure
 
 # name -> (module, what `fastloss --help` says of it)
 COMMANDS = {
-    "eval": ("fastloss.cli.eval", "score predictions in .npy or .npz files against their targets"),
+    "eval": ("fastloss.cli.eval", "score predictions in files against their targets"),
     "bench": ("fastloss.cli.bench", "measure speed: against memory, other libraries, another build"),
     "info": ("fastloss.cli.info", "show versions, backends, threads and the cache directory"),
 }

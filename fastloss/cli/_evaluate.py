@@ -1,225 +1,265 @@
-"""The evaluation itself, chunk by chunk; the sums combine to what one call over the whole file would give."""
+"""The evaluation itself, chunk by chunk; the sums combine to what one call over all data would give."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from fastloss._pointwise import Totals
+
 from . import _library
 from ._best import best_class
 from ._job import Job
 from ._locate import improbable, refusal, undefined
-from ._output import RowWriter
-from ._progress import Progress
+from ._state import Measures, State
+from ._sums import Place, Rows, Value
 
-Value = float | np.ndarray  # a sum, or one for each output
+Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
 
-_WARM_BYTES = 4 << 20  # of predictions are evaluated before the clock starts
-
-
-@dataclass
-class Sums:
-    """What is summed, one entry a chunk; added up by `total` at the end, so that the order cannot matter."""
-
-    loss: list[Value] = field(default_factory=list)
-    squared: list[Value] = field(default_factory=list)
-    absolute: list[Value] = field(default_factory=list)
-    divisor: list[Value] = field(default_factory=list)
-    counted: int = 0  # rows of the softmax family, elements otherwise
-    ignored: int = 0
-    correct: int = 0
+# So much is evaluated before the clock starts: bytes of predictions, and losses at most where each is looked at.
+_WARM_BYTES, _WARM_LOSSES = 4 << 20, 1 << 10
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The result; None where a figure does not apply to the loss.
+class Chunk:
+    """Slices of a job and what is wanted of them."""
 
-    `value` is what the reduction asked for (None for "none"), `mean` the mean loss in any case.
-    """
-
-    value: Value | None
-    mean: Value
-    perplexity: float | None
-    accuracy: float | None
-    correct: int | None
-    mse: Value | None
-    rmse: Value | None
-    mae: Value | None
-    rows: int
-    ignored: int
-    elements: int | None
-    seconds: float
+    job: Job
+    start: int
+    x: np.ndarray
+    y: np.ndarray
+    w: np.ndarray | None
+    place: Place
+    measures: Measures
 
 
-def evaluate(job: Job, chunk_rows: int | None, writer: RowWriter | None, progress: Progress) -> Figures:
-    """Run `job` over chunks of about `chunk_rows` rows, writing single losses to `writer` if there is one.
+def evaluate(
+    job: Job,
+    start: int,
+    stop: int,
+    chunk_rows: int | None,
+    place: Place,
+    state: State,
+    measures: Measures,
+    sink: Sink | None,
+    advance: Callable[[int], None],
+) -> None:
+    """Add slices [start, stop) of `job` to `state`, in chunks of about `chunk_rows` rows, single losses into `sink`.
 
     Raises
     ------
     Failure
         A label is out of range, a value is NaN or outside the loss's domain.
     """
-    step = {"classes": _classes, "binary": _binary, "regression": _regression}[job.loss.family]
+    step = _STEPS[job.loss.family]
     layout = job.layout
-    n_chunks = -(-layout.n_slices // layout.slices_per_chunk(chunk_rows))
-    bounds = [layout.n_slices * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
-    if warm := min(bounds[1], layout.n_slices * _WARM_BYTES // layout.predictions.nbytes):
-        step(job, 0, warm, Sums(), None)  # what is compiled or loaded on a first call is not the data's speed
-    sums = Sums()
-    begin = time.perf_counter()
-    for start, stop in pairwise(bounds):
-        step(job, start, stop, sums, writer)
-        progress.advance((stop - start) * layout.n_rows // layout.n_slices)
-    return _figures(job, sums, time.perf_counter() - begin)
+    n_chunks = -(-(stop - start) // layout.slices_per_chunk(chunk_rows))
+    bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
+    for first, last in pairwise(bounds):
+        here = place.after((first - start) * layout.losses_per_slice)
+        step(Chunk(job, first, *layout.chunk(first, last), here, measures), state, sink)
+        advance((last - first) * layout.n_rows // layout.n_slices)
 
 
-def _call(job: Job, name: str, start: int, x: np.ndarray, y: np.ndarray, **options: Any) -> Any:
-    """Call a loss of the library; what it refuses becomes a Failure that names the place in the file."""
+def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
+    """Evaluate a few rows for nothing: what is compiled or loaded on a first call is not the data's speed."""
+    layout = job.layout
+    some = min(layout.slices_per_chunk(chunk_rows), layout.n_slices * _WARM_BYTES // layout.predictions.nbytes)
+    if measures.rows:  # what is done with single losses is slow, and quickly warm
+        some = min(some, _WARM_LOSSES // layout.losses_per_slice)
+    if some := min(some, layout.n_slices):
+        place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
+        chunk = Chunk(job, 0, *layout.chunk(0, some), place, measures)
+        _STEPS[job.loss.family](chunk, State(measures), (lambda losses: None) if measures.losses else None)
+
+
+def losses_dtype(job: Job) -> np.dtype:
+    """The dtype of the job's single losses."""
+    x, y, w = job.layout.chunk(0, 0)
+    empty = Chunk(job, 0, x, y, w, Place(0, 0, 0, 0, 1), Measures())
+    if job.loss.family == "classes":
+        return _class_losses(empty, _float_targets(job, x, y)).dtype
+    return _call(empty, job.loss.name, weight=w, reduction="none").dtype
+
+
+def _call(chunk: Chunk, name: str, y: np.ndarray | None = None, **options: Any) -> Any:
+    """Call a function of the library; what it refuses becomes a Failure that names the place in the file."""
+    y = chunk.y if y is None else y
     try:
-        return _library.loss_function(name)(x, y, **options)
+        return _library.loss_function(name)(chunk.x, y, **options)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise refusal(job, start, x, y, error) from None
+        raise refusal(chunk.job, chunk.start, chunk.x, y, error) from None
 
 
-def _check(job: Job, start: int, x: np.ndarray, y: np.ndarray, loss: Value, each: Callable[[], np.ndarray]) -> None:
+def _check(chunk: Chunk, loss: Value, each: Callable[[], np.ndarray]) -> None:
     """NaN is an error that names its place; it is looked for only when the sum of a chunk is NaN."""
-    if np.isnan(loss).any() and (failure := undefined(job, start, x, y, each)):
+    if np.isnan(loss).any() and (failure := undefined(chunk.job, chunk.start, chunk.x, chunk.y, each)):
         raise failure
 
 
-def _classes(job: Job, start: int, stop: int, sums: Sums, writer: RowWriter | None) -> None:
-    """A chunk of the softmax family. The losses of single rows are few beside the scores: always taken."""
-    x, y, _ = job.layout.chunk(start, stop)
-    if not job.labels and y.dtype.kind in "biu":
-        y = y.astype(np.float64 if x.dtype.itemsize == 8 else np.float32)  # one-hot targets saved as integers
+def _float_targets(job: Job, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The targets, as numbers if they are one-hot targets saved as integers."""
+    if job.labels or y.dtype.kind not in "biu":
+        return y
+    return y.astype(np.float64 if x.dtype.itemsize == 8 else np.float32)
+
+
+def _class_losses(chunk: Chunk, y: np.ndarray) -> np.ndarray:
+    """Single losses of the softmax family."""
+    job = chunk.job
     options: dict[str, Any] = {"axis": job.layout.axis, "weight": job.weights, "reduction": "none"}
     if job.ignore_given:
         options["ignore_index"] = job.ignore_index
     if job.loss.smooths:
         options["label_smoothing"] = job.label_smoothing
-    losses = _call(job, job.loss.name, start, x, y, **options)
-    loss = float(np.sum(losses, dtype=np.float64))
-    _check(job, start, x, y, loss, lambda: losses)
-    if writer is not None:
-        writer.write(losses)
+    return _call(chunk, job.loss.name, y, **options)
 
-    hits = best_class(x, job.layout.axis or 0) == (y if job.labels else best_class(y, job.layout.axis or 0))
-    counted = losses.size
+
+def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
+    """A chunk of the softmax family. The losses of single rows are few beside the scores: always taken."""
+    job, x, axis, measures = chunk.job, chunk.x, chunk.job.layout.axis or 0, chunk.measures
+    y = _float_targets(job, x, chunk.y)
+    # One pass over the logits answers all, where the loss is the plain one; elsewhere only what is asked beside it.
+    plain = job.loss.name == "cross_entropy" and job.labels and job.weights is None and not job.label_smoothing
+    score, in_top_k = None, None
+    if plain or measures.top_k and job.labels:
+        options = {"axis": axis, "ignore_index": job.ignore_index, "top_k": measures.top_k}
+        score = _call(chunk, "score", y, **options)
+        in_top_k = score.in_top_k
+    losses = score.nll if plain and score is not None else _class_losses(chunk, y)
+    loss = float(np.sum(losses, dtype=np.float64))
+    _check(chunk, loss, lambda: losses)
+    if sink is not None:
+        sink(losses)
+
+    best = best_class(x, axis) if score is None else score.argmax
+    truth = y if job.labels else best_class(y, axis)
+    keep, divisor = None, None
+    correct = best == truth
     if job.labels:
         keep = y != job.ignore_index
-        counted = int(np.count_nonzero(keep))
-        hits &= keep
+        correct &= keep
         if job.weights is not None:
-            labels = y[keep].astype(np.intp)
-            sums.divisor.append(float(np.sum(job.weights[labels], dtype=np.float64)))
-    sums.loss.append(loss)
-    sums.counted += counted
-    sums.ignored += losses.size - counted
-    sums.correct += int(np.count_nonzero(hits))
+            divisor = np.zeros(losses.shape)
+            divisor[keep] = job.weights[y[keep].astype(np.intp)]
+    counted = losses.size if keep is None else int(np.count_nonzero(keep))
+    sums = state.sums
+    sums.add_all("loss", losses)
+    if divisor is not None:
+        sums.add_all("divisor", divisor)
+    sums.count("counted", counted)
+    sums.count("ignored", losses.size - counted)
+    sums.count("correct", np.count_nonzero(correct))
+    if in_top_k is not None:
+        sums.count("in_top_k", np.count_nonzero(in_top_k))
+    if measures.rows:
+        probability = _confidence(chunk, best, axis, score) if measures.report else None
+        state.add(
+            Rows(
+                loss=losses.reshape(-1), divisor=_flat(divisor), counted=_flat(keep), correct=_flat(correct),
+                in_top_k=_flat(in_top_k), probability=_flat(probability), outcome=_flat(correct),
+                target=_flat(truth), prediction=_flat(best),
+            ),
+            chunk.place,
+        )  # fmt: skip
 
 
-def _binary(job: Job, start: int, stop: int, sums: Sums, writer: RowWriter | None) -> None:
+def _flat(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else array.reshape(-1)
+
+
+def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.ndarray:
+    """The probability given to the most likely class."""
+    top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis).astype(np.float64)
+    with np.errstate(all="ignore"):
+        if chunk.job.loss.probabilities:
+            return top
+        if chunk.job.loss.name == "nll_loss":
+            return np.exp(top)
+        lse = score.lse if score is not None else _library.loss_function("logsumexp")(chunk.x, axis=axis)
+        return np.exp(top - lse)
+
+
+def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of a binary loss: whatever the weights, the mean divides by the number of elements."""
-    x, y, w = job.layout.chunk(start, stop)
+    job, x, y = chunk.job, chunk.x, chunk.y
     # The library takes any target, as torch does, but labels -1 and 1 have no place in a report.
-    if (y.min() < 0 or y.max() > 1) and (failure := improbable(job, start, job.targets, y)):
+    if (y.min() < 0 or y.max() > 1) and (failure := improbable(job, chunk.start, job.targets, y)):
         raise failure
-    sums.loss.append(_sum(job, job.loss.name, start, x, y, float(x.size), writer, weight=w))
-    sums.counted += x.size
-    sums.correct += int(np.count_nonzero((x > job.loss.threshold) == (y > 0.5)))
+    said, truth = x > job.loss.threshold, y > 0.5
+    loss, losses = _elements(chunk, job.loss.name, sink, weight=chunk.w)
+    state.sums.add("loss", loss)
+    state.sums.count("counted", x.size)
+    state.sums.count("correct", np.count_nonzero(said == truth))
+    if losses is not None and chunk.measures.rows:
+        probability = None
+        if chunk.measures.report:
+            with np.errstate(over="ignore"):
+                wide = x.astype(np.float64)
+                probability = wide if job.loss.probabilities else 1 / (1 + np.exp(-wide))
+        state.add(
+            Rows(
+                loss=losses.reshape(-1), correct=_flat(said == truth), probability=_flat(probability),
+                outcome=_flat(truth), target=_flat(y), prediction=_flat(x),
+            ),
+            chunk.place,
+        )  # fmt: skip
 
 
-def _regression(job: Job, start: int, stop: int, sums: Sums, writer: RowWriter | None) -> None:
+def _regression(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of an element-wise loss: the mean divides by the sum of the broadcast weights."""
-    x, y, w = job.layout.chunk(start, stop)
+    job, x, w = chunk.job, chunk.x, chunk.w
     axis = 0 if job.per_output else None
     name = "mse_loss" if job.loss.name == "rmse_loss" else job.loss.name
-    if w is None:
-        divisor: Value = float(x.shape[0] if job.per_output else x.size)
+    divisors = None if w is None else np.broadcast_to(w, x.shape)
+    if divisors is None:
+        divisor: Value = np.full(x.shape[1:], float(x.shape[0])) if job.per_output else float(x.size)
     else:
-        divisor = np.sum(np.broadcast_to(w, x.shape), axis=axis, dtype=np.float64)
-        sums.divisor.append(divisor)
-    loss = _sum(job, name, start, x, y, divisor, writer, weight=w, axis=axis)
-    sums.loss.append(loss)
-    for error, parts in (("mse_loss", sums.squared), ("l1_loss", sums.absolute)):
+        divisor = np.sum(divisors, axis=axis, dtype=np.float64)
+    if divisors is not None or job.per_output:
+        state.sums.add("divisor", divisor)
+    loss, losses = _elements(chunk, name, sink, divisor, weight=w, axis=axis)
+    state.sums.add("loss", loss)
+    for error, part in (("mse_loss", "squared"), ("l1_loss", "absolute")):
         if job.loss.errors:
-            same = name == error
-            parts.append(loss if same else _sum(job, error, start, x, y, divisor, None, weight=w, axis=axis))
-    sums.counted += x.size
+            errors = loss if name == error else _total(chunk, error, divisor, weight=w, axis=axis)
+            state.sums.add(part, errors)
+    state.sums.count("counted", x.size)
+    if losses is not None and chunk.measures.rows:
+        rows = Rows(losses.reshape(-1), _flat(divisors), target=_flat(chunk.y), prediction=_flat(x))
+        state.add(rows, chunk.place)
 
 
-def _sum(
-    job: Job,
-    name: str,
-    start: int,
-    x: np.ndarray,
-    y: np.ndarray,
-    divisor: Value,
-    writer: RowWriter | None,
-    **options: Any,
-) -> Value:
-    """The summed loss of a chunk of elements, its single losses written to `writer` on the way."""
-    each = partial(_call, job, name, start, x, y, weight=options["weight"], reduction="none")
-    if writer is not None:
-        losses = each()
-        writer.write(losses)
-        loss: Value = np.sum(losses, dtype=np.float64)
+def _elements(
+    chunk: Chunk, name: str, sink: Sink | None, divisor: Value = 1.0, **options: Any
+) -> tuple[Value, np.ndarray | None]:
+    """The summed loss of a chunk of elements, and its single losses if something looks at those."""
+    loss = _total(chunk, name, divisor, **options)
+    if sink is None and not chunk.measures.rows:
+        return loss, None
+    losses = _call(chunk, name, weight=options["weight"], reduction="none")
+    if sink is not None:
+        sink(losses)
+    return loss, losses
+
+
+def _total(chunk: Chunk, name: str, divisor: Value, **options: Any) -> Value:
+    """The summed loss of a chunk, the same bits whatever else is wanted of it."""
+    if options.get("axis") is None:
+        totals = Totals()
+        _call(chunk, name, **options, out=totals)
+        loss: Value = totals.total
     elif np.all(divisor):
         # The mean is what cannot overflow: float32 losses come as float32.
-        loss = np.multiply(_call(job, name, start, x, y, **options, reduction="mean"), divisor, dtype=np.float64)
+        loss = np.multiply(_call(chunk, name, **options, reduction="mean"), divisor, dtype=np.float64)
     else:
-        loss = np.asarray(_call(job, name, start, x, y, **options, reduction="sum"), dtype=np.float64)
-    _check(job, start, x, y, loss, each)
+        loss = np.asarray(_call(chunk, name, **options, reduction="sum"), dtype=np.float64)
+    _check(chunk, loss, lambda: _call(chunk, name, weight=options["weight"], reduction="none"))
     return loss
 
 
-def total(parts: list[Value]) -> Value:
-    """The exact sum of `parts`, rounded once; element by element for arrays."""
-    if not parts or np.ndim(parts[0]) == 0:
-        numbers = [float(part) for part in parts]
-        try:
-            return math.fsum(numbers)
-        except (OverflowError, ValueError):  # beyond the largest number; infinities of both signs
-            return sum(numbers)
-    columns = np.stack([np.asarray(part) for part in parts])
-    sums = [total(list(column)) for column in columns.reshape(len(parts), -1).T]
-    return np.asarray(sums).reshape(columns.shape[1:])
-
-
-@np.errstate(all="ignore")
-def _figures(job: Job, sums: Sums, seconds: float) -> Figures:
-    loss = total(sums.loss)
-    rows = sums.counted // max(1, np.size(loss))  # of one output, where outputs are apart
-    divisor = total(sums.divisor) if sums.divisor else float(rows)
-    mean = _ratio(loss, divisor)
-    mse = _ratio(total(sums.squared), divisor) if sums.squared else None
-    if job.loss.name == "rmse_loss":
-        mean, loss = np.sqrt(mean), np.sqrt(loss)  # as the library: the root of the mean, or of the sum
-    classes, binary = job.loss.family == "classes", job.loss.family == "binary"
-    counts = classes or binary
-    return Figures(
-        value={"mean": mean, "sum": loss, "none": None}[job.reduction],
-        mean=mean,
-        perplexity=float(np.exp(mean)) if classes else None,
-        accuracy=float(_ratio(sums.correct, sums.counted)) if counts else None,
-        correct=sums.correct if counts else None,
-        mse=mse,
-        rmse=None if mse is None else np.sqrt(mse),
-        mae=_ratio(total(sums.absolute), divisor) if sums.absolute else None,
-        rows=sums.counted if classes else job.layout.n_rows,
-        ignored=sums.ignored,
-        elements=None if classes else sums.counted,
-        seconds=seconds,
-    )
-
-
-def _ratio(numerator: Value, denominator: Value) -> Value:
-    """A mean; NaN where nothing was counted."""
-    return np.divide(numerator, denominator)
+_STEPS = {"classes": _classes, "binary": _binary, "regression": _regression}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._failure import Failure
-from ._files import Source, shape_text
 from ._losses import LOSSES, LossInfo
+from .readers import Source, sample_rows, shape_text
 
 _SAMPLE_BLOCKS, _SAMPLE_ELEMENTS = 16, 1 << 18
 
@@ -48,11 +48,14 @@ def choose(predictions: Source, targets: Source, axis: int | None, ignore_index:
     Failure
         No loss fits the two shapes.
     """
-    x, y = predictions.array, targets.array
-    if one_output(x.shape, y.shape, axis):
+    if one_output(predictions.array.shape, targets.array.shape, axis):
+        x, y = _decoded(predictions, targets)
         return _choose_elementwise(x[..., 0], y)
+    found = class_axis(predictions.array.shape, targets.array.shape, axis)
+    if found is None and predictions.array.shape != targets.array.shape:
+        raise mismatch(predictions, targets, axis)
+    x, y = _decoded(predictions, targets)
     real = x.dtype.kind not in "biu"
-    found = class_axis(x.shape, y.shape, axis)
     if found is not None and y.dtype.kind in "biu":
         where = "" if axis is not None or found == x.ndim - 1 else f", class axis {found}"
         if real and _are_distributions(_rows(x, y, found, ignore_index)):
@@ -68,6 +71,16 @@ def choose(predictions: Source, targets: Source, axis: int | None, ignore_index:
                 return Choice(LOSSES["categorical_cross_entropy"], along, reason)
             return Choice(LOSSES["cross_entropy"], along, "targets are distributions, rows of logits")
     return _choose_elementwise(x, y)
+
+
+def _decoded(predictions: Source, targets: Source) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays; where one has to be decoded, some of their rows stand for all."""
+    x, y = predictions.array, targets.array
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return x, y
+    parts = sample_rows(x.shape[0], x.nbytes)
+    # copies, as a view would keep the whole piece it was decoded with
+    return np.concatenate([x[part].copy() for part in parts]), np.concatenate([y[part].copy() for part in parts])
 
 
 def one_output(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int | None) -> bool:

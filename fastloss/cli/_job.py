@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ._failure import Failure
-from ._files import Source, open_array, shape_text
 from ._guess import Choice, choose, class_axis, mismatch, one_output
 from ._layout import Layout, class_weights, element_weights, lay_out_classes, lay_out_elements
 from ._losses import LossInfo, find_loss
+from .readers import Source, Stored, open_array, shape_text
 
 IGNORE_INDEX = -100  # the library's default
 
@@ -28,6 +28,15 @@ class Request:
     label_smoothing: float | None = None
     reduction: str = "mean"
     output: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a shard's arrays lie in the whole: its first row, its rows and those of all shards (first axes)."""
+
+    first: int
+    n_rows: int
+    n_all: int
 
 
 @dataclass(frozen=True)
@@ -71,8 +80,11 @@ class Job:
         return sum(source.array.nbytes for source in sources if source is not None)
 
 
-def prepare(request: Request) -> Job:
+def prepare(request: Request, reason: str | None = None, part: Part | None = None) -> Job:
     """Open the files, choose the loss, and check that everything fits.
+
+    `reason` is why the loss in `request` was chosen, if an earlier shard led to it; weights of the rows of all shards
+    are cut down to `part`.
 
     Raises
     ------
@@ -81,16 +93,19 @@ def prepare(request: Request) -> Job:
     """
     named = None if request.loss is None else find_loss(request.loss)
     predictions, targets = open_array(request.predictions), open_array(request.targets)
-    weight = None if request.weight is None else open_array(request.weight)
+    weight = None if request.weight is None else _whole(open_array(request.weight))
     for source in (predictions, targets):
         if not source.array.size:
             raise Failure(source.name, f"holds no data: its shape is {shape_text(source.array.shape)}")
     axis = _normal_axis(request.axis, predictions)
+    if axis == 0 and (named is None or named.family == "classes") or targets.array.ndim == 0:
+        # stored arrays are cut along their first axis, which here is the classes'
+        predictions, targets = _whole(predictions), _whole(targets)
     ignore_index = IGNORE_INDEX if request.ignore_index is None else request.ignore_index
     if named is None:
         choice = choose(predictions, targets, axis, ignore_index)
     else:
-        choice = Choice(named, _named_axis(named, predictions, targets, axis))
+        choice = Choice(named, _named_axis(named, predictions, targets, axis), reason)
     _check_options(choice.loss, request, axis, predictions)
 
     x, y = predictions.array, targets.array
@@ -102,8 +117,10 @@ def prepare(request: Request) -> Job:
         per_output = False
     else:
         if one_output(x.shape, y.shape, axis):
-            x = x[..., 0]
+            x = x[..., 0] if isinstance(x, np.ndarray) else x.without_last()
         labels, weights, per_output = False, None, axis is not None
+        if weight is not None and part is not None and weight.array.shape[:1] == (part.n_all,):
+            weight = replace(weight, array=weight.array[part.first : part.first + part.n_rows])
         each = None if weight is None else element_weights(weight, x.shape)
         layout = lay_out_elements(x, y, each, per_output)
     return Job(
@@ -122,6 +139,10 @@ def prepare(request: Request) -> Job:
         reduction=request.reduction,
         per_output=per_output,
     )
+
+
+def _whole(source: Source) -> Source:
+    return replace(source, array=source.array[:]) if isinstance(source.array, Stored) else source
 
 
 def _normal_axis(axis: int | None, predictions: Source) -> int | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
 from ._failure import Failure
-from ._files import Source, shape_text
+from .readers import Source, Stored, shape_text
 
 _CHUNK_BYTES = 16 << 20  # of predictions: enough for every thread, few enough to stay near the cache
 
@@ -23,7 +24,7 @@ class Layout:
     Parameters
     ----------
     predictions : array
-        Cut along `cut`.
+        Cut along `cut`, which is 0 for arrays that have to be decoded, as it is for their `targets`.
     targets : array
         Cut along `target_cut`.
     weight : array or None
@@ -35,11 +36,11 @@ class Layout:
     shape : tuple of int
         What `reduction="none"` gives: the rows' shape for the softmax family, else the predictions' shape.
     n_rows : int
-        Rows in all, for `--chunk-size` and the progress bar.
+        Rows in all, for `--chunk-size` and the progress bar: of class scores, or of the first axis of elements.
     """
 
-    predictions: np.ndarray
-    targets: np.ndarray
+    predictions: np.ndarray | Stored
+    targets: np.ndarray | Stored
     weight: np.ndarray | None
     axis: int | None
     cut: int
@@ -50,6 +51,20 @@ class Layout:
     @property
     def n_slices(self) -> int:
         return self.predictions.shape[self.cut]
+
+    @property
+    def n_losses(self) -> int:
+        """The losses that `reduction="none"` gives."""
+        return math.prod(self.shape)
+
+    @property
+    def losses_per_slice(self) -> int:
+        return self.n_losses // self.n_slices
+
+    @property
+    def losses_per_sample(self) -> int:
+        """A sample is what one index of the first axis selects, such as a document of several tokens."""
+        return self.n_losses // (self.shape[0] if self.shape else 1)
 
     def slices_per_chunk(self, chunk_rows: int | None) -> int:
         """How many slices a chunk has: those of `chunk_rows` rows, by default about 16 MiB of predictions."""
@@ -67,13 +82,13 @@ class Layout:
         return x, y, w
 
 
-def lay_out_classes(x: np.ndarray, y: np.ndarray, axis: int) -> Layout:
+def lay_out_classes(x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int) -> Layout:
     """The layout of class scores with labels, of the shape without `axis`, or with distributions."""
     lead, n_classes, trail = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     labels = y.shape != x.shape
     shape = lead + trail
     n_lead, n_trail, n_rows = math.prod(lead), math.prod(trail), math.prod(shape)
-    if x.flags.c_contiguous and y.flags.c_contiguous:
+    if _in_order(x) and _in_order(y):
         # All axes before the classes, and all after them, become one: (1, T, V) can then be cut along T.
         if n_lead == 1 and trail:
             x, axis = x.reshape(n_classes, n_trail), 0
@@ -82,22 +97,28 @@ def lay_out_classes(x: np.ndarray, y: np.ndarray, axis: int) -> Layout:
             inner = (n_trail,) if trail else ()
             x, axis = x.reshape(n_lead, n_classes, *inner), 1
             y = y.reshape(n_lead, *inner) if labels else y.reshape(x.shape)
-    elif x.ndim == 1:
+    elif x.ndim == 1 and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         x, y, axis = x[np.newaxis], y[np.newaxis], 1
     cut = 1 if axis == 0 else 0
     return Layout(x, y, None, axis, cut, 0 if labels else cut, shape, n_rows)
 
 
-def lay_out_elements(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None, per_output: bool) -> Layout:
+def lay_out_elements(
+    x: np.ndarray | Stored, y: np.ndarray | Stored, weight: np.ndarray | None, per_output: bool
+) -> Layout:
     """The layout of an element-wise loss; `per_output` keeps the outputs, the axes after the first, apart."""
     shape = x.shape
     n_rows = shape[0] if shape else 1
     arrays = (x, y) if weight is None else (x, y, weight)
-    if not per_output and all(a.shape == shape and a.flags.c_contiguous for a in arrays):
+    if not per_output and all(a.shape == shape and _in_order(a) for a in arrays):
         x, y, weight = x.reshape(-1), y.reshape(-1), None if weight is None else weight.reshape(-1)
-    elif x.ndim == 0:
+    elif x.ndim == 0 and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         x, y, weight = x[np.newaxis], y[np.newaxis], None if weight is None else weight.reshape(1)
     return Layout(x, y, weight, None, 0, 0, shape, n_rows)
+
+
+def _in_order(array: np.ndarray | Stored) -> TypeGuard[np.ndarray]:
+    return isinstance(array, np.ndarray) and array.flags.c_contiguous
 
 
 def class_weights(weight: Source, n_classes: int) -> np.ndarray:

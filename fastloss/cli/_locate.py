@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ._failure import Failure
-from ._files import Source
 from ._job import Job
+from .readers import Source
 
 Test = Callable[[np.ndarray], np.ndarray]
 

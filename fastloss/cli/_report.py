@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _library
-from ._evaluate import Figures, Value
 from ._failure import printable
-from ._files import Source, shape_text
-from ._job import Job
+from ._figures import Figures
+from ._pieces import Plan
+from ._sums import Value
+from .readers import shape_text
 
-_SHOWN_OUTPUTS = 8
+LEVEL = "95 %"  # of the confidence intervals
+_SHOWN_OUTPUTS, _SHOWN_GROUPS = 8, 40
 
 
 def as_json(document: dict[str, Any]) -> str:
@@ -35,10 +39,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def document(job: Job, figures: Figures, chunk_rows: int | None, output: str | None) -> dict[str, Any]:
+def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: int) -> dict[str, Any]:
     """All of the result, as what `--json` prints."""
+    job = plan.first
     rows = figures.rows + figures.ignored
-    return {
+    output = {
         "fastloss": _library.version(),
         "loss": job.loss.name,
         "guessed": job.reason is not None,
@@ -57,45 +62,103 @@ def document(job: Job, figures: Figures, chunk_rows: int | None, output: str | N
         "elements": figures.elements,
         "seconds": figures.seconds,
         "rows_per_second": _rate(rows, figures.seconds),
-        "gigabytes_per_second": _rate(job.n_bytes / 1e9, figures.seconds),
+        "gigabytes_per_second": _rate(_n_bytes(plan) / 1e9, figures.seconds),
         "axis": job.axis,
         "ignore_index": job.ignore_index if job.loss.ignores else None,
         "label_smoothing": job.label_smoothing if job.loss.smooths else None,
-        "chunk_size": chunk_rows,
+        "chunk_size": args.chunk_size,
         "backend": _library.backend_in_use(),
         "threads": _library.n_threads(),
-        "predictions": _described(job.predictions),
-        "targets": _described(job.targets),
-        "weight": _described(job.weight),
-        "output": output,
+        "predictions": _described(*_input(plan, "predictions", args)),
+        "targets": _described(*_input(plan, "targets", args)),
+        "weight": None if (w := plan.weight) is None else _described(w.name, w.array.dtype, w.array.shape),
+        "output": args.output,
+        "shards": len(plan.shards),
     }
+    # These are there only where they were asked for.
+    if args.top_k is not None:
+        output |= {
+            "top_k": args.top_k,
+            "top_k_accuracy": figures.top_k_accuracy,
+            "top_k_correct": figures.top_k_correct,
+        }
+    if figures.intervals:
+        asked = {"level": 0.95, "resamples": args.bootstrap, "seed": args.seed, "unit": args.resample}
+        output["intervals"] = asked | figures.intervals
+    if figures.groups is not None:
+        output["groups"] = figures.groups
+    output |= {
+        option: value
+        for option in ("workers", "scheduler", "per_sample", "report")
+        if (value := getattr(args, option)) is not None
+    }
+    if args.resume:
+        output["pieces_resumed"] = n_resumed
+    return output
 
 
-def text(job: Job, figures: Figures, output: str | None) -> str:
+def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
     """The result as aligned lines: what was evaluated, what came out, how fast."""
+    job = plan.first
     rows = figures.rows + figures.ignored
     chosen = f"{job.loss.name} (guessed: {job.reason}; --loss overrides)" if job.reason else job.loss.name
-    lines = [("predictions", _source_text(job.predictions)), ("targets", _source_text(job.targets))]
-    if job.weight is not None:
-        lines.append(("weight", _source_text(job.weight)))
+    lines = [(name, _input_text(*_input(plan, name, args))) for name in ("predictions", "targets")]
+    if len(plan.shards) > 1:
+        lines.append(("shards", str(len(plan.shards))))
+    if plan.weight is not None:
+        lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
     lines.append(("loss", chosen))
     if job.reduction == "none":
-        lines.append((job.loss.name, f"{_number(figures.mean)} (mean; each written to {printable(output or '')})"))
+        written = f"(mean; each written to {printable(args.output or '')})"
+        lines.append((job.loss.name, f"{_number(figures.mean)} {written}"))
     else:
         lines.append((job.loss.name, f"{_number(figures.value)} ({job.reduction})"))
+    lines += [(name, value) for name, value in _derived(figures, args)]
+    lines.append(("rows", f"{figures.rows} counted, {figures.ignored} ignored"))
+    rates = f"{_rate(rows, figures.seconds):.3g} rows/s, {_rate(_n_bytes(plan) / 1e9, figures.seconds):.3g} GB/s"
+    lines.append(("speed", f"{rates} ({figures.seconds:.3g} s)"))
+    for name, path in (("losses", args.per_sample), ("report", args.report)):
+        if path is not None:
+            lines.append((name, f"written to {printable(path)}"))
+    width = max(len(name) for name, _ in lines) + 2
+    shown = "\n".join(f"{name:<{width}}{value}" for name, value in lines)
+    return shown if figures.groups is None else f"{shown}\n\n{_group_table(figures.groups)}"
+
+
+def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """What follows from the mean loss, and what is counted beside it."""
+    ends = {name: f", {LEVEL} in [{low:.6g}, {high:.6g}]" for name, (low, high) in figures.intervals.items()}
+    if ends:
+        yield "interval", f"mean{ends['mean']} ({args.bootstrap} resamples by {args.resample}, seed {args.seed})"
     if figures.perplexity is not None:
-        lines.append(("perplexity", _number(figures.perplexity)))
+        yield "perplexity", _number(figures.perplexity) + ends.get("perplexity", "")
+    of = figures.rows if figures.elements is None else figures.elements
     if figures.accuracy is not None:
-        of = figures.rows if figures.elements is None else figures.elements
-        lines.append(("accuracy", f"{_number(figures.accuracy)} ({figures.correct} of {of})"))
+        yield "accuracy", f"{_number(figures.accuracy)} ({figures.correct} of {of})" + ends.get("accuracy", "")
+    if figures.top_k_accuracy is not None:
+        counts = f"({figures.top_k_correct} of {of})"
+        yield f"top-{args.top_k}", f"{_number(figures.top_k_accuracy)} {counts}" + ends.get("top_k_accuracy", "")
     for name, value in (("MSE", figures.mse), ("RMSE", figures.rmse), ("MAE", figures.mae)):
         if value is not None:
-            lines.append((name, _number(value)))
-    lines.append(("rows", f"{figures.rows} counted, {figures.ignored} ignored"))
-    rates = f"{_rate(rows, figures.seconds):.3g} rows/s, {_rate(job.n_bytes / 1e9, figures.seconds):.3g} GB/s"
-    lines.append(("speed", f"{rates} ({figures.seconds:.3g} s)"))
-    width = max(len(name) for name, _ in lines) + 2
-    return "\n".join(f"{name:<{width}}{value}" for name, value in lines)
+            yield name, _number(value)
+
+
+def _group_table(groups: list[dict[str, Any]]) -> str:
+    """Aligned columns, numbers to the right."""
+    names = list(groups[0])
+    cells = [[name.replace("_", " ") for name in names]]
+    for entry in groups[:_SHOWN_GROUPS]:
+        cells.append([f"{v:.6g}" if isinstance(v, float) else printable(str(v)) for v in entry.values()])
+    widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    rest = len(groups) - _SHOWN_GROUPS
+    return "\n".join([*lines, f"... ({rest} more groups; --json gives all)"] if rest > 0 else lines)
 
 
 def show(line: str) -> None:
@@ -108,14 +171,28 @@ def _rate(amount: float, seconds: float) -> float:
     return amount / max(seconds, 1e-9)  # a clock may not have moved
 
 
-def _described(source: Source | None) -> dict[str, Any] | None:
-    if source is None:
-        return None
-    return {"file": source.name, "dtype": str(source.array.dtype), "shape": list(source.array.shape)}
+def _n_bytes(plan: Plan) -> int:
+    weight = 0 if plan.weight is None else plan.weight.array.nbytes
+    return weight + sum(shard.n_bytes for shard in plan.shards)
 
 
-def _source_text(source: Source) -> str:
-    return f"{printable(source.name)} ({source.array.dtype}, {shape_text(source.array.shape)})"
+def _input(plan: Plan, which: str, args: argparse.Namespace) -> tuple[str, Any, list[int] | None]:
+    """Predictions or targets: their name, dtype, and the shape of all shards as one, if they would make one."""
+    parts = [getattr(shard, which) for shard in plan.shards]
+    dtypes, shapes = sorted({dtype for dtype, _ in parts}), [shape for _, shape in parts]
+    if len(parts) == 1:
+        return getattr(plan.first, which).name, dtypes[0], shapes[0]
+    alike = len({tuple(shape[1:]) for shape in shapes}) == 1 and all(shapes)
+    whole = [sum(shape[0] for shape in shapes), *shapes[0][1:]] if alike else None
+    return getattr(args, which) or args.manifest, ", ".join(dtypes), whole
+
+
+def _described(name: str, dtype: Any, shape: Sequence[int] | None) -> dict[str, Any]:
+    return {"file": name, "dtype": str(dtype), "shape": None if shape is None else list(shape)}
+
+
+def _input_text(name: str, dtype: Any, shape: Sequence[int] | None) -> str:
+    return f"{printable(name)} ({dtype}, {'various shapes' if shape is None else shape_text(shape)})"
 
 
 def _number(value: Value | None) -> str:

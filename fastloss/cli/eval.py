@@ -1,9 +1,12 @@
-"""Score predictions in .npy or .npz files against their targets.
+"""Score predictions in files against their targets.
 
-PREDICTIONS, TARGETS and --weight are FILE.npy, FILE.npz (of one array) or
-FILE.npz:NAME. Files are mapped into memory and read in chunks of rows, so they
-may be larger than memory (compressed .npz members may not). Without --loss the
-loss is guessed from dtypes, shapes and values; the report says which and why:
+PREDICTIONS and TARGETS are .npy, .npz, .safetensors, Zarr, Parquet, Arrow IPC
+or Feather files, or FILE:NAME for one of several arrays or columns in a file;
+directories of such files, or quoted patterns ('logits-*.npy'), whose names are
+matched: many shards are evaluated as one array would be. Files are mapped into
+memory or read in chunks of rows, so they may be larger than memory (compressed
+.npz members may not). Without --loss the loss is guessed from dtypes, shapes
+and values; the report says which and why:
 
   integer targets of the predictions' shape without the class axis
       cross_entropy, or categorical_cross_entropy if each row of predictions
@@ -21,8 +24,6 @@ from __future__ import annotations
 
 import argparse
 
-from ._failure import Failure
-
 EPILOG = """\
 Perplexity is exp(mean loss). Accuracy is not weighted; a binary prediction
 above 0.5 (a logit above 0) says 1. MSE, RMSE and MAE are weighted as the loss
@@ -31,11 +32,29 @@ is. Speeds count the bytes of all inputs, after a first call on a few rows.
 as "NaN", "Infinity" or "-Infinity". Exit codes: 0, 2 for bad input, 130 after
 Ctrl-C.
 
+Sums are exact, so that shards, workers and resumed runs give the same bits.
+A run of several shards that writes a file keeps a journal beside it until it is
+done; --resume goes on from there. --bootstrap is the Poisson bootstrap. Groups
+are a list (.npy, .txt, .csv, .json) with an entry for each row, for each index
+of the first axis, or for each shard.
+
 examples:
   fastloss eval logits.npy labels.npy
   fastloss eval run.npz:logits run.npz:labels --ignore-index 0 --json
-  fastloss eval logits.npy labels.npy --reduction none --output losses.npy
+  fastloss eval logits.npy labels.npy --per-sample losses.npy --report page.html
+  fastloss eval 'out/*.safetensors:logits' labels/ --workers 8 --output run.json
 """
+
+
+class _Manifest(argparse.Action):
+    """`--manifest`, which takes the place of the two names."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, *_: object
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        for action in parser._get_positional_actions():
+            action.required = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("predictions", metavar="PREDICTIONS", help="logits, probabilities or values")
     parser.add_argument("targets", metavar="TARGETS", help="class labels, class probabilities or values")
+    parser.add_argument(
+        "--manifest",
+        action=_Manifest,
+        metavar="FILE",
+        help="the pairs of files, as JSON lines or CSV: predictions, targets, and a group if wanted",
+    )
     parser.add_argument("--loss", metavar="NAME", help="the loss, by its name in fastloss (default: guessed)")
     parser.add_argument(
         "--axis",
@@ -54,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weight",
         metavar="FILE",
-        help="class weights (n_classes,) for the softmax family; else weights of rows (N,) or of elements",
+        help="class weights (n_classes,) for the softmax family; else weights of rows (N,) or of elements, of all shards",
     )
     parser.add_argument(
         "--ignore-index",
@@ -77,6 +102,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ROWS",
         help="rows read together (default: about 16 MiB of predictions)",
     )
+    parser.add_argument("--top-k", type=_positive, metavar="K", help="also how often the target is among the K largest")
+    parser.add_argument("--group-by", metavar="FILE", help="results for each group too: a language, a task, a document")
+    parser.add_argument(
+        "--bootstrap", type=_positive, metavar="N", help="95 %% confidence intervals from N resamples (1000, say)"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the resamples (default: 0)")
+    parser.add_argument(
+        "--resample",
+        choices=("row", "sample", "group", "shard"),
+        default="row",
+        help="what is resampled: rows (default), all of one index of the first axis, of one group, of one shard",
+    )
+    parser.add_argument("--per-sample", metavar="FILE", help="write the loss of each row of all shards there, as .npy")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write a page there: figures, distribution, calibration, worst rows (HTML)"
+    )
+    parser.add_argument("--workers", type=_positive, metavar="N", help="evaluate shards in N processes (extra dask)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="evaluate shards on the workers of a Dask scheduler")
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="where finished shards are noted (default: OUTPUT.journal, with several shards and an output)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run that the journal is of, if there is one"
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="number of threads (default: all)")
     parser.add_argument("--backend", metavar="NAME", help="where to compute; `fastloss info` lists them")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -97,6 +148,16 @@ def _positive(text: str) -> int:
 _positive.__name__ = "whole number"  # argparse names the type in its message
 
 
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 128:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 2**128), not {number}")
+    return number
+
+
+_seed.__name__ = "whole number"
+
+
 def _fraction(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
@@ -109,44 +170,6 @@ _fraction.__name__ = "number"
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report; bad input raises a `Failure`."""
-    # Only here: these load NumPy and the library, which `fastloss eval --help` can do without.
-    import contextlib
-    import os
+    from ._run import run  # only here: NumPy and the library, which `fastloss eval --help` can do without
 
-    from . import _library, _report
-    from ._evaluate import evaluate
-    from ._job import Request, prepare
-    from ._output import OutputFile, RowWriter
-    from ._progress import Progress
-
-    job = prepare(
-        Request(
-            predictions=args.predictions,
-            targets=args.targets,
-            loss=args.loss,
-            axis=args.axis,
-            weight=args.weight,
-            ignore_index=args.ignore_index,
-            label_smoothing=args.label_smoothing,
-            reduction=args.reduction,
-            output=args.output,
-        )
-    )
-    inputs = [source.path for source in (job.predictions, job.targets, job.weight) if source is not None]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_library.settings(args.backend, args.threads))
-        output = None
-        if args.output is not None:
-            if os.path.exists(args.output) and any(os.path.samefile(args.output, path) for path in inputs):
-                raise Failure(args.output, "is also an input; it would be overwritten")
-            output = stack.enter_context(OutputFile(args.output))
-        writer = RowWriter(output, job.layout.shape) if output is not None and args.reduction == "none" else None
-        with Progress(job.layout.n_rows, wanted=not args.json) as progress:
-            figures = evaluate(job, args.chunk_size, writer, progress)
-        report = _report.as_json(_report.document(job, figures, args.chunk_size, args.output))
-        if output is not None:
-            if writer is None:
-                output.write(report.encode() + b"\n")
-            output.commit()
-    _report.show(report if args.json else _report.text(job, figures, args.output))
-    return 0
+    return run(args)

@@ -9,73 +9,36 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import stat
 import struct
 import warnings
 import zipfile
 import zlib
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 
-from ._failure import Failure
+from .._failure import Failure
+from . import _ZIP_MAGICS, Source, bfloat16, listed, shape_text
 
 _NPY_MAGIC = b"\x93NUMPY"
-_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without members
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's own header: signature, length of name, of extras
 
 
-@dataclass(frozen=True)
-class Source:
-    """An array and the name under which the user knows it (`FILE` or `FILE.npz:member`)."""
-
-    name: str
-    path: str
-    array: np.ndarray
-
-
-def open_array(name: str) -> Source:
-    """Open the array called `name`: `FILE.npy`, `FILE.npz` (of one member) or `FILE.npz:member`.
-
-    The kind of file is told by its first bytes, not by its name.
-
-    Raises
-    ------
-    Failure
-        The file is missing, unreadable, empty, truncated, of another format, or holds what is not numbers;
-        the archive lacks the member, or holds several when none is named.
-    """
-    path, member = _split(name)
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a directory, or a pipe that would block
-            raise Failure(name, "not a regular file")
-        with open(path, "rb") as file:
-            magic = file.read(len(_NPY_MAGIC))
-            if magic == _NPY_MAGIC:
-                if member is not None:
-                    raise Failure(name, "a .npy file, which has no members")
-                file.seek(0)
-                array = _mapped(file, 0, os.fstat(file.fileno()).st_size, name)
-            elif magic[:4] in _ZIP_MAGICS:
-                name, array = _from_archive(file, name, path, member)
-            elif not magic:
-                raise Failure(name, "the file is empty")
-            elif magic[:1] == b"\x80":
-                raise Failure(name, "a Python pickle, which is never loaded; save the array with np.save")
-            else:
-                raise Failure(name, "not a .npy or .npz file")
-    except OSError as error:
-        raise Failure(name, (error.strerror or str(error)).lower()) from None
+def open_array(name: str, path: str, member: str | None, file: IO[bytes], magic: bytes) -> Source:
+    """Open `FILE.npy`, `FILE.npz` (of one member) or `FILE.npz:member`; `magic` is how the file begins."""
+    if magic[:6] == _NPY_MAGIC:
+        if member is not None:
+            raise Failure(name, "a .npy file, which has no members")
+        array = _mapped(file, 0, os.fstat(file.fileno()).st_size, name)
+    elif magic[:4] in _ZIP_MAGICS:
+        name, array = _from_archive(file, name, path, member)
+    elif not magic:
+        raise Failure(name, "the file is empty")
+    elif magic[:1] == b"\x80":
+        raise Failure(name, "a Python pickle, which is never loaded; save the array with np.save")
+    else:
+        raise Failure(name, "not a .npy or .npz file, nor of another format that is read")
     return Source(name, path, _numeric(array, name))
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """Split `FILE.npz:member`; a file whose name has a colon of its own wins."""
-    at = name.lower().find(".npz:")
-    if at < 0 or os.path.exists(name):
-        return name, None
-    return name[: at + 4], name[at + 5 :]
 
 
 def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -115,9 +78,16 @@ def _mapped(file: IO[bytes], begin: int, end: int, name: str) -> np.ndarray:
     offset = file.tell()
     if not _check_length(shape, dtype, max(end - offset, 0), name):
         return np.empty(shape, dtype)
+    return map_array(file, offset, shape, dtype, "F" if fortran else "C", name)
+
+
+def map_array(
+    file: IO[bytes], offset: int, shape: tuple[int, ...], dtype: np.dtype, order: Literal["C", "F"], name: str
+) -> np.ndarray:
+    """The array whose data begin at byte `offset` of `file`, mapped into memory."""
     try:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        array = np.ndarray(shape, dtype, buffer=data, offset=offset, order="F" if fortran else "C")
+        array: np.ndarray = np.ndarray(shape, dtype, buffer=data, offset=offset, order=order)
     except (ValueError, OverflowError) as error:
         raise Failure(name, f"cannot be mapped into memory: {error}") from None
     if hasattr(mmap, "MADV_SEQUENTIAL"):
@@ -130,7 +100,7 @@ def _from_archive(file: IO[bytes], name: str, path: str, member: str | None) -> 
     try:
         with zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            listing = ", ".join(list(members)[:8]) + (", ..." if len(members) > 8 else "")
+            listing = listed(list(members))
             if not members:
                 raise Failure(name, "the archive is empty")
             if member is None:
@@ -185,16 +155,6 @@ def _numeric(array: np.ndarray, name: str) -> np.ndarray:
     if dtype.kind in "biuf":
         return array
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
-        # NumPy has no name for bfloat16: ml_dtypes' arrays are saved as 2 bytes of nothing in particular.
-        try:
-            import ml_dtypes
-        except ImportError:
-            wanted = "install the package ml_dtypes to read it (pip install 'fastloss[bfloat16]')"
-            raise Failure(name, f"dtype {dtype.str} may be bfloat16: {wanted}") from None
-        return array.view(ml_dtypes.bfloat16)
+        # ml_dtypes' arrays are saved as 2 bytes of nothing in particular.
+        return array.view(bfloat16(name, f"dtype {dtype.str} may be bfloat16"))
     raise Failure(name, f"dtype {dtype} is not supported: real numbers are expected")
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape for a message: `(540, 10)`."""
-    return str(tuple(int(length) for length in shape))

@@ -1,0 +1,122 @@
+"""Carrying out a plan: here or on a cluster, with its journal, its single losses written as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _library
+from ._evaluate import warm_up
+from ._output import LossWriter, OutputFile
+from ._pieces import Plan, Result, Task, run_task, stamp_of
+from ._progress import Progress
+from ._state import Measures, State
+
+if TYPE_CHECKING:
+    from ._journal import Journal
+
+
+def loss_writer(plan: Plan, file: OutputFile) -> LossWriter:
+    """The losses of all shards as one array, flat if shards differ in more than their first axis."""
+    shapes = [shard.shape for shard in plan.shards]
+    shape = shapes[0]
+    if len(shapes) > 1:
+        alike = len({shape[1:] for shape in shapes}) == 1
+        shape = (sum(shape[0] for shape in shapes), *shape[1:]) if alike else (sum(s.n_losses for s in plan.shards),)
+    return LossWriter(file, shape, np.result_type(*(shard.dtype for shard in plan.shards if shard.dtype is not None)))
+
+
+def execute(
+    plan: Plan,
+    measures: Measures,
+    codes: Callable[[int, int, int], np.ndarray] | None,
+    chunk_rows: int | None,
+    cluster: Any,
+    journal: Journal | None,
+    state: State,
+    done: set[int],
+    writer: LossWriter | None,
+    progress: Progress,
+) -> float:
+    """Add the pieces that are not `done` to `state`; returns the seconds that took."""
+    tasks = plan.tasks(chunk_rows, measures, codes, done)
+    if cluster is None:
+        warm_up(plan.first, chunk_rows, measures)
+    progress.finished(len(done))
+    begin = time.perf_counter()
+    results = (
+        _here(plan, tasks, writer, progress) if cluster is None else _there(plan, cluster, tasks, writer, progress)
+    )
+    # Closed at once, should this loop end early: a cluster's pieces are given up.
+    with contextlib.closing(results):
+        for result in results:
+            if journal is not None:
+                if writer is not None:
+                    writer.file.sync()
+                journal.finished(result.number, result.state)
+            state.merge(result.state)
+            progress.finished()
+    return time.perf_counter() - begin
+
+
+def _here(
+    plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress
+) -> Generator[Result, None, None]:
+    """Evaluate in this process, piece by piece."""
+    for task in tasks:
+        sink = None if writer is None else _Sink(writer, task.place.loss)
+        yield run_task(task, plan.first if len(plan.shards) == 1 else None, sink, progress.advance)
+
+
+def _there(
+    plan: Plan, cluster: Any, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress
+) -> Generator[Result, None, None]:
+    """Evaluate on a cluster."""
+    firsts, rows = [], []
+    for shard in plan.shards:
+        for start, stop in zip(shard.bounds, shard.bounds[1:], strict=False):
+            firsts.append(shard.first_loss + start * shard.losses_per_slice)
+            rows.append((stop - start) * shard.n_rows // shard.bounds[-1])
+    for result in cluster.results(tasks):
+        if writer is not None and result.losses is not None:
+            writer.write(result.losses, firsts[result.number])
+        progress.advance(rows[result.number])
+        yield result
+
+
+class _Sink:
+    """Takes a piece's losses in order."""
+
+    def __init__(self, writer: LossWriter, first: int) -> None:
+        self._writer, self._next = writer, first
+
+    def __call__(self, losses: np.ndarray) -> None:
+        self._writer.write(losses, self._next)
+        self._next += losses.size
+
+
+def job_description(plan: Plan, measures: Measures, chunk_rows: int | None, files: dict[str, str | None]) -> dict:
+    """What must be the same for a run to go on: options, backend, shards and what tells whether those have changed."""
+    job = plan.first
+    resampling = measures.resampling
+    return {
+        "version": _library.version(),
+        "backend": _library.backend_in_use(),
+        "loss": job.loss.name,
+        "axis": job.axis,
+        "ignore_index": job.ignore_index if job.ignore_given else None,
+        "label_smoothing": job.label_smoothing,
+        "chunk_size": chunk_rows,
+        "top_k": measures.top_k,
+        "report": measures.report,
+        "bootstrap": None if resampling is None else [resampling.n, resampling.seed, resampling.unit],
+        **{option: None if name is None else [name, stamp_of(name)] for option, name in files.items()},
+        "shards": [
+            [shard.shard.predictions, shard.shard.targets, shard.shard.group, shard.bounds, shard.stamps]
+            for shard in plan.shards
+        ],
+    }

@@ -1,0 +1,181 @@
+"""Which files belong together: patterns, directories and manifests, matched by name."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ._failure import Failure
+from .readers import SUFFIXES, is_zarr, listed, split
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of predictions, its targets, and the group it belongs to if a manifest says so."""
+
+    predictions: str
+    targets: str
+    group: Any = None
+
+
+def find(predictions: str, targets: str) -> list[Shard]:
+    """The pairs that two names stand for: files, directories, or patterns with `*`, `?` and `[...]`.
+
+    Names are matched by what tells them apart, such as numbers, in natural order.
+
+    Raises
+    ------
+    Failure
+        Nothing is found, or a file has no partner.
+    """
+    first, second = _expand(predictions), _expand(targets)
+    if len(first) == len(second) == 1:
+        return [Shard(first[0], second[0])]
+    by_key, other = _keyed(first), _keyed(second)
+    if by_key.keys() != other.keys():
+        raise _unmatched(predictions, targets, by_key, other)
+    return [Shard(name, other[key]) for key, name in by_key.items()]
+
+
+def read_manifest(path: str) -> list[Shard]:
+    """The pairs a manifest lists, relative to it.
+
+    JSON lines (`.jsonl`, `.json`, `.ndjson`) of objects with `predictions`, `targets` and perhaps `group`; or CSV (`.tsv`:
+    separated by tabs) with these names in its first line, or without: then in this order.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except UnicodeDecodeError:
+        raise Failure(path, "a manifest is a text file") from None
+    except OSError as error:
+        raise Failure(path, (error.strerror or str(error)).lower()) from None
+    is_json = path.lower().endswith((".jsonl", ".json", ".ndjson")) or text.lstrip()[:1] == "{"
+    entries = _json_lines(text, path) if is_json else _table(text, path)
+    if not entries:
+        raise Failure(path, "the manifest lists nothing")
+    shards, folder = [], os.path.dirname(path)
+    for number, entry in entries:
+        where = f"{path}, line {number}"
+        if unknown := set(entry) - {"predictions", "targets", "group"}:
+            raise Failure(where, f"unknown: {listed(sorted(map(str, unknown)))}; expected predictions, targets, group")
+        x, y, group = (entry.get(name) for name in ("predictions", "targets", "group"))
+        if not (isinstance(x, str) and isinstance(y, str) and x and y):
+            raise Failure(where, "predictions and targets are expected")
+        if not isinstance(group, str | int | None):
+            raise Failure(where, f"a group is an integer or a string, not {group!r}")
+        shards.append(Shard(os.path.join(folder, x), os.path.join(folder, y), group))
+    if len({shard.group is None for shard in shards}) > 1:
+        raise Failure(path, "some shards have a group, others have none")
+    return shards
+
+
+def natural(name: str) -> list[Any]:
+    """A key for sorting: numbers in names count as numbers."""
+    return [(1, int(part), part) if part.isdecimal() else (0, part) for part in _parts(name)]
+
+
+def _expand(name: str) -> list[str]:
+    """The files that a name stands for, in natural order."""
+    path, member = split(name)
+    if os.path.isdir(path) and not is_zarr(path):
+        found = [os.path.join(path, entry) for entry in os.listdir(path) if not entry.startswith(".")]
+        found = [entry for entry in found if entry.lower().endswith(SUFFIXES)]
+        if not found:
+            raise Failure(name, f"the directory holds no arrays ({', '.join(SUFFIXES)})")
+    elif os.path.exists(path) or not glob.has_magic(path):
+        return [name]
+    else:
+        found = glob.glob(path, recursive=True)
+        if not found:
+            raise Failure(name, "no file matches the pattern")
+    found.sort(key=natural)
+    return found if member is None else [f"{path}:{member}" for path in found]
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in _DIGITS.split(name) if part]
+
+
+def _keyed(names: list[str]) -> dict[tuple[Any, ...], str]:
+    """Names by what is left of them without what they all begin and end with; numbers are taken as a whole."""
+    split_names = [tuple(natural(_stem(name))) for name in names]
+    head = _shared(split_names)
+    tail = _shared([parts[head:][::-1] for parts in split_names])
+    # 1 and 01 are one number
+    keys = [tuple(part[:2] for part in parts[head : len(parts) - tail]) for parts in split_names]
+    keyed = dict(zip(keys, names, strict=True))
+    if len(keyed) < len(names):
+        twice = next(name for key, name in zip(keys, names, strict=True) if keyed[key] != name)
+        raise Failure(twice, "several files have names of the same number; say what belongs together with --manifest")
+    return keyed
+
+
+def _stem(name: str) -> str:
+    path, _ = split(name)
+    lowered = path.lower()
+    return path[: -len(suffix)] if (suffix := next((s for s in SUFFIXES if lowered.endswith(s)), "")) else path
+
+
+def _shared(names: list[tuple[Any, ...]]) -> int:
+    """How many parts all names begin with."""
+    count = 0
+    for parts in zip(*names, strict=False):
+        if len(set(parts)) > 1:
+            break
+        count += 1
+    return count if len(names) > 1 else len(names[0])
+
+
+def _unmatched(
+    predictions: str, targets: str, first: dict[tuple[Any, ...], str], second: dict[tuple[Any, ...], str]
+) -> Failure:
+    without = [name for key, name in first.items() if key not in second]
+    others = [name for key, name in second.items() if key not in first]
+    told = [
+        f"{listed(names)} {'has' if len(names) == 1 else 'have'} no {what}"
+        for names, what in ((without, "targets"), (others, "predictions"))
+        if names
+    ]
+    counts = f"{len(first)} of predictions, {len(second)} of targets"
+    hint = "; --manifest says what belongs together whatever the names" if len(first) == len(second) else ""
+    return Failure(f"{predictions}, {targets}", f"files do not match ({counts}): {'; '.join(told)}{hint}")
+
+
+def _json_lines(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
+    entries = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise Failure(f"{path}, line {number}", f"not JSON: {error}") from None
+        if not isinstance(entry, dict):
+            raise Failure(f"{path}, line {number}", "an object is expected")
+        entries.append((number, entry))
+    return entries
+
+
+def _table(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(text.splitlines(), delimiter="\t" if path.lower().endswith(".tsv") else ",")
+    names = ["predictions", "targets", "group"]
+    entries: list[tuple[int, dict[str, Any]]] = []
+    for line in reader:
+        line = [cell.strip() for cell in line]
+        if not any(line):
+            continue
+        if not entries and "predictions" in line:
+            names = line
+        elif len(line) > len(names):
+            raise Failure(f"{path}, line {reader.line_num}", f"{len(line)} columns; expected {', '.join(names)}")
+        else:
+            entries.append((reader.line_num, dict(zip(names, line, strict=False))))
+    return entries

@@ -1,0 +1,444 @@
+"""Formats of `fastloss eval`: what each gives is what NumPy gives for the same numbers, in pieces and in shards."""
+
+import json
+import os
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastloss.cli import main
+from fastloss.cli._failure import Failure
+from fastloss.cli.readers import Stored, open_array, split
+
+N, CLASSES = 500, 7
+INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def evaluate(capsys):
+    def run(*arguments):
+        code = main(["eval", *map(str, arguments), "--json"])
+        captured = capsys.readouterr()
+        assert (code, captured.err) == (0, "")
+        result = json.loads(captured.out)
+        return {key: value for key, value in result.items() if key not in INCIDENTAL}
+
+    return run
+
+
+@pytest.fixture
+def error(capsys):
+    def run(*arguments):
+        code = main(["eval", *map(str, arguments)])
+        captured = capsys.readouterr()
+        assert (code, captured.out) == (2, "")
+        assert captured.err.startswith("fastloss: error: ") and captured.err.count("\n") == 1
+        return captured.err[17:-1]
+
+    return run
+
+
+def data(shape=(N, CLASSES), dtype="f4"):
+    rng = np.random.default_rng(40)
+    y = rng.integers(0, shape[-1], shape[:-1])
+    y.flat[::11] = -100
+    return (rng.normal(size=shape) * 3).astype(dtype), y
+
+
+# How each format is written: `write(path, x, y)` returns the names of the two arrays.
+
+
+def write_safetensors(path, x, y):
+    from safetensors.numpy import save_file
+
+    arrays = {"logits": np.ascontiguousarray(x), "labels": np.ascontiguousarray(y)}
+    save_file(arrays, f"{path}.safetensors", metadata={"who": "a test"})
+    return f"{path}.safetensors:logits", f"{path}.safetensors:labels"
+
+
+def write_zarr(path, x, y):
+    import zarr
+
+    zarr.save_array(f"{path}-y.zarr", y)
+    array = zarr.create_array(f"{path}-x.zarr", shape=x.shape, dtype=x.dtype, chunks=(37, *x.shape[1:]))
+    array[:] = x
+    return f"{path}-x.zarr", f"{path}-y.zarr"
+
+
+def write_zarr_group(path, x, y):
+    import zarr
+
+    group = zarr.open_group(f"{path}.zarr", mode="w")
+    group.create_array("run/x", data=x, chunks=(10, *x.shape[1:]), shards=(50, *x.shape[1:]))
+    group.create_array("y", data=y)
+    return f"{path}.zarr:run/x", f"{path}.zarr:y"
+
+
+def write_zarr_zip(path, x, y):
+    import zarr
+
+    with zarr.storage.ZipStore(f"{path}.zip", mode="w") as store:
+        group = zarr.group(store)
+        group.create_array("x", data=x, chunks=(100, *x.shape[1:]))
+        group.create_array("y", data=y)
+    return f"{path}.zip:x", f"{path}.zip:y"
+
+
+def table(x, y, kind="fixed"):
+    import pyarrow as pa
+
+    def column(array):
+        if array.ndim == 1:
+            return pa.array(array)
+        if kind == "tensor":
+            return pa.FixedShapeTensorArray.from_numpy_ndarray(array)
+        if kind == "list":
+            kind_of = pa.from_numpy_dtype(array.dtype)
+            for _ in array.shape[1:]:
+                kind_of = pa.list_(kind_of)
+            return pa.array(array.tolist(), kind_of)
+        return pa.FixedSizeListArray.from_arrays(column(array.reshape(-1, *array.shape[2:])), array.shape[1])
+
+    return pa.table({"x": column(x), "y": column(y), "text": ["a"] * len(y)})
+
+
+def write_parquet(path, x, y):
+    from pyarrow import parquet
+
+    parquet.write_table(table(x, y), f"{path}.parquet", row_group_size=60)
+    return f"{path}.parquet:x", f"{path}.parquet:y"
+
+
+def write_parquet_lists(path, x, y):
+    from pyarrow import parquet
+
+    parquet.write_table(table(x, y, "list"), f"{path}.parquet", row_group_size=77, store_schema=False)
+    return f"{path}.parquet:x", f"{path}.parquet:y"
+
+
+def write_feather(path, x, y):
+    from pyarrow import feather
+
+    feather.write_feather(table(x, y, "tensor"), f"{path}.feather", compression="uncompressed", chunksize=120)
+    return f"{path}.feather:x", f"{path}.feather:y"
+
+
+def write_arrow(path, x, y):
+    import pyarrow as pa
+
+    with pa.OSFile(f"{path}.arrow", "wb") as file:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(file, table(x, y).schema, options=options) as writer:
+            writer.write_table(table(x, y), max_chunksize=64)
+    return f"{path}.arrow:x", f"{path}.arrow:y"
+
+
+def write_arrow_stream(path, x, y):
+    import pyarrow as pa
+
+    with pa.OSFile(f"{path}.arrow", "wb") as file, pa.ipc.new_stream(file, table(x, y).schema) as writer:
+        writer.write_table(table(x, y), max_chunksize=64)
+    return f"{path}.arrow:x", f"{path}.arrow:y"
+
+
+FORMATS = {
+    "safetensors": ("safetensors", write_safetensors),
+    "zarr": ("zarr", write_zarr),
+    "zarr-group": ("zarr", write_zarr_group),
+    "zarr-zip": ("zarr", write_zarr_zip),
+    "parquet": ("pyarrow", write_parquet),
+    "parquet-lists": ("pyarrow", write_parquet_lists),
+    "feather": ("pyarrow", write_feather),
+    "arrow": ("pyarrow", write_arrow),
+    "arrow-stream": ("pyarrow", write_arrow_stream),
+}
+
+
+@pytest.fixture(params=FORMATS)
+def write(request):
+    package, write = FORMATS[request.param]
+    pytest.importorskip(package)
+    return write
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+def test_the_same_figures(evaluate, folder, write, dtype):
+    x, y = data(dtype=dtype)
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    expected = evaluate("x.npy", "y.npy", "--top-k", 2, "--per-sample", "a.npy")
+    names = write("data", x, y)
+    del expected["per_sample"]
+    for chunk in 16, 1000:
+        result = evaluate(*names, "--top-k", 2, "--chunk-size", chunk, "--per-sample", "b.npy")
+        del result["per_sample"]
+        assert result == expected  # every bit
+        assert Path("a.npy").read_bytes() == Path("b.npy").read_bytes()
+    assert evaluate(names[0], "y.npy") == evaluate("x.npy", names[1])
+
+
+def test_more_axes_and_values(evaluate, folder, write):
+    x, y = data((40, 5, 3))
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    names = write("data", x, y)
+    assert evaluate(*names, "--chunk-size", 7) == evaluate("x.npy", "y.npy")
+    if "list" not in write.__name__:
+        np.save("x.npy", moved := np.ascontiguousarray(np.moveaxis(x, 2, 1)))
+        names = write("moved", moved, y)
+        assert evaluate(*names, "--axis", 1) == evaluate("x.npy", "y.npy", "--axis", 1)
+    values = np.random.default_rng(41).normal(size=(2, 300))
+    names = write("values", *values)
+    result = evaluate(*names)
+    assert result["loss"] == "mse_loss"
+    assert result["mean"] == pytest.approx(((values[0] - values[1]) ** 2).mean(), rel=1e-12)
+    column = write("column", values[0][:, None], values[1])
+    assert evaluate(*column)["mean"] == pytest.approx(result["mean"], rel=1e-12)
+    assert evaluate(*names, "--axis", 0, "--weight", names[0])["value"] == pytest.approx(
+        np.average((values[0] - values[1]) ** 2, weights=values[0])
+    )
+
+
+def test_shards_of_every_format(evaluate, folder, write):
+    x, y = data()
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    (folder / "d").mkdir()
+    for i in range(3):
+        names = write(f"d/part{i}", x[i::3], y[i::3])
+    np.save("x.npy", np.concatenate([x[i::3] for i in range(3)]))
+    np.save("y.npy", np.concatenate([y[i::3] for i in range(3)]))
+    expected = evaluate("x.npy", "y.npy")
+    patterns = [name.replace("part2", "part*") for name in names]
+    assert evaluate(*patterns) == expected
+    if ":" in names[0]:
+        assert evaluate("d:" + names[0].split(":")[1], "d:" + names[1].split(":")[1]) == expected
+    if "zarr" not in write.__name__:
+        return
+    assert evaluate(*patterns, "--chunk-size", 5) == expected
+
+
+def test_bfloat16_safetensors(evaluate, folder):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x, y = data()
+    x = x.astype(bfloat16)
+    header = {"x": {"dtype": "BF16", "shape": list(x.shape), "data_offsets": [0, x.nbytes]}}
+    text = json.dumps(header).encode().ljust(127)  # the data begin at an odd place
+    Path("x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + x.tobytes())
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    assert evaluate("x.safetensors", "y.npy") == evaluate("x.npy", "y.npy")
+    assert open_array("x.safetensors").array.dtype == bfloat16
+
+
+def test_bfloat16_of_torch(evaluate, folder):
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    x, y = data()
+    save_file({"x": torch.tensor(x).bfloat16(), "y": torch.tensor(y)}, "t.safetensors")
+    np.save("x.npy", torch.tensor(x).bfloat16().float().numpy())
+    np.save("y.npy", y)
+    ours, theirs = evaluate("t.safetensors:x", "t.safetensors:y"), evaluate("x.npy", "y.npy")
+    assert ours["correct"] == theirs["correct"] and ours["mean"] == pytest.approx(theirs["mean"], rel=1e-6)
+
+
+# Nothing is held as a whole.
+
+
+@pytest.mark.parametrize("name", ["zarr", "parquet", "safetensors"])
+def test_memory_is_a_piece(folder, name, capsys):
+    package, _ = FORMATS[name]
+    pytest.importorskip(package)
+    rng = np.random.default_rng(42)
+    x, y = rng.random((1 << 17, 32), dtype=np.float32), rng.integers(0, 32, 1 << 17)  # 16 MiB
+    if name == "zarr":
+        import zarr
+
+        zarr.create_array("x.zarr", data=x, chunks=(1 << 12, 32))
+        zarr.create_array("y.zarr", data=y, chunks=(1 << 12,))
+        names = ["x.zarr", "y.zarr"]
+    elif name == "parquet":
+        from pyarrow import parquet
+
+        parquet.write_table(table(x, y), "x.parquet", row_group_size=1 << 13)
+        names = ["x.parquet:x", "x.parquet:y"]
+    else:
+        names = write_safetensors("x", x, y)
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr("fastloss.cli.readers.zarr._PIECE_BYTES", 1 << 20) if name == "zarr" else None
+    try:
+        arguments = ["eval", *names, "--chunk-size", "4096"]
+        assert main(arguments) == 0
+        tracemalloc.start()
+        assert main(arguments) == 0
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+        monkey.undo()
+
+
+def test_pieces_are_read_once_and_in_any_cut():
+    asked = []
+    whole = np.arange(60).reshape(20, 3)
+    starts = [0, 4, 4, 9, 20]
+
+    def piece(i):
+        asked.append(i)
+        return whole[starts[i] : starts[i + 1]]
+
+    stored = Stored((20, 3), whole.dtype, starts, piece)
+    assert (stored.ndim, stored.size, stored.nbytes) == (2, 60, 480)
+    for step in range(1, 21):
+        asked.clear()
+        parts = [stored[start : start + step] for start in range(0, 20, step)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+        assert asked == [0, 2, 3]  # the second holds nothing
+    np.testing.assert_array_equal(stored[3:12, 1:], whole[3:12, 1:])
+    column = Stored((20, 1), whole.dtype, starts, lambda i: piece(i)[:, :1])
+    np.testing.assert_array_equal(column.without_last()[5:12], whole[5:12, 0])
+    assert stored[7:7].shape == (0, 3)
+
+
+def test_names():
+    assert split("a.parquet:x:y") == ("a.parquet", "x:y")
+    assert split("a.npy:x") == ("a.npy:x", None)
+    assert split("d/part*.zarr:run/x") == ("d/part*.zarr", "run/x")
+    assert split("some*:x") == ("some*", "x")
+    assert split("A.SafeTensors:k") == ("A.SafeTensors", "k")
+
+
+# What is wrong is said in a line.
+
+
+def test_safetensors_errors(error, folder):
+    x, y = data()
+    np.save("y.npy", y)
+
+    def shown(header, body=b"", length=None):
+        text = header if isinstance(header, bytes) else json.dumps(header).encode()
+        length = len(text) if length is None else length
+        Path("x.safetensors").write_bytes(length.to_bytes(8, "little") + text + body)
+        return error("x.safetensors", "y.npy")
+
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    assert shown(b"{}") == "x.safetensors: holds no arrays"
+    assert shown({"a": entry, "b": entry}) == (
+        "x.safetensors: holds several arrays (a, b): name one as x.safetensors:a"
+    )
+    assert shown({"a": entry}, bytes(15)) == (
+        "x.safetensors:a: truncated: the header speaks of 16 bytes of data, the file holds 15"
+    )
+    assert shown({"a": entry | {"dtype": "F8_E4M3"}}).startswith("x.safetensors:a: dtype F8_E4M3 is not supported")
+    assert shown({"a": entry | {"shape": [5]}}, bytes(16)).startswith("x.safetensors:a: damaged .safetensors header")
+    for bad in (
+        {"a": entry | {"shape": [-4]}},
+        {"a": entry | {"data_offsets": [16]}},
+        {"a": {}},
+        {"a": 3},
+        b"[]",
+        b"{oops",
+        b"[" * 100_000,
+    ):
+        assert "damaged .safetensors header" in shown(bad, bytes(16))
+    assert shown({"a": entry}, length=10**12) == "x.safetensors: damaged .safetensors header"
+    Path("x.safetensors").write_bytes(b"")
+    assert error("x.safetensors", "y.npy") == "x.safetensors: the file is empty"
+
+
+@pytest.mark.filterwarnings("ignore:The data type")
+def test_zarr_errors(error, folder):
+    zarr = pytest.importorskip("zarr")
+    x, y = data()
+    np.save("y.npy", y)
+    zarr.save_group("g.zarr", a=x, b=x)
+    assert error("g.zarr", "y.npy") == "g.zarr: holds several arrays (a, b): name one as g.zarr:a"
+    assert error("g.zarr:c", "y.npy") == "g.zarr:c: no such array in the file; it holds a, b"
+    zarr.save_array("t.zarr", np.array(["a", "b"]))
+    assert "is not supported: real numbers are expected" in error("t.zarr", "y.npy")
+    array = zarr.create_array("x.zarr", data=x, chunks=(100, CLASSES))
+    chunks = sorted(Path("x.zarr").rglob("c/*/*"))
+    chunks[2].write_bytes(b"not what it was")
+    assert error("x.zarr", "y.npy").startswith("x.zarr: rows ")
+    assert array.shape == x.shape
+    Path("x.zarr/zarr.json").write_text("{oops")
+    assert error("x.zarr", "y.npy").startswith("x.zarr: cannot be read as Zarr: ")
+
+
+def test_arrow_errors(error, folder):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    x, y = data((50, 3))
+    np.save("y.npy", y)
+    write_parquet("a", x, y)
+    assert error("a.parquet", "y.npy").startswith("a.parquet: holds several columns (x, y, text): name one as ")
+    assert error("a.parquet:z", "y.npy") == "a.parquet:z: no such column in the file; it holds x, y, text"
+    assert error("a.parquet:text", "y.npy").startswith("a.parquet:text: columns of string are not supported")
+    feather.write_feather(pa.table({"v": [1.0, None], "w": [[1.0], [1.0, 2.0]]}), "f.feather")
+    assert error("f.feather:v", "y.npy") == "f.feather:v: holds 1 nulls, which are no numbers"
+    assert error("f.feather:w", "y.npy") == "f.feather:w: holds lists of different lengths, such as 1 and 2"
+    lists = pa.table({"v": [[1.0], [2.0], [1.0, 2.0], [3.0, 4.0]]})
+    parquet.write_table(lists, "l.parquet", row_group_size=2)
+    np.save("y.npy", np.zeros(4, int))
+    assert error("l.parquet", "y.npy", "--loss", "cross_entropy").startswith("l.parquet:v: rows 2 to 3 have the shape")
+    whole = Path("a.parquet").read_bytes()
+    Path("cut.parquet").write_bytes(whole[: len(whole) // 2])
+    assert error("cut.parquet:x", "y.npy").startswith("cut.parquet:x: cannot be read by pyarrow: ")
+    feather.write_feather(pa.table({"v": pa.array([], pa.float32())}), "none.feather")
+    assert error("none.feather", "y.npy").startswith("none.feather:v: holds no data")
+
+
+@pytest.mark.parametrize(
+    ("package", "content", "name"),
+    [("pyarrow", b"PAR1....", "x.parquet"), ("pyarrow", b"ARROW1....", "x.feather"), ("zarr", None, "x.zarr")],
+)
+def test_missing_packages(error, folder, monkeypatch, package, content, name):
+    if content is None:
+        os.mkdir(name)
+        Path(name, "zarr.json").write_text("{}")
+    else:
+        Path(name).write_bytes(content)
+    np.save("y.npy", np.zeros(3, int))
+    monkeypatch.setitem(sys.modules, package, None)
+    assert error(name, "y.npy").endswith(f"needs the package '{package}': pip install 'fastloss[files]'")
+
+
+def test_nothing_is_imported_without_need(folder):
+    import subprocess
+
+    import fastloss
+
+    x, y = data()
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    code = (
+        "import sys; from fastloss.cli import main; main(['eval', 'x.npy', 'y.npy']);"
+        "unwanted = {'zarr', 'pyarrow', 'safetensors', 'distributed', 'dask', 'tqdm', 'matplotlib', 'ml_dtypes',"
+        "'fastloss.cli._page', 'fastloss.cli._journal', 'fastloss.cli._bootstrap', 'fastloss.cli._groups'};"
+        "sys.exit(', '.join(unwanted & set(sys.modules)) or 0)"
+    )
+    path = str(Path(fastloss.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_failure_can_be_sent(folder):
+    import pickle
+
+    failure = pickle.loads(pickle.dumps(Failure("a.npy", "is bad")))
+    assert str(failure) == "a.npy: is bad"
