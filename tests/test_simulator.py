@@ -12,7 +12,9 @@ import pytest
 DEVICE = Path(__file__).parent / "device"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda, of the extra 'cuda', is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda, of the extra 'cuda', is not installed"
+)
 @pytest.mark.parametrize("module", sorted(path.stem for path in DEVICE.glob("test_*.py")))
 def test_in_the_simulator(module):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", DEVICE / f"{module}.py"]

@@ -287,7 +287,11 @@ def run_rows(
     kernel = softmax.kernel(op, second, x.name, y_name if op == "dense" else None, real, shape, aligned)
     kind = softmax.LABEL_KINDS.get(y_name, 0)
     n_chunks = -(-rows.n_classes // max(shape.chunk, 1))
-    states = queue.states(8 * rows.n_rows * (1 + n_chunks * softmax.STATE)) if shape.threads and n_chunks > 1 else 0
+    states = (
+        queue.states(8 * (softmax.TICKETS + rows.n_rows * n_chunks * softmax.STATE))
+        if shape.threads and n_chunks > 1
+        else 0
+    )
     ignore_index, keep, spread = coefficients
     value, mode, divisor = reduced
     arguments = (

@@ -30,4 +30,3 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.gpu)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
-

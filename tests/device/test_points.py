@@ -94,7 +94,9 @@ def test_positive_weights():
     x, y = rng.normal(size=(5, 3)).astype(np.float32), rng.integers(0, 2, (5, 3)).astype(np.float32)
     w, p = rng.uniform(0, 2, (5, 3)).astype(np.float32), rng.uniform(0.5, 3, 3).astype(np.float32)
     for reduction in ("none", "mean", "sum"):
-        got = fastloss.binary_cross_entropy_with_logits(sent(x), sent(y), weight=sent(w), pos_weight=sent(p), reduction=reduction)
+        got = fastloss.binary_cross_entropy_with_logits(
+            sent(x), sent(y), weight=sent(w), pos_weight=sent(p), reduction=reduction
+        )
         exact = reference.loss("binary_cross_entropy_with_logits", x, y, weight=w, pos_weight=p, reduction=reduction)
         assert_ulp(fetched(got), exact, 4, at=1.0)
 

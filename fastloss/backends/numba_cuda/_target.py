@@ -64,7 +64,6 @@ if SIMULATED:
         raw_reader,
         read_label,
         reader,
-        run,
         shuffle,
         shuffle_xor,
         sync,

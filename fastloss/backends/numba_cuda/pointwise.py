@@ -259,9 +259,9 @@ def _operand(kind, real, count):
     purpose = f"{name}_{how}_{real}_{count}"
     if how == "one":
         return read, _jit.inlined(get_same, purpose, read=read, N=count)
-    if how == "elements":
-        return read, _jit.inlined(get_elements, purpose, read=read, N=count)
     n = _target.VECTOR // _target.SIZES[name]
+    if how == "elements" or n > count:
+        return read, _jit.inlined(get_elements, purpose, read=read, N=count)
     return read, _jit.inlined(get_vectors, purpose, read=_target.vector_reader(name, real), N=count, n=n)
 
 

@@ -36,8 +36,9 @@ from fastloss.backends.numba_cuda._target import (
 INF, NAN = math.inf, math.nan
 NONE, GRADIENT, LOGS, POWERS = range(4)
 
-# Numbers of a state that chunks of a row hand over through memory.
+# Numbers of a state that chunks of a row hand over through memory, and rows that are cut into chunks at most.
 STATE = 8
+TICKETS = 256
 
 Real = N = V = BATCH = WRITTEN = GROUP = THREADS = WARPS = None  # holes: sizes
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
@@ -84,7 +85,7 @@ def row_loss(label, left, r, s, top, share, mass, w, keep):
 
 def row_outputs(
     row, x, origin, x_class, n_classes, label, counts, left, r, s, best, rank, nll, tail,
-    lses, bests, corrects, ranks, tops, top_k,
+    lses, bests, corrects, ranks, tops, n_tops,
 ):  # fmt: skip
     """Scores of a row, or its logsumexp, to where they are wanted."""
     top = larger(left, r)
@@ -104,7 +105,7 @@ def row_outputs(
         write_flag(corrects, row, np.int8(counts and best == label))
         if RANK:
             write_index(ranks, row, rank if counts else np.int64(-1))
-            write_flag(tops, row, np.int8(counts and rank < top_k))
+            write_flag(tops, row, np.int8(counts and rank < n_tops))
 
 
 def second_sweep(
@@ -159,7 +160,7 @@ def groups(
     y, y_outer, y_row, y_class, kind,  # IN labels or class probabilities, code of the labels' type
     w,  # IN (n_classes,) Real, or 0
     ignore, keep, spread, middle, n_rows, n_classes,
-    losses, lses, bests, corrects, ranks, tops, top_k,  # OUT (n_rows,) each, or 0; how many classes `tops` is about
+    losses, lses, bests, corrects, ranks, tops, n_tops,  # OUT (n_rows,) each, or 0; how many classes `tops` is about
     out, out_outer, out_row, out_class,  # OUT of the second sweep
     scale, by_weight,  # IN what slopes are multiplied by, and whether it is divided by the weight in TOTALS
     ws, value, mode, divisor,  # OUT sums and the reduced result, or 0
@@ -211,7 +212,7 @@ def groups(
                 write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
             row_outputs(
                 row, x, position(row, middle, x_outer, x_row), x_class, n_classes, label, counts,
-                left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, top_k,
+                left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
             )  # fmt: skip
         if SECOND:
             row_share = keep * weight if LABELED else 0.0
@@ -239,9 +240,9 @@ def groups(
 
 def teams(
     x, x_outer, x_row, x_class, y, y_outer, y_row, y_class, kind, w, ignore, keep, spread, middle, n_rows, n_classes,
-    losses, lses, bests, corrects, ranks, tops, top_k, out, out_outer, out_row, out_class, scale, by_weight, ws, value, mode, divisor,
+    losses, lses, bests, corrects, ranks, tops, n_tops, out, out_outer, out_row, out_class, scale, by_weight, ws, value, mode, divisor,
     chunk,  # IN classes a block takes: all of a row's, or fewer where rows are few; a multiple of N
-    states,  # SCRATCH (n_rows, WARP, STATE) float64 and before it (n_rows,) tickets of 8 bytes, 0 between calls
+    states,  # SCRATCH (n_rows, n_chunks, STATE) float64, and before it TICKETS of 8 bytes, which are 0 between calls
 ):  # fmt: skip
     """As `groups`, with a block for each row or chunk of a row; a row's last block finishes it.  Chunks are at most WARP."""
     batch = cuda.local.array(BATCH, Real)
@@ -283,7 +284,7 @@ def teams(
             if t == 0:
                 pack(shared, 0, left, r, s, top, share, mass, best, rank)
                 for k in range(STATE):
-                    write_sum(states, n_rows + item * STATE + k, shared[0, k])
+                    write_sum(states, TICKETS + item * STATE + k, shared[0, k])
                 fence()
                 shared[0, 0] = np.float64(take_ticket(states, 2 * row))
             sync()
@@ -293,7 +294,7 @@ def teams(
                 fence()
                 if t < n_chunks:
                     for k in range(STATE):
-                        shared[t, k] = read_sum(states, n_rows + (row * n_chunks + t) * STATE + k)
+                        shared[t, k] = read_sum(states, TICKETS + (row * n_chunks + t) * STATE + k)
                 sync()
                 if t < WARP:
                     left, r, s, top, share, mass, best, rank = unpack(shared, t, n_chunks)
@@ -312,7 +313,7 @@ def teams(
                 write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
             row_outputs(
                 row, x, origin, x_class, n_classes, label, counts,
-                left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, top_k,
+                left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
             )  # fmt: skip
             if SECOND:
                 high = larger(left, r)

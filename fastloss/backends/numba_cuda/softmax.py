@@ -7,7 +7,7 @@ import numpy as np
 
 from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target, rows
 from fastloss.backends.numba_cuda._target import LABEL_KINDS, SIZES, VECTOR, WARP
-from fastloss.backends.numba_cuda.rows import GRADIENT, LOGS, NONE, POWERS, STATE
+from fastloss.backends.numba_cuda.rows import GRADIENT, LOGS, NONE, POWERS, STATE, TICKETS
 
 # What is done, in terms of the holes of `rows`.
 OPS = {
@@ -28,6 +28,7 @@ __all__ = [
     "NONE",
     "POWERS",
     "STATE",
+    "TICKETS",
     "by_label",
     "kernel",
     "n_blocks",
@@ -45,7 +46,7 @@ TEAM_FROM = 4096
 TEAM_FROM_FEW, FEW = 1024, 2048
 
 # Classes that a block takes where there are too few rows for all multiprocessors, and how many blocks are enough.
-CHUNK, BLOCKS = 8192, 256
+CHUNK, BLOCKS = 8192, TICKETS
 
 
 if _target.SIMULATED:  # the same ways for rows that Python can go through
