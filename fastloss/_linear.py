@@ -93,7 +93,7 @@ def layer_of(hidden, linear_weight, bias):
     return h, a, b
 
 
-def wanted_of(request, h, a, b):
+def wanted_of(request, h, a, b, check_out=_arrays.check_out):
     """The names of the gradients that are asked for, each with where it is wanted and what it is of."""
     if request is None:
         return {}
@@ -104,7 +104,7 @@ def wanted_of(request, h, a, b):
             if operand is None:
                 raise _errors.gradient_of_nothing(name)
             if wanted[name] is not None:
-                _arrays.check_out(wanted[name], operand.shape)
+                check_out(wanted[name], operand.shape)
             found[name] = (wanted[name], operand)
     return found
 

@@ -16,7 +16,7 @@ from fastloss import _config
 # Types whose values are on the host for certain; others are asked.
 _HOST = {np.ndarray, np.memmap, list, tuple, int, float, bool, type(None)}
 
-_DASK, _DEVICE = "fastloss.dask", "fastloss._device"
+_DASK, _DEVICE = "fastloss.dask", "fastloss._device.place"
 
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
 

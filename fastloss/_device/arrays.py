@@ -133,6 +133,15 @@ class Torch:
         return torch.empty(shape, dtype=getattr(torch, name), device=f"cuda:{device}")
 
     @staticmethod
+    def plain(tensor):
+        """The tensor, without a record of what is done with it."""
+        return tensor.detach()
+
+    @staticmethod
+    def cast(tensor, name):
+        return tensor.to(getattr(sys.modules["torch"], name))
+
+    @staticmethod
     def read_only(tensor):
         return False
 
@@ -160,6 +169,14 @@ class CuPy:
         cupy = sys.modules["cupy"]
         with cupy.cuda.Device(device):
             return cupy.empty(shape, name)
+
+    @staticmethod
+    def plain(array):
+        return array
+
+    @staticmethod
+    def cast(array, name):
+        return array.astype(name, copy=False)
 
     @staticmethod
     def read_only(array):

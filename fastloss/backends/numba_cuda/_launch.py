@@ -10,6 +10,9 @@ from numba import cuda
 from fastloss.backends.numba_cuda import _target
 from fastloss.backends.numba_cuda._settle import PARTIALS, TOTALS
 
+if _target.SIMULATED:
+    from fastloss.backends.numba_cuda import _simulated
+
 MAX_BLOCKS = 2048  # of a grid, whatever the GPU: the order of sums depends on it
 
 _HEAD = 8 * (PARTIALS + 4 * MAX_BLOCKS)  # bytes of a workspace
@@ -40,7 +43,7 @@ class Queue:
     def launch(self, kernel, n_blocks, n_threads, arguments):
         n_blocks = min(max(n_blocks, 1), MAX_BLOCKS)
         if _target.SIMULATED:
-            _target.run(kernel, n_blocks, n_threads, arguments)
+            _simulated.run(kernel, n_blocks, n_threads, arguments)
             return
         compiled = _compiled(kernel, tuple(len(a) if type(a) is tuple else type(a) for a in arguments))
         compiled.launch(arguments, (n_blocks, 1, 1), (n_threads, 1, 1), self.stream)
