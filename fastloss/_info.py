@@ -16,7 +16,7 @@ def backends() -> dict[str, str]:
     Returns
     -------
     dict
-        In the order in which ``auto`` tries them.
+        In the order in which ``auto`` tries them on the host; "cuda", which computes arrays of a GPU, comes last.
 
     Examples
     --------
@@ -24,7 +24,7 @@ def backends() -> dict[str, str]:
     >>> fastloss.backends()["numpy"]
     'available'
     """
-    return {name: load(name).available() or "available" for name in _plan.AUTO_ORDER}
+    return {name: load(name).available() or "available" for name in (*_plan.AUTO_ORDER, "cuda")}
 
 
 def backend_in_use() -> str:
@@ -39,7 +39,7 @@ def configuration() -> dict[str, Any]:
     import platform
 
     versions = {}
-    for package in ("numpy", "numba", "llvmlite", "ml_dtypes"):
+    for package in ("numpy", "numba", "llvmlite", "numba-cuda", "ml_dtypes"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -28,8 +28,8 @@ def available():
             return "there is no CUDA device: nvidia-smi should list one"
         capability = cuda.gpus[0].compute_capability
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1]
-        return f"there is no CUDA driver ({reason}): install NVIDIA's, of version 525 or later"
+        reason = " ".join(str(error).split()).rstrip(" :")
+        return f"no CUDA driver answers ({reason}): install NVIDIA's, for CUDA 13 of version 580 or later"
     if tuple(capability) < LEAST_CAPABILITY:
         return "the GPU's compute capability is {}.{}, and at least {}.{} is needed".format(
             *capability, *LEAST_CAPABILITY

@@ -23,12 +23,12 @@ def inlined(template, purpose, **holes):
     return _target.inlined(_templates.filled(template, f"{template.__name__}_{purpose}_{fingerprint()}", holes))
 
 
-def kernel(template, purpose, **holes):
-    """`template` with its holes filled, as a kernel."""
+def kernel(template, purpose, n_threads, **holes):
+    """`template` with its holes filled, as a kernel for blocks of so many threads: registers must do for all of them."""
     copy = _templates.filled(template, f"{template.__name__}_{purpose}_{fingerprint()}", holes)
     if _target.SIMULATED:
         return cuda.jit(copy)
-    dispatcher = cuda.jit(copy)
+    dispatcher = cuda.jit(launch_bounds=n_threads)(copy)
     try:
         dispatcher._cache = _cache()(copy)
     except (RuntimeError, OSError):  # nowhere to write: every process compiles for itself

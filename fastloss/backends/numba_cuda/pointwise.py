@@ -298,6 +298,7 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
     return _jit.kernel(
         TEMPLATES[template],
         purpose,
+        THREADS,
         Real=Scalar,
         N=count,
         OP=op,
@@ -346,7 +347,7 @@ def fill_zeroes(size, out):
 @functools.cache
 def zeroes(name):
     """Sets contiguous floats to 0."""
-    return _jit.kernel(fill_zeroes, name, write=_target.writer(name), Real=np.dtype(name).type)
+    return _jit.kernel(fill_zeroes, name, THREADS, write=_target.writer(name), Real=np.dtype(name).type)
 
 
 @functools.cache
@@ -354,7 +355,7 @@ def mover(size):
     """`copy_packed` of elements of so many bytes, whatever they are."""
     name = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}[size]
     holes = {"read": _target.raw_reader(name), "write": _target.writer(name), "offsets": _target.inlined(offsets)}
-    return _jit.kernel(copy_packed, name, **holes)
+    return _jit.kernel(copy_packed, name, THREADS, **holes)
 
 
 @functools.cache
@@ -362,7 +363,7 @@ def converter(source, target):
     """`copy_spread` from one floating type to another."""
     real = "float64" if target == "float64" else "float32"
     holes = {"read": _target.reader(source, real), "write": _target.writer(target), "offsets": _target.inlined(offsets)}
-    return _jit.kernel(copy_spread, f"{source}_{target}", **holes)
+    return _jit.kernel(copy_spread, f"{source}_{target}", THREADS, **holes)
 
 
 assert math.log2(THREADS).is_integer()

@@ -39,7 +39,7 @@ WARPS = 4  # of a block of `groups`
 GROUP_THREADS = LABEL_THREADS = WARPS * WARP
 BATCH = 32  # elements of a row that a thread takes together, at most
 SOLO = 16  # likewise where a row is one thread's
-TEAM = 128, 512  # threads of a team
+TEAM = 128, 256  # threads of a team: some teams share a multiprocessor
 
 # Classes from which a row is a block's, and rows below which shorter ones are, too.
 TEAM_FROM = 4096
@@ -70,20 +70,21 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
     A row that is swept a second time is not cut into chunks: a chunk would have to wait for the others.
     """
     width = VECTOR // SIZES[name]
+    batch = BATCH if name in ("float16", "bfloat16", "float32") else BATCH // 2  # float64 takes two registers
     n = width if contiguous and n_classes % width == 0 else 1
     n_vectors = max(1, -(-n_classes // n))
     along_rows = not contiguous and n_rows >= FEW  # neighbouring lanes read neighbouring rows
     if not along_rows and (n_classes >= TEAM_FROM or n_classes >= TEAM_FROM_FEW and n_rows < FEW):
-        v = BATCH // n
+        v = batch // n
         threads = min(TEAM[1], max(TEAM[0], 1 << (n_classes // BATCH - 1).bit_length()))
         n_chunks = 1 if second else min(WARP, max(1, BLOCKS // max(n_rows, 1)), max(1, n_classes // CHUNK))
         chunk = -(-n_vectors // n_chunks) * n
         return Shape(n, v, WARP, threads, chunk)
     group = 1
-    while not along_rows and group < WARP and group * BATCH < n_classes:
+    while not along_rows and group < WARP and group * batch < n_classes:
         group *= 2
     share = -(-n_vectors // group)  # vectors of a lane
-    most = max(1, (SOLO if group == 1 else BATCH) // n)
+    most = max(1, (SOLO if group == 1 else batch) // n)
     v = -(-share // -(-share // most))
     return Shape(n, v, group, 0, n_classes)
 
@@ -140,7 +141,7 @@ def kernel(op, second, name, target, real, shape, aligned):
     }
     holes["write_ticket"] = _target.writer("int32")
     holes |= _jit.family(pieces, purpose, **holes)
-    return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, **holes)
+    return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, threads, **holes)
 
 
 @functools.cache
@@ -158,4 +159,4 @@ def by_label(template, second, name, real):
     purpose = f"{second}_{name}_{real}"
     holes |= _settle.functions(WARPS * WARP, real)
     holes |= _jit.family((_softmax.scaled, rows.position, rows.label_of), purpose, **holes)
-    return _jit.kernel(getattr(rows, template), purpose, **holes)
+    return _jit.kernel(getattr(rows, template), purpose, LABEL_THREADS, **holes)
