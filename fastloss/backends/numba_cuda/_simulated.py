@@ -140,6 +140,10 @@ elementary = {name: _quiet(getattr(np, name)) for name in ("exp", "expm1", "log"
 larger = np.fmax
 
 
+def quotient(a, b):
+    return a // b
+
+
 def hardware_exp(x):
     with np.errstate(all="ignore"):
         return np.exp2(np.float32(x))
@@ -175,6 +179,19 @@ def vector_reader(name, real):
         if (base + i * dtype.itemsize) % 16:
             raise IndexError("a vector that does not lie at a multiple of 16 bytes")
         out[at : at + n] = base.items(i, dtype, n).astype(real)
+
+    return read
+
+
+@functools.cache
+def masked_reader(name, real):
+    whole, n = vector_reader(name, real), 16 // _dtype(name).itemsize
+
+    def read(base, i, out, at, inside):
+        if inside:
+            whole(base, i, out, at)
+        else:
+            out[at : at + n] = -np.inf
 
     return read
 
