@@ -29,7 +29,7 @@ def available():
         capability = cuda.gpus[0].compute_capability
     except Exception as error:
         reason = str(error).strip().splitlines()[-1]
-        return f"there is no CUDA driver ({reason}): install NVIDIA's, of version 525 or later"
+        return f"there is no CUDA driver ({reason}): install NVIDIA's, of version 580 or later"
     if tuple(capability) < LEAST_CAPABILITY:
         return "the GPU's compute capability is {}.{}, and at least {}.{} is needed".format(
             *capability, *LEAST_CAPABILITY

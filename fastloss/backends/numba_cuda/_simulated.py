@@ -29,6 +29,9 @@ class Address:
     def __mod__(self, n_bytes):
         return self.offset % n_bytes
 
+    def __lt__(self, other):
+        return self.memory.ctypes.data + self.offset < other.memory.ctypes.data + other.offset
+
     def items(self, i, dtype, n=1):
         """A view of n elements from the i-th on."""
         start = self.offset + int(i) * dtype.itemsize
