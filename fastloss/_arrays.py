@@ -40,14 +40,18 @@ def asarray(value, name):
     except (TypeError, RuntimeError, BufferError) as error:
         if hasattr(value, "detach"):  # a tensor of a class of one's own
             return _foreign.from_torch(value, name)
-        raise type(error)(f"{name}: {error}") from None
+        kind = next(kind for kind in (TypeError, RuntimeError, BufferError) if isinstance(error, kind))
+        raise kind(f"{name}: {error}") from None
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name}: {error}") from None
 
 
 def _on_host(value):
     device = getattr(value, "__dlpack_device__", None)
-    return device is None or device()[0] in _HOST
+    try:
+        return device is None or device()[0] in _HOST
+    except BufferError:  # an array of JAX that is spread over several devices, which NumPy can gather
+        return True
 
 
 def floats(value, name):

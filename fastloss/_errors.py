@@ -239,6 +239,22 @@ def mixed_devices(where):
     return ValueError(f"expected all arrays on one device, got {listed}")
 
 
+def sharded(shape, n):
+    return ValueError(
+        f"expected arrays on one device, got one of shape {tuple(shape)} that is spread over {n}: take its addressable_shards"
+    )
+
+
+def odd_strides(strides, dtype):
+    return ValueError(
+        f"expected strides that are multiples of the element's size on a CUDA device, got {tuple(strides)} for {dtype}: copy the array"
+    )
+
+
+def misaligned(name, size):
+    return ValueError(f"{name}: expected elements at multiples of their {size} bytes on a CUDA device: copy the array")
+
+
 def narrow_jax(dtype):
     return TypeError(f"the result is {dtype}, which JAX holds with jax_enable_x64 alone")
 

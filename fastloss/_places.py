@@ -45,5 +45,8 @@ def on_device(value):
         return True
     device = getattr(value, "__dlpack_device__", None)
     if device is not None:
-        return device()[0] in (_CUDA, _CUDA_MANAGED)
+        try:
+            return device()[0] in (_CUDA, _CUDA_MANAGED)
+        except BufferError:  # JAX, of an array that is spread over several
+            return any(d.platform == "gpu" for d in value.devices()) if hasattr(value, "devices") else False
     return hasattr(value, "__cuda_array_interface__")

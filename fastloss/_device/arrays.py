@@ -68,6 +68,21 @@ class View:
     def aligned(self, n_bytes):
         return self.address % n_bytes == 0
 
+    def overlaps(self, other):
+        """Whether the bytes between the first and the last element of both have some in common."""
+        (start, end), (its_start, its_end) = self._span(), other._span()
+        return bool(self.size and other.size and start < its_end and its_start < end)
+
+    def _span(self):
+        reach = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
+        low, high = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
+        return self.address + low * self.itemsize, self.address + (high + 1) * self.itemsize
+
+    def same_elements(self, other):
+        """Whether each element lies where the other's of the same position does."""
+        ours = ((v.name, v.shape, v.strides) for v in (self, other))
+        return len(set(ours)) == 1 and not (self.address < other.address or other.address < self.address)
+
 
 def packed_strides(shape):
     strides, step = [], 1
@@ -153,8 +168,7 @@ class CuPy:
 
     @staticmethod
     def view(array):
-        itemsize = array.dtype.itemsize
-        return View(array.data.ptr, array.dtype.name, array.shape, tuple(s // itemsize for s in array.strides), array)
+        return View(array.data.ptr, array.dtype.name, array.shape, _in_elements(array), array)
 
     @staticmethod
     def device(array):
@@ -168,7 +182,7 @@ class CuPy:
     def empty(shape, name, device, queue):
         cupy = sys.modules["cupy"]
         with cupy.cuda.Device(device):
-            return cupy.empty(shape, name)
+            return cupy.empty(shape, _dtype(name))
 
     @staticmethod
     def plain(array):
@@ -184,19 +198,27 @@ class CuPy:
 
 
 class Jax:
-    """Arrays of JAX, which are contiguous and whose streams are its own: they are waited for, as its results are."""
+    """Arrays of JAX, which have no gaps and whose streams are its own: they are waited for, as its results are."""
 
     ordered = False
 
     @staticmethod
     def view(array):
         array = array.block_until_ready()
-        return View(array.unsafe_buffer_pointer(), array.dtype.name, array.shape, packed_strides(array.shape), array)
+        strides = packed_strides(array.shape)
+        layout = getattr(getattr(array, "format", None), "layout", None)
+        order = getattr(layout, "major_to_minor", None)  # of the axes in memory
+        if order is not None:
+            packed = packed_strides([array.shape[i] for i in order])
+            strides = tuple(packed[order.index(i)] for i in range(len(order)))
+        return View(array.unsafe_buffer_pointer(), array.dtype.name, array.shape, strides, array)
 
     @staticmethod
     def device(array):
-        (device,) = array.devices()
-        return device.local_hardware_id
+        devices = array.devices()
+        if len(devices) > 1:
+            raise _errors.sharded(array.shape, len(devices))
+        return next(iter(devices)).local_hardware_id
 
     @staticmethod
     def stream(array, device):
@@ -227,9 +249,7 @@ class Numba:
     def view(array):
         from fastloss.backends.numba_cuda import _target
 
-        itemsize = array.dtype.itemsize
-        strides = tuple(s // itemsize for s in array.strides)
-        return View(_target.address(array), array.dtype.name, tuple(array.shape), strides, array)
+        return View(_target.address(array), array.dtype.name, tuple(array.shape), _in_elements(array), array)
 
     @staticmethod
     def device(array):
@@ -245,9 +265,10 @@ class Numba:
     def empty(shape, name, device, queue):
         from numba import cuda
 
-        dtype = _dtype(name)
-        array = cuda.device_array(shape or 1, dtype, stream=queue.stream)
-        return array if shape else array.reshape(())
+        from fastloss.backends.numba_cuda import _launch
+
+        with _launch.on_device(device):
+            return cuda.device_array(shape, _dtype(name), stream=queue.stream)
 
     @staticmethod
     def read_only(array):
@@ -284,6 +305,14 @@ def _strided(value):
     return StridedMemoryView.from_any_interface(value, stream_ptr=1 if hasattr(value, "__dlpack__") else -1)
 
 
+def _in_elements(array):
+    """Strides in elements of an array that has them in bytes."""
+    size = array.dtype.itemsize
+    if any(n > 1 and stride % size for n, stride in zip(array.shape, array.strides, strict=True)):
+        raise _errors.odd_strides(array.strides, array.dtype)
+    return tuple(stride // size for stride in array.strides)
+
+
 def _dtype(name):
     return importlib.import_module("fastloss._optional").bfloat16() if name == "bfloat16" else np.dtype(name)
 
@@ -305,4 +334,6 @@ def viewed(value, name):
     view = library_of(value).view(value)
     if view.name not in FLOATS and view.name not in INTEGERS:
         raise _errors.not_numeric(name, view.name)
+    if view.size and not view.aligned(view.itemsize):  # a kernel that reads it would end the context
+        raise _errors.misaligned(name, view.itemsize)
     return view

@@ -288,7 +288,7 @@ def run_rows(
     kind = softmax.LABEL_KINDS.get(y_name, 0)
     n_chunks = -(-rows.n_classes // max(shape.chunk, 1))
     states = (
-        queue.states(8 * (softmax.TICKETS + rows.n_rows * n_chunks * softmax.STATE))
+        session.states(8 * (softmax.TICKETS + rows.n_rows * n_chunks * softmax.STATE))
         if shape.threads and n_chunks > 1
         else 0
     )

@@ -32,7 +32,7 @@ class Session:
         self.first = next(iter(there.values()), None)
         if self.to_host:
             self.library, self.device = Numba, 0
-            self.queue = _launch.queue(0, 0)
+            self.queue, self.others = _launch.queue(0, 0), []
         else:
             self.library = library_of(self.first)
             places = {name: library_of(value).device(value) for name, value in there.items()}
@@ -41,10 +41,12 @@ class Session:
                 raise _errors.mixed_devices([(name, f"CUDA device {place}") for name, place in places.items()])
             streams = [library_of(value).stream(value, self.device) for value in there.values()]
             self.queue = _launch.queue(self.device, streams[0])
-            for other in set(streams[1:]) - {streams[0]}:
-                self.queue.wait_for(_launch.queue(self.device, other))
+            self.others = [_launch.queue(self.device, other) for other in sorted(set(streams[1:]) - {streams[0]})]
+            for other in self.others:
+                self.queue.wait_for(other)
         self.waits = _config.wait.get()
         self.kept = []  # temporary memory that kernels still read
+        self.inputs = []  # views that kernels read
 
     # --- arrays in ------------------------------------------------------------------------------------------------------
 
@@ -53,14 +55,17 @@ class Session:
         if value is None or is_number(value) and not self.to_host:
             return value
         if not self.to_host:
-            return viewed(value, name)
+            view = viewed(value, name)
+            self.inputs.append(view)
+            return view
         a = _arrays.asarray(value, name)
         if a.dtype.kind not in "biuf" and not _arrays.is_bfloat16(a.dtype):
             raise _errors.not_numeric(name, a.dtype)
         a = np.ascontiguousarray(a, a.dtype.newbyteorder("=")).reshape(a.shape)
         if a.dtype.itemsize > 8:
             a = a.astype(np.float64)
-        memory = self.queue.upload(a)
+        with self.on_device(self.device):
+            memory = self.queue.upload(a)
         self.kept.append(memory)
         from fastloss.backends.numba_cuda import _target
 
@@ -114,7 +119,8 @@ class Session:
             self.check_out(out, shape)
         if out is not None and not self.to_host:
             view = viewed(out, "out")
-            if view.name == name and view.contiguous:
+            apart = all(view.same_elements(v) or not view.overlaps(v) for v in self.inputs)
+            if view.name == name and view.contiguous and apart:
                 return out, view
         array = self.new(shape, name)
         return array, viewed(array, "out")
@@ -139,13 +145,19 @@ class Session:
         if out is not None and out is not array:
             self.copy_into(array, out)
             array = out
+        for other in self.others:  # whoever reuses its arrays' memory there comes after what has been launched here
+            other.wait_for(self.queue)
         if not self.library.ordered:
             self.queue.synchronize()
         return array
 
     def copied_to_host(self, array):
+        if not array.size:
+            return np.empty(array.shape, array.dtype)
         with self.on_device(self.device):
-            return array.copy_to_host(stream=self.queue.stream) if array.size else np.empty(array.shape, array.dtype)
+            host = array.copy_to_host(stream=self.queue.stream)
+            self.queue.synchronize()
+        return host
 
     def copy_into(self, array, out):
         """A result to the caller's array of another dtype or layout."""
@@ -173,6 +185,10 @@ class Session:
     def launch_blocks(self, kernel, n_blocks, n_threads, arguments):
         with self.on_device(self.device):
             self.queue.launch(kernel, n_blocks, n_threads, arguments)
+
+    def states(self, n_bytes):
+        with self.on_device(self.device):
+            return self.queue.states(n_bytes)
 
     def totals(self):
         with self.on_device(self.device):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import threading
 
 import numpy as np
@@ -91,19 +92,24 @@ class Queue:
 
 PIECE = 16 << 20  # bytes of page-locked memory that are sent together
 
+_PER_THREAD = 2  # the handle by which each thread means a default stream of its own
+
 _per_thread = threading.local()
 _queues = {}
-_guard = threading.Lock()
 
 
 def queue(device, pointer):
     """The queue of a stream, by the address of its handle: 0 the default stream."""
+    if pointer == _PER_THREAD:
+        queues = _per_thread.__dict__.setdefault("queues", {})
+    else:
+        queues = _queues
+    # a forked child, whose driver does not work, gets the driver's error and no lock that nobody opens
+    key = device, pointer, os.getpid()
     try:
-        return _queues[device, pointer]
+        return queues[key]
     except KeyError:
-        made = Queue(device, pointer)
-        with _guard:
-            return _queues.setdefault((device, pointer), made)
+        return queues.setdefault(key, Queue(device, pointer))
 
 
 def on_device(device):
@@ -116,7 +122,7 @@ def on_device(device):
 def _stream(pointer):
     if _target.SIMULATED:
         return 0
-    special = {0: cuda.default_stream, 1: cuda.legacy_default_stream, 2: cuda.per_thread_default_stream}
+    special = {0: cuda.default_stream, 1: cuda.legacy_default_stream, _PER_THREAD: cuda.per_thread_default_stream}
     return special[pointer]() if pointer in special else cuda.external_stream(pointer)
 
 

@@ -29,6 +29,9 @@ class Address:
     def __mod__(self, n_bytes):
         return self.offset % n_bytes
 
+    def __lt__(self, other):
+        return self.memory.ctypes.data + self.offset < other.memory.ctypes.data + other.offset
+
     def items(self, i, dtype, n=1):
         """A view of n elements from the i-th on."""
         start = self.offset + int(i) * dtype.itemsize
@@ -140,6 +143,10 @@ elementary = {name: _quiet(getattr(np, name)) for name in ("exp", "expm1", "log"
 larger = np.fmax
 
 
+def quotient(a, b):
+    return a // b
+
+
 def hardware_exp(x):
     with np.errstate(all="ignore"):
         return np.exp2(np.float32(x))
@@ -175,6 +182,19 @@ def vector_reader(name, real):
         if (base + i * dtype.itemsize) % 16:
             raise IndexError("a vector that does not lie at a multiple of 16 bytes")
         out[at : at + n] = base.items(i, dtype, n).astype(real)
+
+    return read
+
+
+@functools.cache
+def masked_reader(name, real):
+    whole, n = vector_reader(name, real), 16 // _dtype(name).itemsize
+
+    def read(base, i, out, at, inside):
+        if inside:
+            whole(base, i, out, at)
+        else:
+            out[at : at + n] = -np.inf
 
     return read
 

@@ -27,7 +27,7 @@ INF, NAN = math.inf, math.nan
 LOG2E = math.log2(math.e)
 
 Real = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
-read = read_vector = read_target = read_weight = power = fill = None  # likewise
+read = read_vector = read_masked = read_target = read_weight = power = fill = None  # likewise
 
 
 def power_single(d):
@@ -49,23 +49,24 @@ def added(total, low, term):
 # --- a batch of elements into registers; beyond the row's end they are -inf -------------------------------------------------
 
 
-def fill_vectors(batch, x, origin, stride, at, step, end):
-    """Vectors at, at + step, ... of a row whose classes are neighbours and whose vectors are aligned."""
-    if at + (V - 1) * step < end:
+def fill_vectors(batch, x, origin, stride, first, offset, step, end):
+    """Vectors first + offset, first + offset + step, ... of a row whose classes are neighbours and whose vectors are aligned.
+
+    Whether a batch is a whole one is decided by what all threads of a warp share: in a branch of some, others would wait for its loads.
+    """
+    at = first + offset
+    if first + V * step <= end:
         for v in range(V):
             read_vector(x, origin + at + v * step, batch, v * N)
     else:
         for v in range(V):
-            if at + v * step < end:
-                read_vector(x, origin + at + v * step, batch, v * N)
-            else:
-                for k in range(N):
-                    batch[v * N + k] = Real(-INF)
+            read_masked(x, origin + at + v * step, batch, v * N, at + v * step < end)
 
 
-def fill_elements(batch, x, origin, stride, at, step, end):
+def fill_elements(batch, x, origin, stride, first, offset, step, end):
     """The same elements one by one, at any stride and alignment."""
-    if at + (V - 1) * step + N <= end:
+    at = first + offset
+    if first + V * step <= end:
         for v in range(V):
             for k in range(N):
                 batch[v * N + k] = read(x, origin + (at + v * step + k) * stride)
@@ -73,7 +74,8 @@ def fill_elements(batch, x, origin, stride, at, step, end):
         for v in range(V):
             for k in range(N):
                 c = at + v * step + k
-                batch[v * N + k] = read(x, origin + c * stride) if c < end else Real(-INF)
+                value = read(x, origin + (c if c < end else end - 1) * stride)  # all loads at once, and none beyond
+                batch[v * N + k] = value if c < end else Real(-INF)
 
 
 def leave_out(batch, at, step, label):
@@ -119,14 +121,18 @@ def coefficient(c, y, y_origin, y_stride, w, keep, spread):
     return q * read_weight(w, c) if w != 0 else q
 
 
-def sweep(batch, x, origin, stride, at, step, end, label, left, y, y_origin, y_stride, w, keep, spread):
-    """Reduce the vectors at, at + step, ... below `end`, the label's element, `left`, excepted."""
+def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_origin, y_stride, w, keep, spread):
+    """Reduce the vectors first + offset, first + offset + step, ... below `end`, the label's element, `left`, excepted.
+
+    first : the same for all threads that sweep together; offset : this thread's.
+    """
     r, s, s_low = Real(-INF), Real(0.0), Real(0.0)
     top = left
     share, share_low, mass, mass_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
     best, rank = np.int64(0), np.int64(0)
-    while at < end:
-        fill(batch, x, origin, stride, at, step, end)
+    while first + offset < end:
+        at = first + offset
+        fill(batch, x, origin, stride, first, offset, step, end)
         if SPREAD:
             high = larger(largest(batch), top)
             if high > top:
@@ -168,7 +174,7 @@ def sweep(batch, x, origin, stride, at, step, end, label, left, y, y_origin, y_s
         for k in range(1, BATCH):
             term += power(batch[k] - base)
         s, s_low = added(s, s_low, term)
-        at += V * step
+        first += V * step
     return (
         left,
         r,

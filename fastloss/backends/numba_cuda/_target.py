@@ -60,7 +60,9 @@ if SIMULATED:
         larger,
         log,
         log1p,
+        masked_reader,
         n_blocks,
+        quotient,
         raw_reader,
         read_label,
         reader,
@@ -145,6 +147,15 @@ else:
         return a(a, b), emit
 
     @intrinsic
+    def quotient(typingctx, a, b):
+        """a // b of integers that are not negative, b not 0, without what Python does for others."""
+
+        def emit(context, builder, signature, args):
+            return builder.udiv(*args)
+
+        return types.int64(types.int64, types.int64), emit
+
+    @intrinsic
     def hardware_exp(typingctx, x):
         """2^x in float32 to about 2^-22.5; a result below the smallest normal number is 0."""
 
@@ -195,14 +206,32 @@ else:
 
         return read
 
+    def _vector_type(name):
+        """What 16 bytes are loaded as: of 32-bit words where elements are smaller, as wider vectors of those would be taken apart."""
+        return _FLOATS.get(name, _INTEGERS[max(SIZES[name], 4)]), VECTOR // max(SIZES[name], 4)
+
+    def _unpacked(builder, words, name, real):
+        """The floats that are in the words of a vector."""
+        word = words[0].type
+        if name == "bfloat16":  # the upper one is a float already, but for the lower one's bits
+            low = [builder.shl(w, ir.Constant(word, 16)) for w in words]
+            high = [builder.and_(w, ir.Constant(word, 0xFFFF0000)) for w in words]
+            pairs = [half for both in zip(low, high, strict=True) for half in both]
+            return [_floating(builder, builder.bitcast(p, ir.FloatType()), "float32", real) for p in pairs]
+        size = SIZES[name]
+        parts = [
+            builder.trunc(builder.lshr(w, ir.Constant(word, 8 * size * k)), _INTEGERS[size]) if size < 4 else w
+            for w in words
+            for k in range(max(1, 4 // size))
+        ]
+        return [_floating(builder, part, name, real) for part in parts]
+
     @functools.cache
     def vector_reader(name, real):
         """read(address, i, out, at): 16 bytes from element i on, which lie at a multiple of 16, into a local array."""
         size = SIZES[name]
         n = VECTOR // size
-        # of 32-bit words where elements are smaller: wider vectors of small elements would be taken apart
-        word = _FLOATS.get(name, _INTEGERS[max(size, 4)])
-        n_words = VECTOR // max(size, 4)
+        word, n_words = _vector_type(name)
 
         @intrinsic
         def load(typingctx, base, i):
@@ -211,27 +240,76 @@ else:
             def emit(context, builder, signature, args):
                 vector = builder.load(_pointer(builder, *args, ir.VectorType(word, n_words), size), align=VECTOR)
                 words = [builder.extract_element(vector, ir.Constant(ir.IntType(32), k)) for k in range(n_words)]
-                if name == "bfloat16":  # the upper one is a float already, but for the lower one's bits
-                    low = [builder.shl(w, ir.Constant(word, 16)) for w in words]
-                    high = [builder.and_(w, ir.Constant(word, 0xFFFF0000)) for w in words]
-                    pairs = [half for both in zip(low, high, strict=True) for half in both]
-                    values = [_floating(builder, builder.bitcast(p, ir.FloatType()), "float32", real) for p in pairs]
-                else:
-                    parts = [
-                        builder.trunc(builder.lshr(w, ir.Constant(word, 8 * size * k)), _INTEGERS[size])
-                        if size < 4
-                        else w
-                        for w in words
-                        for k in range(max(1, 4 // size))
-                    ]
-                    values = [_floating(builder, part, name, real) for part in parts]
-                return context.make_tuple(builder, signature.return_type, values)
+                return context.make_tuple(builder, signature.return_type, _unpacked(builder, words, name, real))
 
             return result(types.int64, types.int64), emit
 
         @inlined
         def read(base, i, out, at):
             values = load(base, i)
+            for k in range(n):
+                out[at + k] = values[k]
+
+        return read
+
+    # Words of which all elements are -inf, and the registers they go to.
+    _LOWEST = {
+        "float16": ("0xFC00FC00", "b32", "r"),
+        "bfloat16": ("0xFF80FF80", "b32", "r"),
+        "float32": ("0xFF800000", "b32", "f"),
+        "float64": ("0xFFF0000000000000", "b64", "d"),
+    }
+
+    @functools.cache
+    def masked_reader(name, real):
+        """read(address, i, out, at, inside): as `vector_reader` where `inside` holds, else all -inf, without a branch to wait in."""
+        n = VECTOR // SIZES[name]
+        whole = vector_reader(name, real)
+        if name not in _LOWEST:
+            lowest = getattr(np, real)(-np.inf)
+
+            @inlined
+            def read(base, i, out, at, inside):
+                if inside:
+                    whole(base, i, out, at)
+                else:
+                    for k in range(n):
+                        out[at + k] = lowest
+
+            return read
+
+        word, n_words = _vector_type(name)
+        bits, kind, letter = _LOWEST[name]
+        outs = [f"${k}" for k in range(n_words)]
+        text = "".join(
+            (
+                f"{{ .reg .pred inside; setp.ne.s32 inside, ${n_words + 1}, 0; ",
+                *(f"mov.{kind} {out}, {bits}; " for out in outs),
+                f"@inside ld.global.v{n_words}.{kind} {{{', '.join(outs)}}}, [${n_words}]; }}",
+            )
+        )
+        constraints = ",".join([f"=&{letter}"] * n_words + ["l", "r"])
+
+        @intrinsic
+        def load(typingctx, base, i, inside):
+            result = types.UniTuple(getattr(types, real), n)
+
+            def emit(context, builder, signature, args):
+                base, i, inside = args
+                wide = ir.IntType(64)
+                at = builder.add(base, builder.mul(i, ir.Constant(wide, SIZES[name])))
+                function = ir.FunctionType(ir.LiteralStructType([word] * n_words), [wide, ir.IntType(32)])
+                found = builder.call(
+                    ir.InlineAsm(function, text, constraints), [at, builder.zext(inside, ir.IntType(32))]
+                )
+                words = [builder.extract_value(found, k) for k in range(n_words)]
+                return context.make_tuple(builder, signature.return_type, _unpacked(builder, words, name, real))
+
+            return result(types.int64, types.int64, types.boolean), emit
+
+        @inlined
+        def read(base, i, out, at, inside):
+            values = load(base, i, inside)
             for k in range(n):
                 out[at + k] = values[k]
 

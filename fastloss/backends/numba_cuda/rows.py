@@ -26,6 +26,7 @@ from fastloss.backends.numba_cuda._target import (
     larger,
     log,
     n_blocks,
+    quotient,
     read_label,
     shuffle,
     sync,
@@ -38,7 +39,7 @@ NONE, GRADIENT, LOGS, POWERS = range(4)
 
 # Numbers of a state that chunks of a row hand over through memory, and rows that are cut into chunks at most.
 STATE = 8
-TICKETS = 256
+TICKETS = 2048
 
 Real = N = V = BATCH = WRITTEN = GROUP = THREADS = WARPS = None  # holes: sizes
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
@@ -47,11 +48,12 @@ write_loss = write_index = write_flag = write_sum = write_batch = write_vector =
 sweep = merged = finish = scaled = settle = fill = coefficient = None  # holes: `_softmax` and `_settle`
 
 
-def position(row, middle, outer_stride, row_stride):
-    """Offset of a row."""
+def place_of(row, middle):
+    """A row's numbers along the outer and the inner axis."""
     if row < middle:
-        return row * row_stride
-    return row // middle * outer_stride + row % middle * row_stride
+        return np.int64(0), row
+    outer = quotient(row, middle)
+    return outer, row - outer * middle
 
 
 def label_of(y, offset, kind, ignore, n_classes):
@@ -109,16 +111,17 @@ def row_outputs(
 
 
 def second_sweep(
-    batch, x, origin, stride, at, step, end, out, out_origin, out_class,
+    batch, x, origin, stride, first, offset, step, end, out, out_origin, out_class,
     label, counts, top, tail, s_rest, share, mass, own, y, y_origin, y_stride, w, keep, spread, scale,
 ):  # fmt: skip
-    """Write the gradient, log-softmax or softmax of the vectors at, at + step, ... below `end`.
+    """Write the gradient, log-softmax or softmax of the vectors first + offset, ... below `end`, as in `sweep`.
 
     s_rest : 1 - softmax at the label, from the others' sum: the difference would cancel.
     share, mass : what the softmax is multiplied by, for the label and for the coefficients; `own`: the label's coefficient.
     """
-    while at < end:
-        fill(batch, x, origin, stride, at, step, end)
+    while first + offset < end:
+        at = first + offset
+        fill(batch, x, origin, stride, first, offset, step, end)
         for v in range(V):
             for k in range(N):
                 c = at + v * step + k
@@ -136,7 +139,7 @@ def second_sweep(
                         slope = mass * p - own - share * s_rest
                     batch[v * N + k] = slope * scale if counts else Real(0.0)
         write_batch(batch, out, out_origin, out_class, at, step, end)
-        at += V * step
+        first += V * step
 
 
 def write_vectors(batch, out, origin, stride, at, step, end):
@@ -183,14 +186,15 @@ def groups(
             left_k, r_k, s_k, top_k, share_k, mass_k = Real(-INF), Real(-INF), 0.0, Real(-INF), 0.0, 0.0
             best_k, rank_k = np.int64(0), np.int64(0)
             if row < n_rows:
-                origin = position(row, middle, x_outer, x_row)
-                y_origin = position(row, middle, y_outer, y_row)
+                outer, inner = place_of(row, middle)
+                origin = outer * x_outer + inner * x_row
+                y_origin = outer * y_outer + inner * y_row
                 if LABELED:
                     label_k, counts_k, bad_k = label_of(y, y_origin, kind, ignore, n_classes)
                     left_k = read(x, origin + label_k * x_class) if counts_k else Real(-INF)
                 if counts_k or BEST:
                     left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
-                        batch, x, origin, x_class, np.int64(member * N), GROUP * N, n_classes,
+                        batch, x, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
                         label_k if counts_k else np.int64(-1), left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
                     )  # fmt: skip
             left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = merged(
@@ -210,8 +214,9 @@ def groups(
                 bad = np.float64(row) if np.float64(row) < bad else bad
             if losses != 0:
                 write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
+            outer, inner = place_of(row, middle)
             row_outputs(
-                row, x, position(row, middle, x_outer, x_row), x_class, n_classes, label, counts,
+                row, x, outer * x_outer + inner * x_row, x_class, n_classes, label, counts,
                 left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
             )  # fmt: skip
         if SECOND:
@@ -227,10 +232,11 @@ def groups(
                 top_k, tail_k, rest_k = shuffle(high, source), shuffle(tail, source), shuffle(rest, source)
                 share_k, mass_k, own_k = shuffle(row_share, source), shuffle(mass, source), shuffle(row_own, source)
                 if row < n_rows:
+                    outer, inner = place_of(row, middle)
                     second_sweep(
-                        batch, x, position(row, middle, x_outer, x_row), x_class, np.int64(member * N), GROUP * N, n_classes,
-                        out, position(row, middle, out_outer, out_row), out_class, label_k, counts_k != 0, top_k, Real(tail_k),
-                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, position(row, middle, y_outer, y_row), y_class,
+                        batch, x, outer * x_outer + inner * x_row, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                        out, outer * out_outer + inner * out_row, out_class, label_k, counts_k != 0, top_k, Real(tail_k),
+                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, outer * y_outer + inner * y_row, y_class,
                         w, Real(keep), Real(spread), Real(scale),
                     )  # fmt: skip
         tile += n_blocks() * WARPS
@@ -252,14 +258,15 @@ def teams(
     if SECOND == GRADIENT and by_weight:
         scale = scale / read_sum(ws, TOTALS + WEIGHT)
     loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
-    n_chunks = (n_classes + chunk - 1) // chunk
+    n_chunks = quotient(n_classes + chunk - 1, chunk)
     item = block()
     while item < n_rows * n_chunks:
-        row = item // n_chunks
+        row = quotient(item, n_chunks)
         start = (item - row * n_chunks) * chunk
         end = start + chunk if start + chunk < n_classes else n_classes
-        origin = position(row, middle, x_outer, x_row)
-        y_origin = position(row, middle, y_outer, y_row)
+        outer, inner = place_of(row, middle)
+        origin = outer * x_outer + inner * x_row
+        y_origin = outer * y_outer + inner * y_row
         label, counts, is_bad = np.int64(-1), True, False
         left, r, s, top, share, mass = Real(-INF), Real(-INF), 0.0, Real(-INF), 0.0, 0.0
         best, rank = np.int64(0), np.int64(0)
@@ -268,7 +275,7 @@ def teams(
             left = read(x, origin + label * x_class) if counts else Real(-INF)
         if counts or BEST:
             left, r, s, top, share, mass, best, rank = sweep(
-                batch, x, origin, x_class, start + t * N, THREADS * N, end,
+                batch, x, origin, x_class, start, np.int64(t * N), THREADS * N, end,
                 label if counts else np.int64(-1), left, y, y_origin, y_class, w, Real(keep), Real(spread),
             )  # fmt: skip
         left, r, s, top, share, mass, best, rank = merged(left, r, s, top, share, mass, best, rank)
@@ -326,8 +333,8 @@ def teams(
         sync()
         if SECOND:
             second_sweep(
-                batch, x, origin, x_class, start + t * N, THREADS * N, end,
-                out, position(row, middle, out_outer, out_row), out_class, label, counts, Real(shared[0, 0]), Real(shared[0, 1]),
+                batch, x, origin, x_class, start, np.int64(t * N), THREADS * N, end,
+                out, outer * out_outer + inner * out_row, out_class, label, counts, Real(shared[0, 0]), Real(shared[0, 1]),
                 Real(shared[0, 2]), Real(shared[0, 3]), Real(shared[0, 4]), Real(shared[0, 5]), y, y_origin, y_class,
                 w, Real(keep), Real(spread), Real(scale),
             )  # fmt: skip
@@ -369,7 +376,8 @@ def weigh(y, y_outer, y_row, kind, w, ignore, middle, n_rows, n_classes, ws):
     weight, count, bad = 0.0, 0.0, NO_BAD
     row = block() * THREADS + thread()
     while row < n_rows:
-        label, counts, is_bad = label_of(y, position(row, middle, y_outer, y_row), kind, ignore, n_classes)
+        outer, inner = place_of(row, middle)
+        label, counts, is_bad = label_of(y, outer * y_outer + inner * y_row, kind, ignore, n_classes)
         if counts:
             weight += np.float64(read_weight(w, label)) if w != 0 else 1.0
             count += 1.0
@@ -390,10 +398,11 @@ def gather(
     loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
     row = block() * THREADS + thread()
     while row < n_rows:
-        label, counts, is_bad = label_of(y, position(row, middle, y_outer, y_row), kind, ignore, n_classes)
+        outer, inner = place_of(row, middle)
+        label, counts, is_bad = label_of(y, outer * y_outer + inner * y_row, kind, ignore, n_classes)
         loss = NAN if is_bad else 0.0
         if counts:
-            v = np.float64(read(x, position(row, middle, x_outer, x_row) + label * x_class))
+            v = np.float64(read(x, outer * x_outer + inner * x_row + label * x_class))
             slope = -1.0
             if take_log:
                 slope = -1.0 / v if v != 0.0 else -INF
@@ -404,7 +413,7 @@ def gather(
             weight_sum += weight
             count += 1.0
             if SECOND == GRADIENT:
-                at = position(row, middle, out_outer, out_row) + label * out_class
+                at = outer * out_outer + inner * out_row + label * out_class
                 write_loss(out, at, Real(scaled(weight * scale, slope)))
         if is_bad:
             bad = np.float64(row) if np.float64(row) < bad else bad

@@ -39,7 +39,7 @@ WARPS = 4  # of a block of `groups`
 GROUP_THREADS = LABEL_THREADS = WARPS * WARP
 BATCH = 32  # elements of a row that a thread takes together, at most
 SOLO = 16  # likewise where a row is one thread's
-TEAM = 128, 256  # threads of a team: some teams share a multiprocessor
+TEAM = 128, 256  # threads of a team: several of them on a multiprocessor, as one waits at the end of its row
 
 # Classes from which a row is a block's, and rows below which shorter ones are, too.
 TEAM_FROM = 4096
@@ -116,6 +116,7 @@ def kernel(op, second, name, target, real, shape, aligned):
         **flags,
         "read": read,
         "read_vector": _target.vector_reader(name, real) if vectors else None,
+        "read_masked": _target.masked_reader(name, real) if vectors else None,
         "read_target": _target.reader(target or name, real),
         "read_weight": _target.reader(real, real),
         "write_loss": _target.writer(real),
@@ -132,7 +133,7 @@ def kernel(op, second, name, target, real, shape, aligned):
     holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
     pieces = (
         s.added, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
-        s.least_of_group, s.merged, s.finish, s.scaled, rows.position, rows.label_of, rows.first_missing, rows.row_loss,
+        s.least_of_group, s.merged, s.finish, s.scaled, rows.place_of, rows.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
     holes |= _settle.functions(threads, real) | {
@@ -158,5 +159,5 @@ def by_label(template, second, name, real):
     }
     purpose = f"{second}_{name}_{real}"
     holes |= _settle.functions(WARPS * WARP, real)
-    holes |= _jit.family((_softmax.scaled, rows.position, rows.label_of), purpose, **holes)
+    holes |= _jit.family((_softmax.scaled, rows.place_of, rows.label_of), purpose, **holes)
     return _jit.kernel(getattr(rows, template), purpose, LABEL_THREADS, **holes)
