@@ -25,9 +25,9 @@ from fastloss.backends.numba_cuda import pointwise, softmax  # noqa: E402
 HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
-I, F = types.int64, types.float64
-ROWS = (I,) * 11 + (F, F) + (I,) * 14 + (F,) + (I,) * 4 + (F, I, I)
-SETTLED = (I, I, I, F, F, types.boolean)  # what the kernels of sums end with
+LONG, DOUBLE = types.int64, types.float64
+ROWS = (LONG,) * 11 + (DOUBLE, DOUBLE) + (LONG,) * 14 + (DOUBLE,) + (LONG,) * 4 + (DOUBLE, LONG, LONG)
+SETTLED = (LONG, LONG, LONG, DOUBLE, DOUBLE, types.boolean)  # what the kernels of sums end with
 
 
 @pytest.fixture(autouse=True)
@@ -181,8 +181,8 @@ def test_columns(name):
 @pytest.mark.parametrize("template", ["gather", "weigh"])
 def test_labels(template):
     signature = {
-        "gather": (I,) * 19 + (F, I, I, I, I),
-        "weigh": (I,) * 10,
+        "gather": (LONG,) * 19 + (DOUBLE, LONG, LONG, LONG, LONG),
+        "weigh": (LONG,) * 10,
     }[template]
     kernel = softmax.by_label(
         template, softmax.GRADIENT if template == "gather" else softmax.NONE, "float32", "float32"
@@ -194,8 +194,8 @@ def test_labels(template):
 def point_kernel(loss, op, name):
     operands = [(name, "vectors")] * loss.operands + [None] * (4 - loss.operands)
     kernel = pointwise.kernel("vectors", loss, op, real_of(name), tuple(operands))
-    given = [I] * loss.operands + [F] * (4 - loss.operands)
-    return kernel, (*given, F, F, I, I, F, *SETTLED)
+    given = [LONG] * loss.operands + [DOUBLE] * (4 - loss.operands)
+    return kernel, (*given, DOUBLE, DOUBLE, LONG, LONG, DOUBLE, *SETTLED)
 
 
 POINTS = [(loss, op, "float32") for loss in losses.POINTWISE for op in (pointwise.TOTAL, pointwise.SLOPE)] + [
@@ -214,13 +214,29 @@ def test_pointwise(loss, op, name):
 
 @pytest.mark.parametrize("template", ["strided", "lanes"])
 def test_strided(template):
-    two = types.UniTuple(I, 2)
+    two = types.UniTuple(LONG, 2)
     kernel = pointwise.kernel(
         template, losses.HUBER, pointwise.TOTAL, "float32", (("float32", "elements"),) * 2 + (None, None)
     )
     signature = {
-        "strided": (I, I, F, F, F, F, I, *(two,) * 5, I, F, *SETTLED),
-        "lanes": (I, I, F, F, F, F, I, *(two,) * 5, I, *(two,) * 5, I, I, F, F, types.boolean),
+        "strided": (LONG, LONG, DOUBLE, DOUBLE, DOUBLE, DOUBLE, LONG, *(two,) * 5, LONG, DOUBLE, *SETTLED),
+        "lanes": (
+            LONG,
+            LONG,
+            DOUBLE,
+            DOUBLE,
+            DOUBLE,
+            DOUBLE,
+            LONG,
+            *(two,) * 5,
+            LONG,
+            *(two,) * 5,
+            LONG,
+            LONG,
+            DOUBLE,
+            DOUBLE,
+            types.boolean,
+        ),
     }[template]
     _, memory = resources(ptx_of(kernel, signature))
     assert memory[1:] == [0, 0]
@@ -251,6 +267,6 @@ def test_the_checks_can_fail():
             values[i % 64] = x[i]
             out[0] += types.float64(values[(i * 7) % 64])
 
-    ptx, _ = cuda.compile_ptx(bad, (types.float32[::1], I, types.float64[::1]), cc=HOPPER)
+    ptx, _ = cuda.compile_ptx(bad, (types.float32[::1], LONG, types.float64[::1]), cc=HOPPER)
     assert ".local" in ptx and resources(ptx)[1][0] > 0
     assert any(".f64" in line for loop in loops(ptx) for line in loop)
