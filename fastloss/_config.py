@@ -89,7 +89,7 @@ class _Setting:
         if value is None:
             yield
             return
-        self.enter(value)
+        self.enter(self.parse(value))
         try:
             yield
         finally:
