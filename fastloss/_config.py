@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import threading
+import weakref
 from contextvars import ContextVar
 
 from fastloss import _errors
@@ -10,6 +12,22 @@ BACKENDS = ("auto", "cython", "numba", "numpy", "cuda")
 
 _MAX_THREADS = 1024
 
+_lock = threading.Lock()  # of what calls have set
+
+
+def _forget():
+    """In a forked child, where the thread that held the lock is not."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _nobody():
+    """The weak reference of what was set for good."""
+
 
 class _Setting:
     """A value for the process, which a context (`with`) may override for itself."""
@@ -17,51 +35,83 @@ class _Setting:
     def __init__(self, variable, parse):
         self.parse = parse
         self.variable = variable
-        self._process = None  # read from the environment when first asked for
-        self._context = ContextVar(variable, default=None)
+        # what the environment says, read when first asked for, and what calls set: who may take that back, a weak reference, and the value
+        self._uses = [(_nobody, None)]
+        self._process = None  # the last of these values
+        self._context = ContextVar(variable, default=None)  # a value, and what it hides
 
     def get(self):
-        value = self._context.get()
-        if value is not None:
-            return value
-        if self._process is None:
-            text = os.environ.get(self.variable, "")
-            try:
-                self._process = self.parse(text) if text else self.parse(None)
-            except (ValueError, TypeError) as error:
-                raise _errors.bad_environment(self.variable, text, str(error).split("expected ")[-1]) from None
-        return self._process
+        inner = self._context.get()
+        if inner is not None:
+            return inner[0]
+        value = self._process
+        return self._from_environment() if value is None else value
+
+    def _from_environment(self):
+        text = os.environ.get(self.variable, "")
+        try:
+            value = self.parse(text) if text else self.parse(None)
+        except (ValueError, TypeError) as error:
+            raise _errors.bad_environment(self.variable, text, str(error).split("expected ")[-1]) from None
+        with _lock:
+            if self._process is None:
+                self._uses[-1] = _nobody, value
+                self._process = value
+            return self._process
+
+    def put(self, use, value):
+        """Set the process's value, until `use` takes that back; for good if it is dropped."""
+        with _lock:
+            # what was set for good hides whatever came before
+            last = max(i for i, (owner, _) in enumerate(self._uses) if owner() is None)
+            del self._uses[:last]
+            self._uses.append((weakref.ref(use), value))
+            self._process = value
+
+    def take_back(self, use):
+        """Undo the `put` of `use`, whatever was put since; nothing if there is nothing left to undo."""
+        with _lock:
+            self._uses = [entry for entry in self._uses if entry[0]() is not use]
+            self._process = self._uses[-1][1]
+
+    def enter(self, value):
+        """Override the process's value in this context, until `leave`."""
+        self._context.set((value, self._context.get()))
+
+    def leave(self):
+        inner = self._context.get()
+        if inner is not None:  # where it was entered
+            self._context.set(inner[1])
 
     @contextlib.contextmanager
     def within(self, value):
-        """The setting in this context alone, whatever other threads do; None leaves it as it is."""
-        token = self._context.set(self._context.get() if value is None else value)
+        """The setting in this context alone; None leaves it as it is.  Unlike `with use_...` it never is the process's, not for a moment."""
+        if value is None:
+            yield
+            return
+        self.enter(self.parse(value))
         try:
             yield
         finally:
-            self._context.reset(token)
+            self.leave()
 
 
 class _Use:
-    """What `use_threads(n)` returns: the setting is made already; leaving a `with` undoes it."""
+    """What `use_threads(n)` returns: the setting is made already; entering a `with` takes it back and makes it for the block."""
 
     _setting: _Setting
 
     def __init__(self, value):
-        self._before = self._setting._process
         self._value = self._setting.parse(value)
-        self._setting._process = self._value
-        self._tokens = []
+        self._setting.put(self, self._value)
 
     def __enter__(self):
-        # inside `with` the setting belongs to this context alone, not to other threads
-        if not self._tokens:
-            self._setting._process = self._before
-        self._tokens.append(self._setting._context.set(self._value))
+        self._setting.take_back(self)
+        self._setting.enter(self._value)
         return self
 
     def __exit__(self, *exception):
-        self._setting._context.reset(self._tokens.pop())
+        self._setting.leave()
 
     def __repr__(self):
         return f"<{self._setting.variable} = {self._value}>"

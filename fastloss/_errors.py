@@ -172,6 +172,11 @@ def unknown_option(name, option, known):
     return TypeError(f"Accumulator: {name} has no option {option!r} that can be accumulated; it has {', '.join(known)}")
 
 
+def unknown_scorer_option(name, option, known):
+    listed = f"one of {', '.join(map(repr, known))}" if known else "no option"
+    return TypeError(f"{name}: expected {listed}, got {option!r}")
+
+
 def accumulated_none():
     return ValueError(
         "reduction: expected 'mean' or 'sum' for an Accumulator, got 'none': losses of rows do not add up"

@@ -9,10 +9,9 @@ import threading
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _linear, _places, _plan, _score
+from fastloss import _arrays, _classes, _errors, _linear, _places, _plan, _score, _tiles
 from fastloss._order import n_before
 from fastloss._pointwise import Checks
-from fastloss._tiles import OWN, TOP, new_state, tails_of
 
 # Logits that are kept for a tile's rows at most.
 KEPT = 1 << 19
@@ -51,27 +50,26 @@ def evaluate(hidden, linear_weight, target, *, bias, axis, ignore_index, top_k, 
 def _score_rows(head, rows, nll, lse, best, correct, rank, in_top_k):
     """Scores of as many rows as a tile has."""
     h, labels = head.inputs(rows), head.labels[rows]
-    state, top = new_state(len(h)), np.full(len(h), -np.inf, head.real)
+    state, top = _tiles.new_state(len(h)), np.full(len(h), -np.inf, head.real)
     best[...] = 0
     ranks = None if rank is None else Ranks(head, h, labels)
-    for start, x in _tiles(head, h, rows, state):
+    for start, x in _each_tile(head, h, rows, state):
         _by_rows(x, lambda part, x, start=start: _note_best(x, start, top[part], best[part]))
         if ranks:
-            ranks.take(x, start, state[:, OWN].astype(head.real))
-    with np.errstate(all="ignore"):
-        tails = tails_of(state)
-        nll[...] = np.where(labels < 0, 0.0, (state[:, TOP] - state[:, OWN]) + tails)
-        lse[...] = np.where(np.isfinite(top), state[:, TOP] + tails, top)
+            ranks.take(x, start, state[:, _tiles.OWN].astype(head.real))
+    losses, tails, _ = _tiles.finish(state, labels, None, 1.0, None)
+    with np.errstate(over="ignore", invalid="ignore"):
+        nll[...], lse[...] = losses, _tiles.logsumexp(state, tails, top)
     correct[...] = best == labels
     if ranks:
         if ranks.failed:
             ranks.restart()
-            for start, x in _tiles(head, h, rows, state):
+            for start, x in _each_tile(head, h, rows, state):
                 ranks.take(x, start)
         rank[...] = ranks.result()
 
 
-def _tiles(head, h, rows, state):
+def _each_tile(head, h, rows, state):
     """Each tile's first class, and its logits; they are taken up into the state."""
     for start, stop in head.tiles:
         yield start, head.tile("reduce_tile", h, rows, start, stop, head.weights(start, stop), state)

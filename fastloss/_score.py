@@ -91,12 +91,21 @@ def checked_top_k(top_k):
     return top_k
 
 
+def kinds(real, top_k):
+    """The types of what is found of each row."""
+    return [real, real, np.int64, np.bool_, *([np.int64, np.bool_] if top_k else [])]
+
+
 def empty(rows_shape, real, top_k):
-    """Room for what is found of each row."""
-    kinds = [real, real, np.int64, np.bool_, *([np.int64] if top_k else [])]
-    return Scores(*(np.empty(rows_shape, kind) for kind in kinds))
+    """Room for what is found of each row, but for what follows from its rank."""
+    return Scores(*(np.empty(rows_shape, kind) for kind in kinds(real, top_k)[:5]))
 
 
 def with_top_k(scores, top_k):
     """Scores, once their ranks are known."""
-    return scores._replace(in_top_k=(scores.rank >= 0) & (scores.rank < top_k)) if top_k else scores
+    return scores._replace(in_top_k=is_in_top_k(scores.rank, top_k)) if top_k else scores
+
+
+def is_in_top_k(rank, top_k):
+    """Whether the target is among the k first classes; not where it is ignored."""
+    return np.asarray((rank >= 0) & (rank < top_k))

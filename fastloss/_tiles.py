@@ -54,6 +54,11 @@ def tails_of(state):
     return tails
 
 
+def logsumexp(state, tails, peak):
+    """Of rows whose largest logit is `peak`: that itself, where it is infinite or NaN."""
+    return np.where(np.isfinite(peak), state[:, TOP] + tails, peak)
+
+
 def finish(state, labels, w, keep, spread):
     """Of rows of which all is known: losses, logsumexp less the largest logit, and the targets' weights.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastloss import _errors, functional
@@ -83,6 +83,8 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
 
 def _names(wrt, known):
     """What to differentiate with respect to, each a name that is known, and none of them twice."""
+    if not isinstance(wrt, Iterable):
+        raise _errors.unknown_argument(wrt, known)
     names = tuple(wrt)
     for i, name in enumerate(names):
         if name not in known or name in names[:i]:

@@ -48,16 +48,23 @@ def _labels(classes: Any, y: Any) -> np.ndarray:
     labels = order[np.minimum(places, len(classes) - 1)]
     known = classes[labels] == y
     if not np.all(known):
-        raise _errors.unknown_class(y[~known][0], classes)
+        raise _errors.unknown_class(y[~known].tolist()[0], classes)
     return labels
 
 
 def _outputs(estimator: Any, predictions: Any, y: Any) -> list[tuple[Any, np.ndarray]]:
     """Predictions and labels of each output: several outputs are a list of predictions."""
     if not isinstance(predictions, list):
-        return [(predictions, _labels(estimator.classes_, y))]
+        return [_output(predictions, estimator.classes_, y)]
     columns = np.asarray(y).T
-    return [(p, _labels(c, own)) for p, c, own in zip(predictions, estimator.classes_, columns, strict=True)]
+    return [_output(*output) for output in zip(predictions, estimator.classes_, columns, strict=True)]
+
+
+def _output(predictions: Any, classes: Any, y: Any) -> tuple[Any, np.ndarray]:
+    shape, expected = np.shape(predictions), (len(y), len(classes))
+    if shape != expected:  # such as a decision function of pairs of classes
+        raise _errors.wrong_shape("predictions", shape, f"{expected}, one column a class")
+    return predictions, _labels(classes, y)
 
 
 def _binary_outputs(estimator: Any, predictions: Any, y: Any) -> tuple[Any, np.ndarray]:
@@ -120,9 +127,16 @@ def _mean_of_rows(losses: Any, sample_weight: Any) -> np.ndarray:
     losses = np.asarray(losses, np.float64)
     if sample_weight is None:
         return np.mean(losses, axis=0)
-    w = np.asarray(sample_weight, np.float64)
+    w = _row_weights(sample_weight, len(losses))
     losses, w = losses[w != 0.0], w[w != 0.0]
     return np.tensordot(w, losses, axes=(0, 0)) / np.sum(w)
+
+
+def _row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    w = np.asarray(sample_weight, np.float64)
+    if w.shape != (n_rows,):
+        raise _errors.wrong_shape("sample_weight", w.shape, f"({n_rows},)")
+    return w
 
 
 _OF_ROWS = {
@@ -147,12 +161,23 @@ def _regression(fn, estimator, X, y, sample_weight, **options):
     else:
         predictions = _response(estimator, X, "predict")
     predictions, y = np.asarray(predictions), np.asarray(y)
-    if predictions.shape != y.shape:  # one output may be a column or not
+    if predictions.size == y.size and len(predictions) == len(y):  # one output may be a column or not
         y = y.reshape(predictions.shape)
-    w = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if predictions.shape != y.shape:
+        raise _errors.wrong_shape("y", y.shape, f"{predictions.shape}, that of the predictions")
+    w = None if sample_weight is None else _row_weights(sample_weight, len(y))
     if w is not None and y.ndim == 2:
         w = w[:, None]
     return fn(predictions, y, *more, axis=0, weight=w, **options)
+
+
+def _options_of(metric: str) -> list[str]:
+    """The options a scorer passes on: not what it sets itself, nor weights of rows."""
+    if metric == "accuracy":
+        return ["top_k"]
+    fn = functional.categorical_cross_entropy if metric == "perplexity" else getattr(functional, metric)
+    of_classes = "ignore_index" in fn.__kwdefaults__
+    return sorted(fn.__kwdefaults__.keys() - {"reduction", "out", "axis"} - (set() if of_classes else {"weight"}))
 
 
 # --- scorers -----------------------------------------------------------------------------------------------------------------
@@ -166,6 +191,10 @@ class Scorer:
             raise _errors.unknown("name", name, NAMES)
         if isinstance(multioutput, str) and multioutput != "uniform_average":
             raise _errors.unknown("multioutput", multioutput, ("uniform_average",))
+        known = _options_of(name.removeprefix("neg_"))
+        for option in options:
+            if option not in known:
+                raise _errors.unknown_scorer_option(name, option, known)
         self.name, self.multioutput, self.options = name, multioutput, options
         self._weight_request = None
 
@@ -231,7 +260,10 @@ def get_scorer(name: str, *, multioutput: Any = "uniform_average", **options: An
     Raises
     ------
     ValueError
-        For an unknown name.  When called, for a target that is none of the estimator's classes.
+        For an unknown name.  When called, for a target that is none of the estimator's classes, and for predictions that are not
+        one column a class, such as ``decision_function_shape="ovo"`` gives.
+    TypeError
+        For an option that the loss has not.
     AttributeError
         When called, if the estimator lacks the method that is needed.
 

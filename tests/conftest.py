@@ -3,7 +3,6 @@
 import pytest
 
 import fastloss
-from fastloss import _config
 
 # The compiled backends, and whatever answers where neither is to be had: it is slow, so the largest arrays are left out.
 COMPILED = ("numba", "cython")
@@ -59,5 +58,7 @@ def backend(request, monkeypatch):
     if reason != "available":
         pytest.skip(f"backend {request.param!r}: {reason}")
     monkeypatch.setenv("FASTLOSS_BACKEND", request.param)
-    monkeypatch.setattr(_config.backend, "_process", request.param)
-    return request.param
+    chosen = fastloss.use_backend(request.param)
+    yield request.param
+    with chosen:  # takes it back
+        pass

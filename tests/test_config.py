@@ -15,9 +15,10 @@ from fastloss import _config
 
 @pytest.fixture(autouse=True)
 def restored():
-    before = _config.threads._process, _config.backend._process
+    before = _config.threads.get(), _config.backend.get()
     yield
-    _config.threads._process, _config.backend._process = before
+    fastloss.use_threads(before[0])
+    fastloss.use_backend(before[1])
 
 
 def in_another_thread(ask):
@@ -44,6 +45,87 @@ def test_a_block_is_for_this_thread_alone():
         with fastloss.use_threads(7):
             assert _config.threads.get() == 7
         assert _config.threads.get() == 5
+    assert _config.threads.get() == 2
+
+
+def test_blocks_of_many_threads_leave_the_process_as_it_was():
+    fastloss.use_threads(2)
+    go = threading.Barrier(8)
+    wrong = []
+
+    def enter_and_leave(n):
+        go.wait()
+        for _ in range(2000):
+            with fastloss.use_threads(n):
+                if _config.threads.get() != n:
+                    wrong.append(n)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=enter_and_leave, args=(n,)) for n in range(3, 11)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert _config.threads.get() == in_another_thread(_config.threads.get) == 2
+
+
+def test_blocks_are_entered_in_any_order():
+    """What another thread may do between a call and the beginning of its block."""
+    fastloss.use_threads(2)
+    first, second = fastloss.use_threads(3), fastloss.use_threads(4)
+    with first:
+        assert in_another_thread(_config.threads.get) == 4  # the second has not been entered
+        with second:
+            assert in_another_thread(_config.threads.get) == 2
+    assert _config.threads.get() == 2
+
+
+def test_a_call_for_good_outlasts_blocks_around_it():
+    fastloss.use_threads(2)
+    block = fastloss.use_threads(3)
+    fastloss.use_threads(4)
+    with block:
+        assert _config.threads.get() == 3
+    assert _config.threads.get() == in_another_thread(_config.threads.get) == 4
+
+
+def test_one_block_for_several_threads():
+    fastloss.use_threads(2)
+    block = fastloss.use_threads(3)
+    with block:
+        with block:
+            assert _config.threads.get() == 3
+
+        def enter():
+            with block:
+                return _config.threads.get()
+
+        assert in_another_thread(enter) == 3
+        assert _config.threads.get() == 3
+    assert _config.threads.get() == 2
+
+
+def test_calls_leave_nothing_behind():
+    for n in (2, 3, 4) * 100:
+        fastloss.use_threads(n)
+        kept = fastloss.use_threads(n + 1)
+        with kept:
+            pass
+    assert len(_config.threads._uses) < 5
+
+
+def test_within_a_block_alone():
+    """`within` is never seen by other threads."""
+    fastloss.use_threads(2)
+    with _config.threads.within(3):
+        assert _config.threads.get() == 3 and in_another_thread(_config.threads.get) == 2
+        with _config.threads.within(None):
+            assert _config.threads.get() == 3
     assert _config.threads.get() == 2
 
 

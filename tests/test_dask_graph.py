@@ -348,7 +348,6 @@ def test_what_cannot_be_done_lazily():
         ("accuracy", {"top_k": 3}),
         ("bits_per_byte", {}),
     ],
-    ids=str,
 )
 def test_accumulator(loss, options, chunks):
     x, y = generator("accumulator").normal(0, 2, (N_ROWS, N_CLASSES)).astype(np.float32), labels()

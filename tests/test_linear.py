@@ -186,7 +186,7 @@ def test_gradients_of_a_large_problem():
 def test_gradients_that_are_not_there():
     hidden, layer, labels, _, _ = problem(4, 3, 5)
     fn = fastloss.linear_cross_entropy
-    for wrt in ("weight", "target", ("hidden", "hidden"), (), ("hidden", "q")):
+    for wrt in ("weight", "target", ("hidden", "hidden"), (), ("hidden", "q"), 0):
         with pytest.raises(ValueError, match="wrt: expected .*'hidden', 'linear_weight', 'linear_bias'"):
             fastloss.value_and_grad(fn, wrt)
     for wrt in ("target", ("pred", "target")):

@@ -234,6 +234,13 @@ def test_one_row_and_lists():
     assert fastloss.score(np.zeros((0, 4)), []).nll.shape == (0,)
 
 
+@pytest.mark.parametrize("layer", [{}, {"linear_weight": np.eye(3)}], ids=["logits", "hidden"])
+def test_one_row_without_axes(layer):
+    scores = fastloss.score([1.0, 3.0, 2.0], 2, top_k=2, **layer)
+    assert all(type(array) is np.ndarray and array.shape == () for array in scores)
+    assert (scores.argmax, scores.rank, scores.in_top_k) == (1, 1, True)
+
+
 def test_torch():
     torch = pytest.importorskip("torch")
     logits, target = rows(50, 777, dtype=np.float32)

@@ -20,6 +20,7 @@ from sklearn.naive_bayes import GaussianNB  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
+from sklearn.svm import SVC  # noqa: E402
 
 import fastloss  # noqa: E402
 import fastloss.sklearn  # noqa: E402
@@ -236,6 +237,28 @@ def test_errors():
         get_scorer("neg_cross_entropy")(LinearRegression().fit(X, NOISE), X, WORDS)
     with pytest.raises(ValueError, match="expected an estimator of two classes, .* got 3"):
         get_scorer("neg_binary_cross_entropy")(LogisticRegression().fit(X, WORDS), X, WORDS)
+
+
+def test_what_does_not_fit():
+    y = np.array(list("abcd"))[RNG.integers(0, 4, 120)]
+    pairs = SVC(decision_function_shape="ovo").fit(X, y)
+    with pytest.raises(ValueError, match=r"predictions: expected shape \(120, 4\), one column a class, got \(120, 6\)"):
+        get_scorer("neg_cross_entropy")(pairs, X, y)
+    linear = LinearRegression().fit(X, X[:, :2])
+    with pytest.raises(ValueError, match=r"y: expected shape \(120, 2\)"):
+        get_scorer("neg_mse_loss")(linear, X, X[:, :2].T)
+    for estimator, target, name in ((GaussianNB().fit(X, y), y, "accuracy"), (linear, X[:, :2], "neg_mse_loss")):
+        with pytest.raises(ValueError, match=r"sample_weight: expected shape \(120,\), got \(119,\)"):
+            get_scorer(name)(estimator, X, target, sample_weight=np.ones(119))
+
+
+@pytest.mark.parametrize(
+    "name, option",
+    [("neg_mse_loss", "delta"), ("neg_mse_loss", "weight"), ("neg_huber_loss", "reduction"), ("accuracy", "axis")],
+)
+def test_options_are_checked_at_once(name, option):
+    with pytest.raises(TypeError, match=f"{name}: expected .*, got '{option}'"):
+        get_scorer(name, **{option: 1})
 
 
 def test_example():

@@ -244,3 +244,20 @@ def test_interpreter_shutdown(when):
     for _ in range(3 if when == "daemon threads" else 1):  # a race has to be run more than once
         process = check(SHUTDOWN[when])
         assert "Fatal Python error" not in process.stderr
+
+
+@has_fork
+def test_settings_in_a_child_of_a_thread_that_was_making_one():
+    code = """
+        import os
+        import fastloss
+        from fastloss import _config
+        with _config._lock:
+            child = os.fork()
+            if child == 0:
+                fastloss.use_threads(3)
+                os._exit(0 if _config.threads.get() == 3 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        print("fine")
+    """
+    check(code)

@@ -100,7 +100,7 @@ class _Sink:
 
 
 def job_description(plan: Plan, measures: Measures, chunk_rows: int | None, files: dict[str, str | None]) -> dict:
-    """What must be the same for a run to go on: options, backend, shards and what tells whether those have changed."""
+    """What must be the same for a run to go on: options, backend, shards; a file is its name and what tells whether it has changed."""
     job = plan.first
     resampling = measures.resampling
     return {
@@ -113,10 +113,12 @@ def job_description(plan: Plan, measures: Measures, chunk_rows: int | None, file
         "chunk_size": chunk_rows,
         "top_k": measures.top_k,
         "report": measures.report,
-        "bootstrap": None if resampling is None else [resampling.n, resampling.seed, resampling.unit],
-        **{option: None if name is None else [name, stamp_of(name)] for option, name in files.items()},
+        "bootstrap": None if resampling is None else resampling.n,
+        "seed": None if resampling is None else resampling.seed,
+        "resample": None if resampling is None else resampling.unit,
+        **{option: None if name is None else [name, *stamp_of(name)] for option, name in files.items()},
         "shards": [
-            [shard.shard.predictions, shard.shard.targets, shard.shard.group, shard.bounds, shard.stamps]
+            [shard.bounds, shard.shard.group, *([name, *stamp] for name, stamp in shard.stamps.items())]
             for shard in plan.shards
         ],
     }

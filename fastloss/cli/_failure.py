@@ -22,7 +22,7 @@ class Failure(Exception):
     def __str__(self) -> str:
         # A library's message may span lines, and a file name may hold anything at all.
         problem = printable(" ".join(self.problem.split()))
-        return problem if self.where is None else f"{printable(self.where)}: {problem}"
+        return problem if self.where is None else f"{printable(self.where) or repr('')}: {problem}"
 
 
 def printable(text: str) -> str:

@@ -28,6 +28,8 @@ class Journal:
         self.resumed = os.path.exists(path)
         if self.resumed and not os.path.isfile(path):  # a device may never end
             raise Failure(path, "the journal cannot be used: not a regular file")
+        if self.resumed and not self._is_journal():
+            raise Failure(path, "is no journal")
         if self.resumed and not resume:
             hint = "--resume continues it; remove the file to start anew"
             raise Failure(path, f"is the journal of a run that was not finished: {hint}")
@@ -45,7 +47,7 @@ class Journal:
         Raises
         ------
         Failure
-            It belongs to another job, is no journal, or is damaged elsewhere than in its last line.
+            It belongs to another job, or is damaged elsewhere than in its last line.
         """
         self._open("r+b")
         state, kept = State(measures), 0
@@ -53,8 +55,6 @@ class Journal:
         for number, line in enumerate(self._file, 1):
             entry = _checked(line)
             if entry is None:
-                if number == 1 and not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
-                    raise Failure(self.path, "is no journal")
                 if self._file.read(1):
                     raise Failure(self.path, f"damaged in line {number}; remove the file to start anew")
                 break  # torn: written in part when the power went
@@ -83,6 +83,12 @@ class Journal:
         self.close()
         os.unlink(self.path)
 
+    def _is_journal(self) -> bool:
+        """By its first bytes; they may be all that was written."""
+        self._open("rb")
+        with self._file:
+            return _BEGINNING.startswith(self._file.read(len(_BEGINNING)))
+
     def _open(self, mode: str) -> None:
         try:
             self._file = open(self.path, mode)
@@ -104,18 +110,17 @@ class Journal:
         ours = json.loads(json.dumps(self._job))
         for key in ours | entry:
             if ours.get(key) != entry.get(key):
-                was, now = _first_difference(entry.get(key), ours.get(key))
-                what = f"{key} was {was}, is {now}" if len(f"{was}{now}") < 200 else f"{key} differ"
+                what = _difference(key, entry.get(key), ours.get(key))
                 raise Failure(self.path, f"is the journal of another run: {what}")
 
 
-def _first_difference(was: Any, now: Any) -> tuple[Any, Any]:
-    """Of two lists the entries that differ first; else the two themselves."""
+def _difference(key: str, was: Any, now: Any) -> str:
+    """What differs, of two lists the entries that do so first."""
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        for pair in zip(was, now, strict=True):
-            if pair[0] != pair[1]:
-                return _first_difference(*pair)
-    return was, now
+        if isinstance(was[0], str) and was[0] == now[0]:
+            return f"{was[0]} has changed"  # a file
+        return next(_difference(key, *pair) for pair in zip(was, now, strict=True) if pair[0] != pair[1])
+    return f"{key} was {was}, is {now}" if len(f"{was}{now}") < 200 else f"{key} differ"
 
 
 def _line(entry: dict[str, Any]) -> bytes:

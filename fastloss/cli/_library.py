@@ -33,11 +33,9 @@ def settings(backend: str | None, threads: int | None) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with _failing("--backend", "backend: "):
-            if backend is not None:
-                stack.enter_context(_config.use_backend(backend))
+            stack.enter_context(_config.backend.within(backend))
         with _failing("--threads", "threads: "):
-            if threads is not None:
-                stack.enter_context(_config.use_threads(threads))
+            stack.enter_context(_config.threads.within(threads))
         with _failing(None, ""):  # now, rather than in the midst of the first file
             _plan.backend()
             _config.threads.get()

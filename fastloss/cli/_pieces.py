@@ -36,7 +36,7 @@ class Surveyed:
     losses_per_slice: int
     losses_per_sample: int
     dtype: np.dtype | None  # of its losses, if they are wanted
-    stamps: list[list[int]]
+    stamps: dict[str, list[int]]  # of its files
 
     @property
     def n_losses(self) -> int:
@@ -198,22 +198,18 @@ def _surveyed(shard: Shard, job: Job, first_loss: int, first_sample: int, losses
         losses_per_slice=layout.losses_per_slice,
         losses_per_sample=layout.losses_per_sample,
         dtype=losses_dtype(job) if losses_wanted else None,
-        stamps=[_stamp(source.path) for source in (job.predictions, job.targets)],
+        stamps={name: stamp_of(name) for name in (shard.predictions, shard.targets)},
     )
 
 
-def _stamp(path: str) -> list[int]:
-    """Size and time of the last change, of a directory those of all files in it."""
+def stamp_of(name: str) -> list[int]:
+    """Size and time of the last change of a file; of a directory those of all files in it."""
+    path, _ = split(name)
     if not os.path.isdir(path):
         found = os.stat(path)
         return [found.st_size, found.st_mtime_ns]
     stats = [os.stat(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names]
     return [len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
-
-
-def stamp_of(name: str | None) -> list[int] | None:
-    """The stamp of a file that is no shard (weights, groups)."""
-    return None if name is None else _stamp(split(name)[0])
 
 
 def run_task(

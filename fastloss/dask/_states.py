@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _plan, _tiles
+from fastloss import _arrays, _classes, _plan, _score, _tiles
 from fastloss._order import n_before
 from fastloss.dask._sums import Part, good, single
 from fastloss.dask._tasks import bad_label, beginning, labels_of, scores_dtype, task
@@ -197,10 +197,8 @@ def rows_logsumexp(known, *, real):
 
 
 def _logsumexp(known):
-    """Where the largest logit is infinite, it is that: NaN if there is one."""
     state = _states(known)
-    sums = state[:, _tiles.TOP] + _tiles.tails_of(state)
-    return np.where(np.isinf(state[:, _tiles.TOP]), known["peak"].reshape(-1), sums)
+    return _tiles.logsumexp(state, _tiles.tails_of(state), known["peak"].reshape(-1))
 
 
 @task
@@ -229,5 +227,5 @@ def rows_scores(known, y, counts, *, axis, top_k, real, block_id, **options):
     result["correct"] = result["argmax"] == labels
     if top_k:
         result["rank"] = np.where(labels < 0, -1, counts.reshape(-1))
-        result["in_top_k"] = (result["rank"] >= 0) & (result["rank"] < top_k)
+        result["in_top_k"] = _score.is_in_top_k(result["rank"], top_k)
     return result.reshape(known.shape)

@@ -204,8 +204,7 @@ def normalised(x, *, axis, wanted):
 
 def scores_dtype(real, top_k):
     """The fields of Scores."""
-    kinds = [real, real, np.int64, np.bool_, *([np.int64, np.bool_] if top_k else [])]
-    return np.dtype(list(zip(_score.Scores._fields, kinds, strict=False)))
+    return np.dtype(list(zip(_score.Scores._fields, _score.kinds(real, top_k), strict=False)))
 
 
 def _as_fields(found, dtype, axis):

@@ -129,7 +129,6 @@ def test_mixed_places():
         (lambda x, y: fastloss.value_and_grad(fastloss.mse_loss)(x, x, reduction="none"), ValueError, "vector"),
         (lambda x, y: fastloss.linear_cross_entropy(x, x, y), TypeError, "torch or CuPy"),
     ],
-    ids=str,
 )
 def test_bad_arguments(call, error, message):
     x, y = rows(6, 5)
