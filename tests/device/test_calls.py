@@ -177,3 +177,19 @@ def test_same_bits_again_and_in_any_layout():
         assert fetched(fastloss.cross_entropy(other, sent(y))).tobytes() == first.tobytes()
     first = fetched(fastloss.mse_loss(sent(x), sent(x * 0.5)))
     assert fetched(fastloss.mse_loss(shifted, sent(x * 0.5))).tobytes() == first.tobytes()
+
+
+def test_out_that_overlaps_an_input():
+    x, y = rows()
+    for dtype in (np.float32, np.float64):
+        x = x.astype(dtype)
+        memory = sent(np.concatenate([x.reshape(-1), np.zeros(5, dtype)]))
+        here, shifted_out = memory[:30].reshape(x.shape), memory[5:].reshape(x.shape)
+        assert fastloss.softmax(here, out=shifted_out) is shifted_out
+        np.testing.assert_allclose(fetched(shifted_out), fastloss.softmax(x), rtol=1e-6)
+        inplace = sent(x)
+        assert fastloss.log_softmax(inplace, out=inplace) is inplace
+        np.testing.assert_allclose(fetched(inplace), fastloss.log_softmax(x), rtol=1e-5)
+        backwards = sent(x.reshape(-1))
+        assert fastloss.mse_loss(backwards[::-1], sent(x.reshape(-1)), reduction="none", out=backwards) is backwards
+        np.testing.assert_allclose(fetched(backwards), (x.reshape(-1)[::-1] - x.reshape(-1)) ** 2, rtol=1e-5)

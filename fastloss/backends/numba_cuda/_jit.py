@@ -55,14 +55,22 @@ def _nan(text):
 
 
 @functools.cache
-def formulas():
-    """Every function of `scalars.py` for use in kernels, calling one another and this target's elementary functions."""
+def formulas(real, shorter):
+    """Every function of `scalars.py` for use in kernels on numbers of type `real`, calling one another and this target's elementary
+    functions.
+
+    shorter : pairs of a name and a template that stands in for the function of that name.
+    """
     holes = {**_target.elementary, "float": _target.inlined(_nan)}
     for name, function in vars(scalars).items():
         if callable(function) and getattr(function, "__module__", None) == scalars.__name__:
             copy = _templates.filled(function, f"{name}_{fingerprint()}", {})
             # callers see what is called, whichever of them comes first in the file
             holes[name] = copy
+    for name, template in shorter:
+        copy = _templates.filled(template, f"{name}_{real}_{fingerprint()}", {"Real": np.dtype(real).type})
+        copy.__module__ = scalars.__name__
+        holes[name] = copy
     for copy in [f for f in holes.values() if getattr(f, "__module__", None) == scalars.__name__]:
         copy.__globals__.update(holes)
     return {name: _target.inlined(f) if f.__module__ == scalars.__name__ else f for name, f in holes.items()}

@@ -1,8 +1,10 @@
 """Launching kernels on a stream of the caller's, and reading back what they have summed up."""
 
 import contextlib
+import ctypes
 import functools
 import os
+import struct
 import threading
 
 import numpy as np
@@ -10,6 +12,10 @@ from numba import cuda
 
 from fastloss.backends.numba_cuda import _target
 from fastloss.backends.numba_cuda._settle import PARTIALS, TOTALS
+
+if not _target.SIMULATED:
+    from numba.cuda import types
+    from numba.cuda.cudadrv import driver
 
 if _target.SIMULATED:
     from fastloss.backends.numba_cuda import _simulated
@@ -27,6 +33,7 @@ class Queue:
         self.lock = threading.RLock()
         with on_device(device):
             self.stream = _stream(pointer)
+            self.handle = int(pointer)
             self._workspace = self._zeros(_HEAD)
             self._totals = self._workspace[8 * TOTALS : 8 * TOTALS + 32]
             self.workspace = _target.address(self._workspace)
@@ -46,15 +53,13 @@ class Queue:
         if _target.SIMULATED:
             _simulated.run(kernel, n_blocks, n_threads, arguments)
             return
-        compiled = _compiled(kernel, tuple(len(a) if type(a) is tuple else type(a) for a in arguments))
-        compiled.launch(arguments, (n_blocks, 1, 1), (n_threads, 1, 1), self.stream)
+        kinds = tuple(len(a) if type(a) is tuple else type(a) for a in arguments)
+        _ready(kernel, kinds, self.device).launch(n_blocks, n_threads, self.handle, arguments)
 
     def totals(self):
         """The sums of the last call, once the stream has come so far: summed loss, weight, count, first bad position."""
         if _target.SIMULATED:
             return self._totals.copy_to_host().view(np.float64)
-        from numba.cuda.cudadrv import driver
-
         host = _pinned()
         driver.device_to_host(host, self._totals, 32, stream=self.stream)
         self.stream.synchronize()
@@ -94,6 +99,8 @@ PIECE = 16 << 20  # bytes of page-locked memory that are sent together
 
 _PER_THREAD = 2  # the handle by which each thread means a default stream of its own
 
+_NOTHING = contextlib.nullcontext()
+
 _per_thread = threading.local()
 _queues = {}
 
@@ -114,9 +121,24 @@ def queue(device, pointer):
 
 def on_device(device):
     """A context in which the device is the current one."""
-    if _target.SIMULATED or len(cuda.gpus) == 1 and device == 0:
-        return contextlib.nullcontext()
-    return cuda.gpus[device]
+    if _target.SIMULATED:
+        return _NOTHING
+    if len(cuda.gpus) > 1:
+        _retain(device)
+        return cuda.gpus[device]
+    if not hasattr(_per_thread, "has_context"):  # a thread's first call
+        cuda.current_context()
+        _per_thread.has_context = True
+    return _NOTHING
+
+
+@functools.cache
+def _retain(device):
+    """Have the device's context made, and the thread's own stay the current one, which Numba takes off the stack."""
+    before = driver.driver.cuCtxGetCurrent()
+    cuda.gpus[device].get_primary_context()
+    if int(before) and int(driver.driver.cuCtxGetCurrent()) != int(before):
+        driver.driver.cuCtxPushCurrent(before)
 
 
 def _stream(pointer):
@@ -126,13 +148,36 @@ def _stream(pointer):
     return special[pointer]() if pointer in special else cuda.external_stream(pointer)
 
 
-@functools.cache
-def _compiled(kernel, kinds):
-    """The kernel for arguments of these types: integers, floats, and tuples of so many integers."""
-    from numba.cuda import types
+class _Ready:
+    """A kernel on a device, with room for its arguments: 8 bytes each, which the driver copies when it is launched.
 
-    named = {int: types.int64, float: types.float64, bool: types.boolean}
-    return kernel.compile(tuple(types.UniTuple(types.int64, k) if type(k) is int else named[k] for k in kinds))
+    Numba's own launch looks at every argument anew, which takes longer than all else that a small call does.
+    """
+
+    def __init__(self, kernel, kinds):
+        named = {int: types.int64, float: types.float64, bool: types.boolean}
+        signature = tuple(types.UniTuple(types.int64, k) if type(k) is int else named[k] for k in kinds)
+        self.function = kernel.compile(signature)._codelibrary.get_cufunc()
+        self.handle = int(self.function.handle)
+        letters = "".join("d" if k is float else "q" * (k if type(k) is int else 1) for k in kinds)
+        self.pack_into = struct.Struct(f"={letters}").pack_into
+        self.room = ctypes.create_string_buffer(8 * len(letters))
+        start = ctypes.addressof(self.room)
+        self.pointers = (ctypes.c_void_p * len(letters))(*range(start, start + 8 * len(letters), 8))
+        self.first_pointer = ctypes.addressof(self.pointers)
+        self.lock = threading.Lock()
+
+    def launch(self, n_blocks, n_threads, stream, arguments):
+        flat = [v for a in arguments for v in (a if type(a) is tuple else (a,))]
+        with self.lock:
+            self.pack_into(self.room, 0, *flat)
+            driver.driver.cuLaunchKernel(self.handle, n_blocks, 1, 1, n_threads, 1, 1, 0, stream, self.first_pointer, 0)
+
+
+@functools.cache
+def _ready(kernel, kinds, device):
+    """The kernel on the device, which is current, for arguments of these types: integers, floats, and tuples of so many integers."""
+    return _Ready(kernel, kinds)
 
 
 def _pinned():

@@ -15,7 +15,7 @@ from numba import cuda
 
 from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target
 from fastloss.backends.numba_cuda._settle import NO_BAD
-from fastloss.backends.numba_cuda._target import block, n_blocks, thread
+from fastloss.backends.numba_cuda._target import block, exp, n_blocks, thread
 
 THREADS = 8 if _target.SIMULATED else 256
 TOTAL, EACH, SLOPE = range(3)
@@ -234,6 +234,22 @@ def of_three_two(x, y, z, p0, p1):
     return formula(x, y, z, p0, p1)
 
 
+# log1p(e) / e on [0, 1], to 5e-9: a polynomial, the highest power first.
+_LOG1P = (
+    -0.0031760570127516985, 0.019542526453733444, -0.056373611092567444, 0.10543623566627502, -0.1526966691017151,
+    0.1966327428817749, -0.24951615929603577, 0.33329710364341736, -0.49999892711639404, 1.0,
+)  # fmt: skip
+
+
+def softplus_tail(a):
+    """log1p(exp(-a)) for a >= 0 in float32, without what log1p does for other arguments."""
+    e = exp(-a)
+    p = Real(_LOG1P[0])
+    for k in range(1, 10):
+        p = p * e + Real(_LOG1P[k])
+    return e * p
+
+
 _SHAPES = {(2, 0): of_two, (2, 1): of_two_one, (2, 2): of_two_two, (3, 0): of_three, (3, 2): of_three_two}
 
 
@@ -242,7 +258,8 @@ def _formula(loss, which, real):
         return _target.inlined(of_one)
     name = loss.value if which == "value" else loss.slope
     template = _SHAPES[loss.operands, len(loss.parameters)]
-    return _jit.inlined(template, f"{name}_{real}", formula=_jit.formulas()[name])
+    shorter = (("softplus_tail", softplus_tail),) if real == "float32" else ()
+    return _jit.inlined(template, f"{name}_{real}", formula=_jit.formulas(real, shorter)[name])
 
 
 # --- making them --------------------------------------------------------------------------------------------------------

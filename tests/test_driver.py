@@ -1,0 +1,191 @@
+"""The host's side of the CUDA backend with a driver that does nothing (`data/driver.c`): what is called, where, and on which stream.
+
+Numba compiles the kernels for real; only their results are not there.
+"""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from subprocesses import check_python
+
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda, of the extra 'cuda', is missing"
+    ),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the driver is a library for Linux"),
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="the driver has to be compiled, with gcc"),
+]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """Runs Python code with that driver; what it has logged after the line ``go``."""
+    folder = tmp_path_factory.mktemp("driver")
+    source, library = Path(__file__).parent / "data" / "driver.c", folder / "libcuda.so.1"
+    command = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", library, source, "-ldl"]
+    subprocess.run(command, check=True, capture_output=True)
+    head = """
+import sys, threading
+import numpy as np
+from numba import cuda
+import fastloss
+def go():
+    print("go", file=sys.stderr, flush=True)
+def arrays(stream=0):
+    return cuda.to_device(np.ones((6, 5), np.float32), stream), cuda.to_device(np.zeros(6, np.int64), stream)
+"""
+
+    def run(code, **environment):
+        environment = {"LD_LIBRARY_PATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache"), **environment}
+        process = check_python(head + code + "\nprint('fine')", NUMBA_ENABLE_CUDASIM=None, **environment)
+        return process.stderr.rpartition("go\n")[2].splitlines()
+
+    return run
+
+
+def test_a_reduction_is_one_launch_and_one_small_copy(driver):
+    log = driver("""
+x, y = arrays()
+fastloss.cross_entropy(x, y)
+go()
+fastloss.cross_entropy(x, y)
+""")
+    assert [line.split(":")[0] for line in log] == [
+        "allocate 4 on 0",
+        "launch 1 128 on 0 stream 0",
+        "fetch 32 on 0 stream 0",
+        "wait for stream 0",
+    ]
+
+
+def test_nothing_is_waited_for_where_nothing_can_be_wrong(driver):
+    log = driver("""
+x, y = arrays()
+fastloss.mse_loss(x, x)
+fastloss.softmax(x)
+go()
+fastloss.mse_loss(x, x)
+fastloss.softmax(x)
+with fastloss.use_wait(False):
+    fastloss.cross_entropy(x, y, reduction="none")
+""")
+    assert {line.split()[0] for line in log} == {"allocate", "launch"}
+
+
+def test_the_streams_of_the_arrays(driver):
+    log = driver(
+        """
+first, second = cuda.stream_of(0x70), cuda.stream_of(0x71)
+""".replace("cuda.stream_of", "cuda.external_stream")
+        + """
+x, _ = arrays(first)
+_, y = arrays(second)
+loss = fastloss.cross_entropy(x, y)
+assert int(loss.stream) == 0x70
+go()
+fastloss.cross_entropy(x, y)
+"""
+    )
+    assert [re.sub(r":.*|on 0 ", "", line) for line in log if "allocate" not in line] == [
+        "stream 0x70 waits for stream 0x71",
+        "launch 1 128 stream 0x70",
+        "fetch 32 stream 0x70",
+        "wait for stream 0x70",
+        "stream 0x71 waits for stream 0x70",
+    ]
+
+
+def test_arguments_reach_the_kernel(driver):
+    log = driver(
+        """
+x, _ = arrays()
+fastloss.mse_loss(x[:, ::2], x[:, ::2])
+go()
+print(x.device_ctypes_pointer.value, file=sys.stderr)
+fastloss.mse_loss(x[:, ::2], x[:, ::2])
+""",
+        DRIVER_ARGUMENTS="20",
+    )
+    address, (launched,) = int(log[0]), [line for line in log if line.startswith("launch")]
+    given = list(map(int, launched.split(":")[1].split()))
+    # x, y, nothing for z, w, p0 and p1; 18 elements; the shape, strides of x, y, z and w; no array out; a scale of 1.0
+    assert given[:17] == [address, address, 0, 0, 0, 0, 18, 6, 3, 5, 2, 5, 2, 0, 0, 0, 0][:17]
+    assert given[17:19] == [0, 0x3FF0000000000000]
+
+
+def test_every_device_computes_its_own_arrays(driver):
+    log = driver(
+        """
+with cuda.gpus[1]:
+    x, y = arrays()
+    long = cuda.to_device(np.ones((2, 40000), np.float32))
+    labels = cuda.to_device(np.zeros(2, np.int64))
+z, _ = arrays()
+go()
+fastloss.cross_entropy(x, y)
+fastloss.cross_entropy(long, labels)
+fastloss.softmax(x)
+try:
+    fastloss.mse_loss(x, z)
+except ValueError as error:
+    assert "pred on CUDA device 1, target on CUDA device 0" in str(error)
+else:
+    raise AssertionError
+""",
+        DRIVER_DEVICES="2",
+    )
+    assert {match for line in log for match in re.findall(r"on (\d)", line)} == {"1"}
+
+
+def test_host_arrays_go_to_the_first_device_whichever_is_current(driver):
+    log = driver(
+        """
+with cuda.gpus[1], fastloss.use_backend("cuda"):
+    go()
+    assert fastloss.softmax(np.ones((3, 4))).shape == (3, 4)
+    assert type(fastloss.mse_loss(np.ones(5), np.ones(5))) is np.float64
+""",
+        DRIVER_DEVICES="2",
+    )
+    assert {match for line in log for match in re.findall(r"on (\d)", line)} == {"0"}
+    fetched = [i for i, line in enumerate(log) if line.startswith("fetch")]
+    assert fetched and all(log[i + 1].startswith("wait") for i in fetched)  # before the host looks at it
+
+
+def test_threads_that_have_no_context_yet(driver):
+    log = driver("""
+x, y = arrays()
+out = cuda.to_device(np.zeros(6, np.float32))
+fastloss.cross_entropy(x, y, reduction="none", out=out)
+def call():
+    try:
+        fastloss.cross_entropy(x, y, reduction="none", out=out)
+    except BaseException as error:
+        failed.append(error)
+failed = []
+go()
+threads = [threading.Thread(target=call) for _ in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not failed, failed
+""")
+    assert sum(line.startswith("launch") for line in log) == 4 and not any("without" in line for line in log)
+
+
+def test_a_second_process_compiles_nothing(driver):
+    code = """
+import gc
+x, y = arrays()
+fastloss.cross_entropy(x, y)
+fastloss.mse_loss(x, x)
+go()
+made = [o for o in gc.get_objects() if type(o).__name__ == "CUDADispatcher"]
+print(sum(sum(o._cache_hits.values()) for o in made), sum(sum(o._cache_misses.values()) for o in made), file=sys.stderr)
+"""
+    driver(code)
+    assert driver(code) == ["2 0"]
