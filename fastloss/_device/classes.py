@@ -284,7 +284,9 @@ def run_rows(
         for v, size in ((outer, x.itemsize), (row, x.itemsize), (out[1], FLOATS[real]), (out[2], FLOATS[real]))
     )
     aligned = aligned and address % 16 == 0 and (not out[0] or out[0] % 16 == 0 and out[3] == 1)
-    kernel = softmax.kernel(op, second, x.name, y_name if op == "dense" else None, real, shape, aligned)
+    packed = step == 1 and row == rows.n_classes and (outer == row * rows.split[1] or rows.n_rows <= rows.split[1])
+    staged = rows.n_classes if packed and address % 16 == 0 and softmax.is_staged(shape, rows.n_classes) else 0
+    kernel = softmax.kernel(op, second, x.name, y_name if op == "dense" else None, real, shape, aligned, staged)
     kind = softmax.LABEL_KINDS.get(y_name, 0)
     n_chunks = -(-rows.n_classes // max(shape.chunk, 1))
     states = (

@@ -30,6 +30,7 @@ from fastloss.backends.numba_cuda._target import (
     read_label,
     shuffle,
     sync,
+    sync_warp,
     take_ticket,
     thread,
 )
@@ -41,7 +42,8 @@ NONE, GRADIENT, LOGS, POWERS = range(4)
 STATE = 8
 TICKETS = 2048
 
-Real = N = V = BATCH = WRITTEN = GROUP = THREADS = WARPS = None  # holes: sizes
+Real = N = V = BATCH = WRITTEN = WHOLE = STAGED = GROUP = THREADS = WARPS = None  # holes: sizes
+stage = memory_of = origin_of = read_whole = read_one = None  # holes: where `groups` reads rows from
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
 write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
@@ -158,6 +160,50 @@ def write_elements(batch, out, origin, stride, at, step, end):
                 write_loss(out, origin + c * stride, batch[v * N + k])
 
 
+# --- short rows, staged in shared memory: threads would read them with gaps ---------------------------------------------
+
+
+def stage_rows(staged, x, row, n_rows, n_classes):
+    """A warp's next WARP rows, which follow one another in memory, to its part of `staged`."""
+    rest = n_rows - row if n_rows - row < WARP else np.int64(WARP)
+    start, base, n = row * n_classes, thread() // WARP * WARP * n_classes, rest * n_classes
+    i = np.int64(lane()) * WHOLE
+    while i + WHOLE <= n:
+        read_whole(x, start + i, staged, base + i)
+        i += WARP * WHOLE
+    i = n // WHOLE * WHOLE + lane()
+    if i < n:
+        staged[base + i] = read_one(x, start + i)
+    i += WARP
+    if i < n:
+        staged[base + i] = read_one(x, start + i)
+    sync_warp()
+
+
+def staged_itself(staged, x):
+    return staged
+
+
+def staged_origin(origin, n_classes):
+    return thread() * n_classes
+
+
+def read_staged(staged, i):
+    return staged[i]
+
+
+def stage_nothing(staged, x, row, n_rows, n_classes):
+    pass
+
+
+def memory_itself(staged, x):
+    return x
+
+
+def memory_origin(origin, n_classes):
+    return origin
+
+
 def groups(
     x, x_outer, x_row, x_class,  # IN logits: address and strides
     y, y_outer, y_row, y_class, kind,  # IN labels or class probabilities, code of the labels' type
@@ -171,6 +217,8 @@ def groups(
 ):  # fmt: skip
     batch = cuda.local.array(BATCH, Real)
     sums = cuda.shared.array((THREADS, 4), np.float64)
+    staged = cuda.shared.array(STAGED, Real)
+    memory = memory_of(staged, x)
     member, party = lane() % GROUP, lane() // GROUP
     if SECOND == GRADIENT and by_weight:
         scale = scale / read_sum(ws, TOTALS + WEIGHT)
@@ -180,6 +228,7 @@ def groups(
         # the state of the row that this lane will finish
         left, r, s, top, share, mass = Real(0.0), Real(0.0), 0.0, Real(0.0), 0.0, 0.0
         best, rank, label, counts, is_bad = np.int64(0), np.int64(0), np.int64(-1), False, False
+        stage(staged, x, tile * WARP, n_rows, n_classes)
         for k in range(GROUP):
             row = tile * WARP + k * (WARP // GROUP) + party
             label_k, counts_k, bad_k = np.int64(-1), row < n_rows, False
@@ -187,14 +236,14 @@ def groups(
             best_k, rank_k = np.int64(0), np.int64(0)
             if row < n_rows:
                 outer, inner = place_of(row, middle)
-                origin = outer * x_outer + inner * x_row
+                origin = origin_of(outer * x_outer + inner * x_row, n_classes)
                 y_origin = outer * y_outer + inner * y_row
                 if LABELED:
                     label_k, counts_k, bad_k = label_of(y, y_origin, kind, ignore, n_classes)
-                    left_k = read(x, origin + label_k * x_class) if counts_k else Real(-INF)
+                    left_k = read(memory, origin + label_k * x_class) if counts_k else Real(-INF)
                 if counts_k or BEST:
                     left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
-                        batch, x, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                        batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
                         label_k if counts_k else np.int64(-1), left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
                     )  # fmt: skip
             left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = merged(
@@ -216,7 +265,7 @@ def groups(
                 write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
             outer, inner = place_of(row, middle)
             row_outputs(
-                row, x, outer * x_outer + inner * x_row, x_class, n_classes, label, counts,
+                row, memory, origin_of(outer * x_outer + inner * x_row, n_classes), x_class, n_classes, label, counts,
                 left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
             )  # fmt: skip
         if SECOND:
@@ -234,11 +283,13 @@ def groups(
                 if row < n_rows:
                     outer, inner = place_of(row, middle)
                     second_sweep(
-                        batch, x, outer * x_outer + inner * x_row, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                        batch, memory, origin_of(outer * x_outer + inner * x_row, n_classes), x_class,
+                        np.int64(0), np.int64(member * N), GROUP * N, n_classes,
                         out, outer * out_outer + inner * out_row, out_class, label_k, counts_k != 0, top_k, Real(tail_k),
                         Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, outer * y_outer + inner * y_row, y_class,
                         w, Real(keep), Real(spread), Real(scale),
                     )  # fmt: skip
+        sync_warp()  # before the next rows are staged
         tile += n_blocks() * WARPS
     if value != 0 or LABELED or mode >= 0:
         settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, False)
