@@ -102,6 +102,7 @@ def test_a_pickle_in_a_file_does_not_run(error, folder):
 def test_paths(error, folder):
     assert error("eval", "missing.npy", LABELS) == "missing.npy: no such file or directory"
     assert error("eval", LOGITS, "missing.npy") == "missing.npy: no such file or directory"
+    assert error("eval", LOGITS, "") == "'': no such file or directory"  # a shell's variable that is not set
     assert error("eval", LOGITS, LABELS, "--weight", "missing.npy") == "missing.npy: no such file or directory"
     assert error("eval", ".", LABELS).startswith(".: the directory holds no arrays (.npy, .npz, ")
     assert error("eval", "two\nlines\x1b.npy", LABELS) == "two\\nlines\\x1b.npy: no such file or directory"

@@ -157,7 +157,9 @@ def test_documents_of_different_lengths(evaluate, folder):
 # Groups.
 
 
-@pytest.mark.parametrize("form", ["int.npy", "str.npy", "g.txt", "g.csv", "g.json", "g.jsonl", "shards.json"])
+@pytest.mark.parametrize(
+    "form", ["int.npy", "str.npy", "g.txt", "mark.txt", "g.csv", "g.json", "g.jsonl", "shards.json"]
+)
 def test_groups(evaluate, folder, form):
     logits, labels = data("f8")
     save(folder, logits, labels)
@@ -170,6 +172,8 @@ def test_groups(evaluate, folder, form):
         np.save(form, names)
     elif form == "g.txt":
         Path(form).write_text("\n".join(names) + "\n")
+    elif form == "mark.txt":  # as Windows writes text
+        Path(form).write_bytes("\r\n".join(names).encode("utf-8-sig"))
     elif form == "g.csv":
         Path(form).write_text("id,group\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)))
     elif form == "g.jsonl":
@@ -222,7 +226,7 @@ def test_groups_that_do_not_fit(error, folder):
 # Which files belong together.
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "bare.csv"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "bare.csv", "mark.csv"])
 def test_manifest(evaluate, folder, kind, tmp_path):
     (folder / "m").mkdir()
     save(folder / "m", *data())
@@ -235,7 +239,7 @@ def test_manifest(evaluate, folder, kind, tmp_path):
         lines = [("\t" if kind == "tsv" else ",").join(entry) for entry in entries]
         if kind != "bare.csv":
             lines.insert(0, ("\t" if kind == "tsv" else ",").join(("predictions", "targets", "group")))
-    manifest.write_text("\n".join(lines) + "\n")
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8-sig" if kind == "mark.csv" else "utf-8")
     result = evaluate("--manifest", manifest)
     assert result["mean"] == whole["mean"] and result["predictions"]["file"] == str(manifest)
     even = [i for i in range(len(SIZES)) if i % 2 == 0]

@@ -100,7 +100,7 @@ def compare(args: argparse.Namespace) -> int:
     if args.plot is not None:
         raise Failure("--plot", "does not go with --compare")
     try:
-        with open(args.compare, encoding="utf-8") as file:
+        with open(args.compare, encoding="utf-8-sig") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(args.compare, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None

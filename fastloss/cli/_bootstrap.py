@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from fastloss import _reduce
 from fastloss._exact import ExactSum
 
 from ._exactly import finite, levels, units
-from ._sums import Place, Rows, ratio
+from ._sums import Place, Rows
 
 UNITS = ("row", "sample", "group", "shard")
 LEVEL = 0.95
@@ -123,7 +124,7 @@ class Bootstrap:
     def means(self, name: str, denominator: str) -> np.ndarray:
         """The quotient of two columns in each resample."""
         above, below = self.column(name), self.column(denominator)
-        return np.array([ratio(*pair) for pair in zip(above, below, strict=True)])
+        return np.array([_reduce.mean_of_sums(*pair, rowwise=False) for pair in zip(above, below, strict=True)])
 
     def __contains__(self, name: str) -> bool:
         return any(column == name for column, _ in self._sums)

@@ -93,7 +93,7 @@ def read_labels(name: str) -> np.ndarray:
     path, _ = split(name)
     if path.lower().endswith(_TEXT):
         try:
-            with open(path, encoding="utf-8", newline="") as file:
+            with open(path, encoding="utf-8-sig", newline="") as file:
                 entries = _entries(file, path.lower(), name)
         except OSError as error:
             raise Failure(name, (error.strerror or str(error)).lower()) from None

@@ -51,7 +51,7 @@ def read_manifest(path: str) -> list[Shard]:
     separated by tabs) with these names in its first line, or without: then in this order.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()
     except UnicodeDecodeError:
         raise Failure(path, "a manifest is a text file") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastloss import _reduce
 from fastloss._exact import ExactSum
 
 from ._exactly import BLOCK, add_all, decode, encode
@@ -142,7 +143,7 @@ class Sums:
         """The quotient of a sum and of another sum or count, rounded once; NaN where nothing was counted."""
         totals = self._sums.get(name) or [counting(self._counts.get(name, 0))]
         below = self._sums.get(denominator) or [counting(self._counts.get(denominator, 0))]
-        ratios = [ratio(total, below[i % len(below)]) for i, total in enumerate(totals)]
+        ratios = [_reduce.mean_of_sums(total, below[i % len(below)], rowwise=False) for i, total in enumerate(totals)]
         return ratios[0] if len(ratios) == 1 else np.array(ratios)
 
     def merge(self, other: Sums) -> None:
@@ -169,11 +170,3 @@ def counting(number: int) -> ExactSum:
     total = ExactSum()
     total.add(number)
     return total
-
-
-def ratio(total: ExactSum, below: ExactSum) -> float:
-    """A mean as NumPy divides: NaN for 0/0, infinite for the rest of what is over 0."""
-    if below.units or below.special:
-        return total.over(below)
-    with np.errstate(all="ignore"):
-        return float(np.divide(float(total), 0.0))
