@@ -133,7 +133,7 @@ def kernel(op, second, name, target, real, shape, aligned):
     pieces = (
         s.added, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
         s.least_of_group, s.merged, s.finish, s.scaled, rows.place_of, rows.label_of, rows.first_missing, rows.row_loss,
-        rows.row_outputs, rows.second_sweep, rows.pack, rows.unpack,
+        rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
     holes |= _settle.functions(threads, real) | {
         "read_sum": _target.fresh_reader(),
