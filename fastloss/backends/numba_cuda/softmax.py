@@ -94,14 +94,14 @@ def n_blocks(shape, n_rows, n_chunks):
 
 
 @functools.cache
-def kernel(op, second, name, target, real, shape, aligned):
+def kernel(op, second, name, target, real, shape, aligned, index="int64"):
     """The kernel for logits of dtype `name` and, where they are dense, targets of dtype `target`."""
     flags = {**dict.fromkeys(("LABELED", "SPREAD", "DENSE", "BEST", "RANK"), False), **OPS[op]}
     threads = shape.threads or WARPS * WARP
     Real = np.dtype(real).type
     read = _target.reader(name, real)
     vectors = aligned and shape.n > 1
-    purpose = f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}"
+    purpose = f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}_{index}"
     holes = {
         "Real": Real,
         "N": shape.n,
@@ -120,7 +120,7 @@ def kernel(op, second, name, target, real, shape, aligned):
         "read_weight": _target.reader(real, real),
         "write_loss": _target.writer(real),
         "write_vector": _target.vector_writer(real),
-        "write_index": _target.writer("int64"),
+        "write_index": _target.writer(index),
         "write_flag": _target.writer("int8"),
     }
     holes["power"] = _jit.inlined(
