@@ -204,6 +204,11 @@ def memory_origin(origin, n_classes):
     return origin
 
 
+def of_lane(value, source):
+    """What a lane of this one's group holds."""
+    return shuffle(value, source) if GROUP > 1 else value
+
+
 def groups(
     x, x_outer, x_row, x_class,  # IN logits: address and strides
     y, y_outer, y_row, y_class, kind,  # IN labels or class probabilities, code of the labels' type
@@ -225,34 +230,35 @@ def groups(
     loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
     tile = block() * WARPS + thread() // WARP
     while tile * WARP < n_rows:
-        # the state of the row that this lane will finish
-        left, r, s, top, share, mass = Real(0.0), Real(0.0), 0.0, Real(0.0), 0.0, 0.0
-        best, rank, label, counts, is_bad = np.int64(0), np.int64(0), np.int64(-1), False, False
+        # the row that this lane will finish: each looks up its own, so that a warp waits for labels once
+        row = tile * WARP + member * (WARP // GROUP) + party
+        outer, inner = place_of(row, middle)
+        x_at, y_at = origin_of(outer * x_outer + inner * x_row, n_classes), outer * y_outer + inner * y_row
         stage(staged, x, tile * WARP, n_rows, n_classes)
+        label, counts, is_bad, own = np.int64(-1), row < n_rows, False, Real(-INF)
+        if LABELED and row < n_rows:
+            label, counts, is_bad = label_of(y, y_at, kind, ignore, n_classes)
+            own = read(memory, x_at + label * x_class) if counts else Real(-INF)
+        wanted = label if counts else np.int64(-1)  # the label that is left out, if any
+        is_swept = counts or BEST and row < n_rows
+        left, r, s, top, share, mass = Real(0.0), Real(0.0), 0.0, Real(0.0), 0.0, 0.0
+        best, rank = np.int64(0), np.int64(0)
         for k in range(GROUP):
-            row = tile * WARP + k * (WARP // GROUP) + party
-            label_k, counts_k, bad_k = np.int64(-1), row < n_rows, False
-            left_k, r_k, s_k, top_k, share_k, mass_k = Real(-INF), Real(-INF), 0.0, Real(-INF), 0.0, 0.0
+            source = party * GROUP + k
+            origin, label_k, left_k = of_lane(x_at, source), of_lane(wanted, source), of_lane(own, source)
+            y_origin = of_lane(y_at, source) if DENSE else y_at
+            r_k, s_k, top_k, share_k, mass_k = Real(-INF), 0.0, Real(-INF), 0.0, 0.0
             best_k, rank_k = np.int64(0), np.int64(0)
-            if row < n_rows:
-                outer, inner = place_of(row, middle)
-                origin = origin_of(outer * x_outer + inner * x_row, n_classes)
-                y_origin = outer * y_outer + inner * y_row
-                if LABELED:
-                    label_k, counts_k, bad_k = label_of(y, y_origin, kind, ignore, n_classes)
-                    left_k = read(memory, origin + label_k * x_class) if counts_k else Real(-INF)
-                if counts_k or BEST:
-                    left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
-                        batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
-                        label_k if counts_k else np.int64(-1), left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
-                    )  # fmt: skip
+            if of_lane(np.int32(is_swept), source) != 0:
+                left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
+                    batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                    label_k, left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
+                )  # fmt: skip
             left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = merged(
                 left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
             )
             if member == k:
-                left, r, s, top, share, mass = left_k, r_k, s_k, top_k, share_k, mass_k
-                best, rank, label, counts, is_bad = best_k, rank_k, label_k, counts_k, bad_k
-        row = tile * WARP + member * (WARP // GROUP) + party
+                left, r, s, top, share, mass, best, rank = left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
         loss, weight, tail = row_loss(label if counts else np.int64(0), left, r, s, top, share, mass, w, keep)
         if row < n_rows:
             if counts:
@@ -263,9 +269,8 @@ def groups(
                 bad = np.float64(row) if np.float64(row) < bad else bad
             if losses != 0:
                 write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
-            outer, inner = place_of(row, middle)
             row_outputs(
-                row, memory, origin_of(outer * x_outer + inner * x_row, n_classes), x_class, n_classes, label, counts,
+                row, memory, x_at, x_class, n_classes, label, counts,
                 left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
             )  # fmt: skip
         if SECOND:
@@ -274,19 +279,20 @@ def groups(
             # 1 - softmax at the label is s exp(r - lse)
             high = larger(left, r)
             rest = s * exp((np.float64(r) - np.float64(high)) - tail)
+            out_at = outer * out_outer + inner * out_row
             for k in range(GROUP):
                 source = party * GROUP + k
                 row = tile * WARP + k * (WARP // GROUP) + party
-                label_k, counts_k = shuffle(label, source), shuffle(np.int32(counts), source)
-                top_k, tail_k, rest_k = shuffle(high, source), shuffle(tail, source), shuffle(rest, source)
-                share_k, mass_k, own_k = shuffle(row_share, source), shuffle(mass, source), shuffle(row_own, source)
+                origin, out_origin = of_lane(x_at, source), of_lane(out_at, source)
+                y_origin = of_lane(y_at, source) if DENSE else y_at
+                label_k, counts_k = of_lane(label, source), of_lane(np.int32(counts), source)
+                top_k, tail_k, rest_k = of_lane(high, source), of_lane(tail, source), of_lane(rest, source)
+                share_k, mass_k, own_k = of_lane(row_share, source), of_lane(mass, source), of_lane(row_own, source)
                 if row < n_rows:
-                    outer, inner = place_of(row, middle)
                     second_sweep(
-                        batch, memory, origin_of(outer * x_outer + inner * x_row, n_classes), x_class,
-                        np.int64(0), np.int64(member * N), GROUP * N, n_classes,
-                        out, outer * out_outer + inner * out_row, out_class, label_k, counts_k != 0, top_k, Real(tail_k),
-                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, outer * y_outer + inner * y_row, y_class,
+                        batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                        out, out_origin, out_class, label_k, counts_k != 0, top_k, Real(tail_k),
+                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, y_origin, y_class,
                         w, Real(keep), Real(spread), Real(scale),
                     )  # fmt: skip
         sync_warp()  # before the next rows are staged

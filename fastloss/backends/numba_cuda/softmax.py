@@ -102,17 +102,19 @@ def n_blocks(shape, n_rows, n_chunks):
 
 
 @functools.cache
-def kernel(op, second, name, target, real, shape, aligned, staged=0):
+def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int64"):
     """The kernel for logits of dtype `name` and, where they are dense, targets of dtype `target`.
 
-    staged : how many classes rows have that go through shared memory; 0 where they don't.
+    staged : how many classes rows have that go through shared memory; 0 where they don't.  index : the dtype of positions.
     """
     flags = {**dict.fromkeys(("LABELED", "SPREAD", "DENSE", "BEST", "RANK"), False), **OPS[op]}
     threads = shape.threads or WARPS * WARP
     Real = np.dtype(real).type
     read = _target.reader(name, real)
     vectors = aligned and shape.n > 1
-    purpose = f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}_{staged}"
+    purpose = (
+        f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}_{staged}_{index}"
+    )
     holes = {
         "Real": Real,
         "N": shape.n,
@@ -133,7 +135,7 @@ def kernel(op, second, name, target, real, shape, aligned, staged=0):
         "read_weight": _target.reader(real, real),
         "write_loss": _target.writer(real),
         "write_vector": _target.vector_writer(real),
-        "write_index": _target.writer("int64"),
+        "write_index": _target.writer(index),
         "write_flag": _target.writer("int8"),
     }
     if staged:
@@ -154,7 +156,7 @@ def kernel(op, second, name, target, real, shape, aligned, staged=0):
     pieces = (
         s.added, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
         s.least_of_group, s.merged, s.finish, s.scaled, rows.place_of, rows.label_of, rows.first_missing, rows.row_loss,
-        rows.row_outputs, rows.second_sweep, rows.pack, rows.unpack,
+        rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
     holes |= _settle.functions(threads, real) | {
         "read_sum": _target.fresh_reader(),
