@@ -88,6 +88,10 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
     share = -(-n_vectors // group)  # vectors of a lane
     most = max(1, (SOLO if group == 1 else batch) // n)
     v = -(-share // -(-share // most))
+    if (
+        n == 1 and group == 1
+    ):  # whole batches if that is possible: the checks of one that is not cost more than a few more batches
+        v = next((v for v in range(most, most // 3, -1) if share % v == 0), v)
     return Shape(n, v, group, 0, n_classes)
 
 
