@@ -139,8 +139,9 @@ def check(ptx, name, n_threads, most_registers, vectors):
 def row_kernel(op, second, name, n_rows, n_classes, contiguous=True):
     shape = softmax.shape_of(n_rows, n_classes, name, contiguous, second)
     target = name if op == "dense" else None
-    kernel = softmax.kernel(op, second, name, target, real_of(name), shape, contiguous)
-    return kernel, shape.threads or softmax.GROUP_THREADS, contiguous and shape.n > 1
+    staged = n_classes if contiguous and softmax.is_staged(shape, n_classes) else 0
+    kernel = softmax.kernel(op, second, name, target, real_of(name), shape, contiguous, staged)
+    return kernel, shape.threads or softmax.GROUP_THREADS, contiguous and (shape.n > 1 or staged > 0)
 
 
 FORWARD = list(

@@ -239,6 +239,10 @@ class Jax:
     def read_only(array):
         return True
 
+    @staticmethod
+    def index_type():
+        return "int64" if sys.modules["jax"].config.jax_enable_x64 else "int32"
+
 
 class Numba:
     """Numba's device arrays, which also stand for arrays of libraries that are not known here."""

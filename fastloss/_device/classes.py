@@ -269,12 +269,12 @@ def raise_bad_label(session, y, rows, row, ignore_index):
 
 def run_rows(
     session, rows, op, second, x, real, y, y_name, w, coefficients, *,
-    losses=0, scores=(0,) * 6, out=(0, 0, 0, 0), scale=(1.0, 0), reduced=(0, "sum", 1.0),
+    losses=0, scores=(0,) * 6, index="int64", out=(0, 0, 0, 0), scale=(1.0, 0), reduced=(0, "sum", 1.0),
 ):  # fmt: skip
     """Launch the kernel of the softmax family that does `op` and then, if it is asked to, sweeps a second time.
 
     y : address and three strides; coefficients : ignore_index, keep, spread; scores : addresses of lse, argmax, correct, rank, in_top_k,
-    and k; reduced : address of the result, how it is made, and a number to divide by.
+    and k, of which those that are positions have the type `index`; reduced : address of the result, how it is made, and a number to divide by.
     """
     softmax, queue = session.softmax, session.queue
     address, outer, row, step = rows.strides(x)
@@ -284,7 +284,9 @@ def run_rows(
         for v, size in ((outer, x.itemsize), (row, x.itemsize), (out[1], FLOATS[real]), (out[2], FLOATS[real]))
     )
     aligned = aligned and address % 16 == 0 and (not out[0] or out[0] % 16 == 0 and out[3] == 1)
-    kernel = softmax.kernel(op, second, x.name, y_name if op == "dense" else None, real, shape, aligned)
+    packed = step == 1 and row == rows.n_classes and (outer == row * rows.split[1] or rows.n_rows <= rows.split[1])
+    staged = rows.n_classes if packed and address % 16 == 0 and softmax.is_staged(shape, rows.n_classes) else 0
+    kernel = softmax.kernel(op, second, x.name, y_name if op == "dense" else None, real, shape, aligned, staged, index)
     kind = softmax.LABEL_KINDS.get(y_name, 0)
     n_chunks = -(-rows.n_classes // max(shape.chunk, 1))
     states = (
@@ -347,7 +349,8 @@ def score(logits, target, axis, ignore_index, top_k):
     if rows.n_classes == 0 and rows.n_rows:
         raise _errors.no_classes("logits", x.shape)
     real = real_type(x)
-    names = [real, real, "int64", "bool", *(["int64", "bool"] if top_k else [])]
+    index = session.index_type()
+    names = [real, real, index, "bool", *([index, "bool"] if top_k else [])]
     results = [session.new(rows.shape, name) for name in names]
     if rows.n_rows:
         addresses = [viewed(result, "out").address for result in results] + [0] * (6 - len(results))
@@ -355,7 +358,7 @@ def score(logits, target, axis, ignore_index, top_k):
         with session.queue.lock:
             run_rows(
                 session, rows, "rank" if top_k else "score", session.softmax.NONE, x, real, (*rows.row_strides(y), 0), y.name, 0,
-                (ignored(y, wide), 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0),
+                (ignored(y, wide), 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0), index=index,
             )  # fmt: skip
             bad = session.totals()[3] if session.waits else np.inf
         if bad < np.inf:

@@ -106,6 +106,10 @@ class Session:
 
     # --- arrays out -----------------------------------------------------------------------------------------------------
 
+    def index_type(self):
+        """Of results that are positions: int64, or what the library has for it."""
+        return self.library.index_type() if hasattr(self.library, "index_type") else "int64"
+
     def new(self, shape, name, scratch=False):
         array = self.library.empty(tuple(shape), name, self.device, self.queue)
         if scratch:

@@ -181,3 +181,16 @@ def test_tiny_loss_keeps_its_accuracy():
     y = np.array([0, 1])
     got = fastloss.cross_entropy(sent(x), sent(y), reduction="none")
     assert_ulp(fetched(got), reference.loss("cross_entropy", x, y, reduction="none"), 2)
+
+
+def test_positions_of_libraries_without_int64(monkeypatch):
+    from fastloss._device.arrays import Numba
+
+    monkeypatch.setattr(Numba, "index_type", staticmethod(lambda: "int32"), raising=False)
+    rng = generator("int32")
+    for n_classes in (5, 200):
+        x, y = logits_of(rng, 6, n_classes, np.float32), labels_of(rng, 6, n_classes)
+        got, expected = fastloss.score(sent(x), sent(y), top_k=2), fastloss.score(x, y, top_k=2)
+        for name in ("argmax", "rank", "correct", "in_top_k"):
+            np.testing.assert_array_equal(fetched(getattr(got, name)), getattr(expected, name), err_msg=name)
+        assert got.argmax.dtype == got.rank.dtype == np.int32

@@ -115,6 +115,10 @@ def sync():
     getcurrent().parent.switch(_BLOCK)
 
 
+def sync_warp():
+    getcurrent().parent.switch(_Shown(None))
+
+
 def fence():
     pass
 

@@ -69,6 +69,7 @@ if SIMULATED:
         shuffle,
         shuffle_xor,
         sync,
+        sync_warp,
         take_ticket,
         thread,
         vector_reader,
@@ -114,6 +115,10 @@ else:
     @inlined
     def sync():
         cuda.syncthreads()
+
+    @inlined
+    def sync_warp():
+        cuda.syncwarp()
 
     @inlined
     def fence():

@@ -30,6 +30,7 @@ from fastloss.backends.numba_cuda._target import (
     read_label,
     shuffle,
     sync,
+    sync_warp,
     take_ticket,
     thread,
 )
@@ -41,7 +42,8 @@ NONE, GRADIENT, LOGS, POWERS = range(4)
 STATE = 8
 TICKETS = 2048
 
-Real = N = V = BATCH = WRITTEN = GROUP = THREADS = WARPS = None  # holes: sizes
+Real = N = V = BATCH = WRITTEN = WHOLE = STAGED = GROUP = THREADS = WARPS = None  # holes: sizes
+stage = memory_of = origin_of = read_whole = read_one = None  # holes: where `groups` reads rows from
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
 write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
@@ -158,6 +160,55 @@ def write_elements(batch, out, origin, stride, at, step, end):
                 write_loss(out, origin + c * stride, batch[v * N + k])
 
 
+# --- short rows, staged in shared memory: threads would read them with gaps ---------------------------------------------
+
+
+def stage_rows(staged, x, row, n_rows, n_classes):
+    """A warp's next WARP rows, which follow one another in memory, to its part of `staged`."""
+    rest = n_rows - row if n_rows - row < WARP else np.int64(WARP)
+    start, base, n = row * n_classes, thread() // WARP * WARP * n_classes, rest * n_classes
+    i = np.int64(lane()) * WHOLE
+    while i + WHOLE <= n:
+        read_whole(x, start + i, staged, base + i)
+        i += WARP * WHOLE
+    i = n // WHOLE * WHOLE + lane()
+    if i < n:
+        staged[base + i] = read_one(x, start + i)
+    i += WARP
+    if i < n:
+        staged[base + i] = read_one(x, start + i)
+    sync_warp()
+
+
+def staged_itself(staged, x):
+    return staged
+
+
+def staged_origin(origin, n_classes):
+    return thread() * n_classes
+
+
+def read_staged(staged, i):
+    return staged[i]
+
+
+def stage_nothing(staged, x, row, n_rows, n_classes):
+    pass
+
+
+def memory_itself(staged, x):
+    return x
+
+
+def memory_origin(origin, n_classes):
+    return origin
+
+
+def of_lane(value, source):
+    """What a lane of this one's group holds."""
+    return shuffle(value, source) if GROUP > 1 else value
+
+
 def groups(
     x, x_outer, x_row, x_class,  # IN logits: address and strides
     y, y_outer, y_row, y_class, kind,  # IN labels or class probabilities, code of the labels' type
@@ -171,39 +222,43 @@ def groups(
 ):  # fmt: skip
     batch = cuda.local.array(BATCH, Real)
     sums = cuda.shared.array((THREADS, 4), np.float64)
+    staged = cuda.shared.array(STAGED, Real)
+    memory = memory_of(staged, x)
     member, party = lane() % GROUP, lane() // GROUP
     if SECOND == GRADIENT and by_weight:
         scale = scale / read_sum(ws, TOTALS + WEIGHT)
     loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
     tile = block() * WARPS + thread() // WARP
     while tile * WARP < n_rows:
-        # the state of the row that this lane will finish
+        # the row that this lane will finish: each looks up its own, so that a warp waits for labels once
+        row = tile * WARP + member * (WARP // GROUP) + party
+        outer, inner = place_of(row, middle)
+        x_at, y_at = origin_of(outer * x_outer + inner * x_row, n_classes), outer * y_outer + inner * y_row
+        stage(staged, x, tile * WARP, n_rows, n_classes)
+        label, counts, is_bad, own = np.int64(-1), row < n_rows, False, Real(-INF)
+        if LABELED and row < n_rows:
+            label, counts, is_bad = label_of(y, y_at, kind, ignore, n_classes)
+            own = read(memory, x_at + label * x_class) if counts else Real(-INF)
+        wanted = label if counts else np.int64(-1)  # the label that is left out, if any
+        is_swept = counts or BEST and row < n_rows
         left, r, s, top, share, mass = Real(0.0), Real(0.0), 0.0, Real(0.0), 0.0, 0.0
-        best, rank, label, counts, is_bad = np.int64(0), np.int64(0), np.int64(-1), False, False
+        best, rank = np.int64(0), np.int64(0)
         for k in range(GROUP):
-            row = tile * WARP + k * (WARP // GROUP) + party
-            label_k, counts_k, bad_k = np.int64(-1), row < n_rows, False
-            left_k, r_k, s_k, top_k, share_k, mass_k = Real(-INF), Real(-INF), 0.0, Real(-INF), 0.0, 0.0
+            source = party * GROUP + k
+            origin, label_k, left_k = of_lane(x_at, source), of_lane(wanted, source), of_lane(own, source)
+            y_origin = of_lane(y_at, source) if DENSE else y_at
+            r_k, s_k, top_k, share_k, mass_k = Real(-INF), 0.0, Real(-INF), 0.0, 0.0
             best_k, rank_k = np.int64(0), np.int64(0)
-            if row < n_rows:
-                outer, inner = place_of(row, middle)
-                origin = outer * x_outer + inner * x_row
-                y_origin = outer * y_outer + inner * y_row
-                if LABELED:
-                    label_k, counts_k, bad_k = label_of(y, y_origin, kind, ignore, n_classes)
-                    left_k = read(x, origin + label_k * x_class) if counts_k else Real(-INF)
-                if counts_k or BEST:
-                    left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
-                        batch, x, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
-                        label_k if counts_k else np.int64(-1), left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
-                    )  # fmt: skip
+            if of_lane(np.int32(is_swept), source) != 0:
+                left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
+                    batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                    label_k, left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
+                )  # fmt: skip
             left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = merged(
                 left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
             )
             if member == k:
-                left, r, s, top, share, mass = left_k, r_k, s_k, top_k, share_k, mass_k
-                best, rank, label, counts, is_bad = best_k, rank_k, label_k, counts_k, bad_k
-        row = tile * WARP + member * (WARP // GROUP) + party
+                left, r, s, top, share, mass, best, rank = left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
         loss, weight, tail = row_loss(label if counts else np.int64(0), left, r, s, top, share, mass, w, keep)
         if row < n_rows:
             if counts:
@@ -214,9 +269,8 @@ def groups(
                 bad = np.float64(row) if np.float64(row) < bad else bad
             if losses != 0:
                 write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
-            outer, inner = place_of(row, middle)
             row_outputs(
-                row, x, outer * x_outer + inner * x_row, x_class, n_classes, label, counts,
+                row, memory, x_at, x_class, n_classes, label, counts,
                 left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
             )  # fmt: skip
         if SECOND:
@@ -225,20 +279,23 @@ def groups(
             # 1 - softmax at the label is s exp(r - lse)
             high = larger(left, r)
             rest = s * exp((np.float64(r) - np.float64(high)) - tail)
+            out_at = outer * out_outer + inner * out_row
             for k in range(GROUP):
                 source = party * GROUP + k
                 row = tile * WARP + k * (WARP // GROUP) + party
-                label_k, counts_k = shuffle(label, source), shuffle(np.int32(counts), source)
-                top_k, tail_k, rest_k = shuffle(high, source), shuffle(tail, source), shuffle(rest, source)
-                share_k, mass_k, own_k = shuffle(row_share, source), shuffle(mass, source), shuffle(row_own, source)
+                origin, out_origin = of_lane(x_at, source), of_lane(out_at, source)
+                y_origin = of_lane(y_at, source) if DENSE else y_at
+                label_k, counts_k = of_lane(label, source), of_lane(np.int32(counts), source)
+                top_k, tail_k, rest_k = of_lane(high, source), of_lane(tail, source), of_lane(rest, source)
+                share_k, mass_k, own_k = of_lane(row_share, source), of_lane(mass, source), of_lane(row_own, source)
                 if row < n_rows:
-                    outer, inner = place_of(row, middle)
                     second_sweep(
-                        batch, x, outer * x_outer + inner * x_row, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
-                        out, outer * out_outer + inner * out_row, out_class, label_k, counts_k != 0, top_k, Real(tail_k),
-                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, outer * y_outer + inner * y_row, y_class,
+                        batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                        out, out_origin, out_class, label_k, counts_k != 0, top_k, Real(tail_k),
+                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, y_origin, y_class,
                         w, Real(keep), Real(spread), Real(scale),
                     )  # fmt: skip
+        sync_warp()  # before the next rows are staged
         tile += n_blocks() * WARPS
     if value != 0 or LABELED or mode >= 0:
         settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, False)

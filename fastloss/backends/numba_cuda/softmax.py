@@ -29,6 +29,7 @@ __all__ = [
     "POWERS",
     "STATE",
     "TICKETS",
+    "is_staged",
     "by_label",
     "kernel",
     "n_blocks",
@@ -39,6 +40,7 @@ WARPS = 4  # of a block of `groups`
 GROUP_THREADS = LABEL_THREADS = WARPS * WARP
 BATCH = 32  # elements of a row that a thread takes together, at most
 SOLO = 16  # likewise where a row is one thread's
+STAGED = 32  # classes of rows that are staged in shared memory, at most
 TEAM = 128, 256  # threads of a team: several of them on a multiprocessor, as one waits at the end of its row
 
 # Classes from which a row is a block's, and rows below which shorter ones are, too.
@@ -89,26 +91,38 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
     return Shape(n, v, group, 0, n_classes)
 
 
+def is_staged(shape, n_classes):
+    """Whether rows of a thread each go through shared memory, if they follow one another: others read whole vectors."""
+    return shape.group == 1 and shape.n == 1 and n_classes <= STAGED
+
+
 def n_blocks(shape, n_rows, n_chunks):
     """Blocks of a launch, if there are not too many."""
     return n_rows * n_chunks if shape.threads else -(-n_rows // GROUP_THREADS)
 
 
 @functools.cache
-def kernel(op, second, name, target, real, shape, aligned):
-    """The kernel for logits of dtype `name` and, where they are dense, targets of dtype `target`."""
+def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int64"):
+    """The kernel for logits of dtype `name` and, where they are dense, targets of dtype `target`.
+
+    staged : how many classes rows have that go through shared memory; 0 where they don't.  index : the dtype of positions.
+    """
     flags = {**dict.fromkeys(("LABELED", "SPREAD", "DENSE", "BEST", "RANK"), False), **OPS[op]}
     threads = shape.threads or WARPS * WARP
     Real = np.dtype(real).type
     read = _target.reader(name, real)
     vectors = aligned and shape.n > 1
-    purpose = f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}"
+    purpose = (
+        f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}_{staged}_{index}"
+    )
     holes = {
         "Real": Real,
         "N": shape.n,
         "V": shape.v,
         "BATCH": shape.n * shape.v,
         "WRITTEN": VECTOR // SIZES[real],
+        "WHOLE": VECTOR // SIZES[name],
+        "STAGED": max(1, threads * staged),
         "GROUP": shape.group,
         "THREADS": threads,
         "WARPS": threads // WARP,
@@ -121,9 +135,17 @@ def kernel(op, second, name, target, real, shape, aligned):
         "read_weight": _target.reader(real, real),
         "write_loss": _target.writer(real),
         "write_vector": _target.vector_writer(real),
-        "write_index": _target.writer("int64"),
+        "write_index": _target.writer(index),
         "write_flag": _target.writer("int8"),
     }
+    if staged:
+        ways = rows.stage_rows, rows.staged_itself, rows.staged_origin
+        holes |= {"read_one": read, "read_whole": _target.vector_reader(name, real)}
+        holes["read"] = _target.inlined(rows.read_staged)
+    else:
+        ways = rows.stage_nothing, rows.memory_itself, rows.memory_origin
+    for hole, way in zip(("stage", "memory_of", "origin_of"), ways, strict=True):
+        holes[hole] = _jit.inlined(way, purpose, **holes)
     holes["power"] = _jit.inlined(
         _softmax.power_single if real == "float32" else _softmax.power_double, real, Real=Real
     )
@@ -134,7 +156,7 @@ def kernel(op, second, name, target, real, shape, aligned):
     pieces = (
         s.added, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
         s.least_of_group, s.merged, s.finish, s.scaled, rows.place_of, rows.label_of, rows.first_missing, rows.row_loss,
-        rows.row_outputs, rows.second_sweep, rows.pack, rows.unpack,
+        rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
     holes |= _settle.functions(threads, real) | {
         "read_sum": _target.fresh_reader(),
