@@ -176,7 +176,9 @@ class CuPy:
 
     @staticmethod
     def stream(array, device):
-        return sys.modules["cupy"].cuda.get_current_stream(device).ptr
+        cupy = sys.modules["cupy"]
+        with cupy.cuda.Device(device):  # older versions take no device
+            return cupy.cuda.get_current_stream().ptr
 
     @staticmethod
     def empty(shape, name, device, queue):
