@@ -26,6 +26,9 @@ from fastloss.backends.numba_cuda._target import exp, hardware_exp, lane, larger
 INF, NAN = math.inf, math.nan
 LOG2E = math.log2(math.e)
 
+# What a second sweep over a row writes.
+NONE, GRADIENT, LOGS, POWERS = range(4)
+
 Real = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
 read = read_vector = read_masked = read_target = read_weight = power = fill = None  # likewise
 

@@ -17,6 +17,7 @@ import numpy as np
 from numba import cuda
 
 from fastloss.backends.numba_cuda._settle import NO_BAD, TOTALS, WEIGHT
+from fastloss.backends.numba_cuda._softmax import GRADIENT, LOGS, POWERS
 from fastloss.backends.numba_cuda._target import (
     WARP,
     block,
@@ -24,10 +25,8 @@ from fastloss.backends.numba_cuda._target import (
     fence,
     lane,
     larger,
-    log,
     n_blocks,
     quotient,
-    read_label,
     shuffle,
     sync,
     sync_warp,
@@ -36,33 +35,18 @@ from fastloss.backends.numba_cuda._target import (
 )
 
 INF, NAN = math.inf, math.nan
-NONE, GRADIENT, LOGS, POWERS = range(4)
 
 # Numbers of a state that chunks of a row hand over through memory, and rows that are cut into chunks at most.
 STATE = 8
 TICKETS = 2048
 
-Real = N = V = BATCH = WRITTEN = WHOLE = STAGED = GROUP = THREADS = WARPS = None  # holes: sizes
-stage = memory_of = origin_of = read_whole = read_one = None  # holes: where `groups` reads rows from
+Real = N = V = BATCH = WRITTEN = STAGED = GROUP = THREADS = WARPS = None  # holes: sizes
+stage = memory_of = origin_of = None  # holes: `_staging`
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
 write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
 sweep = merged = finish = scaled = settle = fill = coefficient = None  # holes: `_softmax` and `_settle`
-
-
-def place_of(row, middle):
-    """A row's numbers along the outer and the inner axis."""
-    if row < middle:
-        return np.int64(0), row
-    outer = quotient(row, middle)
-    return outer, row - outer * middle
-
-
-def label_of(y, offset, kind, ignore, n_classes):
-    """The label, whether it counts, and whether it is bad."""
-    label = read_label(y, offset, kind)
-    counts = label >= 0 and label < n_classes and label != ignore
-    return label, counts, not counts and label != ignore
+place_of = label_of = None  # holes: `labels`
 
 
 def first_missing(x, origin, stride, n_classes):
@@ -158,50 +142,6 @@ def write_elements(batch, out, origin, stride, at, step, end):
             c = at + v * step + k
             if c < end:
                 write_loss(out, origin + c * stride, batch[v * N + k])
-
-
-# --- short rows, staged in shared memory: threads would read them with gaps ---------------------------------------------
-
-
-def stage_rows(staged, x, row, n_rows, n_classes):
-    """A warp's next WARP rows, which follow one another in memory, to its part of `staged`."""
-    rest = n_rows - row if n_rows - row < WARP else np.int64(WARP)
-    start, base, n = row * n_classes, thread() // WARP * WARP * n_classes, rest * n_classes
-    i = np.int64(lane()) * WHOLE
-    while i + WHOLE <= n:
-        read_whole(x, start + i, staged, base + i)
-        i += WARP * WHOLE
-    i = n // WHOLE * WHOLE + lane()
-    if i < n:
-        staged[base + i] = read_one(x, start + i)
-    i += WARP
-    if i < n:
-        staged[base + i] = read_one(x, start + i)
-    sync_warp()
-
-
-def staged_itself(staged, x):
-    return staged
-
-
-def staged_origin(origin, n_classes):
-    return thread() * n_classes
-
-
-def read_staged(staged, i):
-    return staged[i]
-
-
-def stage_nothing(staged, x, row, n_rows, n_classes):
-    pass
-
-
-def memory_itself(staged, x):
-    return x
-
-
-def memory_origin(origin, n_classes):
-    return origin
 
 
 def of_lane(value, source):
@@ -425,56 +365,3 @@ def unpack(shared, i, n):
         Real(shared[i, 0]), Real(shared[i, 1]), shared[i, 2], Real(shared[i, 3]), shared[i, 4], shared[i, 5],
         np.int64(shared[i, 6]), np.int64(shared[i, 7]),
     )  # fmt: skip
-
-
-def weigh(y, y_outer, y_row, kind, w, ignore, middle, n_rows, n_classes, ws):
-    """The summed weight of the labels that count, to TOTALS."""
-    sums = cuda.shared.array((THREADS, 4), np.float64)
-    weight, count, bad = 0.0, 0.0, NO_BAD
-    row = block() * THREADS + thread()
-    while row < n_rows:
-        outer, inner = place_of(row, middle)
-        label, counts, is_bad = label_of(y, outer * y_outer + inner * y_row, kind, ignore, n_classes)
-        if counts:
-            weight += np.float64(read_weight(w, label)) if w != 0 else 1.0
-            count += 1.0
-        if is_bad:
-            bad = np.float64(row) if np.float64(row) < bad else bad
-        row += n_blocks() * THREADS
-    settle(sums, 0.0, weight, count, bad, ws, 0, 0, 1.0, 1.0, False)
-
-
-def gather(
-    x, x_outer, x_row, x_class, y, y_outer, y_row, kind, w, ignore, take_log, middle, n_rows, n_classes,
-    losses, out, out_outer, out_row, out_class, scale, by_weight, ws, value, mode,
-):  # fmt: skip
-    """Negative log-likelihood of elements that labels point at: -x, or -log x of probabilities; slopes to an `out` that is zero."""
-    sums = cuda.shared.array((THREADS, 4), np.float64)
-    if SECOND == GRADIENT and by_weight:
-        scale = scale / read_sum(ws, TOTALS + WEIGHT)
-    loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
-    row = block() * THREADS + thread()
-    while row < n_rows:
-        outer, inner = place_of(row, middle)
-        label, counts, is_bad = label_of(y, outer * y_outer + inner * y_row, kind, ignore, n_classes)
-        loss = NAN if is_bad else 0.0
-        if counts:
-            v = np.float64(read(x, outer * x_outer + inner * x_row + label * x_class))
-            slope = -1.0
-            if take_log:
-                slope = -1.0 / v if v != 0.0 else -INF
-                v = (log(v) if v > 0.0 else -INF if v == 0.0 else NAN) if v <= 1.0 else NAN
-            weight = np.float64(read_weight(w, label)) if w != 0 else 1.0
-            loss = scaled(weight, -v)
-            loss_sum += loss
-            weight_sum += weight
-            count += 1.0
-            if SECOND == GRADIENT:
-                at = outer * out_outer + inner * out_row + label * out_class
-                write_loss(out, at, Real(scaled(weight * scale, slope)))
-        if is_bad:
-            bad = np.float64(row) if np.float64(row) < bad else bad
-        if losses != 0:
-            write_loss(losses, row, Real(loss))
-        row += n_blocks() * THREADS
-    settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, 1.0, False)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target, rows
+from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _staging, _target, labels, rows
+from fastloss.backends.numba_cuda._softmax import GRADIENT, LOGS, NONE, POWERS
 from fastloss.backends.numba_cuda._target import LABEL_KINDS, SIZES, VECTOR, WARP
-from fastloss.backends.numba_cuda.rows import GRADIENT, LOGS, NONE, POWERS, STATE, TICKETS
+from fastloss.backends.numba_cuda.rows import STATE, TICKETS
 
 # What is done, in terms of the holes of `rows`.
 OPS = {
@@ -143,11 +144,11 @@ def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int6
         "write_flag": _target.writer("int8"),
     }
     if staged:
-        ways = rows.stage_rows, rows.staged_itself, rows.staged_origin
+        ways = _staging.stage_rows, _staging.staged_itself, _staging.staged_origin
         holes |= {"read_one": read, "read_whole": _target.vector_reader(name, real)}
-        holes["read"] = _target.inlined(rows.read_staged)
+        holes["read"] = _target.inlined(_staging.read_staged)
     else:
-        ways = rows.stage_nothing, rows.memory_itself, rows.memory_origin
+        ways = _staging.stage_nothing, _staging.memory_itself, _staging.memory_origin
     for hole, way in zip(("stage", "memory_of", "origin_of"), ways, strict=True):
         holes[hole] = _jit.inlined(way, purpose, **holes)
     holes["power"] = _jit.inlined(
@@ -159,7 +160,7 @@ def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int6
     holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
     pieces = (
         s.added, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
-        s.least_of_group, s.merged, s.finish, s.scaled, rows.place_of, rows.label_of, rows.first_missing, rows.row_loss,
+        s.least_of_group, s.merged, s.finish, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
     holes |= _settle.functions(threads, real) | {
@@ -185,5 +186,5 @@ def by_label(template, second, name, real):
     }
     purpose = f"{second}_{name}_{real}"
     holes |= _settle.functions(WARPS * WARP, real)
-    holes |= _jit.family((_softmax.scaled, rows.place_of, rows.label_of), purpose, **holes)
-    return _jit.kernel(getattr(rows, template), purpose, LABEL_THREADS, **holes)
+    holes |= _jit.family((_softmax.scaled, labels.place_of, labels.label_of), purpose, **holes)
+    return _jit.kernel(getattr(labels, template), purpose, LABEL_THREADS, **holes)
