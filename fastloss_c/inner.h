@@ -42,7 +42,7 @@ typedef struct {
     void (*weigh)(void *, const double *, Py_ssize_t);
     void (*likelihoods)(const double *, const double *, const double *, double *, int);
     double (*top_of)(const char *, int, Py_ssize_t);
-    Py_ssize_t (*position_of)(const char *, int, Py_ssize_t, double);
+    double (*peak_of)(const char *, int, Py_ssize_t, Py_ssize_t *);
     void (*scan)(const char *, int, Py_ssize_t, Py_ssize_t, double, double *, double *);
     void (*mix)(
         const char *, int, Py_ssize_t, const char *, Py_ssize_t, int, const void *, double, double, double, double *,
@@ -69,7 +69,7 @@ typedef struct {
         sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)looped_##type,      \
             (void *)summed_##type, (void *)add_weighted_##type,                           \
             (void *)add_each_##type, (void *)weigh_##type,          \
-            likelihoods_##type, top_of_##type, position_of_##type, scan_##type, mix_##type, fill_##type,               \
+            likelihoods_##type, top_of_##type, peak_of_##type, scan_##type, mix_##type, fill_##type,               \
             log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
             find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
             log_columns_##type                                                                                         \

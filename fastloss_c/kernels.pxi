@@ -56,7 +56,7 @@ cdef extern from "inner.h" nogil:
         void (*weigh)(void *v, const double *w, Py_ssize_t n) noexcept nogil
         void (*likelihoods)(const double *s, const double *g, const double *x, double *losses, int n) noexcept nogil
         double (*top_of)(const char *x, int kind, Py_ssize_t n) noexcept nogil
-        Py_ssize_t (*position_of)(const char *x, int kind, Py_ssize_t n, double m) noexcept nogil
+        double (*peak_of)(const char *x, int kind, Py_ssize_t n, Py_ssize_t *position) noexcept nogil
         void (*scan)(
             const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g) noexcept nogil
         void (*mix)(

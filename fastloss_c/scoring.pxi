@@ -43,7 +43,7 @@ cdef void score_row_blocks(
 ) noexcept nogil:
     """Scores of blocks of contiguous rows."""
     cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle
-    cdef Py_ssize_t b, start, end, i, j, at_once
+    cdef Py_ssize_t b, start, end, i, j, at_once, best
     cdef Py_ssize_t left_out[16]
     cdef Group group
     cdef const char *row
@@ -66,19 +66,18 @@ cdef void score_row_blocks(
                 group.labels[k] = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
                 left_out[k] = group.labels[k]
                 if left_out[k] < 0:
-                    left_out[k] = call.real.position_of(row, call.x.kind, n, call.real.top_of(row, call.x.kind, n))
+                    call.real.peak_of(row, call.x.kind, n, &left_out[k])
                 call.real.scan(row, call.x.kind, n, left_out[k], NAN, &group.s[k], &group.g[k])
                 group.x[k] = element(row + left_out[k] * call.x.step[2], call.x.kind)
             call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
             for k in range(size):
                 i, j = (start + k) // middle, (start + k) % middle
                 row = at(&call.x, i, j, 0)
-                top = call.real.top_of(row, call.x.kind, n)
+                top = call.real.peak_of(row, call.x.kind, n, &best)
                 tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top)
                 put_scores(
-                    call, out, i, j, row, call.x.step[2], n, group.labels[k],
-                    call.real.position_of(row, call.x.kind, n, top), group.s[k], group.x[k], group.losses[k], top, tail,
-                    partial,
+                    call, out, i, j, row, call.x.step[2], n, group.labels[k], best, group.s[k], group.x[k],
+                    group.losses[k], top, tail, partial,
                 )
             start += size
 
@@ -181,14 +180,12 @@ cdef void reduce_row(const Tile *tile, Py_ssize_t r) noexcept nogil:
     cdef char *row = at(&tile.x, 0, r, 0)
     cdef double *state = tile.state + STATE * r
     cdef double top, s, g, share, mass, base
-    cdef Py_ssize_t own
+    cdef Py_ssize_t own, left_out
     if tile.bias != NULL:
         tile.real.add(row, tile.bias, tile.width)
-    top = tile.real.top_of(row, tile.real.kind, tile.width)
+    top = tile.real.peak_of(row, tile.real.kind, tile.width, &left_out)
     if fabs(top) < INFINITY:
-        tile.real.scan(
-            row, tile.real.kind, tile.width, tile.real.position_of(row, tile.real.kind, tile.width, top), top, &s, &g
-        )
+        tile.real.scan(row, tile.real.kind, tile.width, left_out, top, &s, &g)
     else:  # nothing to be summed up, or NaN
         g = 0.0
         s = 0.0 if infinite_sum(row, tile.real.size, tile.real.kind, tile.width, top) == -INFINITY else NAN

@@ -254,9 +254,45 @@ INLINE void NAME(padded)(const REAL *x, Py_ssize_t n, REAL *RESTRICT block)
     memcpy(block, x, n * sizeof(REAL));
 }
 
+#if SINGLE
+/* A half as an integer of the same order, and back; what lies above infinity's is NaN. */
+INLINE int16_t in_order(int16_t v)
+{
+    return v ^ ((v >> 15) & 0x7fff);
+}
+
+/* The maximum of a row of halves, compared as integers: twice as many to a register, and nothing to be widened. */
+static double top_of_halves(const int16_t *RESTRICT x, int kind, Py_ssize_t n)
+{
+    const int16_t most = kind == BFLOAT16 ? 0x7f80 : 0x7c00, least = in_order(most | (int16_t)0x8000);
+    int16_t tops[BLOCK];
+    for (int k = 0; k < BLOCK; k++)
+        tops[k] = least;
+    Py_ssize_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+        for (int k = 0; k < BLOCK; k++) {
+            const int16_t v = in_order(x[i + k]), number = v > most ? least : v;
+            tops[k] = number > tops[k] ? number : tops[k];
+        }
+    int16_t top = least;
+    for (; i < n; i++) {
+        const int16_t v = in_order(x[i]);
+        top = v <= most && v > top ? v : top;
+    }
+    for (int k = 0; k < BLOCK; k++)
+        top = tops[k] > top ? tops[k] : top;
+    top = in_order(top);
+    return element((const char *)&top, kind);
+}
+#endif
+
 /* The maximum of a row; -inf if all is NaN. */
 static double NAME(top_of)(const char *x, int kind, Py_ssize_t n)
 {
+#if SINGLE
+    if (kind == BFLOAT16 || kind == FLOAT16)
+        return top_of_halves((const int16_t *)x, kind, n);
+#endif
     REAL tops[BLOCK], scratch[SPAN], block[BLOCK];
     for (int k = 0; k < BLOCK; k++)
         tops[k] = -(REAL)INFINITY;
@@ -291,6 +327,23 @@ static Py_ssize_t NAME(position_of)(const char *x, int kind, Py_ssize_t n, doubl
                     return start + k;
     }
     return 0;
+}
+
+/* The maximum, and the position of the first element that equals it: only the piece that it is in is searched. */
+static double NAME(peak_of)(const char *x, int kind, Py_ssize_t n, Py_ssize_t *position)
+{
+    const Py_ssize_t size = SIZE_OF(kind), piece = 8192;
+    double top = -INFINITY;
+    Py_ssize_t from = 0;
+    for (Py_ssize_t start = 0; start < n; start += piece) {
+        const double most = NAME(top_of)(x + start * size, kind, n - start < piece ? n - start : piece);
+        if (most > top) {
+            top = most;
+            from = start;
+        }
+    }
+    *position = from + NAME(position_of)(x + from * size, kind, n - from < piece ? n - from : piece, top);
+    return top;
 }
 
 /* Asks for memory AHEAD of so many bytes: exponentials leave it idle otherwise. */

@@ -142,8 +142,9 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
 cdef void normalised(const Call *call, const char *row, Py_ssize_t n, double *top, double *tail) noexcept nogil:
     """A row's maximum, and logsumexp less that."""
     cdef double s, g
-    top[0] = call.real.top_of(row, call.x.kind, n)
-    call.real.scan(row, call.x.kind, n, call.real.position_of(row, call.x.kind, n, top[0]), top[0], &s, &g)
+    cdef Py_ssize_t left_out
+    top[0] = call.real.peak_of(row, call.x.kind, n, &left_out)
+    call.real.scan(row, call.x.kind, n, left_out, top[0], &s, &g)
     call.real.likelihoods(&s, &g, top, tail, 1)
 
 
