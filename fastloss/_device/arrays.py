@@ -48,6 +48,11 @@ class View:
             for n, stride, packed in zip(self.shape, self.strides, packed_strides(self.shape), strict=True)
         )
 
+    def element(self, position):
+        """One element, as an array without axes."""
+        offset = sum(int(i) * s for i, s in zip(position, self.strides, strict=True))
+        return View(self.address + offset * self.itemsize, self.name, (), (), self.owner)
+
     def reshaped(self, shape):
         """The same elements in C order under another shape, or None where only a copy could be."""
         strides = _strides_of_reshaped(self.shape, self.strides, tuple(shape))

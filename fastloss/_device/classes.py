@@ -7,7 +7,7 @@ from fastloss._device import pointwise
 from fastloss._device.arrays import FLOATS, INTEGERS, View, viewed
 from fastloss._device.session import Session
 from fastloss._pointwise import Gradient, Totals
-from fastloss._score import Scores
+from fastloss._score import Scores, checked_top_k
 
 
 class Rows:
@@ -76,9 +76,7 @@ def ignored(y, ignore_index):
 
 def logits_and_axis(session, value, name, axis):
     x = session.array(value, name)
-    if not isinstance(x, View):
-        raise _errors.no_axis(name)
-    if x.ndim == 0:
+    if not isinstance(x, View) or x.ndim == 0:
         raise _errors.no_axis(name)
     return x, _arrays.one_axis(axis, x.ndim)
 
@@ -341,11 +339,7 @@ def score(logits, target, axis, ignore_index, top_k):
         raise _errors.not_index_dtype("target", getattr(y, "name", type(target).__name__))
     if y.shape != rows.shape:
         raise _errors.wrong_shape("target", y.shape, f"{rows.shape}, that of logits without the class axis")
-    wide = _classes.wide_index(ignore_index)
-    if top_k is not None:
-        top_k = _arrays.integer(top_k, "top_k")
-        if top_k < 1:
-            raise _errors.out_of_range("top_k", top_k, "an integer of at least 1")
+    wide, top_k = _classes.wide_index(ignore_index), checked_top_k(top_k)
     if rows.n_classes == 0 and rows.n_rows:
         raise _errors.no_classes("logits", x.shape)
     real = real_type(x)

@@ -29,12 +29,11 @@ class Session:
         self.to_host = not there
         if there and here:
             raise _errors.mixed_devices([(name, "a CUDA device" if name in there else "the host") for name in given])
-        self.first = next(iter(there.values()), None)
         if self.to_host:
             self.library, self.device = Numba, 0
             self.queue, self.others = _launch.queue(0, 0), []
         else:
-            self.library = library_of(self.first)
+            self.library = library_of(next(iter(there.values())))
             places = {name: library_of(value).device(value) for name, value in there.items()}
             self.device = places[next(iter(there))]
             if len(set(places.values())) > 1:
@@ -97,10 +96,8 @@ class Session:
 
     def label(self, view, position):
         """One element of an array of integers, as an int."""
-        offset = sum(int(i) * s for i, s in zip(position, view.strides, strict=True))
-        one = View(view.address + offset * view.itemsize, view.name, (1,), (1,), view.owner)
         copy = Numba.empty((1,), view.name, self.device, self.queue)
-        arguments = (one.address, 1, (1,), (1,), Numba.view(copy).address)
+        arguments = (view.element(position).address, 1, (1,), (1,), Numba.view(copy).address)
         self.launch(self.kernels.mover(view.itemsize), 1, arguments)
         return int(self.copied_to_host(copy)[0])
 
