@@ -6,7 +6,7 @@ The functions carry the names and parameters of ``torch.nn.functional`` and take
 
 from fastloss._config import use_backend, use_threads, use_wait
 from fastloss._info import backends, show_config
-from fastloss._score import Scores
+from fastloss._scores import Scores
 from fastloss._version import __version__
 from fastloss.accumulate import Accumulator
 from fastloss.functional import (

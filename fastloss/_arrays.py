@@ -14,9 +14,6 @@ _FLOATS = {2: FLOAT16, 4: FLOAT32, 8: FLOAT64}
 # DLPack's device types whose memory the CPU can read: CPU and pinned (page-locked) memory.
 _HOST = (1, 3)
 
-# Python numbers take the type of the array they meet, as in NumPy.
-_WEAK = (bool, int, float)
-
 
 def is_bfloat16(dtype):
     return dtype.name == "bfloat16"
@@ -74,35 +71,6 @@ def floats(value, name):
     raise _errors.not_numeric(name, dtype)
 
 
-def real_type(*arrays):
-    """What is computed in: float64 if any of the arrays is, float32 otherwise."""
-    for a in arrays:
-        if a.dtype.itemsize == 8:
-            return FLOAT64
-    return FLOAT32
-
-
-def pair(pred, target, names):
-    """Predictions and targets as float arrays, promoted as NumPy would, and the type to compute in."""
-    x = asarray(pred, names[0])
-    y = asarray(target, names[1])
-    weak_x, weak_y = type(pred) in _WEAK, type(target) in _WEAK
-    if y.dtype.kind in "biu" and x.dtype.kind == "f" and (weak_y or np.result_type(x.dtype, y.dtype).itemsize < 8):
-        y = converted(y, FLOAT32 if x.dtype.itemsize < 8 else FLOAT64)
-    x, y = floats(x, names[0]), floats(y, names[1])
-    if weak_y and x.dtype.itemsize < 8:
-        y = y.astype(np.float32)
-    if weak_x and y.dtype.itemsize < 8:
-        x = x.astype(np.float32)
-    real = real_type(x, y)
-    return promoted(x, real), promoted(y, real), real
-
-
-def promoted(a, real):
-    """`a` so that kernels that compute in `real` can read it."""
-    return converted(a, FLOAT64) if real is FLOAT64 and a.dtype is not FLOAT64 else a
-
-
 def converted(a, dtype):
     """`a` as another dtype; what is broadcast stays so and takes no memory."""
     if 0 not in a.strides:
@@ -112,15 +80,10 @@ def converted(a, dtype):
 
 
 def bits(a):
-    """`a` as kernels know it: float16 as uint16, bfloat16 as int16."""
-    if a is None or a.dtype is FLOAT32 or a.dtype is FLOAT64:
-        return a
-    return a.view(np.uint16 if a.dtype is FLOAT16 else np.int16)
-
-
-def weights(value, name):
-    """Weights as a float array, or None."""
-    return None if value is None else floats(value, name)
+    """`a` as kernels of Numba and NumPy know it: float16 as uint16, bfloat16 as int16."""
+    if a.dtype is FLOAT16:
+        return a.view(np.uint16)
+    return a.view(np.int16) if a.dtype.itemsize == 2 and is_bfloat16(a.dtype) else a
 
 
 def indices(a):
@@ -132,69 +95,7 @@ def indices(a):
     return a if a.flags.aligned else a.copy()
 
 
-# --- parameters -----------------------------------------------------------------------------------------------------
-
-
-def number(value, name):
-    """A real scalar as a float."""
-    if type(value) is float:
-        return value
-    if isinstance(value, (str, bytes, complex)) or np.ndim(value) != 0:
-        raise _errors.not_a_number(name, value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise _errors.not_a_number(name, value) from None
-
-
-def integer(value, name):
-    """An integral scalar as an int."""
-    if type(value) is int:
-        return value
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return value.__index__()
-    except (TypeError, AttributeError):
-        raise _errors.not_integer(name, value) from None
-
-
-def flag(value, name):
-    """A truth value as a bool."""
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    raise _errors.not_a_flag(name, value)
-
-
-def one_axis(axis, ndim):
-    """The class axis, counted from the front."""
-    axis = integer(axis, "axis")
-    if not -ndim <= axis < ndim:
-        raise _errors.bad_axis(axis, ndim)
-    return axis % ndim
-
-
-def some_axes(axis, ndim):
-    """Axes to reduce over, counted from the front and sorted."""
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    found = sorted(one_axis(a, ndim) for a in axes)
-    if len(set(found)) != len(found):
-        raise _errors.bad_axis(axis, ndim)
-    return tuple(found)
-
-
 # --- results ----------------------------------------------------------------------------------------------------------
-
-
-def destination(out, shape, real, inputs):
-    """Where a kernel writes an array result: `out` itself if it can take it as it is, else a new array."""
-    if out is None:
-        return np.empty(shape, real)
-    check_out(out, shape)
-    direct = out.dtype == real and out.flags.c_contiguous and out.flags.aligned
-    if direct and not any(a is not None and np.may_share_memory(out, a) for a in inputs):
-        return out
-    return np.empty(shape, real)
 
 
 def check_out(out, shape):
@@ -204,14 +105,6 @@ def check_out(out, shape):
         raise _errors.narrow_out("floating", out.dtype)
     if not out.flags.writeable:
         raise _errors.read_only_out()
-
-
-def delivered(result, out):
-    """`result`, or `out` holding it."""
-    if out is None or out is result:
-        return result
-    np.copyto(out, result, casting="unsafe")
-    return out
 
 
 def scalar(value, real):

@@ -105,8 +105,16 @@ def narrow_out(dtype, out):
     return TypeError(f"out: expected a floating dtype, got {out}; the result is {dtype}")
 
 
-def no_elementwise(name):
-    return ValueError(f"reduction: expected 'mean' or 'sum' for {name}, which has no value per element, got 'none'")
+def no_elementwise():
+    return ValueError("reduction: expected 'mean' or 'sum' for rmse_loss, which has no value per element, got 'none'")
+
+
+def beyond_float(name):
+    return ValueError(f"{name}: expected a number within the range of float64, got one beyond it")
+
+
+def batch_mean_axis(axis):
+    return ValueError(f"reduction: expected 'mean', 'sum' or 'none' with an axis, got 'batchmean' and axis={axis!r}")
 
 
 def vector_gradient(what):

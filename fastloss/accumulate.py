@@ -2,57 +2,106 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastloss import _arrays, _errors, _places, _reduce, _score, functional
+from fastloss import _arrays, _errors, _reduce, functional, losses, places
 from fastloss._exact import DIGITS, ExactSum
-from fastloss._pointwise import Totals
-
-# --- metrics: like the losses they put sums into `out` ------------------------------------------------------------------
-
-
-def _perplexity(logits, target, *, axis=-1, ignore_index=-100, out):
-    functional.cross_entropy(logits, target, axis=axis, ignore_index=ignore_index, out=out)
+from fastloss.calls.bind import bind
+from fastloss.calls.resolve import Signature, resolve, signature
+from fastloss.calls.want import SUMS, Sums
+from fastloss.evaluate import evaluate
 
 
-def _bits_per_byte(logits, target, n_bytes, *, axis=-1, ignore_index=-100, out):
-    functional.cross_entropy(logits, target, axis=axis, ignore_index=ignore_index, out=out)
+def sums_of(loss: losses.Loss, *args: Any, **kwargs: Any) -> Sums:
+    """What the mean of a loss's call is made of."""
+    operands, options = bind(loss, args, kwargs)
+    return evaluate(loss, operands, options, None, SUMS)
+
+
+# --- measures: losses, and metrics made of what they sum up ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What an accumulator adds up.
+
+    Attributes
+    ----------
+    name : of the loss or metric.
+    function : the row of the function whose arguments it takes.
+    sums : from operands and options by name to `Sums`.
+    options : names of the options that can be accumulated.
+    arrays : how many operands come before the options.
+    finish : what is done to the ratio of sums in the end.
+    """
+
+    name: str
+    function: losses.Function
+    sums: Callable[..., Sums]
+    options: frozenset[str]
+    arrays: int = 2
+    finish: Callable[[float], float] = float
+
+    @property
+    def rowwise(self):
+        return self.function.family != "elements"
+
+
+def _bits_per_byte(logits, target, n_bytes, **options):
+    found = sums_of(losses.CROSS_ENTROPY, logits, target, **options)
     n_bytes = _arrays.asarray(n_bytes, "n_bytes")
     if n_bytes.dtype.kind not in "iu" or n_bytes.size and n_bytes.min() < 0:
         raise _errors.not_a_size("n_bytes", n_bytes.dtype)
-    out.take(out.total / math.log(2.0), np.sum(n_bytes, dtype=np.float64), out.count)
+    return Sums(found.total / math.log(2.0), float(np.sum(n_bytes, dtype=np.float64)), found.count)
 
 
-def _accuracy(logits, target, *, axis=-1, ignore_index=-100, top_k=None, out):
-    scores = _score.evaluate(logits, target, axis, ignore_index, top_k)
-    place = _places.elsewhere(logits, target)
+def _accuracy(logits, target, *, top_k=None, **options):
+    operands, values = bind(losses.SCORE, (logits, target), options | {"top_k": top_k})
+    scores = evaluate(losses.SCORE, operands, values)
+    place = places.of((logits, target))
     lazy = hasattr(place, "computed")
     target = target if lazy else _arrays.asarray(target, "target")
     hits = np.count_nonzero(scores.correct if top_k is None else scores.in_top_k)
-    counted = np.count_nonzero(target != ignore_index)
+    counted = np.count_nonzero(target != options.get("ignore_index", -100))
     if lazy:
         hits, counted = place.computed(hits, counted)
-    out.take(hits, counted, counted)
+    return Sums(float(hits), float(counted), int(counted))
 
 
-METRICS = {"perplexity": _perplexity, "bits_per_byte": _bits_per_byte, "accuracy": _accuracy}
+_ROWS = frozenset(("axis", "ignore_index"))
 
-# What is done to a ratio of sums at the end.
-_FINISH = {functional.rmse_loss: np.sqrt, _perplexity: np.exp}
-
-_ROWWISE = {
-    functional.cross_entropy,
-    functional.nll_loss,
-    functional.categorical_cross_entropy,
-    functional.linear_cross_entropy,
-    *METRICS.values(),
+METRICS = {
+    "perplexity": Measure(
+        "perplexity",
+        losses.CROSS_ENTROPY,
+        functools.partial(sums_of, losses.CROSS_ENTROPY),
+        _ROWS,
+        finish=np.exp,
+    ),
+    "bits_per_byte": Measure("bits_per_byte", losses.CROSS_ENTROPY, _bits_per_byte, _ROWS, arrays=3),
+    "accuracy": Measure("accuracy", losses.SCORE, _accuracy, _ROWS | {"top_k"}),
 }
+
+
+def _measure(fn):
+    """What `fn` stands for, or None."""
+    if isinstance(fn, str):
+        return METRICS.get(fn)
+    loss = functional.loss_of(fn)
+    if loss is None:
+        return None
+    options = frozenset(loss.keywords) - (frozenset() if loss.rowwise else {"axis"})
+    finish = np.sqrt if loss.root else float
+    return Measure(loss.name, loss, functools.partial(sums_of, loss), options, len(loss.arrays), finish)
+
 
 HEADER = 1  # numbers of an array before its two sums: the count
 
@@ -112,16 +161,13 @@ class Accumulator:
     """
 
     def __init__(self, fn: Callable[..., Any] | str, **kwargs: Any):
-        measure = METRICS.get(fn) if isinstance(fn, str) else fn
-        if measure not in functional.LOSSES and measure not in METRICS.values() or measure is None:
+        measure = _measure(fn)
+        if measure is None:
             raise _errors.not_accumulated(fn, tuple(METRICS))
-        known = set(measure.__kwdefaults__) - {"out"}
-        if measure not in _ROWWISE:
-            known.discard("axis")
         for name in kwargs:
-            if name not in known:
-                raise _errors.unknown_option(fn if isinstance(fn, str) else fn.__name__, name, sorted(known))
-        if kwargs.get("reduction") == "none":
+            if name not in measure.options:
+                raise _errors.unknown_option(measure.name, name, sorted(measure.options))
+        if isinstance(kwargs.get("reduction"), str) and kwargs["reduction"] == "none":
             raise _errors.accumulated_none()
         self._fn, self._measure, self._options = fn, measure, kwargs
         self._lock = threading.Lock()
@@ -129,27 +175,14 @@ class Accumulator:
         self._check_options()
 
     def _check_options(self):
-        """Have the options checked by calling the function with nothing to compute."""
-        options = self._options
-        if self._measure in _ROWWISE:
-            weight = options.get("weight")
-            n_classes = 1 if weight is None else np.size(_arrays.asarray(weight, "weight"))
-            axis = _arrays.integer(options.get("axis", -1), "axis")
-            shape = [0] * max(2, axis + 1, -axis)
-            rows_shape = shape[1:]
-            shape[axis] = n_classes
-            operands = [np.zeros(shape), np.zeros(rows_shape, np.int64)]
-            if self._measure is functional.linear_cross_entropy:
-                bias = options.get("linear_bias")
-                n_classes = n_classes if bias is None else np.size(_arrays.asarray(bias, "linear_bias"))
-                operands = [np.zeros((0, 1)), np.zeros((n_classes, 1)), np.zeros(0, np.int64)]
-            elif self._measure is _bits_per_byte:
-                operands.append(0)
-        else:
-            arrays = [options[name] for name in ("weight", "pos_weight") if options.get(name) is not None]
-            shape = (0, *np.broadcast_shapes(*(np.shape(array) for array in arrays)))
-            operands = [np.zeros(shape)] * (3 if self._measure is functional.gaussian_nll_loss else 2)
-        self._measure(*operands, **options, out=Totals())
+        """Have the options resolved for arrays that fit them, of which there is no data."""
+        function, given = self._measure.function, self._options
+        arrays = {name: _arrays.asarray(given[name], name) for name in function.more_arrays if given.get(name) is not None}
+        known = {name: signature(a) for name, a in arrays.items()}
+        axis = given.get("axis", -1)
+        _, options = bind(function, (None,) * len(function.arrays), given)
+        signatures = _fitting(function, known, axis)
+        resolve(function, [signatures.get(name) for name in function.operands], options, SUMS)
 
     def update(self, *operands: ArrayLike, weight: ArrayLike | None = None) -> None:
         """Add data.
@@ -169,14 +202,13 @@ class Accumulator:
             As `fn` does; then nothing has been added.
         """
         options = self._options if weight is None else self._options | {"weight": weight}
-        if "weight" in options and "weight" not in self._measure.__kwdefaults__:
-            raise _errors.unknown_option(self._name(), "weight", sorted(self._measure.__kwdefaults__))
-        totals = Totals()
-        self._measure(*operands, **options, out=totals)
+        if "weight" in options and "weight" not in self._measure.options:
+            raise _errors.unknown_option(self._measure.name, "weight", sorted(self._measure.options))
+        found = self._measure.sums(*operands, **options)
         with self._lock:
-            self._total.add(totals.total)
-            self._weight.add(totals.weight)
-            self._count += totals.count
+            self._total.add(found.total)
+            self._weight.add(found.weight)
+            self._count += found.count
 
     def merge(self, other: Accumulator) -> Accumulator:
         """Add what another accumulator, of the same loss and options, has added up; returns this one."""
@@ -195,9 +227,9 @@ class Accumulator:
         if self._options.get("reduction") == "sum":
             value = float(total)
         else:
-            value = _reduce.mean_of_sums(total, weight, self._measure in _ROWWISE)
+            value = _reduce.mean_of_sums(total, weight, self._measure.rowwise)
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.float64(_FINISH.get(self._measure, np.float64)(value))
+            return np.float64(self._measure.finish(value))
 
     def reset(self) -> None:
         """Forget all data."""
@@ -228,13 +260,10 @@ class Accumulator:
         with self._lock:
             return self._total.copy(), self._weight.copy(), self._count
 
-    def _name(self):
-        return self._fn if isinstance(self._fn, str) else self._fn.__name__
-
     def _is_alike(self, other):
         mine, others = self._options, other._options
         return (
-            self._measure is other._measure
+            self._fn == other._fn
             and mine.keys() == others.keys()
             and all(np.array_equal(mine[name], others[name]) for name in mine)
         )
@@ -249,4 +278,19 @@ class Accumulator:
 
     def __repr__(self):
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())
-        return f"Accumulator({self._name()}{options})"
+        return f"Accumulator({self._measure.name}{options})"
+
+
+def _fitting(function, known, axis):
+    """Signatures, by name, of arrays that go with those of the options: of no rows, or of no elements."""
+    if function.family == "elements":
+        shape = (0,) if not known else (0, *np.broadcast_shapes(*(s.shape for s in known.values())))
+        return {name: Signature("float64", shape) for name in function.arrays} | known
+    n_classes = next((math.prod(known[name].shape) for name in ("weight", "linear_bias") if name in known), 1)
+    if function.family == "layer":
+        layer, rows = Signature("float64", (n_classes, 1)), Signature("float64", (0, 1))
+        return {"hidden": rows, "linear_weight": layer, "target": Signature("int64", (0,))} | known
+    ndim = max(2, axis + 1, -axis) if isinstance(axis, int) else 2
+    shape = [0] * ndim
+    shape[axis if isinstance(axis, int) else -1] = n_classes
+    return {function.arrays[0]: Signature("float64", tuple(shape)), "target": Signature("int64", (0,) * (ndim - 1))} | known

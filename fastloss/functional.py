@@ -1,18 +1,18 @@
-"""The public losses: a docstring and a few lines each.
+"""The public functions: a docstring and one line each.
 
-What happens below them: `_arrays` turns arguments into native arrays, `_pointwise` or `_classes` into views, `_plan` picks backend,
-blocks and threads, a kernel writes partial sums, `_reduce` folds them.
+What happens below them: `evaluate` finds the plan that is kept for calls of this kind, or has `calls.resolve` decide what the call means and the
+place where its arrays live make a plan of it.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastloss import _arrays, _classes, _errors, _linear, _linear_score, _plain, _pointwise, _reduce, _score, losses
-from fastloss._score import Scores
+from fastloss import losses
+from fastloss._scores import Scores
+from fastloss.evaluate import evaluate
 
 # --- the softmax family -----------------------------------------------------------------------------------------------
 
@@ -85,22 +85,7 @@ def cross_entropy(
     >>> fastloss.cross_entropy(np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), [0, 1])
     np.float64(0.16723...)
     """
-    if weight is None and out is None and not label_smoothing and (axis == -1 or axis == 1):
-        value = _plain.cross_entropy(logits, target, ignore_index, reduction)
-        if value is not None:
-            return value
-    return _classes.evaluate(
-        "logits",
-        logits,
-        target,
-        weight=weight,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        axis=axis,
-        reduction=reduction,
-        out=out,
-        op="softmax",
-    )
+    return evaluate(losses.CROSS_ENTROPY, (logits, target, weight), (axis, reduction, ignore_index, label_smoothing), out)
 
 
 def nll_loss(
@@ -156,18 +141,7 @@ def nll_loss(
     >>> fastloss.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 1])
     np.float64(0.49041...)
     """
-    return _classes.evaluate(
-        "log_probs",
-        log_probs,
-        target,
-        weight=weight,
-        ignore_index=ignore_index,
-        label_smoothing=0.0,
-        axis=axis,
-        reduction=reduction,
-        out=out,
-        op="gather",
-    )
+    return evaluate(losses.NLL_LOSS, (log_probs, target, weight), (axis, reduction, ignore_index), out)
 
 
 def categorical_cross_entropy(
@@ -222,19 +196,7 @@ def categorical_cross_entropy(
     >>> fastloss.categorical_cross_entropy(np.array([[0.5, 0.5], [0.25, 0.75]]), [0, 1])
     np.float64(0.49041...)
     """
-    return _classes.evaluate(
-        "probs",
-        probs,
-        target,
-        weight=weight,
-        ignore_index=ignore_index,
-        label_smoothing=0.0,
-        axis=axis,
-        reduction=reduction,
-        out=out,
-        op="gather",
-        take_log=True,
-    )
+    return evaluate(losses.CATEGORICAL_CROSS_ENTROPY, (probs, target, weight), (axis, reduction, ignore_index), out)
 
 
 def log_softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
@@ -272,7 +234,7 @@ def log_softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
     >>> fastloss.log_softmax(np.array([0.0, 0.0]))
     array([-0.69314718, -0.69314718])
     """
-    return _classes.normalise(x, axis, out, "log_softmax")
+    return evaluate(losses.LOG_SOFTMAX, (x,), (axis,), out)
 
 
 def softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
@@ -309,7 +271,7 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
     >>> fastloss.softmax(np.array([0.0, 0.0]))
     array([0.5, 0.5])
     """
-    return _classes.normalise(x, axis, out, "softmax")
+    return evaluate(losses.SOFTMAX, (x,), (axis,), out)
 
 
 def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any = None) -> Any:
@@ -348,7 +310,7 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any 
     >>> fastloss.logsumexp(np.array([[1000.0, 1000.0], [0.0, -np.inf]]))
     array([1000.69314718,    0.        ])
     """
-    return _classes.normalise(x, axis, out, "logsumexp", keepdims=_arrays.flag(keepdims, "keepdims"))
+    return evaluate(losses.LOGSUMEXP, (x,), (axis, keepdims), out)
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------
@@ -426,13 +388,7 @@ def score(
     >>> scores.rank, scores.in_top_k
     (array([0, 1]), array([ True,  True]))
     """
-    if linear_weight is not None:
-        return _linear_score.evaluate(
-            logits, linear_weight, target, bias=linear_bias, axis=axis, ignore_index=ignore_index, top_k=top_k
-        )
-    if linear_bias is not None:
-        raise _errors.bias_alone()
-    return _score.evaluate(logits, target, axis, ignore_index, top_k)
+    return evaluate(losses.SCORE, (logits, target, linear_weight, linear_bias), (axis, ignore_index, top_k))
 
 
 def linear_cross_entropy(
@@ -507,16 +463,11 @@ def linear_cross_entropy(
     >>> fastloss.linear_cross_entropy(hidden, layer, [0, 1])
     np.float64(0.16723...)
     """
-    return _linear.evaluate(
-        hidden,
-        linear_weight,
-        target,
-        bias=linear_bias,
-        weight=weight,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-        out=out,
+    return evaluate(
+        losses.LINEAR_CROSS_ENTROPY,
+        (hidden, linear_weight, target, linear_bias, weight),
+        (reduction, ignore_index, label_smoothing),
+        out,
     )
 
 
@@ -568,21 +519,7 @@ def binary_cross_entropy(
     >>> fastloss.binary_cross_entropy(np.array([0.9, 0.2]), np.array([1.0, 0.0]))
     np.float64(0.16425...)
     """
-    if weight is None and out is None:
-        value = _plain.pointwise(losses.BCE, probs, target, (), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(
-        losses.BCE,
-        probs,
-        target,
-        weight=weight,
-        reduction=reduction,
-        out=out,
-        names=("probs", "target", ""),
-        weighted_mean=False,
-        same_shape=True,
-    )
+    return evaluate(losses.BINARY_CROSS_ENTROPY, (probs, target, None, weight), (reduction,), out)
 
 
 def binary_cross_entropy_with_logits(
@@ -634,22 +571,7 @@ def binary_cross_entropy_with_logits(
     >>> fastloss.binary_cross_entropy_with_logits(np.array([2.0, -1.0]), np.array([1.0, 0.0]))
     np.float64(0.22009...)
     """
-    if weight is None and pos_weight is None and out is None:
-        value = _plain.pointwise(losses.BCE_LOGITS, logits, target, (), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(
-        losses.BCE_LOGITS if pos_weight is None else losses.BCE_LOGITS_POSITIVE,
-        logits,
-        target,
-        pos_weight,
-        weight=weight,
-        reduction=reduction,
-        out=out,
-        names=("logits", "target", "pos_weight"),
-        weighted_mean=False,
-        same_shape=True,
-    )
+    return evaluate(losses.BINARY_CROSS_ENTROPY_WITH_LOGITS, (logits, target, pos_weight, weight), (reduction,), out)
 
 
 # --- regression ---------------------------------------------------------------------------------------------------------
@@ -701,11 +623,7 @@ def mse_loss(
     >>> fastloss.mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(2.0)
     """
-    if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.MSE, pred, target, (), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(losses.MSE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
+    return evaluate(losses.MSE_LOSS, (pred, target, None, weight), (axis, reduction), out)
 
 
 def rmse_loss(
@@ -758,11 +676,7 @@ def rmse_loss(
     >>> fastloss.rmse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(1.4142135623730951)
     """
-    if reduction == "none":
-        raise _errors.no_elementwise("rmse_loss")
-    return _pointwise.evaluate(
-        losses.MSE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out, root=True
-    )
+    return evaluate(losses.RMSE_LOSS, (pred, target, None, weight), (axis, reduction), out)
 
 
 def l1_loss(
@@ -811,11 +725,7 @@ def l1_loss(
     >>> fastloss.l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(1.0)
     """
-    if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.L1, pred, target, (), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(losses.L1, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
+    return evaluate(losses.L1_LOSS, (pred, target, None, weight), (axis, reduction), out)
 
 
 def huber_loss(
@@ -871,16 +781,7 @@ def huber_loss(
     >>> fastloss.huber_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(0.75)
     """
-    delta = _arrays.number(delta, "delta")
-    if not delta > 0.0:
-        raise _errors.out_of_range("delta", delta, "a positive number")
-    if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.HUBER, pred, target, (delta,), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(
-        losses.HUBER, pred, target, parameters=(delta,), weight=weight, axis=axis, reduction=reduction, out=out
-    )
+    return evaluate(losses.HUBER_LOSS, (pred, target, None, weight), (axis, reduction, delta), out)
 
 
 def smooth_l1_loss(
@@ -936,16 +837,7 @@ def smooth_l1_loss(
     >>> fastloss.smooth_l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(0.75)
     """
-    beta = _arrays.number(beta, "beta")
-    if not beta >= 0.0:
-        raise _errors.out_of_range("beta", beta, "a number of at least 0")
-    if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.SMOOTH_L1, pred, target, (beta,), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(
-        losses.SMOOTH_L1, pred, target, parameters=(beta,), weight=weight, axis=axis, reduction=reduction, out=out
-    )
+    return evaluate(losses.SMOOTH_L1_LOSS, (pred, target, None, weight), (axis, reduction, beta), out)
 
 
 def log_cosh_loss(
@@ -998,11 +890,7 @@ def log_cosh_loss(
     >>> fastloss.log_cosh_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(0.66250...)
     """
-    if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.LOG_COSH, pred, target, (), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(losses.LOG_COSH, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
+    return evaluate(losses.LOG_COSH_LOSS, (pred, target, None, weight), (axis, reduction), out)
 
 
 def msle_loss(
@@ -1051,11 +939,7 @@ def msle_loss(
     >>> fastloss.msle_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(0.13047...)
     """
-    if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.MSLE, pred, target, (), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(losses.MSLE, pred, target, weight=weight, axis=axis, reduction=reduction, out=out)
+    return evaluate(losses.MSLE_LOSS, (pred, target, None, weight), (axis, reduction), out)
 
 
 def quantile_loss(
@@ -1111,16 +995,7 @@ def quantile_loss(
     >>> fastloss.quantile_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]), q=0.9)
     np.float64(0.9)
     """
-    q = _arrays.number(q, "q")
-    if not 0.0 <= q <= 1.0:
-        raise _errors.out_of_range("q", q, "a number in [0, 1]")
-    if weight is None and axis is None and out is None:
-        value = _plain.pointwise(losses.QUANTILE, pred, target, (q, 1.0 - q), reduction)
-        if value is not None:
-            return value
-    return _pointwise.evaluate(
-        losses.QUANTILE, pred, target, parameters=(q, 1.0 - q), weight=weight, axis=axis, reduction=reduction, out=out
-    )
+    return evaluate(losses.QUANTILE_LOSS, (pred, target, None, weight), (axis, reduction, q), out)
 
 
 def poisson_nll_loss(
@@ -1178,16 +1053,8 @@ def poisson_nll_loss(
     >>> fastloss.poisson_nll_loss(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     np.float64(0.85914...)
     """
-    full = _arrays.flag(full, "full")
-    eps = _arrays.number(eps, "eps")
-    if not eps >= 0.0:
-        raise _errors.out_of_range("eps", eps, "a number of at least 0")
-    if _arrays.flag(log_input, "log_input"):
-        loss, parameters = (losses.POISSON_LOG_FULL if full else losses.POISSON_LOG), ()
-    else:
-        loss, parameters = (losses.POISSON_FULL if full else losses.POISSON), (eps,)
-    return _pointwise.evaluate(
-        loss, pred, target, parameters=parameters, weight=weight, axis=axis, reduction=reduction, out=out
+    return evaluate(
+        losses.POISSON_NLL_LOSS, (pred, target, None, weight), (axis, reduction, log_input, full, eps), out
     )
 
 
@@ -1250,22 +1117,7 @@ def gaussian_nll_loss(
     >>> fastloss.gaussian_nll_loss(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([1.0, 4.0]))
     np.float64(0.59657...)
     """
-    eps = _arrays.number(eps, "eps")
-    if not eps > 0.0:
-        raise _errors.out_of_range("eps", eps, "a positive number")
-    constant = 0.5 * math.log(2.0 * math.pi) if _arrays.flag(full, "full") else 0.0
-    return _pointwise.evaluate(
-        losses.GAUSSIAN,
-        pred,
-        target,
-        var,
-        parameters=(constant, eps),
-        weight=weight,
-        axis=axis,
-        reduction=reduction,
-        out=out,
-        third_of_rows=True,
-    )
+    return evaluate(losses.GAUSSIAN_NLL_LOSS, (pred, target, var, weight), (axis, reduction, full, eps), out)
 
 
 def kl_div(
@@ -1326,41 +1178,16 @@ def kl_div(
     >>> fastloss.kl_div(np.log([[0.5, 0.5]]), np.array([[0.25, 0.75]]), reduction="batchmean")
     np.float64(0.13081...)
     """
-    loss = losses.KL_DIV_LOG if _arrays.flag(log_target, "log_target") else losses.KL_DIV
-    _reduce.check(reduction, ("batchmean",))
-    batch_mean = reduction == "batchmean"
-    return _pointwise.evaluate(
-        loss,
-        log_probs,
-        target,
-        weight=weight,
-        axis=axis,
-        reduction="mean" if batch_mean else reduction,
-        out=out,
-        names=("log_probs", "target", ""),
-        batch_mean=batch_mean,
-    )
+    return evaluate(losses.KL_DIV_LOSS, (log_probs, target, None, weight), (axis, reduction, log_target), out)
 
 
-# What `value_and_grad` takes.
-LOSSES = frozenset(
-    (
-        binary_cross_entropy,
-        binary_cross_entropy_with_logits,
-        categorical_cross_entropy,
-        cross_entropy,
-        gaussian_nll_loss,
-        huber_loss,
-        kl_div,
-        l1_loss,
-        linear_cross_entropy,
-        log_cosh_loss,
-        mse_loss,
-        msle_loss,
-        nll_loss,
-        poisson_nll_loss,
-        quantile_loss,
-        rmse_loss,
-        smooth_l1_loss,
-    )
-)
+# The losses by their functions, with their rows in the table.
+LOSSES = {globals()[loss.name]: loss for loss in losses.LOSSES}
+
+
+def loss_of(fn: Any) -> losses.Loss | None:
+    """The row of a loss by its function; None for whatever else."""
+    try:
+        return LOSSES.get(fn)
+    except TypeError:  # nothing that can be hashed is one
+        return None

@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastloss import _errors, functional
-from fastloss._linear import Gradients
-from fastloss._pointwise import Gradient
-
-# Losses that have gradients with respect to more than their first argument.
-_WITH_MORE = {functional.linear_cross_entropy: ("hidden", "linear_weight", "linear_bias")}
+from fastloss.calls.bind import bind
+from fastloss.calls.want import slopes
+from fastloss.evaluate import evaluate
 
 
 def with_gradient(fn: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a loss's arguments that it has gradients for."""
-    return _WITH_MORE.get(fn, fn.__code__.co_varnames[:1])
+    return functional.LOSSES[fn].differentiable
 
 
 def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = None) -> Callable[..., tuple[Any, Any]]:
@@ -59,23 +57,18 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
     >>> value, gradient
     (np.float64(2.0), array([ 0., -2.]))
     """
-    if fn not in functional.LOSSES:
+    loss = functional.loss_of(fn)
+    if loss is None:
         raise _errors.not_a_loss(fn)
     single = wrt is None or isinstance(wrt, str)
-    known = with_gradient(fn)
+    known = loss.differentiable
     names = known[:1] if wrt is None else _names((wrt,) if single else wrt, known)
+    want = slopes(*names)
 
     @functools.wraps(fn)
     def value_and_gradient(*args, out=None, **kwargs):
-        outs = _outs(out, len(names), single)
-        if names == known[:1]:
-            request = Gradient(outs[0])
-            value = fn(*args, out=request, **kwargs)
-            gradients = (request.array,)
-        else:
-            request = Gradients(dict(zip(names, outs, strict=True)))
-            value = fn(*args, out=request, **kwargs)
-            gradients = tuple(request.arrays[name] for name in names)
+        operands, options = bind(loss, args, kwargs)
+        value, gradients = evaluate(loss, operands, options, _outs(out, len(names), single), want)
         return value, gradients[0] if single else gradients
 
     return value_and_gradient
@@ -102,4 +95,4 @@ def _outs(out, n, single):
         return (None,) * n
     if not isinstance(out, (tuple, list)) or len(out) != n:
         raise _errors.not_so_many_outs(n, out)
-    return out
+    return tuple(out)

@@ -1,11 +1,19 @@
-"""The table of losses: what the backends and the public functions share about each."""
+"""The table of losses: each formula with what backends need to know of it, and each public loss with what everything else is derived from.
 
+Dispatch, `value_and_grad`, `Accumulator`, Dask, scorers, the command line and `info --warm` know a loss by its row alone.
+"""
+
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+# --- formulas ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A pointwise loss: names of its scalars, and what may be fed to them.
+class Formula:
+    """A pointwise formula: names of its scalars, and what may be fed to them.
 
     Attributes
     ----------
@@ -37,24 +45,24 @@ class Loss:
 
 PROBABILITY = (0.0, 1.0)
 
-MSE = Loss("mse", light=True)
-L1 = Loss("l1", light=True)
-HUBER = Loss("huber", parameters=("delta",), light=True)
-SMOOTH_L1 = Loss("smooth_l1", parameters=("beta",), light=True)
-LOG_COSH = Loss("log_cosh")
-QUANTILE = Loss("quantile", parameters=("low", "high"), light=True)
-MSLE = Loss("msle")
-BCE = Loss("bce", domains=(PROBABILITY, PROBABILITY))
-BCE_LOGITS = Loss("bce_logits", odds=True)
-BCE_LOGITS_POSITIVE = Loss("bce_logits_positive", operands=3)
-POISSON_LOG = Loss("poisson_log")
-POISSON_LOG_FULL = Loss("poisson_log_full")
-POISSON = Loss("poisson", parameters=("eps",))
-POISSON_FULL = Loss("poisson_full", parameters=("eps",))
-GAUSSIAN = Loss("gaussian", operands=3, parameters=("constant", "eps"), domains=(None, None, (0.0, float("inf"))))
-KL_DIV = Loss("kl_div")
-KL_DIV_LOG = Loss("kl_div_log")
-CATEGORICAL = Loss("categorical", domains=(PROBABILITY,))
+MSE = Formula("mse", light=True)
+L1 = Formula("l1", light=True)
+HUBER = Formula("huber", parameters=("delta",), light=True)
+SMOOTH_L1 = Formula("smooth_l1", parameters=("beta",), light=True)
+LOG_COSH = Formula("log_cosh")
+QUANTILE = Formula("quantile", parameters=("low", "high"), light=True)
+MSLE = Formula("msle")
+BCE = Formula("bce", domains=(PROBABILITY, PROBABILITY))
+BCE_LOGITS = Formula("bce_logits", odds=True)
+BCE_LOGITS_POSITIVE = Formula("bce_logits_positive", operands=3)
+POISSON_LOG = Formula("poisson_log")
+POISSON_LOG_FULL = Formula("poisson_log_full")
+POISSON = Formula("poisson", parameters=("eps",))
+POISSON_FULL = Formula("poisson_full", parameters=("eps",))
+GAUSSIAN = Formula("gaussian", operands=3, parameters=("constant", "eps"), domains=(None, None, (0.0, float("inf"))))
+KL_DIV = Formula("kl_div")
+KL_DIV_LOG = Formula("kl_div_log")
+CATEGORICAL = Formula("categorical", domains=(PROBABILITY,))
 
 POINTWISE = (
     MSE,
@@ -75,4 +83,279 @@ POINTWISE = (
     KL_DIV,
     KL_DIV_LOG,
     CATEGORICAL,
+)
+
+# --- what calls may say beyond their arrays ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword of a function that is no array.
+
+    Attributes
+    ----------
+    name, default : as in the function's signature.
+    kind : "axis" (one axis), "axes" (as in ``numpy.mean``), "reduction", "number", "integer" or "flag".
+    allows : whether a number is in the option's domain.
+    expected : that domain in words.
+    choices : of a reduction.
+    optional : whether None is a value of its own.
+    """
+
+    name: str
+    default: Any
+    kind: str
+    allows: Callable[[float], bool] | None = None
+    expected: str = ""
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+
+AXIS = Option("axis", -1, "axis")
+AXES = Option("axis", None, "axes")
+REDUCTION = Option("reduction", "mean", "reduction", choices=("none", "mean", "sum"))
+IGNORE_INDEX = Option("ignore_index", -100, "integer")
+LABEL_SMOOTHING = Option("label_smoothing", 0.0, "number", lambda v: 0.0 <= v <= 1.0, "a number in [0, 1]")
+
+
+def _positive(name, default):
+    return Option(name, default, "number", lambda v: v > 0.0, "a positive number")
+
+
+def _not_negative(name, default):
+    return Option(name, default, "number", lambda v: v >= 0.0, "a number of at least 0")
+
+
+# --- public functions ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A public function: what its calls are made of.
+
+    Attributes
+    ----------
+    name : of the function.
+    family : "elements" (pointwise losses), "rows" (losses of rows of classes), "layer" (of a linear layer's outputs), "normalised" (the
+        softmax family's arrays) or "scores".  Each has one way to be resolved, and one in which a place executes it.
+    arrays : names of the positional arguments.
+    more_arrays : names of the arrays that are keywords.
+    options : the other keywords, in the order in which the function hands them on.
+    """
+
+    name: str
+    family: str
+    arrays: tuple[str, ...]
+    more_arrays: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+
+    @property
+    def operands(self):
+        """Names of all arrays, in the order in which the function hands them on."""
+        return (*self.arrays, *self.more_arrays)
+
+    @property
+    def keywords(self):
+        """Names of all keywords but `out`."""
+        return (*self.more_arrays, *(option.name for option in self.options))
+
+
+@dataclass(frozen=True, eq=False)
+class Loss(Function):
+    """A public loss.
+
+    Attributes
+    ----------
+    formula : of pointwise losses: from the options' values, by name, and whether there is a third operand, to the Formula and its parameters.
+    differentiable : names of the arrays that it has gradients for.
+    weighted_mean : whether means divide by the summed weights rather than by the number of elements.
+    same_shape : whether the target must have the shape of the predictions, rather than broadcast.
+    third_of_rows : whether a third operand of the predictions' shape without the last axis is the same along that axis.
+    root : whether the result is the square root of the mean or sum.
+    op : of losses of rows: "softmax" if the predictions are logits, "gather" if they are (log-)probabilities.
+    take_log : of those: whether they are probabilities.
+    kind : "classes", "binary" or "regression", for the command line and scorers.
+    errors : whether the mean squared and absolute errors of the same arrays are worth showing beside it.
+    """
+
+    formula: Callable[..., tuple[Formula, tuple[float, ...]]] | None = None
+    differentiable: tuple[str, ...] = ()
+    weighted_mean: bool = True
+    same_shape: bool = False
+    third_of_rows: bool = False
+    root: bool = False
+    op: str = ""
+    take_log: bool = False
+    kind: str = "regression"
+    errors: bool = False
+
+    def __post_init__(self):
+        if not self.differentiable:
+            object.__setattr__(self, "differentiable", self.arrays[:1])
+
+    @property
+    def operands(self):
+        """As of any function; of pointwise losses always prediction, target, third operand ("" where there is none) and weight."""
+        if self.family != "elements":
+            return super().operands
+        third = (*self.arrays[2:], *self.more_arrays[:-1]) or ("",)
+        return (*self.arrays[:2], *third, "weight")
+
+    @property
+    def rowwise(self):
+        """Whether it is a loss of rows of classes."""
+        return self.family != "elements"
+
+
+def _always(formula, *parameters):
+    """The same formula for every call; parameters are options by name."""
+
+    def chosen(values, third):
+        return formula, tuple(values[name] for name in parameters)
+
+    return chosen
+
+
+def _regression(name, formula, *own, errors=True, arrays=("pred", "target"), reduction=REDUCTION, **more):
+    options = (AXES, reduction, *own)
+    return Loss(name, "elements", arrays, ("weight",), options, formula=formula, errors=errors, **more)
+
+
+MSE_LOSS = _regression("mse_loss", _always(MSE))
+RMSE_LOSS = _regression(
+    "rmse_loss", _always(MSE), reduction=Option("reduction", "mean", "reduction", choices=("mean", "sum")), root=True
+)
+L1_LOSS = _regression("l1_loss", _always(L1))
+HUBER_LOSS = _regression("huber_loss", _always(HUBER, "delta"), _positive("delta", 1.0))
+SMOOTH_L1_LOSS = _regression("smooth_l1_loss", _always(SMOOTH_L1, "beta"), _not_negative("beta", 1.0))
+LOG_COSH_LOSS = _regression("log_cosh_loss", _always(LOG_COSH))
+MSLE_LOSS = _regression("msle_loss", _always(MSLE))
+QUANTILE_LOSS = _regression(
+    "quantile_loss",
+    lambda values, third: (QUANTILE, (values["q"], 1.0 - values["q"])),
+    Option("q", 0.5, "number", lambda v: 0.0 <= v <= 1.0, "a number in [0, 1]"),
+)
+
+
+def _poisson(values, third):
+    if values["log_input"]:
+        return (POISSON_LOG_FULL if values["full"] else POISSON_LOG), ()
+    return (POISSON_FULL if values["full"] else POISSON), (values["eps"],)
+
+
+POISSON_NLL_LOSS = _regression(
+    "poisson_nll_loss",
+    _poisson,
+    Option("log_input", True, "flag"),
+    Option("full", False, "flag"),
+    _not_negative("eps", 1e-8),
+    errors=False,
+)
+GAUSSIAN_NLL_LOSS = _regression(
+    "gaussian_nll_loss",
+    lambda values, third: (GAUSSIAN, (0.5 * math.log(2.0 * math.pi) if values["full"] else 0.0, values["eps"])),
+    Option("full", False, "flag"),
+    _positive("eps", 1e-6),
+    errors=False,
+    arrays=("pred", "target", "var"),
+    third_of_rows=True,
+)
+KL_DIV_LOSS = _regression(
+    "kl_div",
+    lambda values, third: (KL_DIV_LOG if values["log_target"] else KL_DIV, ()),
+    Option("log_target", False, "flag"),
+    errors=False,
+    arrays=("log_probs", "target"),
+    reduction=Option("reduction", "mean", "reduction", choices=("none", "mean", "sum", "batchmean")),
+)
+
+BINARY_CROSS_ENTROPY = Loss(
+    "binary_cross_entropy",
+    "elements",
+    ("probs", "target"),
+    ("weight",),
+    (REDUCTION,),
+    formula=_always(BCE),
+    weighted_mean=False,
+    same_shape=True,
+    kind="binary",
+)
+BINARY_CROSS_ENTROPY_WITH_LOGITS = Loss(
+    "binary_cross_entropy_with_logits",
+    "elements",
+    ("logits", "target"),
+    ("pos_weight", "weight"),
+    (REDUCTION,),
+    formula=lambda values, third: (BCE_LOGITS_POSITIVE if third else BCE_LOGITS, ()),
+    weighted_mean=False,
+    same_shape=True,
+    kind="binary",
+)
+
+_INDEXED = (AXIS, REDUCTION, IGNORE_INDEX)
+CROSS_ENTROPY = Loss(
+    "cross_entropy",
+    "rows",
+    ("logits", "target"),
+    ("weight",),
+    (*_INDEXED, LABEL_SMOOTHING),
+    op="softmax",
+    kind="classes",
+)
+NLL_LOSS = Loss("nll_loss", "rows", ("log_probs", "target"), ("weight",), _INDEXED, op="gather", kind="classes")
+CATEGORICAL_CROSS_ENTROPY = Loss(
+    "categorical_cross_entropy",
+    "rows",
+    ("probs", "target"),
+    ("weight",),
+    _INDEXED,
+    op="gather",
+    take_log=True,
+    kind="classes",
+)
+LINEAR_CROSS_ENTROPY = Loss(
+    "linear_cross_entropy",
+    "layer",
+    ("hidden", "linear_weight", "target"),
+    ("linear_bias", "weight"),
+    (REDUCTION, IGNORE_INDEX, LABEL_SMOOTHING),
+    differentiable=("hidden", "linear_weight", "linear_bias"),
+    kind="classes",
+)
+
+LOSSES = (
+    CROSS_ENTROPY,
+    NLL_LOSS,
+    CATEGORICAL_CROSS_ENTROPY,
+    LINEAR_CROSS_ENTROPY,
+    BINARY_CROSS_ENTROPY,
+    BINARY_CROSS_ENTROPY_WITH_LOGITS,
+    MSE_LOSS,
+    RMSE_LOSS,
+    L1_LOSS,
+    HUBER_LOSS,
+    SMOOTH_L1_LOSS,
+    LOG_COSH_LOSS,
+    MSLE_LOSS,
+    QUANTILE_LOSS,
+    POISSON_NLL_LOSS,
+    GAUSSIAN_NLL_LOSS,
+    KL_DIV_LOSS,
+)
+
+# --- functions that are no losses ------------------------------------------------------------------------------------------
+
+LOG_SOFTMAX = Function("log_softmax", "normalised", ("x",), options=(AXIS,))
+SOFTMAX = Function("softmax", "normalised", ("x",), options=(AXIS,))
+LOGSUMEXP = Function("logsumexp", "normalised", ("x",), options=(AXIS, Option("keepdims", False, "flag")))
+SCORE = Function(
+    "score",
+    "scores",
+    ("logits", "target"),
+    ("linear_weight", "linear_bias"),
+    (
+        AXIS,
+        IGNORE_INDEX,
+        Option("top_k", None, "integer", lambda v: v >= 1, "an integer of at least 1", optional=True),
+    ),
 )

@@ -15,12 +15,12 @@ import os
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
-instruction_set = reason = Pointwise = Softmax = Scoring = scalars = None
+instruction_set = reason = ElementKernel = RowKernel = TileKernels = scalars = None
 
 
 def _load():
     """Import the best build that there is."""
-    global instruction_set, reason, Pointwise, Softmax, Scoring, scalars
+    global instruction_set, reason, ElementKernel, RowKernel, TileKernels, scalars
     cap = os.environ.get("FASTLOSS_CPU", "")
     if cap and cap not in INSTRUCTION_SETS:
         raise ValueError(
@@ -39,7 +39,7 @@ def _load():
             reason = f"its extension modules are missing ({error})"
             continue
         instruction_set, scalars, reason = name, module.scalars, None
-        Pointwise, Softmax, Scoring = module.Pointwise, module.Softmax, module.Scoring
+        ElementKernel, RowKernel, TileKernels = module.ElementKernel, module.RowKernel, module.TileKernels
         return
 
 

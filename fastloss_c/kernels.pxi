@@ -113,6 +113,32 @@ cdef struct Operand:
     int kind
 
 
+KINDS = {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "float64": FLOAT64}
+KINDS.update({f"int{8 * size}": -size for size in (1, 2, 4, 8)})  # of labels
+KINDS.update({f"uint{8 * size}": size for size in (1, 2, 4, 8)}, bool=1)
+
+
+cdef int lay_out(Operand *operand, object layout, tuple lengths=(1, 1, 1)) except -1:
+    """Describe an operand whose address is not known yet: layout is (dtype, three strides in bytes), or None if it is absent."""
+    cdef int axis
+    operand.data = NULL
+    operand.kind = ABSENT
+    for axis in range(3):
+        operand.step[axis], operand.length[axis] = 0, lengths[axis]
+    if layout is not None:
+        operand.kind = KINDS[layout[0]]
+        for axis in range(3):
+            operand.step[axis] = layout[axis + 1]
+    return 0
+
+
+cdef inline int point(Operand *operand, object array) except -1:
+    """Say where the operand lies."""
+    if operand.kind != ABSENT:
+        operand.data = <char *>cnp.PyArray_DATA(<cnp.ndarray?>array)
+    return 0
+
+
 cdef int take(Operand *operand, object value, bint labels=False) except -1:
     """An array of up to three axes, or None."""
     cdef cnp.ndarray array

@@ -22,7 +22,6 @@ cdef struct Job:
     Operand operand[3]  # x, y, z
     Operand w
     Numbers parameters
-    Numbers constants[4]  # operands that are numbers: one in each
     Py_ssize_t middle  # rows of the second axis
     Py_ssize_t size  # elements of a row
     int what
@@ -142,143 +141,104 @@ cdef void run_block(
         partial[0] = folded_double(sums.values)
 
 
+cdef enum Schedule:
+    FLAT  # one long axis, cut into blocks
+    BY_ROWS  # rows of any strides, so many per block
+    BY_LANES  # sums over the middle axis
+
+
 @cython.final
-cdef class Pointwise:
-    """The kernels of one loss, computing in float32 or float64; `backends.numba_cpu.pointwise` describes their arguments."""
+cdef class ElementKernel:
+    """A kernel of one loss for operands of known shape and strides, which computes in float32 or float64.
 
-    cdef const Formula *formula
-    cdef const Arithmetic *real
+    `backends` describes the arguments.
+    """
 
-    def __cinit__(self, str name, bint wide):
-        self.real = &ARITHMETICS[wide]
-        self.formula = self.real.formulas
+    cdef Job job
+    cdef Schedule schedule
+    cdef Py_ssize_t outer, block
+
+    def __cinit__(self, str name, bint wide, str op, tuple p, tuple shape, tuple layouts, Py_ssize_t block):
+        cdef const Formula *formula = ARITHMETICS[wide].formulas
+        cdef str schedule, purpose
+        cdef int k
         wanted = name.encode()
-        while self.formula.name != NULL and self.formula.name != wanted:
-            self.formula += 1
-        if self.formula.name == NULL:
+        while formula.name != NULL and formula.name != wanted:
+            formula += 1
+        if formula.name == NULL:
             raise KeyError(name)
-
-    cdef int start(self, Job *job, object x, object y, object z, object w, tuple p, int what) except -1:
-        cdef int k = 0
-        job.real, job.formula, job.what, job.exactly, job.out = self.real, self.formula, what, False, NULL
-        if len(p) != self.formula.parameters:
+        if len(p) != formula.parameters:
             raise ValueError("expected as many parameters as the loss has")
-        for value in p:
-            self.store(&job.parameters, k, value)
-            k += 1
-        self.take(job, 0, &job.operand[0], x)
-        self.take(job, 1, &job.operand[1], y)
-        self.take(job, 2, &job.operand[2], z)
-        self.take(job, 3, &job.w, w)
-        for k in range(self.formula.operands):
-            if job.operand[k].data == NULL:
+        schedule, purpose = op.split("_")
+        self.schedule = {"flat": FLAT, "rows": BY_ROWS, "lanes": BY_LANES}[schedule]
+        self.job.what = {"total": TOTAL, "each": EACH, "slope": TOTAL | SLOPE}[purpose]
+        self.job.real, self.job.formula, self.job.exactly, self.job.out = &ARITHMETICS[wide], formula, False, NULL
+        for k in range(formula.parameters):
+            store(&self.job, k, p[k])
+        for k in range(3):
+            lay_out(&self.job.operand[k], layouts[k])
+            if k < formula.operands and self.job.operand[k].kind == ABSENT:
                 raise ValueError("expected as many operands as the loss has")
+        lay_out(&self.job.w, layouts[3])
+        self.outer, self.job.middle, self.job.size = shape
+        self.block = block
+
+    cdef int start(self, Job *job, tuple operands, double scale, out) except -1:
+        """A job for these arrays."""
+        cdef int k
+        job[0] = self.job
+        for k in range(3):
+            point(&job.operand[k], operands[k])
+        point(&job.w, operands[3])
+        if job.what & SLOPE:
+            store(job, job.formula.parameters, scale)
+        if out is not None:
+            job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>out)
         return 0
 
-    cdef int store(self, Numbers *numbers, int k, double value) except -1:
-        if self.real.size == 8:
-            numbers.wide[k] = value
-        else:
-            numbers.single[k] = <float>value
-        return 0
+    cdef void blocks(self, Job *job, Py_ssize_t first, Py_ssize_t last, double *partials) noexcept nogil:
+        cdef Py_ssize_t b, n_rows = self.outer * job.middle
+        for b in range(first, last):
+            if self.schedule == FLAT:
+                run_block(job, 0, 1, b * self.block, smaller((b + 1) * self.block, job.size), partials + 2 * b)
+            else:
+                run_block(job, b * self.block, smaller((b + 1) * self.block, n_rows), 0, job.size, partials + 2 * b)
 
-    cdef int take(self, Job *job, int k, Operand *operand, value) except -1:
-        """An array; or a number, which stands for an array that is the same everywhere."""
-        if value is None or isinstance(value, cnp.ndarray):
-            return take(operand, value)
-        take(operand, None)
-        self.store(&job.constants[k], 0, value)
-        operand.data, operand.kind = <char *>&job.constants[k], self.real.kind
-        return 0
-
-    cdef int flat(self, Job *job, Py_ssize_t size, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, double *partials) except -1:
-        cdef Py_ssize_t b
-        job.middle, job.size = 1, size
-        with nogil:
-            for b in range(first, last):
-                run_block(job, 0, 1, b * block, smaller((b + 1) * block, size), partials + 2 * b)
-        return 0
-
-    cdef int rows(self, Job *job, tuple shape, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, double *partials) except -1:
-        cdef Py_ssize_t b, n_rows
-        job.middle, job.size = shape[1], shape[2]
-        n_rows = <Py_ssize_t>shape[0] * job.middle
-        with nogil:
-            for b in range(first, last):
-                run_block(job, b * block, smaller((b + 1) * block, n_rows), 0, job.size, partials + 2 * b)
-        return 0
-
-    def flat_total(self, x, y, z, w, tuple p, Py_ssize_t size, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, partials):
-        """Sums over blocks [first, last) of contiguous operands."""
+    def run(self, tuple operands, double scale, out, Py_ssize_t first, Py_ssize_t last, partials):
+        """Blocks [first, last): sums to `partials`, losses or slopes to `out`."""
         cdef Job job
-        self.start(&job, x, y, z, w, p, TOTAL)
-        self.flat(&job, size, block, first, last, sums_of(partials))
+        cdef double *sums = NULL if partials is None else sums_of(partials)
+        cdef Py_ssize_t b, outer = self.outer
+        self.start(&job, operands, scale, out)
+        with nogil:
+            if self.schedule != BY_LANES:
+                self.blocks(&job, first, last, sums)
+            else:
+                for b in range(first, last):
+                    add_lanes(
+                        &job, b % outer, (b // outer) * self.block, smaller((b // outer + 1) * self.block, job.middle),
+                        sums + (b // outer * 2 * outer + b % outer) * job.size,
+                        sums + ((b // outer * 2 + 1) * outer + b % outer) * job.size,
+                    )
 
-    def flat_small(self, cnp.ndarray x, cnp.ndarray y, tuple p):
-        """The sum of one block as a float: what `flat_total` computes, with fewer arguments to unpack."""
+    def once(self, tuple operands, double scale, out):
+        """The only block: its sums of weight * loss and of weights, as floats."""
         cdef Job job
         cdef double partial[2]
-        cdef Py_ssize_t size = cnp.PyArray_DIM(x, 0)
-        self.start(&job, x, y, None, None, p, TOTAL)
-        self.flat(&job, size, size, 0, 1, partial)
-        return partial[0]
-
-    def flat_each(self, x, y, z, w, tuple p, Py_ssize_t size, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, out):
-        """out[i] = weight * loss over blocks [first, last)."""
-        cdef Job job
-        self.start(&job, x, y, z, w, p, EACH)
-        job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>out)
-        self.flat(&job, size, block, first, last, NULL)
-
-    def flat_slope(
-        self, x, y, z, w, tuple p, double scale, Py_ssize_t size, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, gradient,
-        partials,
-    ):
-        """Sums as `flat_total`, and the gradient while the operands are in the first-level cache."""
-        cdef Job job
-        self.start(&job, x, y, z, w, p, TOTAL | SLOPE)
-        self.store(&job.parameters, self.formula.parameters, scale)
-        job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>gradient)
-        self.flat(&job, size, block, first, last, sums_of(partials))
-
-    def rows_total(self, x, y, z, w, tuple p, tuple shape, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, partials):
-        """Sums over blocks of `block` rows of operands of any strides; a row is x[i, j, :], rows in C order."""
-        cdef Job job
-        self.start(&job, x, y, z, w, p, TOTAL)
-        self.rows(&job, shape, block, first, last, sums_of(partials))
-
-    def rows_each(self, x, y, z, w, tuple p, tuple shape, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, out):
-        """out[i, j, k] = weight * loss over blocks of rows."""
-        cdef Job job
-        self.start(&job, x, y, z, w, p, EACH)
-        job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>out)
-        self.rows(&job, shape, block, first, last, NULL)
-
-    def rows_slope(
-        self, x, y, z, w, tuple p, double scale, tuple shape, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, gradient,
-        partials,
-    ):
-        """Sums as `rows_total`, and the gradient, of the broadcast shape."""
-        cdef Job job
-        self.start(&job, x, y, z, w, p, TOTAL | SLOPE)
-        self.store(&job.parameters, self.formula.parameters, scale)
-        job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>gradient)
-        self.rows(&job, shape, block, first, last, sums_of(partials))
-
-    def lanes_total(self, x, y, z, w, tuple p, tuple shape, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, partials):
-        """Sums over the middle axis of (outer, n, inner); partials is (blocks along the middle axis, 2, outer, inner)."""
-        cdef Job job
-        cdef Py_ssize_t outer = shape[0], n = shape[1], inner = shape[2], b
-        cdef double *sums = sums_of(partials)
-        self.start(&job, x, y, z, w, p, TOTAL)
-        job.middle, job.size = n, inner
+        partial[0] = partial[1] = 0.0
+        self.start(&job, operands, scale, out)
         with nogil:
-            for b in range(first, last):
-                add_lanes(
-                    &job, b % outer, (b // outer) * block, smaller((b // outer + 1) * block, n),
-                    sums + (b // outer * 2 * outer + b % outer) * inner,
-                    sums + ((b // outer * 2 + 1) * outer + b % outer) * inner,
-                )
+            self.blocks(&job, 0, 1, partial)
+        return partial[0], partial[1]
+
+
+cdef int store(Job *job, int k, double value) except -1:
+    """A parameter in the type that is computed in."""
+    if job.real.size == 8:
+        job.parameters.wide[k] = value
+    else:
+        job.parameters.single[k] = <float>value
+    return 0
 
 
 cdef void add_lanes(

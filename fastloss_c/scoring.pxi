@@ -245,50 +245,13 @@ cdef const char *data_of(object array) except? NULL:
 
 
 @cython.final
-cdef class Scoring:
-    """The kernels of `score` and `linear_cross_entropy`."""
+cdef class TileKernels:
+    """The kernels that reduce rows a tile of classes at a time."""
 
     cdef const Arithmetic *real
 
     def __cinit__(self, bint wide):
         self.real = &ARITHMETICS[wide]
-
-    cdef int start(
-        self, Call *call, Scores *out, x, target, ignore_index, partials, nll, lse, best, correct, rank
-    ) except -1:
-        call.real = self.real
-        take(&call.x, x)
-        take(&call.target, target, True)
-        call.ignore_index = ignore_index
-        call.partials = sums_of(partials)
-        take(&out.nll, nll)
-        take(&out.lse, lse)
-        take(&out.best, best, True)
-        take(&out.correct, correct, True)
-        take(&out.rank, rank, True)
-        return 0
-
-    def score_rows(
-        self, x, target, ignore_index, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, partials, nll, lse, best, correct,
-        rank,
-    ):
-        """Scores of contiguous rows (outer, middle, n_classes)."""
-        cdef Call call
-        cdef Scores out
-        self.start(&call, &out, x, target, ignore_index, partials, nll, lse, best, correct, rank)
-        with nogil:
-            score_row_blocks(&call, &out, block, first, last)
-
-    def score_columns(
-        self, x, target, ignore_index, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, partials, nll, lse, best, correct,
-        rank,
-    ):
-        """Scores across rows (outer, n_classes, inner)."""
-        cdef Call call
-        cdef Scores out
-        self.start(&call, &out, x, target, ignore_index, partials, nll, lse, best, correct, rank)
-        with nogil:
-            score_column_blocks(&call, &out, block, first, last)
 
     cdef int take_tile(
         self, Tile *tile, x, Py_ssize_t start, Py_ssize_t width, bias, labels, y, w, double keep, spread, state, out

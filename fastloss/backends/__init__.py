@@ -4,9 +4,41 @@ A backend is a module with
 
 ``available() -> str | None``
     None if it can be used here, else the reason why not and what to install.
-``kernel(loss, op, real) -> callable``
-    The compiled kernel `op` for a pointwise `Loss`, or for the softmax family where `loss` is None.  Kernels take blocks
-    [first, last) and write each block's sums to rows of its own; see `numba_cpu.pointwise` for their arguments.
+``element_kernel(formula, op, real, p, shape, layouts, block)``
+    A kernel of a pointwise loss for operands of known shape and strides, computing in `real`.
+``row_kernel(op, across, real, lengths, x, target, w, outs, block, ignore_index, keep, spread, take_log)``
+    A kernel of the softmax family, likewise.
+``tile_kernel(op, real)``
+    A kernel that reduces rows a tile of classes at a time: `numba_cpu.tiles` describes its arguments.
+
+Kernels of elements
+-------------------
+op : "flat_total", "flat_each", "flat_slope" (one long axis), "rows_total", "rows_each", "rows_slope" (three axes), "lanes_total" (sums over
+    the middle one of three axes).
+p : the formula's parameters.
+shape : (outer, middle, size) of the operands; (1, 1, size) for one long axis.
+layouts : of prediction, target, third operand and weight: (dtype, three strides in bytes), or None for those that are absent.
+block : elements per block of one long axis, rows per block, or positions of the middle axis per block.
+
+``kernel.run(operands, scale, out, first, last, partials)`` computes blocks [first, last): sums of weight * loss and of weights to rows of
+`partials`, (n_blocks, 2) float64 (for lanes (blocks along the middle axis, 2, outer, size)); losses, or `scale` times slopes, to `out`, which is
+contiguous.  ``kernel.once(operands, scale, out)`` computes the only block and returns its two sums.
+
+Kernels of rows
+---------------
+op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss of the labels' own elements), "normalise", "score".
+across : whether arrays of the logits' shape come as (outer, n_classes, inner) of any strides, so that lanes are rows; else as (outer, middle,
+    n_classes) with the classes contiguous.
+lengths : these three.
+x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).
+outs : layouts of what is written: losses and gradient; logsumexp, log-softmax and softmax; nll, lse, argmax, correct and rank.
+block : rows, or tiles of LANES rows, per block.
+keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
+take_log : whether "gather" reads probabilities.
+
+``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count, first bad row or inf) to rows
+of `partials`, (n_blocks, 4) float64.  ``kernel.once(x, target, w, outs, scale)`` computes the only block and returns these four.
+``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all labels.
 
 Backends know nothing of one another, of threads, or of means: those are the callers' business.
 """

@@ -24,16 +24,26 @@ def available():
     return None
 
 
-@functools.cache
-def kernel(loss, op, real):
-    """The kernel `op` of a pointwise loss, or of the softmax family if `loss` is None, computing in `real`."""
+def element_kernel(formula, op, real, p, shape, layouts, block):
+    """The kernel `op` of a pointwise loss, see `backends`."""
     import fastloss_c
 
-    double = real.itemsize == 8
-    if loss is not None:
-        return getattr(fastloss_c.Pointwise(loss.name, double), op)
-    family = fastloss_c.Softmax if hasattr(fastloss_c.Softmax, op) else fastloss_c.Scoring
-    return getattr(family(double), op)
+    return fastloss_c.ElementKernel(formula.name, real.itemsize == 8, op, p, shape, layouts, block)
+
+
+def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants):
+    """The kernel `op` of the softmax family, see `backends`."""
+    import fastloss_c
+
+    return fastloss_c.RowKernel(real.itemsize == 8, op, across, lengths, x, target, w, outs, block, *constants)
+
+
+@functools.cache
+def tile_kernel(op, real):
+    """The kernel `op` of tiles of classes, see `backends`."""
+    import fastloss_c
+
+    return getattr(fastloss_c.TileKernels(real.itemsize == 8), op)
 
 
 def instruction_set():

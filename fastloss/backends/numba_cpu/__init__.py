@@ -4,6 +4,8 @@ import functools
 import importlib
 from types import SimpleNamespace
 
+from fastloss import _viewed
+
 
 @functools.cache
 def available():
@@ -32,3 +34,19 @@ def kernel(loss, op, real):
     if loss is None:
         return _families().softmax[op].kernel(op, scalar_type)
     return _families().pointwise.kernel(loss, op, scalar_type)
+
+
+def element_kernel(formula, op, real, p, shape, layouts, block):
+    """The kernel `op` of a pointwise loss, see `backends`."""
+    return _viewed.Elements(kernel(formula, op, real), op, real, p, shape, layouts, block)
+
+
+def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants):
+    """The kernel `op` of the softmax family, see `backends`."""
+    name = "gather_index" if op == "gather" else f"{op}_{'columns' if across else 'rows'}"
+    return _viewed.Rows(kernel(None, name, real), op, across, lengths, x, target, w, outs, block, *constants)
+
+
+def tile_kernel(op, real):
+    """The kernel `op` of tiles of classes, see `backends`."""
+    return kernel(None, op, real)

@@ -1,13 +1,16 @@
-"""Where the arrays of a call live: on the host, or somewhere that evaluates its own.
+"""Places: where the arrays of a call live, and what executes it there.
 
-A place is a module with the functions that evaluate calls on the host, under the same names and with the same arguments:
-``pointwise`` (`_pointwise.evaluate`), ``classes`` (`_classes.evaluate`), ``normalise`` (`_classes.normalise`), ``score``
-(`_score.evaluate`), ``linear`` (`_linear.evaluate`) and ``linear_score`` (`_linear_score.evaluate`).  It is imported when the
-first of its arrays comes.  A place whose results are lazy also has
-``computed``, which gives several of them at once.
+A place is a module with
+
+``KEEPS``
+    Whether its plans may be kept for later calls of the same kind.
+``taken(function, operands) -> (arrays, weak)``
+    The operands as arrays of the place, and the positions of those that were Python numbers.
+``signature(array, weak) -> Signature``
+    What `resolve` sees of one.
+``plan(resolved, arrays, out) -> callable``
+    How a resolved call is executed: ``plan(arrays, out, scale)`` returns the value, (value, gradients) or `Sums`, as was wanted.
 """
-
-import importlib
 
 import numpy as np
 
@@ -16,20 +19,28 @@ from fastloss import _config
 # Types whose values are on the host for certain; others are asked.
 _HOST = {np.ndarray, np.memmap, list, tuple, int, float, bool, type(None)}
 
-_DASK, _DEVICE = "fastloss.dask", "fastloss._device.place"
-
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
 
 
-def elsewhere(*values):
-    """The place that evaluates a call with these arguments, or None for the host."""
-    for value in values:
+def of(operands):
+    """The place of a call with these operands; it is imported when the first of its arrays comes."""
+    for value in operands:
         if type(value) not in _HOST:
             if is_dask(value):
-                return importlib.import_module(_DASK)
+                from fastloss.places import dask
+
+                return dask
             if on_device(value):
-                return importlib.import_module(_DEVICE)
-    return importlib.import_module(_DEVICE) if _config.backend.get() == "cuda" else None
+                from fastloss.places import cuda
+
+                return cuda
+    if _config.backend.get() == "cuda":
+        from fastloss.places import cuda
+
+        return cuda
+    from fastloss.places import host
+
+    return host
 
 
 def is_dask(value):

@@ -9,9 +9,12 @@ import threading
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _linear, _places, _plan, _score, _tiles
+from fastloss import _plan, _tiles
 from fastloss._order import n_before
-from fastloss._pointwise import Checks
+from fastloss._scores import Scores, is_in_top_k, kinds
+from fastloss.places.host.labels import raise_bad_label, wide_labels
+from fastloss.places.host.layer import Head, casts_of
+from fastloss.places.host.operands import REALS, prepare, steps_of
 
 # Logits that are kept for a tile's rows at most.
 KEPT = 1 << 19
@@ -20,34 +23,36 @@ KEPT = 1 << 19
 ABREAST = 32
 
 
-def evaluate(hidden, linear_weight, target, *, bias, axis, ignore_index, top_k, out=None):
-    """`score` of hidden states: arguments to tiles, tiles to kernels, rows to results.  `out` may be `Checks`."""
-    if place := _places.elsewhere(hidden, linear_weight, target, bias):
-        return place.linear_score(
-            hidden, linear_weight, target, bias=bias, axis=axis, ignore_index=ignore_index, top_k=top_k
-        )
-    h, a, b = _linear.layer_of(hidden, linear_weight, bias)
-    if _arrays.one_axis(axis, h.ndim) != h.ndim - 1:
-        raise _errors.out_of_range("axis", axis, "-1 or the last, as hidden states have no class axis")
-    rows_shape = h.shape[:-1]
-    y = _score.labels(target, rows_shape, "hidden without the last axis")
-    ignore_index, top_k = _classes.wide_index(ignore_index), _score.checked_top_k(top_k)
-    real = _arrays.real_type(*(operand for operand in (h, a, b) if operand is not None))
-    head = _linear.Head(h, a, b, None, 0.0, real)
-    if isinstance(out, Checks):
-        return out.take(real, h.shape, ignore_index=ignore_index, top_k=top_k)
-    _classes.weigh_labels(y, len(a), None, ignore_index)  # raises for bad ones
-    head.labels = _classes.wide_labels(y, ignore_index)
-    head.cut()
-
-    scores = _score.empty(rows_shape, real, top_k)
-    flat = [None if result is None else result.reshape(-1) for result in scores]
-    for rows in head.chunks():
-        _score_rows(head, rows, *(None if result is None else result[rows] for result in flat))
-    return _score.with_top_k(scores, top_k)
+def plan_of(resolved, arrays):
+    """The plan of a `Scores` of hidden states."""
+    return _Plan(resolved, arrays)
 
 
-def _score_rows(head, rows, nll, lse, best, correct, rank, in_top_k):
+class _Plan:
+    def __init__(self, resolved, arrays):
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        x, y, a, b = arrays
+        self.steps = steps_of((x, a, y, b), casts_of((x, a, y, b), (None, None, resolved.casts[1], None)))
+
+    def __call__(self, operands, out, scale):
+        resolved = self.resolved
+        h, target, a, b = operands
+        operands = h, a, target, b
+        h, a, y, b = operands if self.steps is None else prepare(self.steps, operands)
+        raise_bad_label(target, resolved.n_classes, resolved.ignore_index)
+        head = Head(h, a, b, None, 0.0, self.real)
+        head.labels = wide_labels(y, resolved.ignore_index)
+        head.cut()
+        found = [np.empty(resolved.rows_shape, kind) for kind in kinds(self.real, resolved.top_k)[:5]]
+        flat = [result.reshape(-1) for result in found] + [None] * (5 - len(found))
+        for rows in head.chunks():
+            _score_rows(head, rows, *(None if result is None else result[rows] for result in flat))
+        if resolved.top_k is None:
+            return Scores(*found)
+        return Scores(*found, is_in_top_k(found[4], resolved.top_k))
+
+
+def _score_rows(head, rows, nll, lse, best, correct, rank):
     """Scores of as many rows as a tile has."""
     h, labels = head.inputs(rows), head.labels[rows]
     state, top = _tiles.new_state(len(h)), np.full(len(h), -np.inf, head.real)

@@ -6,9 +6,11 @@ while it is in cache.  Gradients compute each tile a second time.
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _places, _plan, _reduce, _tiles
-from fastloss._pointwise import Checks, Gradient
+from fastloss import _arrays, _plan, _reduce, _tiles
 from fastloss._tiles import LEAST, TILE
+from fastloss.calls.want import Sums
+from fastloss.places.host.labels import weigh_labels, wide_labels
+from fastloss.places.host.operands import REALS, check_out, delivered, destination, prepare, steps_of
 
 # Elements of a tile of weights where these have to be converted; rows that share a tile of weights.  A product of such tiles is
 # long enough for a BLAS to run at its full speed.
@@ -16,97 +18,61 @@ CONVERTED = 1 << 22
 ROWS = 1024
 
 
-class Gradients(Gradient):
-    """Passed as `out=`: asks for derivatives with respect to any of `hidden`, `linear_weight` and `linear_bias`."""
-
-    def __init__(self, wanted):
-        super().__init__(wanted.get("hidden"))
-        self.wanted = wanted  # names, and where the caller wants each, or None
-        self.arrays = {}  # where they are
+def plan_of(resolved, arrays, out):
+    """The plan of a `Layer`."""
+    return _Plan(resolved, arrays, out)
 
 
-def evaluate(hidden, linear_weight, target, *, bias, weight, ignore_index, label_smoothing, reduction, out):
-    """`linear_cross_entropy`: arguments to tiles, tiles to kernels, rows to a result."""
-    if place := _places.elsewhere(hidden, linear_weight, target, bias, weight):
-        return place.linear(
-            hidden,
-            linear_weight,
-            target,
-            bias=bias,
-            weight=weight,
-            ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
-            reduction=reduction,
-            out=out,
-        )
-    _reduce.check(reduction)
-    h, a, b = layer_of(hidden, linear_weight, bias)
-    n_classes, rows_shape = a.shape[0], h.shape[:-1]
-    y, is_index = _classes.target_of((*rows_shape, n_classes), len(rows_shape), target)
-    ignore_index = _classes.wide_index(ignore_index)
-    smoothing = _classes.share_smoothed(label_smoothing)
-    operands = [operand for operand in (h, a, b, None if is_index else y) if operand is not None]
-    real = _arrays.real_type(*operands)
-    w = _classes.class_weights(weight, n_classes, real)
-    head = Head(h, a, b, w, smoothing, real)
-    if not is_index and ignore_index >= 0:
-        raise _errors.ignored_probabilities(ignore_index)
-    if isinstance(out, Checks):
-        return out.take(real, h.shape, is_index=is_index, ignore_index=ignore_index)
-    call = _classes.Call(None, h, y, w, real, reduction, out)
-    if call.out is not None and reduction == "none":
-        _arrays.check_out(call.out, rows_shape)
-    wanted = wanted_of(call.request, h, a, b)
-    if is_index:
-        divisor = _classes.weigh_labels(y, n_classes, w, ignore_index)
-        head.labels = _classes.wide_labels(y, ignore_index)
-        count = np.count_nonzero(head.labels >= 0)
-    else:
-        divisor = count = head.n_rows
-        head.y = y.reshape(head.n_rows, n_classes)
-    scale = call.scale(_reduce.inverse(divisor))
-    gradients = {}
-    for name, (requested, operand) in wanted.items():
-        gradients[name] = _arrays.destination(requested, operand.shape, real, operands)
-    losses = head.losses(gradients, scale)
-    with np.errstate(over="ignore", invalid="ignore"):
-        call.losses, total = losses.astype(real).reshape(rows_shape), np.sum(losses)
-    call.gradient = gradients.get("hidden")
-    if isinstance(call.request, Gradients):
-        for name, (requested, _) in wanted.items():
-            call.request.arrays[name] = _arrays.delivered(gradients[name], requested)
-    return call.result((total, divisor, count), divisor)
+class _Plan:
+    def __init__(self, resolved, arrays, out):
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        self.steps = steps_of(arrays, casts_of(arrays, resolved.casts))
+        names = dict(zip(resolved.names, arrays, strict=True))
+        if resolved.want.what == "slopes":
+            for name, requested in zip(resolved.want.wrt, out, strict=True):
+                check_out(requested, names[name].shape)
+        else:
+            check_out(out, resolved.result_shape)
+
+    def __call__(self, operands, out, scale):
+        resolved, real = self.resolved, self.real
+        h, a, y, b, w = operands if self.steps is None else prepare(self.steps, operands)
+        w = None if w is None else np.ascontiguousarray(w, real)
+        head = Head(h, a, b, w, resolved.smoothing, real)
+        if resolved.is_index:
+            divisor = weigh_labels(operands[2], resolved.n_classes, w, resolved.ignore_index)
+            head.labels = wide_labels(y, resolved.ignore_index)
+            count = int(np.count_nonzero(head.labels >= 0))
+        else:
+            divisor = count = head.n_rows
+            head.y = y.reshape(head.n_rows, resolved.n_classes)
+        wrt = resolved.want.wrt
+        named = dict(zip(resolved.names, (h, a, y, b, w), strict=True))
+        requested = dict(zip(wrt, out, strict=True)) if wrt else {}
+        gradients = {name: destination(requested[name], named[name].shape, real, (h, a, b, y)) for name in wrt}
+        if scale is None:
+            scale = _reduce.inverse(divisor) if resolved.reduction == "mean" else 1.0
+        losses = head.losses(gradients, scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(np.sum(losses))
+        if resolved.want.what == "sums":
+            return Sums(total, float(divisor), count)
+        if resolved.reduction == "none":
+            with np.errstate(over="ignore", invalid="ignore"):
+                return delivered(losses.astype(real).reshape(resolved.rows_shape), out)
+        value = total if resolved.reduction == "sum" else total / divisor if divisor else np.nan
+        value = _arrays.scalar(float(value), real)
+        if wrt:
+            return value, tuple(delivered(gradients[name], requested[name]) for name in wrt)
+        return delivered(value, out)
 
 
-def layer_of(hidden, linear_weight, bias):
-    """The layer's inputs, weights and bias as float arrays whose shapes fit."""
-    h, a = _arrays.floats(hidden, "hidden"), _arrays.floats(linear_weight, "linear_weight")
-    if h.ndim == 0:
-        raise _errors.no_axis("hidden")
-    if a.ndim != 2 or a.shape[1] != h.shape[-1]:
-        raise _errors.wrong_shape(
-            "linear_weight", a.shape, f"(n_classes, {h.shape[-1]}), as hidden has shape {h.shape}"
-        )
-    b = None if bias is None else _arrays.floats(bias, "linear_bias")
-    if b is not None and b.shape != a.shape[:1]:
-        raise _errors.wrong_shape("linear_bias", b.shape, f"({len(a)},), one a class")
-    return h, a, b
-
-
-def wanted_of(request, h, a, b, check_out=_arrays.check_out):
-    """The names of the gradients that are asked for, each with where it is wanted and what it is of."""
-    if request is None:
-        return {}
-    wanted = request.wanted if isinstance(request, Gradients) else {"hidden": request.requested}
-    found = {}
-    for name, operand in (("hidden", h), ("linear_weight", a), ("linear_bias", b)):
-        if name in wanted:
-            if operand is None:
-                raise _errors.gradient_of_nothing(name)
-            if wanted[name] is not None:
-                check_out(wanted[name], operand.shape)
-            found[name] = (wanted[name], operand)
-    return found
+def casts_of(arrays, casts):
+    """Conversions of operands; what is left to `Head`, which converts tiles, is no integer."""
+    return [
+        "float64" if cast is None and a is not None and name != "target" and a.dtype.kind in "biu" else cast
+        for a, cast, name in zip(arrays, casts, ("hidden", "linear_weight", "target", "linear_bias", "weight"), strict=False)
+    ]
 
 
 class Head:
@@ -115,8 +81,6 @@ class Head:
     def __init__(self, h, a, b, w, smoothing, real):
         n_features = h.shape[-1]
         self.n_rows = h.size // n_features if n_features else int(np.prod(h.shape[:-1]))
-        if len(a) == 0 and self.n_rows:
-            raise _errors.no_classes("linear_weight", a.shape)
         self.h, self.a, self.w, self.real = h.reshape(self.n_rows, n_features), a, w, real
         self.b = None if b is None else np.ascontiguousarray(b, real)
         self.keep, self.smoothing = 1.0 - smoothing, smoothing
@@ -217,7 +181,7 @@ class Head:
         labels = None if self.labels is None else self.labels[rows]
         y = None if self.y is None else np.ascontiguousarray(self.y[rows, start:stop], self.real)
         w = None if self.w is None else self.w[start:stop]
-        kernel = _plan.backend().kernel(None, op, self.real)
+        kernel = _plan.backend().tile_kernel(op, self.real)
         block, n_blocks = _plan.block_size(n_rows, width)
         inputs = (logits, start, width, bias, labels, y, w, self.keep, self.spread)
         _plan.run(lambda first, last: kernel(*inputs, block, first, last, *more), n_blocks, logits.size)

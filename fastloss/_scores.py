@@ -1,0 +1,51 @@
+"""What `score` returns: what an evaluation wants to know of each row."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+
+class Scores(NamedTuple):
+    """What `score` returns: arrays of the shape of the logits without their class axis.
+
+    Attributes
+    ----------
+    nll : ndarray of float32 or float64
+        ``-log_softmax(logits)[target]``; 0 where the target is ignored.
+    lse : ndarray of float32 or float64
+        ``logsumexp(logits)``.
+    argmax : ndarray of int64
+        The class of the largest logit, the first of equals; of NaN if there is one, as in ``numpy.argmax``.
+    correct : ndarray of bool
+        Whether that is the target; False where the target is ignored.
+    rank : ndarray of int64, or None
+        How many classes come before the target: those of larger logits, and those of equal logits and lower index.  0 if and
+        only if `correct`; -1 where the target is ignored.
+    in_top_k : ndarray of bool, or None
+        Whether the target is among the k first classes; False where it is ignored.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> scores = fastloss.score(np.array([[1.0, 3.0, 2.0]]), [2], top_k=2)
+    >>> type(scores) is fastloss.Scores, scores.rank, scores.in_top_k
+    (True, array([1]), array([ True]))
+    """
+
+    nll: np.ndarray
+    lse: np.ndarray
+    argmax: np.ndarray
+    correct: np.ndarray
+    rank: np.ndarray | None = None
+    in_top_k: np.ndarray | None = None
+
+
+def kinds(real, top_k):
+    """The types of what is found of each row."""
+    return [real, real, np.int64, np.bool_, *([np.int64, np.bool_] if top_k else [])]
+
+
+def is_in_top_k(rank, top_k):
+    """Whether the target is among the k first classes; not where it is ignored."""
+    return np.asarray((rank >= 0) & (rank < top_k))

@@ -1,0 +1,147 @@
+"""Kernels of arrays of one, two or three axes, called with arrays as they are in a call: the views are made here.
+
+The compiled kernels of `fastloss_c` need none: they take addresses, and strides from the plan.
+"""
+
+import numpy as np
+
+from fastloss._arrays import bits
+
+
+def strided(a, shape, strides):
+    """The array's memory, from its first element on, under that shape and those strides in bytes."""
+    a = bits(a)
+    if a.shape == shape and a.strides == strides:
+        return a
+    if a.flags.c_contiguous:
+        return np.ndarray(shape, a.dtype, a, 0, strides)
+    return np.lib.stride_tricks.as_strided(a, shape, strides, writeable=a.flags.writeable)
+
+
+_SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+def _typed(real, values):
+    with np.errstate(over="ignore"):
+        return tuple(real.type(value) for value in values)
+
+
+class Elements:
+    """A kernel of a pointwise loss; `backends` describes the arguments."""
+
+    def __init__(self, kernel, op, real, p, shape, layouts, block):
+        self.kernel, self.p, self.layouts, self.block, self.real = kernel, _typed(real, p), layouts, block, real
+        schedule, self.purpose = op.split("_")
+        self.flat = schedule == "flat"
+        self.shape = shape
+        # flat kernels read contiguous memory, and of target and third operand also numbers
+        self.contiguous = all(
+            layout is None or layout[3] == _SIZES[layout[0]] or not layout[3] and k in (1, 2) or shape[2] == 1
+            for k, layout in enumerate(layouts)
+        )
+
+    def _view(self, k, a):
+        if self.layouts[k] is None:
+            return None
+        _, *strides = self.layouts[k]
+        if not self.flat:
+            return strided(a, self.shape, tuple(strides))
+        if not strides[2] and k in (1, 2):
+            return self.real.type(a[(0,) * a.ndim])
+        return strided(a, self.shape[2:], (strides[2],))
+
+    def run(self, operands, scale, out, first, last, partials):
+        views = [self._view(k, a) for k, a in enumerate(operands)]
+        written = None if out is None else out.reshape(-1 if self.flat else self.shape)
+        if not self.flat or self.contiguous:
+            size = self.shape[2] if self.flat else self.shape
+            self._call(views, scale, written, size, self.block, first, last, partials)
+            return
+        for b in range(first, last):
+            part = slice(b * self.block, min((b + 1) * self.block, self.shape[2]))
+            pieces = [np.ascontiguousarray(v[part]) if isinstance(v, np.ndarray) else v for v in views]
+            size = part.stop - part.start
+            own = None if written is None else written[part]
+            sums = None if partials is None else partials[b : b + 1]
+            self._call(pieces, scale, own, size, size, 0, 1, sums)
+
+    def _call(self, views, scale, out, size, block, first, last, partials):
+        if self.purpose == "total":
+            self.kernel(*views, self.p, size, block, first, last, partials)
+        elif self.purpose == "each":
+            self.kernel(*views, self.p, size, block, first, last, out)
+        else:
+            (scale,) = _typed(self.real, (scale,))
+            self.kernel(*views, self.p, scale, size, block, first, last, out, partials)
+
+    def once(self, operands, scale, out):
+        partials = np.zeros((1, 2))
+        self.run(operands, scale, out, 0, 1, partials)
+        return tuple(partials[0].tolist())
+
+
+class Rows:
+    """A kernel of the softmax family; `backends` describes the arguments."""
+
+    # axes of the arrays that are written to
+    _AXES = {"index": (2, 3), "dense": (2, 3), "gather": (2, 3), "normalise": (2, 3, 3), "score": (2,) * 5}
+
+    def __init__(
+        self, kernel, op, across, lengths, x, target, w, outs, block, ignore_index=-1, keep=1.0, spread=None, take_log=False
+    ):
+        self.kernel, self.op, self.lengths, self.block = kernel, op, lengths, block
+        self.rows = (lengths[0], lengths[2] if across else lengths[1])
+        self.n_classes = lengths[1] if across else lengths[2]
+        self.x, self.target, self.w = x, target, w
+        self.outs = [
+            (axes, outs[k] if k < len(outs) else None) for k, axes in enumerate(self._AXES[op])
+        ]
+        self.ignore_index, self.keep, self.spread, self.take_log = ignore_index, keep, spread, take_log
+
+    def _view(self, layout, a, axes):
+        if layout is None:
+            return None
+        if axes == 3:
+            return strided(a, self.lengths, tuple(layout[1:]))
+        return strided(a, self.rows, tuple(layout[2:]))
+
+    def run(self, x, target, w, outs, scale, first, last, partials):
+        x = self._view(self.x, x, 3)
+        target = self._view(self.target, target, 3 if self.op == "dense" else 2)
+        written = [
+            self._view(layout, outs[k] if k < len(outs) else None, axes) for k, (axes, layout) in enumerate(self.outs)
+        ]
+        blocks = (self.block, first, last)
+        if self.op == "normalise":
+            self.kernel(x, *blocks, *written)
+        elif self.op == "score":
+            self.kernel(x, target, self.ignore_index, *blocks, partials, *written)
+        elif self.op == "index":
+            constants = (self.ignore_index, self.keep, self.spread, scale)
+            self.kernel(x, target, w, *constants, *blocks, partials, *written)
+        elif self.op == "dense":
+            self.kernel(x, target, w, self.keep, self.spread, scale, *blocks, partials, *written)
+        else:
+            constants = (self.ignore_index, self.take_log, scale)
+            self.kernel(x, target, w, *constants, *blocks, partials, *written)
+
+    def once(self, x, target, w, outs, scale):
+        partials = np.zeros((1, 4))
+        partials[0, 3] = np.inf
+        self.run(x, target, w, outs, scale, 0, 1, partials)
+        return tuple(partials[0].tolist())
+
+    def weigh(self, target, w):
+        labels = strided(target, self.rows, tuple(self.target[2:])).reshape(-1)
+        unsigned = labels.dtype.kind == "u"
+        ignored = np.zeros(1, bool) if unsigned and self.ignore_index < 0 else labels == self.ignore_index
+        bad = ((labels < 0) | (labels >= self.n_classes)) & ~ignored
+        if bad.any():
+            return 0.0, 0.0, float(np.argmax(bad))
+        counted = labels[~ignored] if ignored.any() else labels
+        if w is None:
+            return float(counted.size), float(counted.size), np.inf
+        counts = np.bincount(counted.astype(np.int64), minlength=self.n_classes)
+        present = counts > 0  # a class that no target has does not count, whatever it weighs
+        total = np.dot(counts[present], w[present].astype(np.float64))
+        return float(total), float(counted.size), np.inf

@@ -1,0 +1,501 @@
+"""What a call means, decided from types, shapes and options alone.
+
+`resolve` raises every error that does not depend on the values in arrays.  It touches no data and knows no place: the host, CUDA devices and
+Dask graphs use it alike.  dtypes are names here, as not every place has NumPy's.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from fastloss import _errors
+from fastloss.calls import options as _options
+from fastloss.calls.want import Want
+from fastloss.losses import CATEGORICAL, Formula, Function, Loss
+
+FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+INTEGERS = {f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"bool": 1}
+# What no kernel reads and NumPy converts to float64.
+EXTENDED = frozenset(("longdouble", "float96", "float128"))
+
+
+class Signature(NamedTuple):
+    """All that is looked at of an array."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    weak: bool = False  # a Python number, which takes the type of the arrays it meets
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    @property
+    def is_integer(self):
+        return self.dtype in INTEGERS
+
+    @property
+    def is_wide(self):
+        """Whether it makes the arithmetic float64."""
+        return not self.weak and (self.dtype == "float64" or self.dtype in EXTENDED)
+
+    @property
+    def size(self):
+        return math.prod(self.shape)
+
+
+def signature(a, weak=False):
+    """That of an array with NumPy's dtypes."""
+    name = a.dtype.name
+    known = name in FLOATS or name in INTEGERS or name in EXTENDED
+    return Signature(name if known else str(a.dtype), tuple(a.shape), weak)
+
+
+def resolve(function: Function, signatures, options, want: Want):
+    """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised` or `Scores`, by the function's family.
+
+    signatures : of the arrays, in the order of ``function.operands``; None for those that are absent.
+    options : values in the order of ``function.options``, as they came.
+    """
+    for name, signature in zip(function.operands, signatures, strict=True):
+        if signature is not None and not (
+            signature.dtype in FLOATS or signature.dtype in INTEGERS or signature.dtype in EXTENDED
+        ):
+            raise _errors.not_numeric(name, signature.dtype)
+    values = {o.name: _options.checked(o, value) for o, value in zip(function.options, options, strict=True)}
+    if want.what == "slopes" and values.get("reduction") == "none":
+        raise _errors.vector_gradient("reduction='none'")
+    return _FAMILIES[function.family](function, signatures, values, want)
+
+
+def real_of(*signatures):
+    """What is computed in: float64 if any of the arrays is, or where the first holds integers; float32 otherwise."""
+    first = signatures[0]
+    if first.is_integer and not first.weak or any(s is not None and s.is_wide for s in signatures):
+        return "float64"
+    strong = any(s is not None and not s.weak and not s.is_integer for s in signatures)
+    return "float32" if strong else "float64"
+
+
+def cast_of(signature, real):
+    """The dtype that an operand is converted to before a kernel that computes in `real` reads it, or None if it reads it as it is."""
+    if signature is None or signature.dtype == real:
+        return None
+    readable = signature.dtype in FLOATS and real == "float32" and signature.dtype != "float64"
+    return None if readable else real
+
+
+def weights_cast(signature):
+    """Likewise of weights, which kernels take in any floating dtype and compute with in float64."""
+    return None if signature is None or signature.dtype in FLOATS else "float64"
+
+
+# --- pointwise losses ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Elements:
+    """A pointwise loss.  Operands are prediction, target, third operand and weight; those that are absent are None."""
+
+    loss: Loss
+    want: Want
+    formula: Formula
+    parameters: tuple[float, ...]
+    names: tuple[str, ...]
+    casts: tuple[str | None, ...]
+    real: str  # what is computed in, and the result's dtype
+    shapes: tuple[tuple[int, ...] | None, ...]  # of the operands, the third one's as `third_of_rows` has it
+    shape: tuple[int, ...]  # what they broadcast to
+    axes: tuple[int, ...]  # which are reduced, sorted
+    reduction: str  # "none", "mean" or "sum"
+    divisor: int | None  # what the mean divides by, or None for the sum of weights
+    root: bool
+    count: int  # how many elements or rows are counted
+
+    @property
+    def is_scalar(self):
+        """Whether everything is reduced to one number."""
+        return self.reduction != "none" and len(self.axes) == len(self.shape)
+
+    @property
+    def result_shape(self):
+        if self.reduction == "none":
+            return self.shape
+        return tuple(n for i, n in enumerate(self.shape) if i not in self.axes)
+
+
+def _elements(loss, signatures, values, want):
+    x, y, z, w = signatures
+    if loss.same_shape and x.shape != y.shape:
+        raise _errors.wrong_shape(loss.arrays[1], y.shape, f"{x.shape}, that of {loss.arrays[0]}")
+    if loss.third_of_rows and z.ndim and z.shape == x.shape[:-1]:
+        z = z._replace(shape=(*z.shape, 1))
+    formula, parameters = loss.formula(values, z is not None)
+    reduction, axis = values["reduction"], values.get("axis")
+    batch_mean = reduction == "batchmean"
+    if batch_mean and axis is not None:
+        raise _errors.batch_mean_axis(axis)
+    arrays = (x, y, z, w)
+    shape = broadcast(loss.operands, arrays)
+    axes = _options.some_axes(axis, len(shape))
+    reduction = "mean" if batch_mean else reduction
+    real = real_of(x, y, z) if z is not None else real_of(x, y)
+    if batch_mean:
+        divisor = x.shape[0] if x.shape else 1
+    elif loss.weighted_mean and w is not None:
+        divisor = None
+    else:
+        divisor = math.prod(shape[i] for i in axes)
+    found = Elements(
+        loss,
+        want,
+        formula,
+        # -0.0 == 0.0, and what is equal must compute the same
+        tuple(value + 0.0 for value in parameters),
+        loss.operands,
+        (cast_of(x, real), cast_of(y, real), None if z is None or z.dtype == real else real, weights_cast(w)),
+        real,
+        tuple(None if a is None else a.shape for a in arrays),
+        shape,
+        axes,
+        reduction,
+        divisor,
+        loss.root,
+        math.prod(shape),
+    )
+    if want.what == "slopes" and not found.is_scalar:
+        raise _errors.vector_gradient(f"axis={axis!r}")
+    return found
+
+
+def broadcast(names, signatures):
+    """The shape that arrays broadcast to."""
+    present = [(name, s.shape) for name, s in zip(names, signatures, strict=True) if s is not None]
+    shapes = {shape for _, shape in present}
+    if len(shapes) == 1:
+        return shapes.pop()
+    ndim = max(map(len, shapes))
+    result = []
+    for i in range(-ndim, 0):
+        lengths = {shape[i] for shape in shapes if len(shape) >= -i and shape[i] != 1}
+        if len(lengths) > 1:
+            raise _errors.not_broadcastable(present)
+        result.append(lengths.pop() if lengths else 1)
+    return tuple(result)
+
+
+# --- losses of rows -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A loss of rows of classes.  Operands are predictions, target and weight."""
+
+    loss: Loss
+    want: Want
+    op: str  # "index" or "dense" (of logits, with class indices or probabilities), "gather" or "categorical" (of (log-)probabilities)
+    names: tuple[str, ...]
+    casts: tuple[str | None, ...]
+    real: str
+    shape: tuple[int, ...]  # of the predictions
+    axis: int  # the class axis, counted from the front
+    reduction: str
+    ignore_index: int
+    smoothing: float
+
+    @property
+    def n_classes(self):
+        return self.shape[self.axis]
+
+    @property
+    def rows_shape(self):
+        return self.shape[: self.axis] + self.shape[self.axis + 1 :]
+
+    @property
+    def n_rows(self):
+        return math.prod(self.rows_shape)
+
+    @property
+    def is_index(self):
+        return self.op in ("index", "gather")
+
+    @property
+    def result_shape(self):
+        return self.rows_shape if self.reduction == "none" else ()
+
+    @property
+    def weight_shape(self):
+        """Of class weights, so that they broadcast with the predictions."""
+        return (self.n_classes,) + (1,) * (len(self.shape) - self.axis - 1)
+
+    def elements(self, has_weight):
+        """Of "categorical": the pointwise loss that is summed over the classes."""
+        whole = tuple(range(len(self.shape)))
+        rows = self.reduction == "none"
+        return Elements(
+            self.loss,
+            self.want,
+            CATEGORICAL,
+            (),
+            ("probs", "target", "", "weight"),
+            (*self.casts[:2], None, self.casts[2]),
+            self.real,
+            (self.shape, self.shape, None, self.weight_shape if has_weight else None),
+            self.shape,
+            (self.axis,) if rows else whole,
+            "sum" if rows else self.reduction,
+            self.n_rows,
+            False,
+            self.n_rows,
+        )
+
+
+def _rows(loss, signatures, values, want):
+    x, y, w = signatures
+    name = loss.arrays[0]
+    gathers = loss.op == "gather"
+    if gathers and not loss.take_log and not y.is_integer and y.size:
+        raise _errors.not_index_dtype("target", y.dtype)
+    if not x.ndim:
+        raise _errors.no_axis(name)
+    axis = _options.one_axis(values["axis"], x.ndim)
+    is_index = holds_indices(y, x.shape, axis)
+    ignore_index = values["ignore_index"]
+    real = real_of(x) if is_index else real_of(x, y)
+    n_classes, n_rows = x.shape[axis], math.prod(x.shape[:axis] + x.shape[axis + 1 :])
+    check_class_weights(w, n_classes)
+    if n_classes == 0 and n_rows:
+        raise _errors.no_classes(name, x.shape)
+    if not is_index and ignore_index >= 0:
+        raise _errors.ignored_probabilities(ignore_index)
+    op = ("gather" if is_index else "categorical") if gathers else ("index" if is_index else "dense")
+    target_cast = index_cast(y) if is_index else cast_of(y, real)
+    return Rows(
+        loss,
+        want,
+        op,
+        loss.operands,
+        (cast_of(x, real), target_cast, weights_cast(w)),
+        real,
+        x.shape,
+        axis,
+        values["reduction"],
+        ignore_index,
+        values.get("label_smoothing", 0.0),
+    )
+
+
+def holds_indices(y, shape, axis):
+    """Whether targets for logits of that shape are class indices, rather than probabilities."""
+    rows = shape[:axis] + shape[axis + 1 :]
+    if y.is_integer and y.shape == rows:
+        return True
+    if not y.is_integer and y.shape == shape:
+        return False
+    if y.size == 0 and y.shape == rows:  # an empty list is float64
+        return True
+    if y.shape == rows:
+        raise _errors.floating_indices(y.shape, y.dtype)
+    raise _errors.two_forms(shape, y.shape, y.dtype, axis)
+
+
+def index_cast(y):
+    """What labels are converted to: an empty list of them is float64."""
+    return None if y.is_integer else "int64"
+
+
+def check_class_weights(w, n_classes):
+    if w is not None and w.shape != (n_classes,):
+        raise _errors.wrong_shape("weight", w.shape, f"({n_classes},), one weight per class")
+
+
+# --- linear layers ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Cross-entropy of a linear layer's outputs.  Operands are hidden states, the layer's weights, target, bias and class weights."""
+
+    loss: Loss
+    want: Want
+    names: tuple[str, ...]
+    casts: tuple[str | None, ...]
+    real: str
+    rows_shape: tuple[int, ...]
+    n_features: int
+    n_classes: int
+    is_index: bool
+    reduction: str
+    ignore_index: int
+    smoothing: float
+
+    @property
+    def n_rows(self):
+        return math.prod(self.rows_shape)
+
+    @property
+    def result_shape(self):
+        return self.rows_shape if self.reduction == "none" else ()
+
+
+def check_layer(h, a, b):
+    """Of hidden states, weights and bias: whether their shapes fit."""
+    if not h.ndim:
+        raise _errors.no_axis("hidden")
+    if a.ndim != 2 or a.shape[1] != h.shape[-1]:
+        raise _errors.wrong_shape(
+            "linear_weight", a.shape, f"(n_classes, {h.shape[-1]}), as hidden has shape {h.shape}"
+        )
+    if b is not None and b.shape != a.shape[:1]:
+        raise _errors.wrong_shape("linear_bias", b.shape, f"({a.shape[0]},), one per class")
+    if a.shape[0] == 0 and math.prod(h.shape[:-1]):
+        raise _errors.no_classes("linear_weight", a.shape)
+
+
+def _layer(loss, signatures, values, want):
+    h, a, y, b, w = signatures
+    check_layer(h, a, b)
+    rows_shape, n_classes = h.shape[:-1], a.shape[0]
+    is_index = holds_indices(y, (*rows_shape, n_classes), len(rows_shape))
+    ignore_index = values["ignore_index"]
+    real = real_of(h, a, b) if is_index else real_of(h, a, b, y)
+    check_class_weights(w, n_classes)
+    if not is_index and ignore_index >= 0:
+        raise _errors.ignored_probabilities(ignore_index)
+    if "linear_bias" in want.wrt and b is None:
+        raise _errors.gradient_of_nothing("linear_bias")
+    return Layer(
+        loss,
+        want,
+        loss.operands,
+        (None, None, index_cast(y) if is_index else None, None, weights_cast(w)),
+        real,
+        rows_shape,
+        h.shape[-1],
+        n_classes,
+        is_index,
+        values["reduction"],
+        ignore_index,
+        values["label_smoothing"],
+    )
+
+
+# --- what is no loss ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """logsumexp, log-softmax or softmax along an axis."""
+
+    name: str
+    want: Want
+    casts: tuple[str | None, ...]
+    real: str
+    shape: tuple[int, ...]
+    axis: int
+    keepdims: bool
+    names: tuple[str, ...] = ("x",)
+
+    @property
+    def result_shape(self):
+        if self.name != "logsumexp":
+            return self.shape
+        return self.shape[: self.axis] + (1,) * self.keepdims + self.shape[self.axis + 1 :]
+
+
+def _normalised(function, signatures, values, want):
+    (x,) = signatures
+    if not x.ndim:
+        raise _errors.no_axis("x")
+    axis = _options.one_axis(values["axis"], x.ndim)
+    real = real_of(x)
+    return Normalised(
+        function.name, want, (cast_of(x, real),), real, x.shape, axis, values.get("keepdims", False)
+    )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is found out about rows of logits, or of a linear layer's outputs.
+
+    Operands are logits (or hidden states), target, the layer's weights and its bias.
+    """
+
+    want: Want
+    names: tuple[str, ...]
+    casts: tuple[str | None, ...]
+    real: str
+    shape: tuple[int, ...]  # of the logits, or of the hidden states
+    axis: int
+    n_classes: int
+    from_layer: bool
+    ignore_index: int
+    top_k: int | None
+    result_shape: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "result_shape", self.shape[: self.axis] + self.shape[self.axis + 1 :])
+
+    @property
+    def rows_shape(self):
+        return self.result_shape
+
+    @property
+    def n_rows(self):
+        return math.prod(self.result_shape)
+
+
+def _scores(function, signatures, values, want):
+    x, y, a, b = signatures
+    if a is None and b is not None:
+        raise _errors.bias_alone()
+    name, whose = ("logits", "logits without the class axis") if a is None else ("hidden", "hidden without the last axis")
+    if a is not None:
+        check_layer(x, a, b)
+    if not x.ndim:
+        raise _errors.no_axis(name)
+    axis = _options.one_axis(values["axis"], x.ndim)
+    if a is not None and axis != x.ndim - 1:
+        raise _errors.out_of_range("axis", values["axis"], "-1 or the last, as hidden states have no class axis")
+    rows = x.shape[:axis] + x.shape[axis + 1 :]
+    if not y.is_integer and y.size:
+        raise _errors.not_index_dtype("target", y.dtype)
+    if y.shape != rows:
+        raise _errors.wrong_shape("target", y.shape, f"{rows}, that of {whose}")
+    n_classes = x.shape[axis] if a is None else a.shape[0]
+    if n_classes == 0 and math.prod(rows):
+        raise _errors.no_classes(name, x.shape)
+    real = real_of(x) if a is None else real_of(x, a, b)
+    return Scores(
+        want,
+        function.operands,
+        (cast_of(x, real) if a is None else None, index_cast(y), None, None),
+        real,
+        x.shape,
+        axis,
+        n_classes,
+        a is not None,
+        values["ignore_index"],
+        values["top_k"],
+    )
+
+
+_FAMILIES = {
+    "elements": _elements,
+    "rows": _rows,
+    "layer": _layer,
+    "normalised": _normalised,
+    "scores": _scores,
+}
+
+
+# --- labels -------------------------------------------------------------------------------------------------------------
+
+
+def ignored_label(dtype, ignore_index):
+    """`ignore_index` if labels of that integer dtype can hold it, else None: then no label is to be ignored."""
+    limits = np.iinfo(np.uint8 if dtype == "bool" else dtype)
+    high = 1 if dtype == "bool" else limits.max
+    return ignore_index if limits.min <= ignore_index <= high else None

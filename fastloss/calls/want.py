@@ -1,0 +1,41 @@
+"""What a caller is after: the value, gradients, or the sums that a mean is made of."""
+
+from typing import Any, NamedTuple
+
+
+class Want(NamedTuple):
+    """Part of a call's key.
+
+    Attributes
+    ----------
+    what : "value", "slopes" (a value with gradients) or "sums".
+    wrt : names of the arrays whose gradients are wanted.
+    """
+
+    what: str
+    wrt: tuple[str, ...] = ()
+
+
+VALUE = Want("value")
+SUMS = Want("sums")
+
+
+def slopes(*wrt):
+    return Want("slopes", wrt)
+
+
+class Sums(NamedTuple):
+    """What a mean is made of.
+
+    Attributes
+    ----------
+    total : the summed loss.
+    weight : what the mean divides it by.
+    count : how many rows or elements were counted.
+
+    They are floats and an int; arrays where an axis leaves several results, and `count` is then None.
+    """
+
+    total: Any
+    weight: Any
+    count: int | None

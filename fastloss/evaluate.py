@@ -1,0 +1,97 @@
+"""The way of every call: to a kept plan if there is one for calls of its kind, else through `resolve` to a new one.
+
+A plan's key holds every fact that `resolve` and the host look at, with the types of the options: to a dictionary 1 == True == 1.0, but one of
+them may be an error where another is not.
+"""
+
+import numpy as np
+
+from fastloss import _arrays, _config, places
+from fastloss.calls.resolve import resolve
+from fastloss.calls.want import VALUE
+
+# Plans that are kept; the oldest goes when another comes.
+MOST = 1024
+
+_plans = {}
+
+# Types of options whose equal values mean the same.
+_PLAIN = {int, float, bool, str, type(None), tuple}
+
+_ndarray = np.ndarray
+_backend = _config.backend
+
+
+def evaluate(function, operands, options, out=None, want=VALUE, scale=None):
+    """What is wanted of a public function's call.
+
+    function : its row in `losses`.
+    operands, options : in the order of the row.
+    out : where the result is to be written, or for "slopes" a tuple of where each gradient is; None for new arrays.
+    scale : of slopes: what the gradient of the sum is multiplied by, instead of what the reduction says.
+
+    Returns the value; (value, gradients) for "slopes"; `Sums` for "sums".
+    """
+    key = key_of(function, operands, options, out, want)
+    if key is not None:
+        try:
+            plan = _plans.get(key)
+        except TypeError:  # an option that can't be hashed
+            key = plan = None
+        if plan is not None:
+            return plan(operands, out, scale)
+    return _planned(function, operands, options, out, want, scale, key)
+
+
+def key_of(function, operands, options, out, want):
+    """The key of a call with NumPy's arrays alone, or None."""
+    types = tuple(map(type, options))
+    if types and types[0] is tuple:  # axes
+        types += tuple(map(type, options[0]))
+    facts = [function, want, _backend.get(), options, types]
+    for a in operands:
+        if a is None:
+            facts.append(None)
+        elif type(a) is _ndarray:
+            facts += (a.dtype, a.shape, a.strides, a.flags.aligned)
+        else:
+            return None
+    if out is not None:
+        for a in out if type(out) is tuple else (out,):
+            if a is None:
+                facts.append(None)
+            elif type(a) is _ndarray:
+                facts += (a.dtype, a.shape, a.strides, a.flags.num)
+            else:
+                return None
+    return tuple(facts)
+
+
+def _planned(function, operands, options, out, want, scale, key):
+    """The call by a new plan, which is kept if its like may come again."""
+    place = places.of(operands)
+    arrays, weak = place.taken(function, operands)
+    if key is None and place.KEEPS:  # lists, tensors and numbers have become arrays
+        key = key_of(function, arrays, options, out, want)
+        if key is not None:
+            key += (weak,)  # numbers take the type of the arrays they meet
+            try:
+                plan = _plans.get(key)
+            except TypeError:
+                key = plan = None
+            if plan is not None:
+                return plan(arrays, out, scale)
+    signatures = [None if a is None else place.signature(a, i in weak) for i, a in enumerate(arrays)]
+    plan = place.plan(resolve(function, signatures, options, want), arrays, out)
+    if key is not None and place.KEEPS and all(type(option) in _PLAIN for option in options):
+        keep(key, plan)
+    return plan(arrays, out, scale)
+
+
+def keep(key, plan):
+    while len(_plans) >= MOST:
+        try:
+            del _plans[next(iter(_plans))]
+        except (KeyError, StopIteration, RuntimeError):  # another thread was faster
+            pass
+    _plans[key] = plan

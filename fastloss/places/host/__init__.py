@@ -1,0 +1,27 @@
+"""The host: plans that run a backend's kernels over NumPy's arrays."""
+
+from fastloss.calls import resolve
+from fastloss.calls.resolve import signature
+from fastloss.places.host.elements import plan_of as _elements
+from fastloss.places.host.layer import plan_of as _layer
+from fastloss.places.host.normalised import plan_of as _normalised
+from fastloss.places.host.operands import taken
+from fastloss.places.host.rows import plan_of as _rows
+from fastloss.places.host.scores import plan_of as _scores
+
+__all__ = ["KEEPS", "plan", "signature", "taken"]
+
+KEEPS = True
+
+_PLANS = {
+    resolve.Elements: _elements,
+    resolve.Rows: _rows,
+    resolve.Layer: _layer,
+    resolve.Normalised: _normalised,
+    resolve.Scores: _scores,
+}
+
+
+def plan(resolved, arrays, out):
+    """How a call is executed: for arrays of the same dtypes, shapes and strides."""
+    return _PLANS[type(resolved)](resolved, arrays, out)

@@ -1,0 +1,332 @@
+"""Plans of pointwise losses: operands to layouts, layouts to a kernel, sums to results."""
+
+import math
+
+import numpy as np
+
+from fastloss import _arrays, _errors, _plan, _reduce
+from fastloss._arrays import FLOAT64
+from fastloss.calls.want import Sums
+from fastloss.places.host.operands import (
+    REALS,
+    broadcast_strides,
+    check_out,
+    delivered,
+    destination,
+    layout,
+    merged,
+    packed_strides,
+    prepare,
+    steps_of,
+    stride_of,
+    then,
+)
+
+
+def plan_of(resolved, arrays, out):
+    """The plan of an `Elements`."""
+    if resolved.want.what == "slopes":
+        return _Slopes(resolved, arrays, out)
+    if resolved.reduction == "none":
+        return _Each(resolved, arrays, out)
+    return _Total(resolved, arrays, out) if resolved.is_scalar else _Along(resolved, arrays, out)
+
+
+def _cast(a, cast, real):
+    """Numbers are never read as halves."""
+    return real if cast is None and a is not None and a.ndim == 0 and a.dtype.itemsize == 2 else cast
+
+
+class _Plan:
+    """What the plans of all pointwise losses have: a kernel, and what it is given."""
+
+    def __init__(self, resolved, arrays):
+        self.resolved = resolved
+        self.real = REALS[resolved.real]
+        self.steps = steps_of(arrays, [_cast(a, cast, resolved.real) for a, cast in zip(arrays, resolved.casts, strict=True)])
+        self.size = math.prod(resolved.shape)
+        self.domains = resolved.formula.domains
+
+    def prepared(self, operands):
+        return operands if self.steps is None else prepare(self.steps, operands)
+
+    def lay_out(self, arrays, purpose, groups=None):
+        """Choose the kernel for these (prepared) arrays; with `groups`, its three axes are these groups of the operands' axes."""
+        resolved, shape = self.resolved, self.resolved.shape
+        present = [i for i, a in enumerate(arrays) if a is not None]
+        strides = [
+            broadcast_strides(arrays[i].reshape(resolved.shapes[i]), shape) if arrays[i].shape != resolved.shapes[i] else
+            broadcast_strides(arrays[i], shape)
+            for i in present
+        ]  # fmt: skip
+        if groups is None:
+            lengths, strides = merged(shape, strides)
+            flat = len(lengths) <= 1
+            groups = tuple((axis,) for axis in range(len(lengths)))
+            groups = ((),) * (3 - len(groups)) + groups if len(groups) < 3 else (sum(groups[:-2], ()), *groups[-2:])
+            self.schedule = "flat" if flat else "rows"
+        else:
+            lengths = shape
+            self.schedule = "lanes" if groups[2] else "rows"
+            if not groups[2]:
+                groups = ((), groups[0], groups[1])
+        self.shape3 = tuple(math.prod(lengths[axis] for axis in group) for group in groups)
+        layouts, copies = [None] * 4, {}
+        for i, steps in zip(present, strides, strict=True):
+            grouped = [stride_of(group, lengths, steps) for group in groups]
+            if None in grouped:  # axes of a group do not follow one another: they do in a copy
+                copies[i] = _copied_to(resolved.shapes[i], shape)
+                packed = packed_strides(lengths, arrays[i].itemsize)
+                grouped = [stride_of(group, lengths, packed) for group in groups]
+            layouts[i] = layout(arrays[i], grouped)
+        if copies:
+            self._copy(copies)
+        if self.schedule == "flat":
+            self.block, self.n_blocks = _plan.block_size(self.size, 1, 1024)
+        elif self.schedule == "rows":
+            self.block, self.n_blocks = _plan.block_size(self.shape3[0] * self.shape3[1], self.shape3[2])
+            if groups is not None and purpose == "along":
+                self.block, self.n_blocks = 1, self.shape3[1]
+        else:
+            self.block, n_chunks = _plan.lane_blocks(self.shape3[1], self.shape3[2])
+            self.n_chunks, self.n_blocks = n_chunks, n_chunks * self.shape3[0]
+        op = f"{self.schedule}_{'total' if purpose == 'along' else purpose}"
+        return _plan.backend().element_kernel(
+            resolved.formula, op, self.real, resolved.parameters, self.shape3, tuple(layouts), self.block
+        )
+
+    def _copy(self, copies):
+        """Have operands copied, once they are prepared."""
+        steps = self.steps or (None,) * 4
+        self.steps = tuple(then(step, copies.get(i)) for i, step in enumerate(steps))
+
+    def run(self, kernel, operands, scale, out, partials):
+        if self.n_blocks == 1:
+            kernel.run(operands, scale, out, 0, 1, partials)
+            return
+        _plan.run(
+            lambda first, last: kernel.run(operands, scale, out, first, last, partials),
+            self.n_blocks,
+            self.size,
+            self.resolved.formula.light,
+        )
+
+    def sums(self, kernel, operands, scale=1.0, out=None):
+        """Sums of weight * loss and of weights, as floats."""
+        if self.size == 0:
+            return 0.0, 0.0
+        if self.n_blocks == 1:
+            return kernel.once(operands, scale, out)
+        partials = np.empty((self.n_blocks, 2))
+        self.run(kernel, operands, scale, out, partials)
+        return _reduce.total(partials).tolist()
+
+    def check_domain(self, operands):
+        """ValueError for the first operand's element that is outside what the loss takes."""
+        for a, name, domain in zip(operands, self.resolved.names, self.domains, strict=False):
+            if domain is not None and a is not None:
+                require_inside(a, name, domain)
+
+
+def _copied_to(own, shape):
+    return lambda a: np.ascontiguousarray(np.broadcast_to(a.reshape(own), shape))
+
+
+class _Reduced(_Plan):
+    """Plans whose result is one number."""
+
+    def __init__(self, resolved, arrays):
+        super().__init__(resolved, arrays)
+        w = arrays[3]
+        # a weight that is the same everywhere is a factor of the result
+        self.has_factor = w is not None and w.ndim == 0
+
+    def split(self, operands):
+        """The operands without a weight that is a factor, and the factor."""
+        if not self.has_factor:
+            return operands, 1.0
+        return (*operands[:3], None), float(operands[3])
+
+    def value_of(self, total, weights, factor):
+        """The reduced loss as a float, and what a mean divides by."""
+        resolved = self.resolved
+        if self.has_factor:
+            total = total * factor if factor else 0.0
+            weights *= factor
+        divisor = weights if resolved.divisor is None else resolved.divisor
+        value = total if resolved.reduction == "sum" else _reduce.ratio(total, divisor)
+        if resolved.root:
+            value = math.sqrt(value) if value >= 0.0 else math.nan
+        return value, divisor
+
+
+class _Total(_Reduced):
+    """One number, or the sums that it is made of."""
+
+    def __init__(self, resolved, arrays, out):
+        super().__init__(resolved, arrays)
+        arrays, _ = self.split(self.prepared(arrays))
+        self.kernel = self.lay_out(arrays, "total")
+        check_out(out, ())
+        self.wants_sums = resolved.want.what == "sums"
+        self.plain = not self.has_factor and not resolved.root and not self.wants_sums
+
+    def __call__(self, operands, out, scale):
+        operands, factor = self.split(self.prepared(operands))
+        total, weights = self.sums(self.kernel, operands)
+        if total != total and self.domains:
+            self.check_domain(operands)
+        if self.wants_sums:
+            _, divisor = self.value_of(total, weights, factor)
+            return Sums(total * factor if factor else 0.0, float(divisor), self.resolved.count)
+        value, _ = self.value_of(total, weights, factor)
+        result = _arrays.scalar(value, self.real)
+        return result if out is None else delivered(result, out)
+
+
+class _Each(_Plan):
+    """Every element's loss, times its weight."""
+
+    def __init__(self, resolved, arrays, out):
+        super().__init__(resolved, arrays)
+        self.kernel = self.lay_out(self.prepared(arrays), "each")
+        check_out(out, resolved.shape)
+
+    def __call__(self, operands, out, scale):
+        operands = self.prepared(operands)
+        if out is not None and self.domains:
+            self.check_domain(operands)  # before anything is written
+        result = destination(out, self.resolved.shape, self.real, operands)
+        if self.size:
+            self.run(self.kernel, operands, 1.0, result, None)
+            if out is None and self.domains and _holds_nan(result):
+                self.check_domain(operands)
+        return delivered(result, out)
+
+
+def _holds_nan(a):
+    """Whether a contiguous array holds NaN, or may do so."""
+    a = a.reshape(-1)
+    square = np.dot(a, a)
+    return square != square
+
+
+class _Along(_Plan):
+    """Sums or means over some of the axes."""
+
+    def __init__(self, resolved, arrays, out):
+        super().__init__(resolved, arrays)
+        axes, ndim = resolved.axes, len(resolved.shape)
+        kept = tuple(i for i in range(ndim) if i not in axes)
+        after = tuple(range(axes[-1] + 1, ndim)) if axes else ()
+        if math.prod(resolved.shape[i] for i in after) > 1 and axes == tuple(range(axes[0], axes[-1] + 1)):
+            # neighbours, not the last: lanes run along the axes after them
+            groups = (tuple(range(axes[0])), axes, after)
+        else:
+            groups = (kept, axes, ())
+        self.kernel = self.lay_out(self.prepared(arrays), "along", groups)
+        self.n = math.prod(resolved.shape[i] for i in axes)
+        check_out(out, resolved.result_shape)
+
+    def __call__(self, operands, out, scale):
+        operands, resolved = self.prepared(operands), self.resolved
+        shape = resolved.result_shape
+        values, weights = (sums.reshape(shape) for sums in self._sums(operands))
+        if self.domains and np.isnan(values).any():
+            self.check_domain(operands)
+        divisor = weights if resolved.divisor is None else resolved.divisor
+        if resolved.want.what == "sums":
+            return Sums(values, divisor, None)
+        result = finished_lanes(values, divisor if resolved.reduction == "mean" else None, resolved.root, self.real)
+        return result if out is None else delivered(result, out)
+
+    def _sums(self, operands):
+        if not self.size:
+            return np.zeros((2, math.prod(self.resolved.result_shape)))
+        if self.schedule == "rows":
+            partials = np.empty((self.n_blocks, 2))
+            self.run(self.kernel, operands, 1.0, None, partials)
+            return partials.T
+        outer, _, inner = self.shape3
+        partials = np.empty((self.n_chunks, 2, outer, inner))
+        self.run(self.kernel, operands, 1.0, None, partials)
+        return _reduce.total(partials)
+
+
+class _Slopes(_Reduced):
+    """One number, and its derivative with respect to the predictions."""
+
+    def __init__(self, resolved, arrays, out):
+        super().__init__(resolved, arrays)
+        self.x_shape = arrays[0].shape
+        arrays, _ = self.split(self.prepared(arrays))
+        self.kernel = self.lay_out(arrays, "slope")
+        # a root's slope takes the value first
+        self.total_kernel = self.lay_out(arrays, "total") if resolved.root else None
+        self.own_shape = self.x_shape == resolved.shape
+        check_out(out[0], self.x_shape)
+
+    def __call__(self, operands, out, scale):
+        resolved, (out,) = self.resolved, out
+        operands, factor = self.split(self.prepared(operands))
+        if resolved.root:
+            value, divisor = self.value_of(*self.sums(self.total_kernel, operands), factor)
+        else:
+            divisor = self._sum_of_weights(operands[3]) * factor if resolved.divisor is None else resolved.divisor
+        if scale is None:
+            scale = _reduce.inverse(divisor) if resolved.reduction == "mean" else 1.0
+            if resolved.root:
+                scale = scale / (2.0 * value) if value else 0.0
+        full = destination(out if self.own_shape else None, resolved.shape, self.real, operands)
+        total, weights = self.sums(self.kernel, operands, scale * factor, full)
+        if total != total and self.domains:
+            self.check_domain(operands)
+        if not resolved.root:
+            value, _ = self.value_of(total, weights, factor)
+        gradient = full if self.own_shape else _summed_to(full, self.x_shape, self.real)
+        return _arrays.scalar(value, self.real), (delivered(gradient, out),)
+
+    def _sum_of_weights(self, w):
+        """What the weights add up to over the common shape; 1 each where there are none."""
+        if w is None:
+            return float(self.size)
+        return float(np.sum(w, dtype=np.float64)) * (self.size // max(w.size, 1))
+
+
+def finished_lanes(values, divisor, root, real):
+    """Results along axes from the sums there; `divisor` is None where they are not divided."""
+    with np.errstate(all="ignore"):
+        values = values if divisor is None else values / divisor
+        return (np.sqrt(values) if root else values).astype(real)
+
+
+def require_inside(a, name, domain):
+    """ValueError for the first element of `a` outside the domain; NaN is let through."""
+    found = first_outside(a, domain)
+    if found:
+        raise _errors.outside(name, *domain, *found)
+
+
+def first_outside(a, domain):
+    """Position and value of the first element of `a` outside the domain, or None."""
+    if (
+        a.dtype.itemsize > 2
+        and a.size
+        and np.fmin.reduce(a, None) >= domain[0]
+        and np.fmax.reduce(a, None) <= domain[1]
+    ):
+        return None
+    wide = a.astype(np.float32) if a.dtype.itemsize == 2 else a
+    bad = (wide < domain[0]) | (wide > domain[1])
+    if not bad.any():
+        return None
+    position = np.unravel_index(int(np.argmax(bad)), a.shape)
+    return position, wide[position]
+
+
+def _summed_to(full, shape, real):
+    """`full` summed over the axes along which an array of that shape was broadcast."""
+    lead = full.ndim - len(shape)
+    axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and full.shape[i + lead] != 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.sum(full, axis=axes, dtype=FLOAT64, keepdims=True).reshape(shape).astype(real)

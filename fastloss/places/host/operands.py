@@ -1,0 +1,157 @@
+"""Arrays into a call on the host, and out of it."""
+
+import functools
+
+import numpy as np
+
+from fastloss import _arrays, _errors
+from fastloss._arrays import FLOAT32, FLOAT64
+
+# Python numbers take the type of the array they meet, as in NumPy.
+_WEAK = (bool, int, float)
+
+_FLOATS = {2: np.dtype(np.float16), 4: FLOAT32, 8: FLOAT64}
+
+REALS = {"float32": FLOAT32, "float64": FLOAT64}
+
+
+def taken(function, operands):
+    """The operands as NumPy's arrays, and the positions of those that were Python numbers."""
+    weak = tuple(i for i, value in enumerate(operands) if type(value) in _WEAK)
+    names = function.operands
+    return tuple(None if a is None else _arrays.asarray(a, name) for a, name in zip(operands, names, strict=True)), weak
+
+
+# --- in -----------------------------------------------------------------------------------------------------------------
+
+
+def preparation(a, cast):
+    """What makes arrays like `a` readable for kernels, or None if they are: native, aligned, of `cast` if there is one."""
+    if a is None:
+        return None
+    if cast is not None:
+        return functools.partial(_converted, dtype=np.dtype(cast))
+    dtype = a.dtype
+    if not dtype.isnative:
+        return functools.partial(_converted, dtype=dtype.newbyteorder("="))
+    if not a.flags.aligned:
+        return np.copy
+    if dtype.kind == "b":
+        return _as_bytes
+    # equal dtypes need not be one object (pickling, metadata); from here on they are
+    own = _FLOATS.get(dtype.itemsize) if dtype.kind == "f" else dtype
+    return None if dtype is own else functools.partial(np.ndarray.view, dtype=own)
+
+
+def _converted(a, dtype):
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _arrays.converted(a, dtype)
+
+
+def _as_bytes(a):
+    return a.view(np.uint8)
+
+
+def steps_of(arrays, casts):
+    """The preparations of all operands, or None where none is needed."""
+    steps = tuple(preparation(a, cast) for a, cast in zip(arrays, casts, strict=True))
+    return None if all(step is None for step in steps) else steps
+
+
+def then(first, second):
+    """One step after the other; either may be None."""
+    if first is None or second is None:
+        return first or second
+    return lambda a: second(first(a))
+
+
+def prepare(steps, operands):
+    return tuple([a if step is None else step(a) for step, a in zip(steps, operands, strict=True)])
+
+
+# --- layouts ------------------------------------------------------------------------------------------------------------
+
+
+def layout(a, strides):
+    """An array's layout as backends take it: dtype, and strides in bytes for the kernel's three axes."""
+    return (a.dtype.name, *strides)
+
+
+def broadcast_strides(a, shape):
+    """Strides with which the array has that shape."""
+    lead = len(shape) - a.ndim
+    own = zip(a.shape, a.strides, shape[lead:], strict=True)
+    return (0,) * lead + tuple(0 if n == 1 else stride for n, stride, _ in own)
+
+
+def merged(shape, strides):
+    """A shape without needless axes, and the strides of several arrays: axes that follow one another in all of them become one."""
+    lengths, kept = [], [[] for _ in strides]
+    for axis, length in enumerate(shape):
+        if length == 1:
+            continue
+        if lengths and all(k[-1] == s[axis] * length for k, s in zip(kept, strides, strict=True)):
+            lengths[-1] *= length
+            for k, s in zip(kept, strides, strict=True):
+                k[-1] = s[axis]
+        else:
+            lengths.append(length)
+            for k, s in zip(kept, strides, strict=True):
+                k.append(s[axis])
+    return tuple(lengths), [tuple(k) for k in kept]
+
+
+def stride_of(group, lengths, strides):
+    """The stride of some axes taken as one, or None if they do not follow one another."""
+    found, length = 0, 1
+    for axis in reversed(group):
+        if lengths[axis] == 1:
+            continue
+        if length == 1:
+            found = strides[axis]
+        elif strides[axis] != found * length:
+            return None
+        length *= lengths[axis]
+    return found
+
+
+def packed_strides(shape, itemsize):
+    """Those of a C-contiguous array, in bytes."""
+    strides, step = [], itemsize
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+# --- out ----------------------------------------------------------------------------------------------------------------
+
+
+def check_out(out, shape):
+    """ValueError or TypeError if results of that shape can't be written to `out`."""
+    if out is not None:
+        _arrays.check_out(out, shape)
+
+
+def can_be_written(out, real, inputs):
+    """Whether a kernel may write to `out` as it is, rather than to an array that is copied to it."""
+    return (
+        out.dtype == real
+        and out.flags.c_contiguous
+        and out.flags.aligned
+        and not any(a is not None and np.may_share_memory(out, a) for a in inputs)
+    )
+
+
+def destination(out, shape, real, inputs):
+    """Where a kernel writes: to `out` itself if it can take it as it is, else to a new array."""
+    return out if out is not None and can_be_written(out, real, inputs) else np.empty(shape, real)
+
+
+def delivered(result, out):
+    """`result`, or `out` holding it."""
+    if out is None or out is result:
+        return result
+    with np.errstate(over="ignore"):
+        np.copyto(out, result, casting="unsafe")
+    return out

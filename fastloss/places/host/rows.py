@@ -1,0 +1,316 @@
+"""Plans of losses of rows of classes: arrays to layouts, layouts to a kernel, sums to results."""
+
+import functools
+import math
+
+import numpy as np
+
+from fastloss import _arrays, _errors, _plan, _reduce, losses
+from fastloss.backends import LANES
+from fastloss.calls.want import Sums
+from fastloss.places.host import elements
+from fastloss.places.host.labels import first_bad_label, kernel_index, raise_bad_label
+from fastloss.places.host.operands import (
+    REALS,
+    check_out,
+    delivered,
+    destination,
+    layout,
+    packed_strides,
+    prepare,
+    steps_of,
+    stride_of,
+    then,
+)
+
+
+def plan_of(resolved, arrays, out):
+    """The plan of a `Rows`."""
+    if resolved.op == "categorical":
+        return _Categorical(resolved, arrays, out)
+    return _RowsPlan(resolved, arrays, out)
+
+
+# --- where the classes are ----------------------------------------------------------------------------------------------
+
+
+class Geometry:
+    """How kernels see arrays of the logits' shape and arrays of one value per row.
+
+    Row kernels take (outer, middle, n_classes) with the classes contiguous.  Column kernels take (outer, n_classes, inner) of any strides and run
+    across rows: for few classes, and for a class axis that is not the last.
+    """
+
+    def __init__(self, x, axis, rowwise=True):
+        self.shape, self.axis = x.shape, axis
+        self.n_classes = x.shape[axis]
+        ndim = x.ndim
+        before, after = tuple(range(axis)), tuple(range(axis + 1, ndim))
+        self.across = not (
+            rowwise and axis == ndim - 1 and self.n_classes >= _plan.ROWWISE_FROM and x.strides[-1] == x.itemsize
+        )
+        self.copies_x = False
+        if not self.across:
+            # one long axis of rows where their strides allow it, else two
+            split = _split(before, x)
+            self.copies_x = split is None
+            outer, inner = split or ((), before)
+        else:
+            n_before, n_after = (math.prod(x.shape[i] for i in axes) for axes in (before, after))
+            # lanes run along the longer side
+            outer, inner = (after, before) if n_after < LANES and n_after < n_before else (before, after)
+            self.copies_x = None in (stride_of(group, x.shape, x.strides) for group in (outer, inner))
+        self.groups = outer, inner
+        self.split = tuple(math.prod(x.shape[i] for i in group) for group in self.groups)
+        self.n_rows = self.split[0] * self.split[1]
+        outer, inner = self.split
+        self.lengths = (outer, self.n_classes, inner) if self.across else (outer, inner, self.n_classes)
+
+    def per_class(self, a):
+        """The layout of an array of the logits' shape, or None if it has to be copied first."""
+        return self._per_class(a.dtype.name, a.strides)
+
+    def packed_per_class(self, dtype):
+        """That of a contiguous one."""
+        return self._per_class(dtype.name, packed_strides(self.shape, dtype.itemsize))
+
+    def _per_class(self, dtype, strides):
+        outer, inner = (stride_of(group, self.shape, strides) for group in self.groups)
+        step = strides[self.axis]
+        found = (outer, step, inner) if self.across else (outer, inner, step)
+        return None if None in found else (dtype, *found)
+
+    def per_row(self, a):
+        """The layout of an array of one value per row, or None if it has to be copied first."""
+        return self._per_row(a.dtype.name, a.strides)
+
+    def packed_per_row(self, dtype):
+        rows_shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        return self._per_row(dtype.name, packed_strides(rows_shape, dtype.itemsize))
+
+    def _per_row(self, dtype, strides):
+        strides = (*strides[: self.axis], 0, *strides[self.axis :])  # with an axis for the classes, as the groups are numbered
+        found = [stride_of(group, self.shape, strides) for group in self.groups]
+        return None if None in found else (dtype, 0, *found)
+
+    def blocks(self):
+        """Rows, or tiles of rows, per block, and the number of blocks."""
+        if not self.across:
+            return _plan.block_size(self.n_rows, self.n_classes)
+        outer, inner = self.split
+        return _plan.block_size(outer * -(-inner // LANES), self.n_classes * min(LANES, max(inner, 1)))
+
+
+def _split(axes, x):
+    """The axes as two groups of which each has one stride, the first as short as can be; None if there are none."""
+    for k in range(len(axes) + 1):
+        groups = axes[:k], axes[k:]
+        if None not in (stride_of(group, x.shape, x.strides) for group in groups):
+            return groups
+    return None
+
+
+class RowKernel:
+    """A kernel over rows, the blocks it is run in, and what its operands need before it."""
+
+    def __init__(self, op, real, arrays, casts, axis, outs, ignore_index=-1, keep=1.0, spread=None, take_log=False):
+        """arrays : logits, target and class weights, or None for those that are absent.
+        outs : dtypes of what is written, each with whether it has the logits' shape; None for what is not wanted.
+        """
+        x, y, w = arrays
+        steps = list(steps_of(arrays, casts) or (None,) * 3)
+        if w is not None:
+            steps[2] = functools.partial(_contiguous, real=real)
+        x, y, w = prepare(steps, arrays)
+        self.geometry = geometry = Geometry(x, axis, rowwise=op != "gather")
+        if geometry.copies_x:
+            steps[0] = then(steps[0], np.ascontiguousarray)
+            geometry = self.geometry = Geometry(np.ascontiguousarray(x), axis, rowwise=op != "gather")
+            x = np.ascontiguousarray(x)
+        target = None
+        self.compares_first = False
+        if y is not None:
+            dtype = y.dtype.name
+            find = geometry.per_class if op == "dense" else geometry.per_row
+            if op != "dense":
+                dtype, ignore_index, self.compares_first = kernel_index(dtype, ignore_index)
+            if dtype != y.dtype.name:
+                steps[1] = then(steps[1], functools.partial(np.ndarray.view, dtype=dtype))
+            target = find(y)
+            if target is None:
+                steps[1] = then(steps[1], np.ascontiguousarray)
+                target = find(np.ascontiguousarray(y))
+            target = (dtype, *target[1:])
+        self.steps = None if all(step is None for step in steps) else tuple(steps)
+        layouts = [
+            None if out is None else geometry.packed_per_class(out[0]) if out[1] else geometry.packed_per_row(out[0])
+            for out in outs
+        ]
+        self.block, self.n_blocks = _plan.block_size(geometry.n_rows, 8) if op == "gather" else geometry.blocks()
+        self.size = x.size
+        self.kernel = _plan.backend().row_kernel(
+            op,
+            geometry.across,
+            real,
+            geometry.lengths,
+            geometry.per_class(x),
+            target,
+            None if w is None else layout(w, (0, 0, w.itemsize)),
+            tuple(layouts),
+            self.block,
+            ignore_index,
+            keep,
+            spread,
+            take_log,
+        )
+
+    def prepared(self, operands):
+        return operands if self.steps is None else prepare(self.steps, operands)
+
+    def sums(self, x, y, w, outs=(), scale=1.0):
+        """(loss, weight, count, first bad row or inf) of all rows, as floats."""
+        if not self.geometry.n_rows:
+            return 0.0, 0.0, 0.0, math.inf
+        if self.n_blocks == 1:
+            return self.kernel.once(x, y, w, outs, scale)
+        partials = np.empty((self.n_blocks, 4))
+        self._run(x, y, w, outs, scale, partials)
+        return (*_reduce.total(partials[:, :3]).tolist(), float(partials[:, 3].min()))
+
+    def write(self, x, outs):
+        """Of "normalise", which has no sums."""
+        if self.geometry.n_rows:
+            self._run(x, None, None, outs, 1.0, None)
+
+    def _run(self, x, y, w, outs, scale, partials):
+        if self.n_blocks == 1:
+            self.kernel.run(x, y, w, outs, scale, 0, 1, partials)
+            return
+        _plan.run(
+            lambda first, last: self.kernel.run(x, y, w, outs, scale, first, last, partials), self.n_blocks, self.size
+        )
+
+    def weigh(self, y, w):
+        """The summed weight of the labels that count, and whether one is bad."""
+        weight, _, bad = self.kernel.weigh(y, w)
+        return weight, bad != math.inf
+
+
+def _contiguous(w, real):
+    """Class weights as kernels take them."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(w, real)
+
+
+# --- plans --------------------------------------------------------------------------------------------------------------
+
+
+class _RowsPlan:
+    """Cross-entropy of logits, or the loss of the elements that labels point at."""
+
+    def __init__(self, resolved, arrays, out):
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        self.wants, self.reduction = resolved.want.what, resolved.reduction
+        self.has_gradient = self.wants == "slopes"
+        self.of_rows = resolved.reduction == "none"
+        if self.has_gradient:
+            check_out(out[0], resolved.shape)
+        else:
+            check_out(out, resolved.result_shape)
+        smoothing = resolved.smoothing
+        spread = smoothing / max(resolved.n_classes, 1) if smoothing or resolved.op == "dense" else None
+        self.rows = RowKernel(
+            resolved.op,
+            self.real,
+            arrays,
+            resolved.casts,
+            resolved.axis,
+            ((self.real, False) if self.of_rows else None, (self.real, True) if self.has_gradient else None),
+            resolved.ignore_index,
+            1.0 - smoothing,
+            spread,
+            resolved.loss.take_log,
+        )
+        self.plain = not (self.has_gradient or self.of_rows or resolved.loss.take_log or self.rows.compares_first)
+
+    def __call__(self, operands, out, scale):
+        x, y, w = self.rows.prepared(operands)
+        resolved = self.resolved
+        if out is None and self.plain:
+            sums = self.rows.sums(x, y, w)
+            if sums[3] != math.inf:
+                self.raise_bad_label(operands)
+            if self.wants == "sums":
+                return Sums(sums[0], sums[1] if resolved.is_index else float(resolved.n_rows), int(sums[2]))
+            return _arrays.scalar(self.value_of(sums), self.real)
+        return self._written(operands, x, y, w, out, scale)
+
+    def value_of(self, sums):
+        """The reduced loss; without any weight there is no mean, even if smoothing left something to sum."""
+        if self.reduction == "sum":
+            return sums[0]
+        divisor = sums[1] if self.resolved.is_index else self.resolved.n_rows
+        return sums[0] / divisor if divisor else math.nan
+
+    def _written(self, operands, x, y, w, out, scale):
+        """Calls that write arrays, or whose operands are looked at first."""
+        resolved = self.resolved
+        gradient_out = out[0] if self.has_gradient else None
+        weight = float(resolved.n_rows)
+        if self.rows.compares_first:
+            self.raise_bad_label(operands)
+        if resolved.is_index and (self.has_gradient or out is not None):
+            # labels first: nothing is written before they are known to be good, and the mean's denominator is needed
+            weight, bad = self.rows.weigh(y, w)
+            if bad:
+                self.raise_bad_label(operands)
+        if resolved.loss.take_log:
+            _require_probabilities(x)
+        losses = gradient = None
+        if self.of_rows:
+            losses = destination(out, resolved.rows_shape, self.real, (x, y))
+        if self.has_gradient:
+            gradient = destination(gradient_out, resolved.shape, self.real, (x, y))
+            if resolved.op == "gather":
+                gradient[...] = 0.0
+            if scale is None:
+                scale = _reduce.inverse(weight) if self.reduction == "mean" else 1.0
+        sums = self.rows.sums(x, y, w, (losses, gradient), 1.0 if scale is None else scale)
+        if sums[3] != math.inf:
+            self.raise_bad_label(operands)
+        if self.of_rows:
+            return delivered(losses, out)
+        if self.wants == "sums":
+            return Sums(sums[0], sums[1] if resolved.is_index else float(resolved.n_rows), int(sums[2]))
+        value = _arrays.scalar(self.value_of(sums), self.real)
+        if self.has_gradient:
+            return value, (delivered(gradient, gradient_out),)
+        return value if out is None else delivered(value, out)
+
+    def raise_bad_label(self, operands):
+        raise_bad_label(operands[1], self.resolved.n_classes, self.resolved.ignore_index)
+
+
+_LARGEST = {"float16": 0x3C00, "bfloat16": 0x3F80, "float32": 0x3F800000, "float64": 0x3FF0000000000000}
+
+
+def _require_probabilities(x):
+    """ValueError if an element is not in [0, 1]; as unsigned integers all others are larger than 1."""
+    if x.size and x.view(f"u{x.itemsize}").max() > _LARGEST[x.dtype.name]:
+        elements.require_inside(x, "probs", losses.PROBABILITY)
+
+
+class _Categorical:
+    """-sum_c w[c] y[c] log x[c]: a pointwise loss, summed over the classes."""
+
+    def __init__(self, resolved, arrays, out):
+        x, y, w = arrays
+        self.plan = elements.plan_of(resolved.elements(w is not None), (x, y, None, w), out)
+
+    def __call__(self, operands, out, scale):
+        x, y, w = operands
+        result = self.plan((x, y, None, w), out, scale)
+        return np.asarray(result) if isinstance(result, np.ndarray) else result
+
+
+__all__ = ["Geometry", "RowKernel", "first_bad_label", "plan_of"]

@@ -1,0 +1,129 @@
+"""Kernels over rows of classes, as Python calls them."""
+
+cdef enum RowOp:
+    INDEX
+    DENSE
+    GATHER
+    NORMALISE
+    SCORE
+
+
+@cython.final
+cdef class RowKernel:
+    """A kernel of the softmax family for arrays of known shape and strides, which computes in float32 or float64.
+
+    `backends` describes the arguments.
+    """
+
+    cdef Call call
+    cdef Operand outs[5]
+    cdef RowOp op
+    cdef bint across  # whether lanes are rows, rather than classes of one row
+    cdef bint take_log
+    cdef Py_ssize_t block
+
+    def __cinit__(
+        self, bint wide, str op, bint across, tuple lengths, x, target, w, tuple outs, Py_ssize_t block, ignore_index=-1,
+        double keep=1.0, spread=None, bint take_log=False,
+    ):
+        cdef int k
+        cdef tuple rows = (1, lengths[0], lengths[2] if across else lengths[1])
+        self.call.real = &ARITHMETICS[wide]
+        self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE}[op]
+        self.across, self.take_log, self.block = across, take_log, block
+        lay_out(&self.call.x, x, lengths)
+        lay_out(&self.call.target, target)
+        lay_out(&self.call.w, w)
+        lay_out(&self.call.out, None)
+        lay_out(&self.call.gradient, None)
+        for k in range(5):
+            lay_out(&self.outs[k], outs[k] if k < len(outs) else None, rows)
+        self.call.ignore_index = ignore_index
+        self.call.keep, self.call.scale = keep, 1.0
+        self.call.mixed = spread is not None
+        self.call.spread = spread if self.call.mixed else 0.0
+        self.call.partials = NULL
+
+    cdef int start(self, Call *call, Operand *outs, x, target, w, tuple written, double scale) except -1:
+        cdef int k
+        call[0] = self.call
+        call.scale = scale
+        point(&call.x, x)
+        point(&call.target, target)
+        point(&call.w, w)
+        for k in range(5):
+            outs[k] = self.outs[k]
+        for k in range(len(written)):
+            point(&outs[k], written[k])
+        if self.op != SCORE:
+            call.out = outs[0]
+        if self.op != SCORE and self.op != NORMALISE:
+            call.gradient = outs[1]
+        return 0
+
+    cdef void blocks(self, Call *call, const Operand *outs, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+        cdef Scores scores
+        if self.op == SCORE:
+            scores.nll, scores.lse, scores.best, scores.correct, scores.rank = outs[0], outs[1], outs[2], outs[3], outs[4]
+            if self.across:
+                score_column_blocks(call, &scores, self.block, first, last)
+            else:
+                score_row_blocks(call, &scores, self.block, first, last)
+        elif self.op == GATHER:
+            gather_blocks(call, self.take_log, self.block, first, last)
+        elif self.op == INDEX and self.across:
+            column_blocks(call, WITH_INDICES, self.block, first, last, NULL, NULL)
+        elif self.op == INDEX:
+            index_row_blocks(call, self.block, first, last)
+        elif self.op == DENSE and self.across:
+            column_blocks(call, WITH_PROBABILITIES, self.block, first, last, NULL, NULL)
+        elif self.op == DENSE:
+            dense_row_blocks(call, self.block, first, last)
+        elif self.across:
+            column_blocks(call, NORMALISED, self.block, first, last, &outs[1], &outs[2])
+        else:
+            normalise_row_blocks(call, self.block, first, last, &outs[1], &outs[2])
+
+    def run(self, x, target, w, tuple outs, double scale, Py_ssize_t first, Py_ssize_t last, partials):
+        """Blocks [first, last): sums to `partials`, results of rows and gradients to `outs`."""
+        cdef Call call
+        cdef Operand written[5]
+        self.start(&call, written, x, target, w, outs, scale)
+        if partials is not None:
+            call.partials = sums_of(partials)
+        with nogil:
+            self.blocks(&call, written, first, last)
+
+    def once(self, x, target, w, tuple outs, double scale):
+        """The only block: loss, weight and count of its rows, and the first whose label is bad, or inf."""
+        cdef Call call
+        cdef Operand written[5]
+        cdef double partial[4]
+        partial[0] = partial[1] = partial[2] = 0.0
+        partial[3] = INFINITY
+        self.start(&call, written, x, target, w, outs, scale)
+        if self.op != NORMALISE:
+            call.partials = partial
+        with nogil:
+            self.blocks(&call, written, 0, 1)
+        return partial[0], partial[1], partial[2], partial[3]
+
+    def weigh(self, target, w):
+        """Weight and count of the labels that are not ignored, and the first row whose label is bad, or inf."""
+        cdef Call call = self.call
+        cdef double partial[4]
+        cdef Py_ssize_t outer = call.x.length[0], inner = self.outs[0].length[2], i, j
+        cdef Py_ssize_t n = call.x.length[1] if self.across else call.x.length[2]
+        cdef int64_t label
+        point(&call.target, target)
+        point(&call.w, w)
+        start_block(partial)
+        with nogil:
+            for i in range(outer):
+                for j in range(inner):
+                    label = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
+                    if label >= 0:
+                        count(partial, 0.0, weight_of(&call, label), 1)
+                    elif label == -1:
+                        note_bad(partial, i * inner + j)
+        return partial[WEIGHT], partial[COUNT], partial[FIRST_BAD]
