@@ -159,6 +159,9 @@ class Function:
         """Names of all keywords but `out`."""
         return (*self.more_arrays, *(option.name for option in self.options))
 
+    def __reduce__(self):
+        return _named, (self.name,)
+
 
 @dataclass(frozen=True, eq=False)
 class Loss(Function):
@@ -359,3 +362,10 @@ SCORE = Function(
         Option("top_k", None, "integer", lambda v: v >= 1, "an integer of at least 1", optional=True),
     ),
 )
+
+FUNCTIONS = (*LOSSES, LOG_SOFTMAX, SOFTMAX, LOGSUMEXP, SCORE)
+
+
+def _named(name):
+    """The row of a function, which is unpickled to the one that there is."""
+    return next(function for function in FUNCTIONS if function.name == name)

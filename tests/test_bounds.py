@@ -129,10 +129,10 @@ def test_scores_between_the_fences():
 def test_tiles_of_linear_layers_between_the_fences():
     code = """
         import fastloss, numpy as np
-        from fastloss import _linear
+        from fastloss.places.host import layer as tiled
         from fences import BAD_LABELS, expect_index_error, fenced
 
-        _linear.ROWS, _linear.TILE = 16, 16 * 150
+        tiled.ROWS, tiled.TILE = 16, 16 * 150
         both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
         rng = np.random.default_rng(0)
         for n_rows, n_features, n_classes in [(1, 1, 1), (17, 3, 11), (20, 5, 500)]:

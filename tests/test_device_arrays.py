@@ -5,8 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from fastloss._device.arrays import CuPy, Jax, Numba, Torch, View, library_of, packed_strides, viewed
-from fastloss._places import on_device
+from fastloss.places.cuda.arrays import CuPy, Jax, Numba, Torch, View, library_of, packed_strides, viewed
+from fastloss.places import on_device
 
 
 def read(view):
@@ -109,7 +109,7 @@ def test_cupy():
 
 def test_elements_that_no_kernel_can_read(monkeypatch):
     odd = np.zeros(13, np.uint8)[1:].view(np.float32)
-    monkeypatch.setattr("fastloss._device.arrays.library_of", lambda value: CuPy)
+    monkeypatch.setattr("fastloss.places.cuda.arrays.library_of", lambda value: CuPy)
     with pytest.raises(ValueError, match="logits: expected elements at multiples of their 4 bytes"):
         viewed(stand_in(odd), "logits")
 

@@ -15,7 +15,7 @@ from compare import assert_ulp, result_dtype, same_bits
 from layouts import KEEPING_DTYPE
 
 import fastloss
-from fastloss import _linear
+from fastloss.places.host import layer as tiled
 
 DTYPES = [np.float16, np.float32, np.float64]
 try:
@@ -40,9 +40,9 @@ OPTIONS = {
 def tiles(request, monkeypatch):
     """Tiles as they are, or so small that these arrays take several in each direction."""
     if request.param == "many tiles":
-        monkeypatch.setattr(_linear, "ROWS", 16)
-        monkeypatch.setattr(_linear, "TILE", 16 * 150)
-        monkeypatch.setattr(_linear, "CONVERTED", 16 * 140)
+        monkeypatch.setattr(tiled, "ROWS", 16)
+        monkeypatch.setattr(tiled, "TILE", 16 * 150)
+        monkeypatch.setattr(tiled, "CONVERTED", 16 * 140)
 
 
 def problem(n_rows, n_features, n_classes, dtype=np.float32):
@@ -172,7 +172,7 @@ def test_gradients_leave_ignored_rows_out(tiles):
 
 def test_gradients_of_a_large_problem():
     """Several tiles of each kind at their real size."""
-    shape = (_linear.ROWS + 100, 6, 3 * _linear.TILE // _linear.ROWS + 5)
+    shape = (tiled.ROWS + 100, 6, 3 * tiled.TILE // tiled.ROWS + 5)
     hidden, layer, labels, _, options = problem(*shape)
     bias = options["linear_bias"]
     _, (of_hidden, of_weight, of_bias) = every_gradient(hidden, layer, labels, linear_bias=bias, reduction="sum")
@@ -206,7 +206,7 @@ def test_gradients_that_are_not_there():
 
 def test_the_tiles_of_a_large_problem():
     """Several tiles of each kind at their real size, and an uneven last one."""
-    shape = (_linear.ROWS + 100, 6, 3 * _linear.TILE // _linear.ROWS + 5)
+    shape = (tiled.ROWS + 100, 6, 3 * tiled.TILE // tiled.ROWS + 5)
     hidden, layer, labels, _, options = problem(*shape)
     bias = options["linear_bias"]
     got = fastloss.linear_cross_entropy(hidden, layer, labels, linear_bias=bias, reduction="none")

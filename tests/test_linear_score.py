@@ -14,7 +14,8 @@ from test_linear import DTYPES, logits_of, problem
 from test_score import expected_order
 
 import fastloss
-from fastloss import _linear, _linear_score
+from fastloss.places.host import layer as tiled
+from fastloss.places.host import layer_scores as scored
 
 SHAPES = [(5, 4, 3), (33, 16, 200), (70, 8, 1000), (0, 4, 5)]
 
@@ -23,11 +24,11 @@ SHAPES = [(5, 4, 3), (33, 16, 200), (70, 8, 1000), (0, 4, 5)]
 def tiles(request, monkeypatch):
     """Tiles as they are; or so small that these arrays take several in each direction; or ranks that always take two products."""
     if request.param != "one tile":
-        monkeypatch.setattr(_linear, "ROWS", 16)
-        monkeypatch.setattr(_linear, "TILE", 16 * 150)
-        monkeypatch.setattr(_linear, "CONVERTED", 16 * 140)
+        monkeypatch.setattr(tiled, "ROWS", 16)
+        monkeypatch.setattr(tiled, "TILE", 16 * 150)
+        monkeypatch.setattr(tiled, "CONVERTED", 16 * 140)
     if request.param == "nothing kept":
-        monkeypatch.setattr(_linear_score, "KEPT", 0)
+        monkeypatch.setattr(scored, "KEPT", 0)
 
 
 def check(hidden, layer, target, logits, *, bias=None, ignore_index=-100, top_k=3):
@@ -81,14 +82,14 @@ def test_ranks_are_those_of_the_tiles_logits(n_features, dtype, tiles, monkeypat
     layer = np.tile(rng.normal(size=(200, n_features)), (3, 1)).astype(dtype)
     labels = rng.integers(0, 600, 50)
     seen = np.full((50, 600), np.nan)
-    compute = _linear.Head.tile
+    compute = tiled.Head.tile
 
     def watched(self, op, h, rows, start, stop, layer, *more):
         logits = compute(self, op, h, rows, start, stop, layer, *more)
         seen[rows, start:stop] = logits
         return logits
 
-    monkeypatch.setattr(_linear.Head, "tile", watched)
+    monkeypatch.setattr(tiled.Head, "tile", watched)
     got = fastloss.score(hidden, labels, top_k=7, linear_weight=layer)
     best, rank = expected_order(seen, labels, -100)
     np.testing.assert_array_equal(got.argmax, best)
@@ -99,23 +100,23 @@ def test_ranks_are_those_of_the_tiles_logits(n_features, dtype, tiles, monkeypat
 
 def test_one_product_is_enough(monkeypatch):
     """For ordinary numbers the bounds hold and few logits lie between them; where bounds are wrong, all is counted once more."""
-    monkeypatch.setattr(_linear, "TILE", 1 << 18)
+    monkeypatch.setattr(tiled, "TILE", 1 << 18)
     rng = generator("once")
     hidden = rng.normal(size=(300, 700)).astype(np.float32)
     layer = (rng.normal(size=(4000, 700)) + 0.5).astype(np.float32)
     labels = rng.integers(0, 4000, 300)
     again = []
-    restart = _linear_score.Ranks.restart
-    monkeypatch.setattr(_linear_score.Ranks, "restart", lambda self: (again.append(1), restart(self)))
+    restart = scored.Ranks.restart
+    monkeypatch.setattr(scored.Ranks, "restart", lambda self: (again.append(1), restart(self)))
     got = fastloss.score(hidden, labels, top_k=1, linear_weight=layer)
     assert not again
-    bounds = _linear_score._bounds
+    bounds = scored._bounds
 
     def wrong(*arguments):
         low, high = bounds(*arguments)
         return low, low
 
-    monkeypatch.setattr(_linear_score, "_bounds", wrong)
+    monkeypatch.setattr(scored, "_bounds", wrong)
     other = fastloss.score(hidden, labels, top_k=1, linear_weight=layer)
     assert again
     np.testing.assert_array_equal(got.rank, other.rank)

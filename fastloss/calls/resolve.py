@@ -6,7 +6,7 @@ Dask graphs use it alike.  dtypes are names here, as not every place has NumPy's
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -113,6 +113,7 @@ class Elements:
     divisor: int | None  # what the mean divides by, or None for the sum of weights
     root: bool
     count: int  # how many elements or rows are counted
+    values: dict[str, Any]  # of the options, checked
 
     @property
     def is_scalar(self):
@@ -164,6 +165,7 @@ def _elements(loss, signatures, values, want):
         divisor,
         loss.root,
         math.prod(shape),
+        values,
     )
     if want.what == "slopes" and not found.is_scalar:
         raise _errors.vector_gradient(f"axis={axis!r}")
@@ -201,9 +203,19 @@ class Rows:
     real: str
     shape: tuple[int, ...]  # of the predictions
     axis: int  # the class axis, counted from the front
-    reduction: str
-    ignore_index: int
-    smoothing: float
+    values: dict[str, Any]  # of the options, checked
+
+    @property
+    def reduction(self):
+        return self.values["reduction"]
+
+    @property
+    def ignore_index(self):
+        return self.values["ignore_index"]
+
+    @property
+    def smoothing(self):
+        return self.values.get("label_smoothing", 0.0)
 
     @property
     def n_classes(self):
@@ -249,6 +261,7 @@ class Rows:
             self.n_rows,
             False,
             self.n_rows,
+            self.values,
         )
 
 
@@ -281,9 +294,7 @@ def _rows(loss, signatures, values, want):
         real,
         x.shape,
         axis,
-        values["reduction"],
-        ignore_index,
-        values.get("label_smoothing", 0.0),
+        values,
     )
 
 
@@ -327,9 +338,19 @@ class Layer:
     n_features: int
     n_classes: int
     is_index: bool
-    reduction: str
-    ignore_index: int
-    smoothing: float
+    values: dict[str, Any]  # of the options, checked
+
+    @property
+    def reduction(self):
+        return self.values["reduction"]
+
+    @property
+    def ignore_index(self):
+        return self.values["ignore_index"]
+
+    @property
+    def smoothing(self):
+        return self.values["label_smoothing"]
 
     @property
     def n_rows(self):
@@ -376,9 +397,7 @@ def _layer(loss, signatures, values, want):
         h.shape[-1],
         n_classes,
         is_index,
-        values["reduction"],
-        ignore_index,
-        values["label_smoothing"],
+        values,
     )
 
 

@@ -65,7 +65,7 @@ def send(monkeypatch):
     if not SIMULATED:
         torch = pytest.importorskip("torch")
         return lambda a: torch.from_numpy(np.ascontiguousarray(a)).cuda()
-    arrays, linear = (importlib.import_module(f"fastloss._device.{name}") for name in ("arrays", "linear"))
+    arrays, linear = (importlib.import_module(f"fastloss.places.cuda.{name}") for name in ("arrays", "linear"))
 
     class StandIn(arrays.Numba):
         @staticmethod

@@ -184,7 +184,7 @@ def test_tiny_loss_keeps_its_accuracy():
 
 
 def test_positions_of_libraries_without_int64(monkeypatch):
-    from fastloss._device.arrays import Numba
+    from fastloss.places.cuda.arrays import Numba
 
     monkeypatch.setattr(Numba, "index_type", staticmethod(lambda: "int32"), raising=False)
     rng = generator("int32")

@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastloss import _errors
-
-FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-INTEGERS = {f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"bool": 1}
-
+from fastloss.calls.resolve import FLOATS, INTEGERS
 
 @dataclass(frozen=True, slots=True)
 class View:

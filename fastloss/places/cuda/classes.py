@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _reduce, losses
-from fastloss._device import pointwise
-from fastloss._device.arrays import FLOATS, INTEGERS, View, viewed
-from fastloss._device.session import Session
-from fastloss._pointwise import Gradient, Totals
-from fastloss._score import Scores, checked_top_k
+from fastloss import _errors, losses
+from fastloss._scores import Scores
+from fastloss.calls.resolve import FLOATS, ignored_label
+from fastloss.calls.want import Sums
+from fastloss.places.cuda import pointwise
+from fastloss.places.cuda.arrays import View, viewed
 
 
 class Rows:
@@ -39,129 +39,58 @@ class Rows:
         return found.address, *found.strides
 
 
-def class_weights(session, weight, n_classes, real):
+def class_weights(session, w, real):
     """Their address, contiguous and of the type that is computed in; 0 where there are none."""
-    if weight is None:
-        return 0
-    w = session.array(weight, "weight")
-    if not isinstance(w, View) or w.shape != (n_classes,):
-        raise _errors.wrong_shape("weight", getattr(w, "shape", ()), f"({n_classes},), one weight a class")
-    return session.converted(w, real).address
+    return 0 if w is None else session.converted(w, real).address
 
 
-def holds_indices(y, shape, axis):
-    """Whether targets for logits of that shape are class indices, rather than probabilities."""
-    rows = shape[:axis] + shape[axis + 1 :]
-    if not isinstance(y, View):
-        raise _errors.two_forms(shape, (), type(y).__name__, axis)
-    if y.name in INTEGERS and y.shape == rows or y.size == 0 and y.shape == rows:
-        return True
-    if y.name not in INTEGERS and y.shape == shape:
-        return False
-    if y.shape == rows:
-        raise _errors.floating_indices(y.shape, y.name)
-    raise _errors.two_forms(shape, y.shape, y.name, axis)
-
-
-def ignored(y, ignore_index):
+def ignored(dtype, ignore_index):
     """The index to leave out as kernels compare it: what the labels' type can't hold is no label."""
-    if y.name in INTEGERS and y.name != "bool":
-        limits = np.iinfo(y.name)
-        if limits.min <= ignore_index <= min(limits.max, 2**63 - 1):
-            return ignore_index
-    elif 0 <= ignore_index <= 1:
-        return ignore_index
-    return -(2**63)
+    found = ignored_label(dtype, ignore_index)
+    return -(2**63) if found is None or found >= 2**63 else found
 
 
-def logits_and_axis(session, value, name, axis):
-    x = session.array(value, name)
-    if not isinstance(x, View) or x.ndim == 0:
-        raise _errors.no_axis(name)
-    return x, _arrays.one_axis(axis, x.ndim)
+def rows(resolved):
+    """What executes a `Rows`."""
+
+    def execute(operands, out, scale):
+        session = operands.session
+        x, y, w = operands
+        if resolved.op == "categorical":
+            return _categorical(session, resolved, x, y, w, out, scale)
+        call = Call(session, resolved, x, y, class_weights(session, w, resolved.real), out, scale)
+        if resolved.op == "gather":
+            return call.gather(resolved.loss.take_log)
+        smoothing = resolved.smoothing
+        op = "dense" if resolved.op == "dense" else "index_spread" if smoothing else "index"
+        return call.rows_of(op, 1.0 - smoothing, smoothing / max(resolved.n_classes, 1))
+
+    return execute
 
 
-def real_type(*views):
-    """float64 for operands of 64 bits, and for integers as on the host."""
-    return "float64" if any(v.name == "float64" or v.name in INTEGERS for v in views) else "float32"
-
-
-def evaluate(
-    name, predictions, target, *, weight, ignore_index, label_smoothing, axis, reduction, out, op, take_log
-):  # fmt: skip
-    _reduce.check(reduction)
-    session = Session(**{name: predictions, "target": target, "weight": weight})
-    x, axis = logits_and_axis(session, predictions, name, axis)
-    y = session.array(target, "target")
-    if op == "gather" and not take_log and isinstance(y, View) and y.name not in INTEGERS and y.size:
-        raise _errors.not_index_dtype("target", y.name)
-    is_index = holds_indices(y, x.shape, axis)
-    ignore_index = _classes.wide_index(ignore_index)
-    smoothing = _classes.share_smoothed(label_smoothing)
-    real = real_type(x) if is_index else real_type(x, y)
-    rows = Rows(session, x, axis)
-    if rows.n_classes == 0 and rows.n_rows:
-        raise _errors.no_classes(name, x.shape)
-    if not is_index and ignore_index >= 0:
-        raise _errors.ignored_probabilities(ignore_index)
-    if op == "gather" and not is_index:
-        return _categorical(session, x, y, weight, axis, rows, reduction, out, real)
-    w = class_weights(session, weight, rows.n_classes, real)
-    call = Call(session, rows, x, y, w, real, reduction, out)
-    if op == "gather":
-        return call.gather(ignored(y, ignore_index), take_log)
-    spread = smoothing / max(rows.n_classes, 1)
-    if is_index:
-        return call.rows_of("index_spread" if smoothing else "index", ignored(y, ignore_index), 1.0 - smoothing, spread)
-    return call.rows_of("dense", 0, 1.0 - smoothing, spread)
-
-
-def _categorical(session, x, y, weight, axis, rows, reduction, out, real):
+def _categorical(session, resolved, x, y, w, out, scale):
     """-sum_c w[c] y[c] log x[c]: a pointwise loss, summed over the classes."""
-    w = session.array(weight, "weight")
+    elements = resolved.elements(w is not None)
     if w is not None:
-        if w.shape != (rows.n_classes,):
-            raise _errors.wrong_shape("weight", w.shape, f"({rows.n_classes},), one weight a class")
-        w = View(
-            w.address,
-            w.name,
-            (*w.shape, *(1,) * (x.ndim - axis - 1)),
-            (*w.strides, *(0,) * (x.ndim - axis - 1)),
-            w.owner,
-        )
-    call = pointwise.Pointwise(session, losses.CATEGORICAL, (x, y, None, w), real, (), ("probs", "target", ""))
-    if reduction == "none":
-        if isinstance(out, Gradient):
-            raise _errors.vector_gradient("reduction='none'")
-        return call.along((axis,), "sum", None, False, out)
-    result = call.total("sum" if reduction == "sum" else "number", rows.n_rows, False, out)
-    if isinstance(out, Totals):
-        out.count = rows.n_rows  # not of elements
-    return result
+        w = View(w.address, w.name, resolved.weight_shape, (*w.strides, *(0,) * (len(resolved.weight_shape) - 1)), w.owner)
+    call = pointwise.Pointwise(session, losses.CATEGORICAL, (x, y, None, w), resolved.real, (), elements.names)
+    return pointwise.evaluated(call, elements, elements.divisor, out, scale)
 
 
 class Call:
     """One evaluation over rows: views in, result out, the gradient where it was asked for."""
 
-    def __init__(self, session, rows, x, y, w, real, reduction, out):
-        self.session, self.rows, self.x, self.y, self.w, self.real, self.reduction = (
-            session,
-            rows,
-            x,
-            y,
-            w,
-            real,
-            reduction,
-        )
-        self.request = out if isinstance(out, Gradient) else None
-        self.totals = out if isinstance(out, Totals) else None
-        self.out = None if self.request or self.totals else out
-        if self.request and reduction == "none":
-            raise _errors.vector_gradient("reduction='none'")
+    def __init__(self, session, resolved, x, y, w, out, scale):
+        self.session, self.resolved, self.x, self.y, self.w, self.given = session, resolved, x, y, w, scale
+        self.rows = Rows(session, x, resolved.axis)
+        self.real, self.reduction, self.what = resolved.real, resolved.reduction, resolved.want.what
+        self.ignore_index = ignored(y.name, resolved.ignore_index) if resolved.is_index else 0
+        self.out = out if self.what == "value" else None
+        self.requested = out[0] if self.what == "slopes" else None
         if self.out is not None:
-            session.check_out(self.out, rows.shape if reduction == "none" else ())
-        if self.request and self.request.requested is not None:
-            session.check_out(self.request.requested, x.shape)
+            session.check_out(self.out, resolved.result_shape)
+        if self.requested is not None:
+            session.check_out(self.requested, x.shape)
         self.losses = self.gradient = None
 
     def _outputs(self):
@@ -172,90 +101,88 @@ class Call:
         if self.reduction == "none":
             self.losses, view = session.destination(self.out, self.rows.shape, self.real)
             losses = view.address
-        if self.request:
-            self.gradient, view = session.destination(self.request.requested, self.x.shape, self.real)
+        if self.what == "slopes":
+            self.gradient, view = session.destination(self.requested, self.x.shape, self.real)
             gradient = self.rows.strides(view)
         return value.address, losses, gradient
 
-    def rows_of(self, op, ignore_index, keep, spread):
+    def rows_of(self, op, keep, spread):
         """Cross-entropy of indices or of probabilities."""
-        self.ignore_index = ignore_index
         session, rows = self.session, self.rows
         is_index = op != "dense"
         with session.queue.lock:
             value, losses, gradient = self._outputs()
-            scale, by_weight = 1.0, 0
-            if self.request and self.reduction == "mean":
-                if is_index:
-                    self._weigh(ignore_index)
-                    by_weight = 1
-                else:
-                    scale = 1.0 / rows.n_rows if rows.n_rows else 1.0
+            scale, by_weight = self._scale()
             mode = {"mean": "class weight" if is_index else "number"}.get(self.reduction, "sum")
             y = (*rows.row_strides(self.y), 0) if is_index else rows.strides(self.y)
             run_rows(
-                session, rows, op, session.softmax.GRADIENT if self.request else session.softmax.NONE, self.x, self.real, y,
-                self.y.name, self.w, (ignore_index, keep, spread), losses=losses, out=gradient, scale=(scale, by_weight),
+                session, rows, op, session.softmax.GRADIENT if self.what == "slopes" else session.softmax.NONE, self.x, self.real, y,
+                self.y.name, self.w, (self.ignore_index, keep, spread), losses=losses, out=gradient, scale=(scale, by_weight),
                 reduced=(value, mode, float(rows.n_rows)),
             )  # fmt: skip
-            return self.result(rows.n_rows if not is_index else None, is_index)
+            return self.result()
 
-    def gather(self, ignore_index, take_log):
+    def gather(self, take_log):
         """The loss of the elements that labels point at."""
-        self.ignore_index = ignore_index
         session, rows = self.session, self.rows
         with session.queue.lock:
             value, losses, gradient = self._outputs()
-            by_weight = 0
-            if self.request:
+            if self.what == "slopes":
                 session.clear(self.gradient)
-                if self.reduction == "mean":
-                    self._weigh(ignore_index)
-                    by_weight = 1
+            scale, by_weight = self._scale()
             kernel = session.softmax.by_label(
-                "gather", session.softmax.GRADIENT if self.request else session.softmax.NONE, self.x.name, self.real
+                "gather", session.softmax.GRADIENT if self.what == "slopes" else session.softmax.NONE, self.x.name, self.real
             )
             mode = session.kernels.MODES["class weight" if self.reduction == "mean" else "sum"]
             arguments = (
-                *rows.strides(self.x), *rows.row_strides(self.y), session.softmax.LABEL_KINDS[self.y.name], self.w, ignore_index,
-                int(take_log), rows.split[1], rows.n_rows, rows.n_classes, losses, *gradient, 1.0, by_weight,
+                *rows.strides(self.x), *rows.row_strides(self.y), session.softmax.LABEL_KINDS[self.y.name], self.w, self.ignore_index,
+                int(take_log), rows.split[1], rows.n_rows, rows.n_classes, losses, *gradient, scale, by_weight,
                 session.queue.workspace, value, mode,
             )  # fmt: skip
             session.launch(kernel, rows.n_rows, arguments, session.softmax.LABEL_THREADS)
             if take_log and session.waits:
                 self._check_probabilities()
-            return self.result(None, True)
+            return self.result()
 
     def _check_probabilities(self):
         sums = self.session.totals()
         if sums[0] != sums[0]:
             call = pointwise.Pointwise(
-                self.session, losses.CATEGORICAL, (self.x, None, None, None), self.real, (), ("probs", "", "")
+                self.session, losses.CATEGORICAL, (self.x, None, None, None), self.real, (), ("probs", "", "", "")
             )
             call.check_domain()
 
-    def _weigh(self, ignore_index):
+    def _scale(self):
+        """What gradients are multiplied by: a number, and whether by the inverse of the summed weights as well."""
+        if self.what != "slopes" or self.given is not None or self.reduction != "mean":
+            return 1.0 if self.given is None else self.given, 0
+        if self.resolved.is_index:
+            self._weigh()
+            return 1.0, 1
+        return 1.0 / max(self.rows.n_rows, 1), 0
+
+    def _weigh(self):
         """The summed weight of the labels that count, to where the next kernel finds it."""
         session, rows = self.session, self.rows
         kernel = session.softmax.by_label("weigh", session.softmax.NONE, self.x.name, self.real)
         arguments = (
-            *rows.row_strides(self.y), session.softmax.LABEL_KINDS[self.y.name], self.w, ignore_index, rows.split[1],
+            *rows.row_strides(self.y), session.softmax.LABEL_KINDS[self.y.name], self.w, self.ignore_index, rows.split[1],
             rows.n_rows, rows.n_classes, session.queue.workspace,
         )  # fmt: skip
         session.launch(kernel, rows.n_rows, arguments, session.softmax.LABEL_THREADS)
 
-    def result(self, divisor, may_be_bad):
+    def result(self):
         """What the caller gets; raises for bad labels."""
-        session = self.session
-        sums = session.totals() if self.totals or may_be_bad and session.waits else None
-        if sums and sums[3] < np.inf:
-            raise_bad_label(session, self.y, self.rows, int(sums[3]), self.ignore_index)
-        if self.totals:
-            return self.totals.take(sums[0], sums[1] if divisor is None else divisor, sums[2])
+        session, is_index = self.session, self.resolved.is_index
+        sums = session.totals() if self.what == "sums" or is_index and session.waits else None
+        if sums and is_index and sums[3] < np.inf:
+            raise_bad_label(session, self.y, self.rows, int(sums[3]), self.resolved.ignore_index)
+        if self.what == "sums":
+            return Sums(sums[0], sums[1] if is_index else float(self.rows.n_rows), int(sums[2]))
         if self.reduction == "none":
             return session.delivered(self.losses, self.out)
-        if self.request:
-            self.request.array = session.delivered(self.gradient, self.request.requested)
+        if self.what == "slopes":
+            return session.scalar(self.value), (session.delivered(self.gradient, self.requested),)
         return session.scalar(self.value, self.out)
 
 
@@ -304,57 +231,54 @@ def run_rows(
     )
 
 
-def normalise(value, axis, out, wanted, keepdims=False):
-    """logsumexp, log_softmax or softmax (`wanted`) along an axis."""
-    session = Session(x=value)
-    x, axis = logits_and_axis(session, value, "x", axis)
-    real = real_type(x)
-    rows = Rows(session, x, axis)
-    reduced = wanted == "logsumexp"
-    shape = x.shape[:axis] + (1,) * keepdims + x.shape[axis + 1 :] if reduced else x.shape
-    result, view = session.destination(out, shape, real)
-    if rows.n_rows and view.size:
-        second = {
-            "logsumexp": session.softmax.NONE,
-            "log_softmax": session.softmax.LOGS,
-            "softmax": session.softmax.POWERS,
-        }
-        outputs = {"scores": (view.address, *(0,) * 5)} if reduced else {"out": rows.strides(view)}
-        with session.queue.lock:
-            run_rows(
-                session, rows, "normalise", second[wanted], x, real, (0, 0, 0, 0), "int64", 0, (0, 1.0, 0.0), **outputs
-            )
-    if shape == ():
-        return session.scalar(result, out)
-    return session.delivered(result, out)
+def normalised(resolved):
+    """What executes a `Normalised`."""
+
+    def execute(operands, out, scale):
+        session = operands.session
+        (x,) = operands
+        rows, real = Rows(session, x, resolved.axis), resolved.real
+        result, view = session.destination(out, resolved.result_shape, real)
+        if rows.n_rows and view.size:
+            softmax = session.softmax
+            second = {"logsumexp": softmax.NONE, "log_softmax": softmax.LOGS, "softmax": softmax.POWERS}[resolved.name]
+            reduced = resolved.name == "logsumexp"
+            outputs = {"scores": (view.address, *(0,) * 5)} if reduced else {"out": rows.strides(view)}
+            with session.queue.lock:
+                run_rows(session, rows, "normalise", second, x, real, (0, 0, 0, 0), "int64", 0, (0, 1.0, 0.0), **outputs)
+        if resolved.result_shape == ():
+            return session.scalar(result, out)
+        return session.delivered(result, out)
+
+    return execute
 
 
-def score(logits, target, axis, ignore_index, top_k):
-    """`score`: what an evaluation wants to know of each row."""
-    session = Session(logits=logits, target=target)
-    x, axis = logits_and_axis(session, logits, "logits", axis)
-    y = session.array(target, "target")
-    rows = Rows(session, x, axis)
-    if not isinstance(y, View) or y.name not in INTEGERS and y.size:
-        raise _errors.not_index_dtype("target", getattr(y, "name", type(target).__name__))
-    if y.shape != rows.shape:
-        raise _errors.wrong_shape("target", y.shape, f"{rows.shape}, that of logits without the class axis")
-    wide, top_k = _classes.wide_index(ignore_index), checked_top_k(top_k)
-    if rows.n_classes == 0 and rows.n_rows:
-        raise _errors.no_classes("logits", x.shape)
-    real = real_type(x)
-    index = session.index_type()
-    names = [real, real, index, "bool", *([index, "bool"] if top_k else [])]
-    results = [session.new(rows.shape, name) for name in names]
-    if rows.n_rows:
-        addresses = [viewed(result, "out").address for result in results] + [0] * (6 - len(results))
-        nll, *rest = addresses
-        with session.queue.lock:
-            run_rows(
-                session, rows, "rank" if top_k else "score", session.softmax.NONE, x, real, (*rows.row_strides(y), 0), y.name, 0,
-                (ignored(y, wide), 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0), index=index,
-            )  # fmt: skip
-            bad = session.totals()[3] if session.waits else np.inf
-        if bad < np.inf:
-            raise_bad_label(session, y, rows, int(bad), wide)
-    return Scores(*[session.delivered(result) for result in results])
+def scores(resolved):
+    """What executes a `Scores`."""
+    from fastloss.places.cuda import linear
+
+    return linear.scores(resolved) if resolved.from_layer else _scores(resolved)
+
+
+def _scores(resolved):
+    def execute(operands, out, scale):
+        session = operands.session
+        x, y, _, _ = operands
+        rows, real, top_k = Rows(session, x, resolved.axis), resolved.real, resolved.top_k
+        index = session.index_type()
+        names = [real, real, index, "bool", *([index, "bool"] if top_k else [])]
+        results = [session.new(rows.shape, name) for name in names]
+        if rows.n_rows:
+            addresses = [viewed(result, "out").address for result in results] + [0] * (6 - len(results))
+            nll, *rest = addresses
+            with session.queue.lock:
+                run_rows(
+                    session, rows, "rank" if top_k else "score", session.softmax.NONE, x, real, (*rows.row_strides(y), 0), y.name, 0,
+                    (ignored(y.name, resolved.ignore_index), 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0), index=index,
+                )  # fmt: skip
+                bad = session.totals()[3] if session.waits else np.inf
+            if bad < np.inf:
+                raise_bad_label(session, y, rows, int(bad), resolved.ignore_index)
+        return Scores(*[session.delivered(result) for result in results])
+
+    return execute

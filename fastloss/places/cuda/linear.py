@@ -1,12 +1,13 @@
 """A linear layer's outputs on a device, some rows at a time: products are made by the arrays' own library, torch or CuPy."""
 
-from fastloss import _arrays, _errors, _reduce
-from fastloss._device import classes
-from fastloss._device.arrays import CuPy, Torch, viewed
-from fastloss._device.session import Session
-from fastloss._linear import wanted_of
-from fastloss._pointwise import Gradient, Totals
-from fastloss._score import Scores
+from fastloss import _errors, _reduce, losses
+from fastloss._scores import Scores
+from fastloss.calls.resolve import resolve
+from fastloss.calls.want import SUMS, VALUE, Sums, slopes
+from fastloss.places.cuda import classes
+from fastloss.places.cuda.arrays import CuPy, Torch, viewed
+from fastloss.places.cuda.session import taken
+from fastloss.places.cuda.session import signature as signature_of
 
 # Elements of the logits that exist at a time.
 TILE = 1 << 26
@@ -15,25 +16,15 @@ TILE = 1 << 26
 class Layer:
     """A linear layer and its inputs: what the logits would be made of."""
 
-    def __init__(self, hidden, linear_weight, bias, **others):
-        arrays = {"hidden": hidden, "linear_weight": linear_weight, "linear_bias": bias}
-        self.session = Session(**arrays, **others)
+    def __init__(self, operands, real, hidden, linear_weight, bias):
+        self.session, self.real = operands.session, real
         self.library = self.session.library
         if self.library not in (Torch, CuPy):
             raise _errors.no_matmul("the host" if self.session.to_host else self.library.__name__)
+        arrays = {"hidden": hidden, "linear_weight": linear_weight, "linear_bias": bias}
         self.views = {name: array if array is None else viewed(array, name) for name, array in arrays.items()}
-        h, a, b = self.views.values()
-        if h.ndim == 0:
-            raise _errors.no_axis("hidden")
-        if a.ndim != 2 or a.shape[1] != h.shape[-1]:
-            raise _errors.wrong_shape(
-                "linear_weight", a.shape, f"(n_classes, {h.shape[-1]}), as hidden has shape {h.shape}"
-            )
-        if b is not None and b.shape != a.shape[:1]:
-            raise _errors.wrong_shape("linear_bias", b.shape, f"({a.shape[0]},), one a class")
-        self.n_classes, self.rows_shape = a.shape[0], h.shape[:-1]
-        self.real = classes.real_type(*(view for view in (h, a, b) if view is not None))
-        self.hidden = self.library.plain(hidden).reshape(-1, h.shape[-1])
+        self.n_classes, self.rows_shape = linear_weight.shape[0], tuple(hidden.shape[:-1])
+        self.hidden = self.library.plain(hidden).reshape(-1, hidden.shape[-1])
         self.weight = self.library.plain(linear_weight)
         self.bias = None if bias is None else self.library.plain(bias)
 
@@ -51,58 +42,69 @@ class Layer:
         return self.library.cast(self.library.cast(slopes, self.views["linear_weight"].name) @ other, self.real)
 
 
-def evaluate(hidden, linear_weight, target, *, bias, weight, ignore_index, label_smoothing, reduction, out):
-    """`linear_cross_entropy`: each row's logits exist with all classes, but only some rows' at a time."""
-    _reduce.check(reduction)
-    layer = Layer(hidden, linear_weight, bias, target=target, weight=weight)
-    session = layer.session
-    request = out if isinstance(out, Gradient) else None
-    totals = out if isinstance(out, Totals) else None
-    receives = None if request or totals else out
-    if request and reduction == "none":
-        raise _errors.vector_gradient("reduction='none'")
-    y = session.array(target, "target")
-    is_index = classes.holds_indices(y, (*layer.rows_shape, layer.n_classes), len(layer.rows_shape))
-    target = layer.library.plain(target)
-    target = target.reshape(-1) if is_index else target.reshape(-1, layer.n_classes)
-    options = {
-        "weight": weight, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "axis": -1, "op": "softmax", "take_log": False,
-    }  # fmt: skip
-    losses = None
-    if reduction == "none":
-        losses, _ = session.destination(receives, layer.rows_shape, layer.real)
-    gradients = {}
-    for name, (requested, view) in wanted_of(request, *layer.views.values(), session.check_out).items():
-        gradients[name], _ = session.destination(requested, view.shape, layer.real)
-        gradients[name][...] = 0.0
-    loss = divisor = count = 0.0
-    for part in layer.parts():
-        logits, y = layer.logits(part), target[part]
-        if losses is not None:
-            found = classes.evaluate("logits", logits, y, reduction="none", out=None, **options)
-            losses.reshape(-1)[part] = found
-            continue
-        sums = Totals()
-        classes.evaluate("logits", logits, y, reduction="mean", out=sums, **options)
-        loss, divisor, count = loss + sums.total, divisor + sums.weight, count + sums.count
-        if gradients:
-            slopes = Gradient()
-            classes.evaluate("logits", logits, y, reduction="sum", out=slopes, **options)
-            _add(layer, part, slopes.array, gradients)
-    if totals:
-        return totals.take(loss, divisor, count)
-    if losses is not None:
-        return session.delivered(losses, out)
-    if request:
-        scale = request.scale if request.scale is not None else _reduce.inverse(divisor) if reduction == "mean" else 1.0
-        for gradient in gradients.values():
-            gradient *= scale if divisor else 0.0  # where no row counts there is no slope
-        request.array = gradients.get("hidden")
-        if hasattr(request, "arrays"):
-            request.arrays |= gradients
-    result, _ = session.destination(receives, (), layer.real)
-    result[...] = loss if reduction == "sum" else loss / divisor if divisor else float("nan")
-    return session.delivered(result, receives)
+def on_logits(function, operands, options, want=VALUE):
+    """A call with logits of some rows."""
+    arrays, weak = taken(function, operands)
+    signatures = [None if a is None else signature_of(a, i in weak) for i, a in enumerate(arrays)]
+    find = classes.scores if function is losses.SCORE else classes.rows
+    out = (None,) if want.wrt else None
+    return find(resolve(function, signatures, options, want))(arrays, out, None)
+
+
+def layer(resolved):
+    """What executes a `Layer`: each row's logits exist with all classes, but only some rows' at a time."""
+
+    def execute(operands, out, scale):
+        hidden, linear_weight, target, bias, weight = operands.given
+        what, reduction, wrt = resolved.want.what, resolved.reduction, resolved.want.wrt
+        layer = Layer(operands, resolved.real, hidden, linear_weight, bias)
+        session = layer.session
+        receives = out if what == "value" else None
+        target = layer.library.plain(target)
+        target = target.reshape(-1) if resolved.is_index else target.reshape(-1, layer.n_classes)
+        losses_of_rows = None
+        if reduction == "none":
+            losses_of_rows, _ = session.destination(receives, layer.rows_shape, layer.real)
+        requested = dict(zip(wrt, out, strict=True)) if wrt else {}
+        for name, array in requested.items():
+            if array is not None:
+                session.check_out(array, layer.views[name].shape)
+        gradients = {}
+        for name in wrt:
+            gradients[name], _ = session.destination(requested[name], layer.views[name].shape, layer.real)
+            gradients[name][...] = 0.0
+
+        def computed(part, want, reduction):
+            options = (-1, reduction, resolved.ignore_index, resolved.smoothing)
+            return on_logits(losses.CROSS_ENTROPY, (layer.logits(part), target[part], weight), options, want)
+
+        loss = divisor = 0.0
+        count = 0
+        for part in layer.parts():
+            if losses_of_rows is not None:
+                losses_of_rows.reshape(-1)[part] = computed(part, VALUE, "none")
+                continue
+            sums = computed(part, SUMS, "mean")
+            loss, divisor, count = loss + sums.total, divisor + sums.weight, count + sums.count
+            if gradients:
+                _add(layer, part, computed(part, slopes("logits"), "sum")[1][0], gradients)
+        if what == "sums":
+            return Sums(loss, divisor, count)
+        if losses_of_rows is not None:
+            return session.delivered(losses_of_rows, out)
+        if wrt:
+            if scale is None:
+                scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0
+            for gradient in gradients.values():
+                gradient *= scale if divisor else 0.0  # where no row counts there is no slope
+        result, _ = session.destination(receives, (), layer.real)
+        result[...] = loss if reduction == "sum" else loss / divisor if divisor else float("nan")
+        if wrt:
+            found = tuple(session.delivered(gradients[name], requested[name]) for name in wrt)
+            return session.delivered(result), found
+        return session.delivered(result, receives)
+
+    return execute
 
 
 def _add(layer, part, slopes, gradients):
@@ -115,25 +117,24 @@ def _add(layer, part, slopes, gradients):
         gradients["linear_bias"] += slopes.sum(axis=0)
 
 
-def score(hidden, linear_weight, target, *, bias, axis, ignore_index, top_k):
-    """`score` of hidden states."""
-    layer = Layer(hidden, linear_weight, bias, target=target)
-    h = layer.views["hidden"]
-    if _arrays.one_axis(axis, h.ndim) != h.ndim - 1:
-        raise _errors.out_of_range("axis", axis, "-1 or the last, as hidden states have no class axis")
-    if tuple(target.shape) != layer.rows_shape:
-        raise _errors.wrong_shape(
-            "target", tuple(target.shape), f"{layer.rows_shape}, that of hidden without the last axis"
-        )
-    labels = layer.library.plain(target).reshape(-1)
-    results = None
-    for part in layer.parts() or [slice(0, 0)]:
-        found = classes.score(layer.logits(part), labels[part], -1, ignore_index, top_k)
-        if results is None:
-            results = [
-                None if a is None else layer.session.new(layer.rows_shape, viewed(a, "score").name) for a in found
-            ]
-        for result, piece in zip(results, found, strict=True):
-            if result is not None:
-                result.reshape(-1)[part] = piece
-    return Scores(*results)
+def scores(resolved):
+    """What executes a `Scores` of hidden states."""
+
+    def execute(operands, out, scale):
+        hidden, target, linear_weight, bias = operands.given
+        layer = Layer(operands, resolved.real, hidden, linear_weight, bias)
+        labels = layer.library.plain(target).reshape(-1)
+        options = (-1, resolved.ignore_index, resolved.top_k)
+        results = None
+        for part in layer.parts() or [slice(0, 0)]:
+            found = on_logits(losses.SCORE, (layer.logits(part), labels[part], None, None), options)
+            if results is None:
+                results = [
+                    None if a is None else layer.session.new(layer.rows_shape, viewed(a, "score").name) for a in found
+                ]
+            for result, piece in zip(results, found, strict=True):
+                if result is not None:
+                    result.reshape(-1)[part] = piece
+        return Scores(*results)
+
+    return execute

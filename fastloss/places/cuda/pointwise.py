@@ -2,80 +2,57 @@
 
 import numpy as np
 
-from fastloss import _arrays, _errors, _reduce
-from fastloss._device.arrays import INTEGERS, View
-from fastloss._device.session import Session, is_number
-from fastloss._pointwise import Gradient, Totals
+from fastloss import _errors, _reduce
+from fastloss.calls.want import Sums
+from fastloss.places.cuda.arrays import View
+from fastloss.places.cuda.session import is_number
 
 # Outputs below which each has a block of its own.
 FEW_OUTPUTS = 4096
 
 
-def _real_type(*views):
-    """float64 if any operand is of 8 bytes, float32 otherwise."""
-    return "float64" if any(isinstance(v, View) and v.name == "float64" for v in views) else "float32"
+def elements(resolved):
+    """What executes an `Elements`."""
+
+    def execute(operands, out, scale):
+        session = operands.session
+        x, y, z, w = operands
+        if not isinstance(x, View):
+            raise _errors.mixed_devices([(resolved.names[0], "the host"), ("the others", "a CUDA device")])
+        if isinstance(z, View) and z.shape != resolved.shapes[2]:  # the same along the last axis
+            z = View(z.address, z.name, (*z.shape, 1), (*z.strides, 0), z.owner)
+        factor = 1.0
+        if is_number(w):
+            factor, w = float(w), None
+        call = Pointwise(session, resolved.formula, (x, y, z, w), resolved.real, resolved.parameters, resolved.names, factor)
+        divisor = resolved.divisor
+        if divisor is None and w is None:
+            divisor = int(np.prod([call.shape[i] for i in resolved.axes], dtype=np.int64)) * factor
+        return evaluated(call, resolved, divisor, out, scale)
+
+    return execute
 
 
-def _promoted(x, y):
-    """The type to compute in, for predictions and targets, as on the host."""
-    wide = [v for v in (x, y) if isinstance(v, View)]
-    if isinstance(x, View) and x.name in INTEGERS or not wide:
-        return "float64"
-    if isinstance(y, View) and y.name in INTEGERS and isinstance(x, View):
-        name = "float16" if x.name == "bfloat16" else x.name
-        return "float64" if np.result_type(name, y.name).itemsize == 8 else "float32"
-    return _real_type(*wide)
-
-
-def evaluate(
-    loss, pred, target, third, parameters, weight, axis, reduction, out, *,
-    names, weighted_mean, same_shape, third_of_rows, divisor, batch_mean, root,
-):  # fmt: skip
-    _reduce.check(reduction)
-    receives = None if isinstance(out, (Gradient, Totals)) else out
-    arguments = dict(zip((*names, "weight", "out"), (pred, target, third, weight, receives), strict=True))
-    arguments.pop("", None)
-    session = Session(**{name: value for name, value in arguments.items() if name != "out"})
-    x, y = session.array(pred, names[0]), session.array(target, names[1])
-    z, w = session.array(third, names[2]), session.array(weight, "weight")
-    if not isinstance(x, View):
-        raise _errors.mixed_devices([(names[0], "the host"), ("the others", "a CUDA device")])
-    if same_shape and x.shape != getattr(y, "shape", ()):
-        raise _errors.wrong_shape(names[1], getattr(y, "shape", ()), f"{x.shape}, that of {names[0]}")
-    if third_of_rows and isinstance(z, View) and z.ndim and z.shape == x.shape[:-1]:
-        z = View(z.address, z.name, (*z.shape, 1), (*z.strides, 0), z.owner)
-    if batch_mean:
-        if axis is not None or not x.ndim:
-            raise _errors.unknown("reduction", "batchmean", _reduce.REDUCTIONS)
-        divisor = x.shape[0]
-    factor = 1.0
-    if is_number(w):
-        factor, w = float(w), None
-    call = Pointwise(session, loss, (x, y, z, w), _promoted(x, y), parameters, names, factor)
-    axes = tuple(range(len(call.shape))) if axis is None else _arrays.some_axes(axis, len(call.shape))
-    if reduction == "none" or len(axes) < len(call.shape):
-        if isinstance(out, Gradient):
-            raise _errors.vector_gradient("reduction='none'" if reduction == "none" else f"axis={axis!r}")
-        if isinstance(out, Totals):
-            raise _errors.accumulated_none()
-    if reduction == "none":
+def evaluated(call, resolved, divisor, out, scale):
+    """What is wanted of a call whose mean divides by that number, or by the sum of weights if it is None."""
+    if resolved.reduction == "none":
         return call.each(out)
-    if divisor is None and not (weighted_mean and w is not None):
-        divisor = int(np.prod([call.shape[i] for i in axes], dtype=np.int64)) * (factor if weighted_mean else 1)
-    mode = "sum" if reduction == "sum" else "weight" if divisor is None else "number"
-    if len(axes) < len(call.shape):
-        return call.along(axes, mode, divisor, root, out)
-    return call.total(mode, divisor, root, out)
+    mode = "sum" if resolved.reduction == "sum" else "weight" if divisor is None else "number"
+    if not resolved.is_scalar:
+        if resolved.want.what == "sums":
+            raise _errors.accumulated_none()
+        return call.along(resolved.axes, mode, divisor, resolved.root, out)
+    return call.total(mode, divisor, resolved.root, out, resolved.want.what, scale, resolved.count)
 
 
 class Pointwise:
     """The operands of one call, and what can be computed from them."""
 
-    def __init__(self, session, loss, operands, real, parameters=(), names=("", "", ""), factor=1.0):
+    def __init__(self, session, loss, operands, real, parameters=(), names=("",) * 4, factor=1.0):
         self.session, self.loss, self.operands, self.real, self.factor = session, loss, operands, real, factor
         self.names = names
         self.p = tuple(float(v) for v in (*parameters, 0.0, 0.0)[:2])
-        views = [(name, v) for name, v in zip((*names, "weight"), operands, strict=True) if isinstance(v, View)]
+        views = [(name, v) for name, v in zip(names, operands, strict=True) if isinstance(v, View)]
         try:
             self.shape = np.broadcast_shapes(*(v.shape for _, v in views))
         except ValueError:
@@ -140,35 +117,34 @@ class Pointwise:
 
     # --- what is computed -----------------------------------------------------------------------------------------------
 
-    def total(self, mode, divisor, root, out):
-        """The reduced loss, with its gradient where that was asked for."""
+    def total(self, mode, divisor, root, out, what="value", scale=None, count=None):
+        """The reduced loss, or what else is wanted of it."""
         session, kernels = self.session, self.session.kernels
-        request = out if isinstance(out, Gradient) else None
-        totals = out if isinstance(out, Totals) else None
-        receives = None if request or totals else out
+        receives = out if what == "value" else None
+        requested = out[0] if what == "slopes" else None
+        x_shape = self.operands[0].shape
         if receives is not None:
             session.check_out(receives, ())
-        x_shape = self.operands[0].shape
-        if request and request.requested is not None:
-            session.check_out(request.requested, x_shape)
+        if requested is not None:
+            session.check_out(requested, x_shape)
         with session.queue.lock:
             result, value = session.destination(receives, (), self.real)
-            if request:
-                scale = self.scale(mode, divisor, root)
-                own = request.requested if x_shape == self.shape else None
+            if what == "slopes":
+                scale = self.scale(mode, divisor, root) if scale is None else scale
+                own = requested if x_shape == self.shape else None
                 gradient, view = session.destination(own, self.shape, self.real)
                 self.run(kernels.SLOPE, view.address, scale, value.address, mode, divisor, root)
             else:
                 self.run(kernels.TOTAL, 0, 1.0, value.address, mode, divisor, root)
-            sums = session.totals() if totals or self.loss.domains and session.waits else None
+            sums = session.totals() if what == "sums" or self.loss.domains and session.waits else None
         if sums and sums[0] != sums[0]:
             self.check_domain()
-        if totals:
-            return totals.take(sums[0], sums[1] if divisor is None else divisor, self.size)
-        if request:
+        if what == "sums":
+            return Sums(sums[0], float(sums[1] if divisor is None else divisor), self.size if count is None else count)
+        if what == "slopes":
             if x_shape != self.shape:
                 gradient = self.summed(view, x_shape)
-            request.array = session.delivered(gradient, request.requested)
+            return session.scalar(result), (session.delivered(gradient, requested),)
         return session.scalar(result, receives)
 
     def scale(self, mode, divisor, root):

@@ -3,11 +3,34 @@
 import numpy as np
 
 from fastloss import _arrays, _config, _errors
-from fastloss._device.arrays import INTEGERS, Numba, View, library_of, packed_strides, viewed
-from fastloss._places import on_device
 from fastloss.backends import load
+from fastloss.calls.resolve import INTEGERS, Signature
+from fastloss.calls.resolve import signature as _signature
+from fastloss.places import on_device
+from fastloss.places.cuda.arrays import Numba, View, library_of, packed_strides, viewed
 
-_NUMBERS = (bool, int, float, np.generic)
+_WEAK = (bool, int, float)
+_NUMBERS = (*_WEAK, np.generic)
+
+
+class Operands(tuple):
+    """The operands of a call as views, numbers and None; as they came, and the session that they are part of."""
+
+    given: tuple
+    session: "Session"
+
+
+def taken(function, operands):
+    """The operands, and the positions of those that were Python numbers."""
+    named = {name: value for name, value in zip(function.operands, operands, strict=True) if name}
+    session = Session(**named)
+    found = Operands(session.array(value, name) for name, value in zip(function.operands, operands, strict=True))
+    found.given, found.session = operands, session
+    return found, tuple(i for i, value in enumerate(operands) if type(value) in _WEAK)
+
+
+def signature(a, weak):
+    return Signature(a.name, a.shape, weak) if isinstance(a, View) else _signature(np.asarray(a), weak)
 
 
 class Session:

@@ -1,20 +1,25 @@
-"""What calls with Dask arrays share: arguments checked by the host, what is asked for, and results from sums."""
+"""What calls with Dask arrays share: operands, and results from sums."""
 
 import dask
 import numpy as np
 
-from fastloss import _config, _errors
-from fastloss._pointwise import Checks, Gradient, Totals
-from fastloss.dask import _sums
-from fastloss.dask._graph import reduced
+from fastloss import _errors
+from fastloss.calls.resolve import signature as _signature
+from fastloss.calls.want import Sums
+from fastloss.places.dask import _sums
+from fastloss.places.dask._graph import reduced, taken_operand
+from fastloss.places.dask._graph import taken as taken_array
 
 
-def checked(evaluate, *arguments, **options):
-    """What the host makes of the arguments, whatever backend is to compute."""
-    checks = Checks()
-    with _config.backend.within("auto"):
-        evaluate(*arguments, out=checks, **options)
-    return checks
+def taken(function, operands):
+    """The operands as Dask arrays, ndarrays and Python numbers, and the positions of these numbers."""
+    take = taken_operand if function.family == "elements" else taken_array
+    arrays = tuple(take(a, name) for a, name in zip(operands, function.operands, strict=True))
+    return arrays, tuple(i for i, a in enumerate(arrays) if a is not None and not hasattr(a, "shape"))
+
+
+def signature(a, weak):
+    return _signature(np.asarray(a) if weak else a, weak)
 
 
 def computed(*values):
@@ -22,24 +27,23 @@ def computed(*values):
     return dask.compute(*values)
 
 
-def requested(out, reduction):
-    """The gradient that `out` asks for, or None; an array can't be asked for."""
-    if out is None or isinstance(out, Totals):
-        return None
-    if not isinstance(out, Gradient) or out.requested is not None:
+def check_no_out(out):
+    """TypeError if a result is to be written somewhere."""
+    if any(a is not None for a in out) if isinstance(out, tuple) else out is not None:
         raise _errors.lazy_out()
-    if reduction == "none":
-        raise _errors.vector_gradient("reduction='none'")
-    return out
 
 
-def delivered(sums, out, real, **options):
-    """The reduced loss, lazily; or now, where the sums themselves are asked for."""
-    if isinstance(out, Totals):
+def delivered(sums, resolved, gradients=None, divisor=None, root=False, rowwise=True):
+    """What is wanted of the sums: the reduced loss, lazily, with gradients if there are some; or now the sums themselves."""
+    real = np.dtype(resolved.real)
+    if resolved.want.what == "sums":
         (part,) = dask.compute(sums)
         part = part.item().checked()
-        return out.take(part.total, part.weight, part.count)
-    return reduced(_sums.result_of, sums, real, real=real, **options)
+        return Sums(float(part.total), float(part.weight) if divisor is None else divisor, part.count)
+    value = reduced(
+        _sums.result_of, sums, real, real=real, reduction=resolved.reduction, divisor=divisor, root=root, rowwise=rowwise
+    )
+    return value if gradients is None else (value, gradients)
 
 
 def scale_from(sums, **options):

@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 
 from fastloss import _arrays, _errors
-from fastloss._places import is_dask
-from fastloss.dask import _sums, _tasks
+from fastloss.places import is_dask
+from fastloss.places.dask import _sums, _tasks
 
 
 def taken(value, name):
@@ -29,14 +29,6 @@ def taken(value, name):
 def taken_operand(value, name):
     """Likewise of a pointwise loss, where Python numbers stay what they are: they take the type of the arrays they meet."""
     return value if type(value) in (bool, int, float) else taken(value, name)
-
-
-def stand_in(operand):
-    """Something of the operand's shape and dtype that takes no memory, for the host to check."""
-    if not hasattr(operand, "shape"):
-        return operand
-    dtype = operand.dtype if operand.dtype.isnative else operand.dtype.newbyteorder("=")
-    return np.broadcast_to(np.zeros((), dtype), operand.shape)
 
 
 # --- chunks -------------------------------------------------------------------------------------------------------------

@@ -4,18 +4,17 @@ import math
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _errors, _linear, _linear_score, _score
-from fastloss.dask import _states, _tasks
-from fastloss.dask._calls import checked, delivered, requested, scale_from
-from fastloss.dask._graph import (
+from fastloss import _errors
+from fastloss._scores import Scores
+from fastloss.places.dask import _states, _tasks
+from fastloss.places.dask._calls import check_no_out, delivered, scale_from
+from fastloss.places.dask._graph import (
     chunked,
     common_chunks,
     merged,
     ones,
     over,
-    stand_in,
     starts_of,
-    taken,
     total,
     whole,
     without,
@@ -44,39 +43,35 @@ def _mean_scale(y, w, n_rows, reduction, *, is_index, **options):
     return scale_from(weights, reduction=reduction, divisor=None, root=False)
 
 
-_ROWS = {"rowwise": True, "divisor": None, "root": False}
+def rows(resolved):
+    """What makes the graph of a `Rows`."""
 
-
-def classes(
-    name, predictions, target, *, weight, ignore_index, label_smoothing, axis, reduction, out, op, take_log=False
-):
-    x, y, w = taken(predictions, name), taken(target, "target"), taken(weight, "weight")
-    options = {"label_smoothing": label_smoothing, "op": op, "take_log": take_log}
-    arguments = {"weight": stand_in(w), "ignore_index": ignore_index, "axis": axis, "reduction": reduction}
-    checks = checked(_classes.evaluate, name, stand_in(x), stand_in(y), **arguments, **options)
-    axis, is_index, real = checks.axis, checks.is_index, checks.real
-    request = requested(out, reduction)
-    x, y = _class_operands(x, _with_axis(y, axis) if is_index else y, axis)
-    w = whole(w)
-    n_classes = x.shape[axis]
-    target_options = {"axis": axis, "is_index": is_index, "ignore_index": checks.ignore_index, "n_classes": n_classes}
-    scale = None
-    if request:
-        n_rows = x.size // max(n_classes, 1)
-        scale = _mean_scale(y, w, n_rows, reduction, real=real, **target_options)
-    if op == "softmax" and x.numblocks[axis] > 1:
-        result, gradient = _class_chunks(
-            x, y, w, reduction, scale, **target_options, smoothing=checks.smoothing, real=real
-        )
-    else:
+    def graph(operands, out, scale):
+        check_no_out(out)
+        x, y, w = operands
+        axis, is_index, real, reduction = resolved.axis, resolved.is_index, np.dtype(resolved.real), resolved.reduction
+        x, y = _class_operands(x, _with_axis(y, axis) if is_index else y, axis)
+        w = whole(w)
+        target = {
+            "axis": axis,
+            "is_index": is_index,
+            "ignore_index": resolved.ignore_index,
+            "n_classes": resolved.n_classes,
+        }
+        scale = None
+        if resolved.want.what == "slopes":
+            scale = _mean_scale(y, w, resolved.n_rows, reduction, real=real, **target)
         several = x.numblocks[axis] > 1
-        options |= target_options | {"argument": name, "starts": starts_of(x)}
-        result, gradient = _row_chunks(x, y, w, reduction, scale, several, real, **options)
-    if request:
-        request.array = gradient
-    if reduction == "none":
-        return result
-    return delivered(result, out, real, reduction=reduction, **_ROWS)
+        if resolved.loss.op == "softmax" and several:
+            result, gradient = _class_chunks(x, y, w, reduction, scale, **target, smoothing=resolved.smoothing, real=real)
+        else:
+            options = target | {"loss": resolved.loss, "values": resolved.values, "starts": starts_of(x)}
+            result, gradient = _row_chunks(x, y, w, reduction, scale, several, real, **options)
+        if reduction == "none":
+            return result
+        return delivered(result, resolved, None if scale is None else (gradient,))
+
+    return graph
 
 
 def _row_chunks(x, y, w, reduction, scale, several, real, **options):
@@ -133,36 +128,44 @@ def _class_chunks(x, y, w, reduction, scale, **options):
 _NO_TARGET = {"is_index": True, "ignore_index": -1, "smoothing": 0.0}
 
 
-def normalise(value, axis, out, wanted, keepdims=False):
-    x = taken(value, "x")
-    logits, axis = _classes.logits_and_axis(stand_in(x), "x", axis)
-    real = _arrays.real_type(logits)
-    if out is not None:
-        raise _errors.lazy_out()
-    x, _ = _class_operands(x, None, axis)
-    chunks = ones(x.chunks, (axis,)) if wanted == "logsumexp" else x.chunks
-    if x.numblocks[axis] == 1:
-        result = over(_tasks.normalised, x, chunks=chunks, dtype=real, axis=axis, wanted=wanted)
-    else:
-        known = _known(x, None, None, True, axis=axis, real=real, n_classes=x.shape[axis], **_NO_TARGET)
-        if wanted == "logsumexp":
-            result = over(_states.rows_logsumexp, known, chunks=known.chunks, dtype=real, real=real)
+def normalised(resolved):
+    """What makes the graph of a `Normalised`."""
+
+    def graph(operands, out, scale):
+        check_no_out(out)
+        (x,) = operands
+        axis, name, real = resolved.axis, resolved.name, np.dtype(resolved.real)
+        x, _ = _class_operands(x, None, axis)
+        chunks = ones(x.chunks, (axis,)) if name == "logsumexp" else x.chunks
+        if x.numblocks[axis] == 1:
+            result = over(_tasks.normalised, x, chunks=chunks, dtype=real, axis=axis, wanted=name)
         else:
-            function = _states.class_softmax if wanted == "softmax" else _states.class_log_softmax
-            result = over(function, x, known, chunks=chunks, dtype=real, axis=axis, real=real)
-    return without(result, axis) if wanted == "logsumexp" and not keepdims else result
+            known = _known(x, None, None, True, axis=axis, real=real, n_classes=x.shape[axis], **_NO_TARGET)
+            if name == "logsumexp":
+                result = over(_states.rows_logsumexp, known, chunks=known.chunks, dtype=real, real=real)
+            else:
+                function = _states.class_softmax if name == "softmax" else _states.class_log_softmax
+                result = over(function, x, known, chunks=chunks, dtype=real, axis=axis, real=real)
+        return without(result, axis) if name == "logsumexp" and not resolved.keepdims else result
+
+    return graph
 
 
-def score(logits, target, axis, ignore_index, top_k):
-    x, y = taken(logits, "logits"), taken(target, "target")
-    checks = checked(_score.evaluate, stand_in(x), stand_in(y), axis, ignore_index, top_k)
-    axis, ignore_index, top_k, real = checks.axis, checks.ignore_index, checks.top_k, checks.real
-    x, y = _class_operands(x, _with_axis(y, axis), axis)
-    options = {"axis": axis, "ignore_index": ignore_index}
-    results = {"chunks": ones(x.chunks, (axis,)), "dtype": _tasks.scores_dtype(real, top_k), "top_k": top_k}
-    if x.numblocks[axis] == 1:
-        scores = over(_tasks.scores, x, y, real=real, starts=starts_of(x), **options, **results)
-    else:
+def scores(resolved):
+    """What makes the graph of a `Scores`."""
+    return _layer_scores(resolved) if resolved.from_layer else _scores(resolved)
+
+
+def _scores(resolved):
+    def graph(operands, out, scale):
+        x, y, _, _ = operands
+        axis, top_k, real = resolved.axis, resolved.top_k, np.dtype(resolved.real)
+        x, y = _class_operands(x, _with_axis(y, axis), axis)
+        options = {"axis": axis, "ignore_index": resolved.ignore_index}
+        results = {"chunks": ones(x.chunks, (axis,)), "dtype": _tasks.scores_dtype(real, top_k), "top_k": top_k}
+        if x.numblocks[axis] == 1:
+            found = over(_tasks.scores, x, y, real=real, starts=starts_of(x), **options, **results)
+            return _fields(without(found, axis))
         options |= {"is_index": True, "smoothing": 0.0, "n_classes": x.shape[axis], "real": real}
         known = _known(x, y, None, True, **options)
         counts = None
@@ -175,70 +178,73 @@ def score(logits, target, axis, ignore_index, top_k):
                 chunks=results["chunks"],
                 dtype=np.int64,
                 axis=axis,
-                ignore_index=ignore_index,
+                ignore_index=resolved.ignore_index,
                 real=real,
                 starts=starts_of(x),
             )
             counts = each.sum(axis=axis, keepdims=True)
         results["chunks"] = known.chunks
-        scores = over(_states.rows_scores, known, y, counts, starts=starts_of(known), **options, **results)
-    return _fields(without(scores, axis))
+        found = over(_states.rows_scores, known, y, counts, starts=starts_of(known), **options, **results)
+        return _fields(without(found, axis))
+
+    return graph
 
 
-def _fields(scores):
+def _fields(found):
     """Arrays of one array's fields, which are found together."""
-    return _score.Scores(**{name: scores[name] for name in scores.dtype.names})
+    return Scores(**{name: found[name] for name in found.dtype.names})
 
 
 # --- linear layers ------------------------------------------------------------------------------------------------------
 
 
-def linear(hidden, linear_weight, target, *, bias, weight, ignore_index, label_smoothing, reduction, out):
-    """Rows are chunked; the layer goes whole to every task, which has a tile of logits at a time."""
-    h, a, y = taken(hidden, "hidden"), taken(linear_weight, "linear_weight"), taken(target, "target")
-    b, w = taken(bias, "linear_bias"), taken(weight, "weight")
-    checks = checked(
-        _linear.evaluate,
-        *map(stand_in, (h, a, y)),
-        bias=stand_in(b),
-        weight=stand_in(w),
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
-    if isinstance(out, _linear.Gradients):
+def layer(resolved):
+    """What makes the graph of a `Layer`: rows are chunked; the layer goes whole to every task, which has a tile of logits at a time."""
+    if resolved.want.what == "slopes" and resolved.want.wrt != ("hidden",):
         raise _errors.layer_gradient()
-    request = requested(out, reduction)
-    is_index, real, n_classes = checks.is_index, checks.real, a.shape[0]
-    one_row = h.ndim == 1
-    h, y = _linear_operands(h, _with_axis(y, h.ndim - 1) if is_index else y)
-    layer = whole(a), y, whole(b), whole(w)
-    options = {"axis": h.ndim - 1, "is_index": is_index, "ignore_index": checks.ignore_index}
-    more = options | {"call": _tasks.linear, "label_smoothing": label_smoothing, "starts": starts_of(h)}
-    if reduction == "none":
-        each = over(_tasks.each_of, h, *layer, chunks=ones(h.chunks, (h.ndim - 1,)), dtype=real, **more)
-        return each[..., 0][0] if one_row else each[..., 0]
-    sums = total(_tasks.total_of, h, *layer, chunks=h.chunks, **more)
-    if request:
-        n_rows = math.prod(h.shape[:-1])
-        scale = _mean_scale(y, layer[3], n_rows, reduction, n_classes=n_classes, real=real, **options)
-        gradient = over(_tasks.slopes_of, h, *layer, scale, chunks=h.chunks, dtype=real, **more)
-        request.array = gradient[0] if one_row else gradient
-    return delivered(sums, out, real, reduction=reduction, **_ROWS)
+
+    def graph(operands, out, scale):
+        check_no_out(out)
+        h, a, y, b, w = operands
+        is_index, real, reduction = resolved.is_index, np.dtype(resolved.real), resolved.reduction
+        one_row = h.ndim == 1
+        h, y = _linear_operands(h, _with_axis(y, h.ndim - 1) if is_index else y)
+        arrays = whole(a), y, whole(b), whole(w)
+        options = {"axis": h.ndim - 1, "is_index": is_index, "ignore_index": resolved.ignore_index}
+        more = options | {
+            "call": _tasks.linear,
+            "loss": resolved.loss,
+            "values": resolved.values,
+            "starts": starts_of(h),
+        }
+        if reduction == "none":
+            each = over(_tasks.each_of, h, *arrays, chunks=ones(h.chunks, (h.ndim - 1,)), dtype=real, **more)
+            return each[..., 0][0] if one_row else each[..., 0]
+        sums = total(_tasks.total_of, h, *arrays, chunks=h.chunks, **more)
+        gradients = None
+        if resolved.want.what == "slopes":
+            factor = _mean_scale(
+                y, arrays[3], resolved.n_rows, reduction, n_classes=resolved.n_classes, real=real, **options
+            )
+            gradient = over(_tasks.slopes_of, h, *arrays, factor, chunks=h.chunks, dtype=real, **more)
+            gradients = (gradient[0] if one_row else gradient,)
+        return delivered(sums, resolved, gradients)
+
+    return graph
 
 
-def linear_score(hidden, linear_weight, target, *, bias, axis, ignore_index, top_k):
-    h, a, y = taken(hidden, "hidden"), taken(linear_weight, "linear_weight"), taken(target, "target")
-    b = taken(bias, "linear_bias")
-    options = {"axis": axis, "ignore_index": ignore_index, "top_k": top_k}
-    checks = checked(_linear_score.evaluate, *map(stand_in, (h, a, y)), bias=stand_in(b), **options)
-    one_row = h.ndim == 1
-    h, y = _linear_operands(h, _with_axis(y, h.ndim - 1))
-    chunks, real, top_k = ones(h.chunks, (h.ndim - 1,)), checks.real, checks.top_k
-    options = {"ignore_index": checks.ignore_index, "top_k": top_k, "real": real, "starts": starts_of(h)}
-    dtype = _tasks.scores_dtype(real, top_k)
-    scores = over(_tasks.linear_scores, h, whole(a), y, whole(b), chunks=chunks, dtype=dtype, **options)[..., 0]
-    return _fields(scores[0] if one_row else scores)
+def _layer_scores(resolved):
+    def graph(operands, out, scale):
+        h, y, a, b = operands
+        one_row = h.ndim == 1
+        h, y = _linear_operands(h, _with_axis(y, h.ndim - 1))
+        chunks, real, top_k = ones(h.chunks, (h.ndim - 1,)), np.dtype(resolved.real), resolved.top_k
+        options = {"ignore_index": resolved.ignore_index, "top_k": top_k, "real": real, "starts": starts_of(h)}
+        dtype = _tasks.scores_dtype(real, top_k)
+        found = over(_tasks.linear_scores, h, whole(a), y, whole(b), chunks=chunks, dtype=dtype, **options)[..., 0]
+        return _fields(found[0] if one_row else found)
+
+    return graph
 
 
 def _linear_operands(h, y):

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastloss import _arrays, _classes, _plan, _score, _tiles
+from fastloss import _arrays, _plan, _scores, _tiles
 from fastloss._order import n_before
-from fastloss.dask._sums import Part, good, single
-from fastloss.dask._tasks import bad_label, beginning, labels_of, scores_dtype, task
+from fastloss.places.dask._sums import Part, good, single
+from fastloss.places.dask._tasks import bad_label, beginning, labels_of, scores_dtype, task
+from fastloss.places.host.labels import wide_labels
 
 # What is known of a row: its state, the class of the largest logit, and that logit.
 ROW = np.dtype([("state", np.float64, 6), ("best", np.int64), ("peak", np.float64)])
@@ -65,9 +66,9 @@ def _target(y, w, *, axis, is_index, ignore_index, smoothing, n_classes, real):
     """The target of a chunk; of no target, y is None."""
     labels = None
     if is_index and y is not None:
-        labels = _classes.wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
+        labels = wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
     spread = smoothing / max(n_classes, 1) if smoothing or not is_index else None
-    w = _classes.class_weights(w, n_classes, real)
+    w = None if w is None else np.ascontiguousarray(w, real)
     return _Target(labels, None if is_index or y is None else _rows(y, axis), w, 1.0 - smoothing, spread)
 
 
@@ -81,7 +82,7 @@ def class_states(x, y, w, *, starts, block_id, best=False, **options):
     known = np.zeros(len(x), ROW)
     known["state"] = _tiles.new_state(len(x))
     known["peak"] = -np.inf
-    kernel = _plan.backend().kernel(None, "reduce_tile", real)
+    kernel = _plan.backend().tile_kernel("reduce_tile", real)
     for rows, logits in _tiles_of(x, real) if x.size else ():
         state = _states(known[rows])
         kernel(logits, *target.arguments(rows, first, x.shape[1], real), len(logits), 0, 1, state)
@@ -173,7 +174,7 @@ def class_softmax(x, known, *, axis, real):
 def _slopes(x, state, tails, shares, owns, scale, target, first, axis, real):
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
     result = np.empty(x.shape, real)
-    kernel = _plan.backend().kernel(None, "slope_tile", real)
+    kernel = _plan.backend().tile_kernel("slope_tile", real)
     for rows, logits in _tiles_of(x, real) if x.size else ():
         arguments = target.arguments(rows, first, x.shape[1], real)
         more = (state[rows], tails[rows], shares[rows], owns[rows], float(scale))
@@ -205,7 +206,7 @@ def _logsumexp(known):
 def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
     """How many classes of a chunk come before the target, wherever that is."""
     first = beginning(starts, block_id)[axis]
-    labels = _classes.wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
+    labels = wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
     own = _states(known)[:, _tiles.OWN].astype(real)
     classes = np.arange(first, first + x.shape[1])
@@ -227,5 +228,5 @@ def rows_scores(known, y, counts, *, axis, top_k, real, block_id, **options):
     result["correct"] = result["argmax"] == labels
     if top_k:
         result["rank"] = np.where(labels < 0, -1, counts.reshape(-1))
-        result["in_top_k"] = _score.is_in_top_k(result["rank"], top_k)
+        result["in_top_k"] = _scores.is_in_top_k(result["rank"], top_k)
     return result.reshape(known.shape)

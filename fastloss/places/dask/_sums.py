@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastloss import _arrays, _pointwise, _reduce
+from fastloss import _arrays, _reduce
 from fastloss._exact import ExactSum
+from fastloss.places.host.elements import finished_lanes
 
 
 class Bad(NamedTuple):
@@ -100,7 +101,7 @@ def result_of(part, *, reduction, divisor, root, rowwise, real):
 
 def lanes_result_of(lanes, *, reduction, divisor, root, real):
     weights = lanes["weight"] + lanes["weight_rest"] if divisor is None else divisor
-    return _pointwise.finished_lanes(
+    return finished_lanes(
         lanes["total"] + lanes["total_rest"], weights if reduction == "mean" else None, root, real
     )
 

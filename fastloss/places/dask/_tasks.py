@@ -7,19 +7,22 @@ import functools
 
 import numpy as np
 
-from fastloss import (
-    _arrays,
-    _classes,
-    _config,
-    _errors,
-    _linear,
-    _linear_score,
-    _pointwise,
-    _score,
-    losses,
-)
-from fastloss._pointwise import Gradient, Totals
-from fastloss.dask._sums import LANES, Bad, Part, good, single
+from fastloss import _arrays, _config, _errors, _scores, losses
+from fastloss.calls.resolve import resolve
+from fastloss.calls.want import SUMS, VALUE, Sums, slopes
+from fastloss.places import host
+from fastloss.places.dask._sums import LANES, Bad, Part, good, single
+from fastloss.places.host.elements import first_outside
+from fastloss.places.host.labels import first_bad_label, weigh_labels, wide_labels
+
+
+def on_host(function, operands, values, want=VALUE, scale=None):
+    """The host's answer to a call with chunks; `values` are the options', by name."""
+    arrays, weak = host.taken(function, operands)
+    signatures = [None if a is None else host.signature(a, i in weak) for i, a in enumerate(arrays)]
+    options = tuple(values[option.name] for option in function.options)
+    out = (None,) * len(want.wrt) if want.wrt else None
+    return host.plan(resolve(function, signatures, options, want), arrays, out)(arrays, out, scale)
 
 
 def task(function):
@@ -54,7 +57,7 @@ def beginning(starts, block_id):
 def bad_label(y, n_classes, ignore_index, *, axis, starts, block_id):
     """The first bad label of a chunk, which has no class axis; `starts` are those of a chunk with one."""
     origin = beginning(starts, block_id)
-    found = _classes.first_bad_label(_arrays.indices(y), n_classes, ignore_index)
+    found = first_bad_label(_arrays.indices(y), n_classes, ignore_index)
     if found is None:
         return None
     axis %= len(origin)
@@ -63,7 +66,7 @@ def bad_label(y, n_classes, ignore_index, *, axis, starts, block_id):
 
 
 def bad_value(operand, a, name, domain, origin):
-    found = _pointwise.first_outside(_arrays.floats(a, name), domain)
+    found = first_outside(_arrays.floats(a, name), domain)
     if found is None:
         return None
     position = _moved(found[0], origin)
@@ -74,43 +77,44 @@ def _moved(position, origin):
     return tuple(int(i) + start for i, start in zip(position, origin, strict=True))
 
 
-# --- the host's functions on chunks: `call` is one of those here that take a chunk and `out` and `reduction`, as the host's do, and
-# return the first Bad where there is one
+# --- losses of chunks: `call` is one of the functions here that take chunks, values of the options and `want`; they return what the host
+# does, or the first Bad where there is one
 
 
 @task
-def total_of(*operands, call, block_id, **options):
-    totals = Totals()
-    bad = call(*operands, out=totals, reduction="sum", block_id=block_id, **options)
-    return single(Part(bad=bad) if bad else Part(totals.total, totals.weight, totals.count), len(block_id))
+def total_of(*operands, call, values, block_id, **options):
+    found = call(*operands, values=values | {"reduction": "sum"}, want=SUMS, block_id=block_id, **options)
+    return single(Part(bad=found) if isinstance(found, Bad) else Part(*found), len(block_id))
 
 
 @task
-def each_of(*operands, call, block_id, **options):
+def each_of(*operands, call, values, block_id, **options):
     """Losses; those of rows with an axis of length 1 for the classes."""
-    result = good(call(*operands, out=None, reduction="none", block_id=block_id, **options))
+    result = good(call(*operands, values=values | {"reduction": "none"}, want=VALUE, block_id=block_id, **options))
     return np.expand_dims(result, options["axis"]) if "axis" in options else result
 
 
 @task
-def slopes_of(*operands, call, block_id, **options):
+def slopes_of(*operands, call, loss, values, block_id, **options):
     """A chunk of the gradient, with all axes of the call; the last of the operands is what a sum counts in the result."""
     *operands, scale = operands
-    request = Gradient(scale=float(scale))
-    good(call(*operands, out=request, reduction="sum", block_id=block_id, **options))
-    slopes = np.asarray(request.array)
-    return slopes.reshape((1,) * (len(block_id) - slopes.ndim) + slopes.shape)
+    want, values = slopes(loss.arrays[0]), values | {"reduction": "sum"}
+    found = good(call(*operands, loss=loss, values=values, want=want, scale=float(scale), block_id=block_id, **options))
+    gradient = np.asarray(found[1][0])
+    return gradient.reshape((1,) * (len(block_id) - gradient.ndim) + gradient.shape)
 
 
 # --- pointwise losses ---------------------------------------------------------------------------------------------------
 
 
-def pointwise(*operands, loss, names, starts, block_id, **options):
-    x, y, z, w = operands
+def pointwise(*operands, loss, values, starts, block_id, want, axis=None, scale=None):
+    if "axis" in values:
+        values = values | {"axis": axis}
     try:
-        return _pointwise.evaluate(loss, x, y, z, weight=w, names=names, **options)
+        return on_host(loss, operands, values, want, scale)
     except ValueError:
-        rows = zip(operands, names, loss.domains, strict=False)
+        formula, _ = loss.formula(values, operands[2] is not None)
+        rows = zip(operands, loss.operands, formula.domains, strict=False)
         for i, (a, name, domain) in enumerate(rows):
             if domain is not None and isinstance(a, np.ndarray):
                 bad = bad_value(i, a, name, domain, beginning(starts[i], block_id))
@@ -120,11 +124,11 @@ def pointwise(*operands, loss, names, starts, block_id, **options):
 
 
 @task
-def pointwise_lanes(*operands, axis, block_id, **options):
-    totals = Totals()
-    good(pointwise(*operands, out=totals, axis=axis, reduction="sum", block_id=block_id, **options))
-    lanes = np.zeros(totals.total.shape, LANES)
-    lanes["total"], lanes["weight"] = totals.total, totals.weight
+def pointwise_lanes(*operands, values, axis, block_id, **options):
+    values = values | {"reduction": "sum"}
+    found = good(pointwise(*operands, values=values, want=SUMS, axis=axis, block_id=block_id, **options))
+    lanes = np.zeros(found.total.shape, LANES)
+    lanes["total"], lanes["weight"] = found.total, found.weight
     return np.expand_dims(lanes, axis)
 
 
@@ -142,14 +146,15 @@ def labels_of(y, axis):
     return np.squeeze(y, axis)
 
 
-def rows(x, y, w, *, argument, axis, is_index, ignore_index, n_classes, starts, block_id, **options):
+def rows(x, y, w, *, loss, values, axis, is_index, ignore_index, n_classes, starts, block_id, want, scale=None):
     """Losses of rows that are there with all classes."""
     y = labels_of(y, axis) if is_index else y
+    values = values | {"axis": axis, "ignore_index": ignore_index}
     try:
-        return _classes.evaluate(argument, x, y, weight=w, axis=axis, ignore_index=ignore_index, **options)
+        return on_host(loss, (x, y, w), values, want, scale)
     except ValueError:
         bad = None
-        if options["op"] == "gather":
+        if loss.op == "gather":
             bad = bad_value(0, x, "probs", losses.PROBABILITY, beginning(starts, block_id))
         if bad is None:
             raise
@@ -165,14 +170,13 @@ def label_weights(y, w, *, axis, n_classes, ignore_index, real, starts, block_id
     bad = bad_label(labels, n_classes, ignore_index, axis=axis, starts=starts, block_id=block_id)
     if bad:
         return single(Part(bad=bad), y.ndim)
-    w = _classes.class_weights(w, n_classes, real)
-    return single(Part(weight=_classes.weigh_labels(labels, n_classes, w, ignore_index)), y.ndim)
+    return single(Part(weight=weigh_labels(labels, n_classes, w, ignore_index)), y.ndim)
 
 
 # --- losses of elements of rows, a chunk of the classes at a time -------------------------------------------------------
 
 
-def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_id, out, **options):
+def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_id, want, **options):
     """What a chunk of the classes adds to the losses of rows: labels of other chunks are left out."""
     place = {"axis": axis, "starts": starts, "block_id": block_id}
     first, width = beginning(starts, block_id)[axis], x.shape[axis]
@@ -182,15 +186,15 @@ def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_
         bad = bad_label(labels, n_classes, ignore_index, **place)
         if bad and first == 0:
             return bad
-        labels = _classes.wide_labels(labels, ignore_index).reshape(labels.shape)
+        labels = wide_labels(labels, ignore_index).reshape(labels.shape)
         y = np.expand_dims(np.where((labels >= first) & (labels < first + width), labels - first, -1), axis)
         ignore_index = -1
-    if out is None:  # is still to be added up
+    if want is VALUE:  # is still to be added up
         x = _arrays.floats(x, "probs").astype(np.float64)
-    options |= place | {"is_index": is_index, "ignore_index": ignore_index, "n_classes": width, "out": out}
+    options |= place | {"is_index": is_index, "ignore_index": ignore_index, "n_classes": width, "want": want}
     result = rows(x, y, w, **options)
-    if isinstance(out, Totals) and not is_index and first and result is None:
-        out.take(out.total, 0.0, 0)  # with probabilities rows are counted, each once
+    if isinstance(result, Sums) and not is_index and first:
+        return result._replace(weight=0.0, count=0)  # with probabilities rows are counted, each once
     return result
 
 
@@ -199,12 +203,13 @@ def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_
 
 @task
 def normalised(x, *, axis, wanted):
-    return np.asarray(_classes.normalise(x, axis, None, wanted, keepdims=True))
+    function = next(f for f in (losses.LOGSUMEXP, losses.LOG_SOFTMAX, losses.SOFTMAX) if f.name == wanted)
+    return np.asarray(on_host(function, (x,), {"axis": axis, "keepdims": True}))
 
 
 def scores_dtype(real, top_k):
     """The fields of Scores."""
-    return np.dtype(list(zip(_score.Scores._fields, _score.kinds(real, top_k), strict=False)))
+    return np.dtype(list(zip(_scores.Scores._fields, _scores.kinds(real, top_k), strict=False)))
 
 
 def _as_fields(found, dtype, axis):
@@ -219,7 +224,8 @@ def _as_fields(found, dtype, axis):
 def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
     y = labels_of(y, axis)
     try:
-        found = _score.evaluate(x, y, axis, ignore_index, top_k)
+        values = {"axis": axis, "ignore_index": ignore_index, "top_k": top_k}
+        found = on_host(losses.SCORE, (x, y, None, None), values)
     except IndexError:
         place = {"axis": axis, "starts": starts, "block_id": block_id}
         raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
@@ -229,10 +235,10 @@ def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
 # --- linear layers ------------------------------------------------------------------------------------------------------
 
 
-def linear(h, a, y, b, w, *, axis, is_index, ignore_index, starts, block_id, **options):
+def linear(h, a, y, b, w, *, loss, values, axis, is_index, ignore_index, starts, block_id, want, scale=None):
     y = labels_of(y, axis) if is_index else y
     try:
-        return _linear.evaluate(h, a, y, bias=b, weight=w, ignore_index=ignore_index, **options)
+        return on_host(loss, (h, a, y, b, w), values, want, scale)
     except IndexError:
         return bad_label(y, len(a), ignore_index, axis=axis, starts=starts, block_id=block_id)
 
@@ -241,7 +247,8 @@ def linear(h, a, y, b, w, *, axis, is_index, ignore_index, starts, block_id, **o
 def linear_scores(h, a, y, b, *, ignore_index, top_k, real, starts, block_id):
     y = labels_of(y, -1)
     try:
-        found = _linear_score.evaluate(h, a, y, bias=b, axis=-1, ignore_index=ignore_index, top_k=top_k)
+        values = {"axis": -1, "ignore_index": ignore_index, "top_k": top_k}
+        found = on_host(losses.SCORE, (h, y, a, b), values)
     except IndexError:
         raise bad_label(y, len(a), ignore_index, axis=-1, starts=starts, block_id=block_id).raised() from None
     return _as_fields(found, scores_dtype(real, top_k), -1)

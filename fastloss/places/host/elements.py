@@ -64,10 +64,12 @@ class _Plan:
             flat = len(lengths) <= 1
             groups = tuple((axis,) for axis in range(len(lengths)))
             groups = ((),) * (3 - len(groups)) + groups if len(groups) < 3 else (sum(groups[:-2], ()), *groups[-2:])
+            order = tuple(range(len(shape)))
             self.schedule = "flat" if flat else "rows"
         else:
             lengths = shape
             self.schedule = "lanes" if groups[2] else "rows"
+            order = sum(groups, ())
             if not groups[2]:
                 groups = ((), groups[0], groups[1])
         self.shape3 = tuple(math.prod(lengths[axis] for axis in group) for group in groups)
@@ -75,9 +77,8 @@ class _Plan:
         for i, steps in zip(present, strides, strict=True):
             grouped = [stride_of(group, lengths, steps) for group in groups]
             if None in grouped:  # axes of a group do not follow one another: they do in a copy
-                copies[i] = _copied_to(resolved.shapes[i], shape)
-                packed = packed_strides(lengths, arrays[i].itemsize)
-                grouped = [stride_of(group, lengths, packed) for group in groups]
+                copies[i] = _copied_to(resolved.shapes[i], shape, order)
+                grouped = packed_strides(self.shape3, arrays[i].itemsize)
             layouts[i] = layout(arrays[i], grouped)
         if copies:
             self._copy(copies)
@@ -128,8 +129,9 @@ class _Plan:
                 require_inside(a, name, domain)
 
 
-def _copied_to(own, shape):
-    return lambda a: np.ascontiguousarray(np.broadcast_to(a.reshape(own), shape))
+def _copied_to(own, shape, order):
+    """A contiguous copy of the array with that shape and its axes in that order."""
+    return lambda a: np.ascontiguousarray(np.broadcast_to(a.reshape(own), shape).transpose(order))
 
 
 class _Reduced(_Plan):
