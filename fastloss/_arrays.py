@@ -107,6 +107,15 @@ def check_out(out, shape):
         raise _errors.read_only_out()
 
 
+def delivered(result, out):
+    """`result`, or `out` holding it."""
+    if out is None or out is result:
+        return result
+    with np.errstate(over="ignore"):
+        np.copyto(out, result, casting="unsafe")
+    return out
+
+
 def scalar(value, real):
     """A float as a NumPy scalar of the result's type; too large for float32 is inf, without a warning."""
     if real is FLOAT64:

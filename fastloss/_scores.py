@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 
-
 class Scores(NamedTuple):
     """What `score` returns: arrays of the shape of the logits without their class axis.
 

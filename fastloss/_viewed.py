@@ -87,15 +87,26 @@ class Rows:
     _AXES = {"index": (2, 3), "dense": (2, 3), "gather": (2, 3), "normalise": (2, 3, 3), "score": (2,) * 5}
 
     def __init__(
-        self, kernel, op, across, lengths, x, target, w, outs, block, ignore_index=-1, keep=1.0, spread=None, take_log=False
+        self,
+        kernel,
+        op,
+        across,
+        lengths,
+        x,
+        target,
+        w,
+        outs,
+        block,
+        ignore_index=-1,
+        keep=1.0,
+        spread=None,
+        take_log=False,
     ):
         self.kernel, self.op, self.lengths, self.block = kernel, op, lengths, block
         self.rows = (lengths[0], lengths[2] if across else lengths[1])
         self.n_classes = lengths[1] if across else lengths[2]
         self.x, self.target, self.w = x, target, w
-        self.outs = [
-            (axes, outs[k] if k < len(outs) else None) for k, axes in enumerate(self._AXES[op])
-        ]
+        self.outs = [(axes, outs[k] if k < len(outs) else None) for k, axes in enumerate(self._AXES[op])]
         self.ignore_index, self.keep, self.spread, self.take_log = ignore_index, keep, spread, take_log
 
     def _view(self, layout, a, axes):

@@ -6,24 +6,24 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastloss import _config, _plan, functional, grad
+from fastloss import _config, _plan, functional, grad, losses
 
 # What is compiled for: the usual dtype first.
 DTYPES = ("float32", "float64", "float16")
 
 
-def losses() -> tuple[str, ...]:
+def names() -> tuple[str, ...]:
     """The functions that can be compiled ahead."""
-    return tuple(sorted(("score", *(function.__name__ for function in functional.LOSSES))))
+    return tuple(sorted(function.name for function in (losses.SCORE, *losses.LOSSES)))
 
 
-def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> Iterator[str]:
+def warm(chosen: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> Iterator[str]:
     """Call each function with contiguous arrays, for value, gradient and rows; yields what is about to be compiled.
 
     Kernels are compiled for the types of what they are called with, so the way to have them compiled is to call.  Weights,
     smoothing, probability targets, axes and strided arrays are left to their first use.
     """
-    for name in names or losses():
+    for name in chosen or names():
         for dtype in dtypes:
             yield f"{name} {dtype}"
             with _config.use_backend("numba"):
@@ -34,29 +34,34 @@ def warm(names: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> I
 def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
     """Whatever has kernels of its own."""
     function = getattr(functional, name)
+    row = _row(name)
     function(*arguments)
-    if name == "score":
+    if row is losses.SCORE:
         function(*arguments, top_k=1)
         return
     grad.value_and_grad(function)(*arguments)
-    if name != "rmse_loss":  # has no value for each element
+    if not row.root:  # which has no value for each element
         function(*arguments, reduction="none")
 
 
 def _arguments(name: str, dtype: np.dtype) -> Iterator[tuple[np.ndarray, ...]]:
     """Small and large arguments, with few and with many classes."""
-    many = _plan.BLOCK
-    if name in ("cross_entropy", "nll_loss", "categorical_cross_entropy", "score"):
+    many, row = _plan.BLOCK, _row(name)
+    if row.family in ("rows", "scores"):
         for n_classes in (10, 1000):
             for n_rows in (2, many // n_classes + 1):
                 probs = np.full((n_rows, n_classes), 1 / n_classes, dtype)
                 yield probs, np.zeros(n_rows, np.int64)
         return
-    if name == "linear_cross_entropy":
+    if row.family == "layer":
         for n_rows in (2, 64):
             hidden, layer = np.full((n_rows, 8), 0.5, dtype), np.full((1000, 8), 0.5, dtype)
             yield hidden, layer, np.zeros(n_rows, np.int64)
         return
     for size in (2, many + 1):
         half = np.full(size, 0.5, dtype)
-        yield (half, half, half) if name == "gaussian_nll_loss" else (half, half)
+        yield (half,) * len(row.arrays)
+
+
+def _row(name: str) -> losses.Function:
+    return next(function for function in losses.FUNCTIONS if function.name == name)

@@ -177,7 +177,9 @@ class Accumulator:
     def _check_options(self):
         """Have the options resolved for arrays that fit them, of which there is no data."""
         function, given = self._measure.function, self._options
-        arrays = {name: _arrays.asarray(given[name], name) for name in function.more_arrays if given.get(name) is not None}
+        arrays = {
+            name: _arrays.asarray(given[name], name) for name in function.more_arrays if given.get(name) is not None
+        }
         known = {name: signature(a) for name, a in arrays.items()}
         axis = given.get("axis", -1)
         _, options = bind(function, (None,) * len(function.arrays), given)
@@ -293,4 +295,7 @@ def _fitting(function, known, axis):
     ndim = max(2, axis + 1, -axis) if isinstance(axis, int) else 2
     shape = [0] * ndim
     shape[axis if isinstance(axis, int) else -1] = n_classes
-    return {function.arrays[0]: Signature("float64", tuple(shape)), "target": Signature("int64", (0,) * (ndim - 1))} | known
+    return {
+        function.arrays[0]: Signature("float64", tuple(shape)),
+        "target": Signature("int64", (0,) * (ndim - 1)),
+    } | known

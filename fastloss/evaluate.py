@@ -6,7 +6,7 @@ them may be an error where another is not.
 
 import numpy as np
 
-from fastloss import _arrays, _config, places
+from fastloss import _config, places
 from fastloss.calls.resolve import resolve
 from fastloss.calls.want import VALUE
 

@@ -85,7 +85,9 @@ def cross_entropy(
     >>> fastloss.cross_entropy(np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), [0, 1])
     np.float64(0.16723...)
     """
-    return evaluate(losses.CROSS_ENTROPY, (logits, target, weight), (axis, reduction, ignore_index, label_smoothing), out)
+    return evaluate(
+        losses.CROSS_ENTROPY, (logits, target, weight), (axis, reduction, ignore_index, label_smoothing), out
+    )
 
 
 def nll_loss(
@@ -1053,9 +1055,7 @@ def poisson_nll_loss(
     >>> fastloss.poisson_nll_loss(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     np.float64(0.85914...)
     """
-    return evaluate(
-        losses.POISSON_NLL_LOSS, (pred, target, None, weight), (axis, reduction, log_input, full, eps), out
-    )
+    return evaluate(losses.POISSON_NLL_LOSS, (pred, target, None, weight), (axis, reduction, log_input, full, eps), out)
 
 
 def gaussian_nll_loss(

@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from fastloss import _errors, functional
+from fastloss import _errors, functional, losses
 from fastloss._optional import require
 
 require("sklearn", "sklearn", "fastloss.sklearn")
 
-_REGRESSION = ("mse", "rmse", "l1", "huber", "smooth_l1", "log_cosh", "msle", "quantile", "poisson_nll", "gaussian_nll")
+# Losses of what `predict` says.
+_REGRESSION = tuple(loss.name for loss in losses.LOSSES if loss.kind == "regression" and loss.arrays[0] == "pred")
 
 
 # --- what estimators say -----------------------------------------------------------------------------------------------------
@@ -122,14 +123,14 @@ def _elements(fn, estimator, predictions, y, **options):
     return fn(predictions, truth.astype(np.float64), reduction="none", **options)
 
 
-def _mean_of_rows(losses: Any, sample_weight: Any) -> np.ndarray:
+def _mean_of_rows(values: Any, sample_weight: Any) -> np.ndarray:
     """The (weighted) mean over rows of each output; rows of weight 0 do not count, whatever they cost."""
-    losses = np.asarray(losses, np.float64)
+    values = np.asarray(values, np.float64)
     if sample_weight is None:
-        return np.mean(losses, axis=0)
-    w = _row_weights(sample_weight, len(losses))
-    losses, w = losses[w != 0.0], w[w != 0.0]
-    return np.tensordot(w, losses, axes=(0, 0)) / np.sum(w)
+        return np.mean(values, axis=0)
+    w = _row_weights(sample_weight, len(values))
+    values, w = values[w != 0.0], w[w != 0.0]
+    return np.tensordot(w, values, axes=(0, 0)) / np.sum(w)
 
 
 def _row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
@@ -175,9 +176,9 @@ def _options_of(metric: str) -> list[str]:
     """The options a scorer passes on: not what it sets itself, nor weights of rows."""
     if metric == "accuracy":
         return ["top_k"]
-    fn = functional.categorical_cross_entropy if metric == "perplexity" else getattr(functional, metric)
-    of_classes = "ignore_index" in fn.__kwdefaults__
-    return sorted(fn.__kwdefaults__.keys() - {"reduction", "out", "axis"} - (set() if of_classes else {"weight"}))
+    name = losses.CATEGORICAL_CROSS_ENTROPY.name if metric == "perplexity" else metric
+    loss = next(loss for loss in losses.LOSSES if loss.name == name)
+    return sorted(set(loss.keywords) - {"reduction", "axis"} - (set() if loss.rowwise else {"weight"}))
 
 
 # --- scorers -----------------------------------------------------------------------------------------------------------------
@@ -202,13 +203,13 @@ class Scorer:
         """The score of `estimator` on data and targets; larger is better."""
         metric = self.name.removeprefix("neg_")
         if metric in _OF_ROWS:
-            losses = _mean_of_rows(_OF_ROWS[metric](estimator, X, y_true, **self.options), sample_weight)
+            values = _mean_of_rows(_OF_ROWS[metric](estimator, X, y_true, **self.options), sample_weight)
         else:
-            losses = _regression(getattr(functional, metric), estimator, X, y_true, sample_weight, **self.options)
+            values = _regression(getattr(functional, metric), estimator, X, y_true, sample_weight, **self.options)
         if metric == "perplexity":
-            losses = np.exp(losses)
+            values = np.exp(values)
         shares = None if isinstance(self.multioutput, str) else self.multioutput
-        value = float(np.average(losses, weights=shares))
+        value = float(np.average(values, weights=shares))
         return -value if self.name.startswith("neg_") else value
 
     def __repr__(self) -> str:
@@ -235,7 +236,7 @@ class Scorer:
 
 
 NAMES = (
-    *(f"neg_{name}" for name in (*_OF_ROWS, *(f"{name}_loss" for name in _REGRESSION)) if name != "accuracy"),
+    *(f"neg_{name}" for name in (*_OF_ROWS, *_REGRESSION) if name != "accuracy"),
     "accuracy",
 )
 

@@ -5,8 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from fastloss.places.cuda.arrays import CuPy, Jax, Numba, Torch, View, library_of, packed_strides, viewed
 from fastloss.places import on_device
+from fastloss.places.cuda.arrays import CuPy, Jax, Numba, Torch, View, library_of, packed_strides, viewed
 
 
 def read(view):

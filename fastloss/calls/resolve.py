@@ -430,9 +430,7 @@ def _normalised(function, signatures, values, want):
         raise _errors.no_axis("x")
     axis = _options.one_axis(values["axis"], x.ndim)
     real = real_of(x)
-    return Normalised(
-        function.name, want, (cast_of(x, real),), real, x.shape, axis, values.get("keepdims", False)
-    )
+    return Normalised(function.name, want, (cast_of(x, real),), real, x.shape, axis, values.get("keepdims", False))
 
 
 @dataclass(frozen=True)
@@ -470,7 +468,9 @@ def _scores(function, signatures, values, want):
     x, y, a, b = signatures
     if a is None and b is not None:
         raise _errors.bias_alone()
-    name, whose = ("logits", "logits without the class axis") if a is None else ("hidden", "hidden without the last axis")
+    name, whose = (
+        ("logits", "logits without the class axis") if a is None else ("hidden", "hidden without the last axis")
+    )
     if a is not None:
         check_layer(x, a, b)
     if not x.ndim:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fastloss._pointwise import Totals
-
 from . import _library
 from ._best import best_class
 from ._job import Job
@@ -86,11 +84,17 @@ def losses_dtype(job: Job) -> np.dtype:
     return _call(empty, job.loss.name, weight=w, reduction="none").dtype
 
 
-def _call(chunk: Chunk, name: str, y: np.ndarray | None = None, **options: Any) -> Any:
+def _call(
+    chunk: Chunk,
+    name: str,
+    y: np.ndarray | None = None,
+    call: Callable[..., Any] = _library.loss,
+    **options: Any,
+) -> Any:
     """Call a function of the library; what it refuses becomes a Failure that names the place in the file."""
     y = chunk.y if y is None else y
     try:
-        return _library.loss_function(name)(chunk.x, y, **options)
+        return call(name, chunk.x, y, **options)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise refusal(chunk.job, chunk.start, chunk.x, y, error) from None
 
@@ -180,7 +184,7 @@ def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.nda
             return top
         if chunk.job.loss.name == "nll_loss":
             return np.exp(top)
-        lse = score.lse if score is not None else _library.loss_function("logsumexp")(chunk.x, axis=axis)
+        lse = score.lse if score is not None else _library.loss("logsumexp", chunk.x, axis=axis)
         return np.exp(top - lse)
 
 
@@ -250,9 +254,7 @@ def _elements(
 def _total(chunk: Chunk, name: str, divisor: Value, **options: Any) -> Value:
     """The summed loss of a chunk, the same bits whatever else is wanted of it."""
     if options.get("axis") is None:
-        totals = Totals()
-        _call(chunk, name, **options, out=totals)
-        loss: Value = totals.total
+        loss: Value = _call(chunk, name, call=_library.total, **options)
     elif np.all(divisor):
         # The mean is what cannot overflow: float32 losses come as float32.
         loss = np.multiply(_call(chunk, name, **options, reduction="mean"), divisor, dtype=np.float64)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from fastloss import _config, _info, _plan, functional
 from fastloss._version import __version__
+from fastloss.accumulate import sums_of
 
 from ._failure import Failure
 
@@ -17,9 +18,14 @@ def version() -> str:
     return __version__
 
 
-def loss_function(name: str) -> Callable[..., Any]:
-    """The loss called `name`."""
-    return getattr(functional, name)
+def loss(name: str, *arrays: Any, **options: Any) -> Any:
+    """The value of the loss called `name`."""
+    return getattr(functional, name)(*arrays, **options)
+
+
+def total(name: str, *arrays: Any, **options: Any) -> float:
+    """The sum that its mean is made of, in float64."""
+    return sums_of(functional.LOSSES[getattr(functional, name)], *arrays, **options).total
 
 
 @contextlib.contextmanager

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+from fastloss import losses
+from fastloss.losses import Loss
+
 from ._failure import Failure
 
 
@@ -39,23 +42,23 @@ class LossInfo:
     threshold: float = 0.0
 
 
-_TABLE = (
-    LossInfo("cross_entropy", "classes", ignores=True, smooths=True),
-    LossInfo("nll_loss", "classes", ignores=True),
-    LossInfo("categorical_cross_entropy", "classes", probabilities=True, ignores=True),
-    LossInfo("binary_cross_entropy", "binary", probabilities=True, threshold=0.5),
-    LossInfo("binary_cross_entropy_with_logits", "binary"),
-    LossInfo("mse_loss", "regression", errors=True),
-    LossInfo("rmse_loss", "regression", errors=True),
-    LossInfo("l1_loss", "regression", errors=True),
-    LossInfo("huber_loss", "regression", errors=True),
-    LossInfo("smooth_l1_loss", "regression", errors=True),
-    LossInfo("log_cosh_loss", "regression", errors=True),
-    LossInfo("msle_loss", "regression", errors=True),
-    LossInfo("quantile_loss", "regression", errors=True),
-    LossInfo("poisson_nll_loss", "regression"),
-    LossInfo("kl_div", "regression"),
-)
+def _info(loss: Loss) -> LossInfo:
+    """What the loss's row in the library's table says."""
+    options = {option.name for option in loss.options}
+    probabilities = loss.arrays[0] == "probs"
+    return LossInfo(
+        loss.name,
+        loss.kind,
+        probabilities=probabilities,
+        ignores="ignore_index" in options,
+        smooths="label_smoothing" in options,
+        errors=loss.errors,
+        threshold=0.5 if probabilities and loss.kind == "binary" else 0.0,
+    )
+
+
+# Losses of predictions and targets alone.
+_TABLE = tuple(_info(loss) for loss in losses.LOSSES if len(loss.arrays) == 2)
 
 LOSSES = {info.name: info for info in _TABLE}
 

@@ -52,7 +52,7 @@ def _warm(names: tuple[str, ...], dtypes: tuple[str, ...]) -> int:
     from . import _report
     from ._failure import Failure
 
-    for kind, given, known in (("loss", names, ahead.losses()), ("dtype", dtypes, ahead.DTYPES)):
+    for kind, given, known in (("loss", names, ahead.names()), ("dtype", dtypes, ahead.DTYPES)):
         for name in given:
             if name not in known:
                 raise Failure("--warm", f"no {kind} {name!r}; there are {', '.join(known)}")

@@ -13,6 +13,7 @@ import numpy as np
 from fastloss import _errors
 from fastloss.calls.resolve import FLOATS, INTEGERS
 
+
 @dataclass(frozen=True, slots=True)
 class View:
     """Memory of a device as an array: the address of its first element, strides in elements."""

@@ -72,7 +72,9 @@ def _categorical(session, resolved, x, y, w, out, scale):
     """-sum_c w[c] y[c] log x[c]: a pointwise loss, summed over the classes."""
     elements = resolved.elements(w is not None)
     if w is not None:
-        w = View(w.address, w.name, resolved.weight_shape, (*w.strides, *(0,) * (len(resolved.weight_shape) - 1)), w.owner)
+        w = View(
+            w.address, w.name, resolved.weight_shape, (*w.strides, *(0,) * (len(resolved.weight_shape) - 1)), w.owner
+        )
     call = pointwise.Pointwise(session, losses.CATEGORICAL, (x, y, None, w), resolved.real, (), elements.names)
     return pointwise.evaluated(call, elements, elements.divisor, out, scale)
 
@@ -131,7 +133,10 @@ class Call:
                 session.clear(self.gradient)
             scale, by_weight = self._scale()
             kernel = session.softmax.by_label(
-                "gather", session.softmax.GRADIENT if self.what == "slopes" else session.softmax.NONE, self.x.name, self.real
+                "gather",
+                session.softmax.GRADIENT if self.what == "slopes" else session.softmax.NONE,
+                self.x.name,
+                self.real,
             )
             mode = session.kernels.MODES["class weight" if self.reduction == "mean" else "sum"]
             arguments = (
@@ -245,7 +250,9 @@ def normalised(resolved):
             reduced = resolved.name == "logsumexp"
             outputs = {"scores": (view.address, *(0,) * 5)} if reduced else {"out": rows.strides(view)}
             with session.queue.lock:
-                run_rows(session, rows, "normalise", second, x, real, (0, 0, 0, 0), "int64", 0, (0, 1.0, 0.0), **outputs)
+                run_rows(
+                    session, rows, "normalise", second, x, real, (0, 0, 0, 0), "int64", 0, (0, 1.0, 0.0), **outputs
+                )
         if resolved.result_shape == ():
             return session.scalar(result, out)
         return session.delivered(result, out)

@@ -6,8 +6,8 @@ from fastloss.calls.resolve import resolve
 from fastloss.calls.want import SUMS, VALUE, Sums, slopes
 from fastloss.places.cuda import classes
 from fastloss.places.cuda.arrays import CuPy, Torch, viewed
-from fastloss.places.cuda.session import taken
 from fastloss.places.cuda.session import signature as signature_of
+from fastloss.places.cuda.session import taken
 
 # Elements of the logits that exist at a time.
 TILE = 1 << 26

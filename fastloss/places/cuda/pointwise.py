@@ -24,7 +24,9 @@ def elements(resolved):
         factor = 1.0
         if is_number(w):
             factor, w = float(w), None
-        call = Pointwise(session, resolved.formula, (x, y, z, w), resolved.real, resolved.parameters, resolved.names, factor)
+        call = Pointwise(
+            session, resolved.formula, (x, y, z, w), resolved.real, resolved.parameters, resolved.names, factor
+        )
         divisor = resolved.divisor
         if divisor is None and w is None:
             divisor = int(np.prod([call.shape[i] for i in resolved.axes], dtype=np.int64)) * factor

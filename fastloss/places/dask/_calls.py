@@ -41,7 +41,14 @@ def delivered(sums, resolved, gradients=None, divisor=None, root=False, rowwise=
         part = part.item().checked()
         return Sums(float(part.total), float(part.weight) if divisor is None else divisor, part.count)
     value = reduced(
-        _sums.result_of, sums, real, real=real, reduction=resolved.reduction, divisor=divisor, root=root, rowwise=rowwise
+        _sums.result_of,
+        sums,
+        real,
+        real=real,
+        reduction=resolved.reduction,
+        divisor=divisor,
+        root=root,
+        rowwise=rowwise,
     )
     return value if gradients is None else (value, gradients)
 

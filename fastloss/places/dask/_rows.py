@@ -1,7 +1,5 @@
 """The softmax family, scores and linear layers of Dask arrays."""
 
-import math
-
 import numpy as np
 
 from fastloss import _errors
@@ -63,7 +61,9 @@ def rows(resolved):
             scale = _mean_scale(y, w, resolved.n_rows, reduction, real=real, **target)
         several = x.numblocks[axis] > 1
         if resolved.loss.op == "softmax" and several:
-            result, gradient = _class_chunks(x, y, w, reduction, scale, **target, smoothing=resolved.smoothing, real=real)
+            result, gradient = _class_chunks(
+                x, y, w, reduction, scale, **target, smoothing=resolved.smoothing, real=real
+            )
         else:
             options = target | {"loss": resolved.loss, "values": resolved.values, "starts": starts_of(x)}
             result, gradient = _row_chunks(x, y, w, reduction, scale, several, real, **options)

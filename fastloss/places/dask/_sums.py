@@ -101,9 +101,7 @@ def result_of(part, *, reduction, divisor, root, rowwise, real):
 
 def lanes_result_of(lanes, *, reduction, divisor, root, real):
     weights = lanes["weight"] + lanes["weight_rest"] if divisor is None else divisor
-    return finished_lanes(
-        lanes["total"] + lanes["total_rest"], weights if reduction == "mean" else None, root, real
-    )
+    return finished_lanes(lanes["total"] + lanes["total_rest"], weights if reduction == "mean" else None, root, real)
 
 
 def scale_of(part, *, reduction, divisor, root):

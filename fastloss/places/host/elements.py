@@ -5,13 +5,12 @@ import math
 import numpy as np
 
 from fastloss import _arrays, _errors, _plan, _reduce
-from fastloss._arrays import FLOAT64
+from fastloss._arrays import FLOAT64, delivered
 from fastloss.calls.want import Sums
 from fastloss.places.host.operands import (
     REALS,
     broadcast_strides,
     check_out,
-    delivered,
     destination,
     layout,
     merged,
@@ -43,7 +42,9 @@ class _Plan:
     def __init__(self, resolved, arrays):
         self.resolved = resolved
         self.real = REALS[resolved.real]
-        self.steps = steps_of(arrays, [_cast(a, cast, resolved.real) for a, cast in zip(arrays, resolved.casts, strict=True)])
+        self.steps = steps_of(
+            arrays, [_cast(a, cast, resolved.real) for a, cast in zip(arrays, resolved.casts, strict=True)]
+        )
         self.size = math.prod(resolved.shape)
         self.domains = resolved.formula.domains
 

@@ -7,10 +7,11 @@ while it is in cache.  Gradients compute each tile a second time.
 import numpy as np
 
 from fastloss import _arrays, _plan, _reduce, _tiles
+from fastloss._arrays import delivered
 from fastloss._tiles import LEAST, TILE
 from fastloss.calls.want import Sums
 from fastloss.places.host.labels import weigh_labels, wide_labels
-from fastloss.places.host.operands import REALS, check_out, delivered, destination, prepare, steps_of
+from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of
 
 # Elements of a tile of weights where these have to be converted; rows that share a tile of weights.  A product of such tiles is
 # long enough for a BLAS to run at its full speed.
@@ -71,7 +72,9 @@ def casts_of(arrays, casts):
     """Conversions of operands; what is left to `Head`, which converts tiles, is no integer."""
     return [
         "float64" if cast is None and a is not None and name != "target" and a.dtype.kind in "biu" else cast
-        for a, cast, name in zip(arrays, casts, ("hidden", "linear_weight", "target", "linear_bias", "weight"), strict=False)
+        for a, cast, name in zip(
+            arrays, casts, ("hidden", "linear_weight", "target", "linear_bias", "weight"), strict=False
+        )
     ]
 
 

@@ -1,6 +1,7 @@
 """Plans of logsumexp, log-softmax and softmax."""
 
-from fastloss.places.host.operands import REALS, check_out, delivered, destination
+from fastloss._arrays import delivered
+from fastloss.places.host.operands import REALS, check_out, destination
 from fastloss.places.host.rows import RowKernel
 
 _NAMES = ("logsumexp", "log_softmax", "softmax")

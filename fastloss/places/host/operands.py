@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from fastloss import _arrays, _errors
+from fastloss import _arrays
 from fastloss._arrays import FLOAT32, FLOAT64
 
 # Python numbers take the type of the array they meet, as in NumPy.
@@ -146,12 +146,3 @@ def can_be_written(out, real, inputs):
 def destination(out, shape, real, inputs):
     """Where a kernel writes: to `out` itself if it can take it as it is, else to a new array."""
     return out if out is not None and can_be_written(out, real, inputs) else np.empty(shape, real)
-
-
-def delivered(result, out):
-    """`result`, or `out` holding it."""
-    if out is None or out is result:
-        return result
-    with np.errstate(over="ignore"):
-        np.copyto(out, result, casting="unsafe")
-    return out

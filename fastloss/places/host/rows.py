@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from fastloss import _arrays, _errors, _plan, _reduce, losses
+from fastloss import _arrays, _plan, _reduce, losses
+from fastloss._arrays import delivered
 from fastloss.backends import LANES
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
@@ -13,7 +14,6 @@ from fastloss.places.host.labels import first_bad_label, kernel_index, raise_bad
 from fastloss.places.host.operands import (
     REALS,
     check_out,
-    delivered,
     destination,
     layout,
     packed_strides,
@@ -89,7 +89,11 @@ class Geometry:
         return self._per_row(dtype.name, packed_strides(rows_shape, dtype.itemsize))
 
     def _per_row(self, dtype, strides):
-        strides = (*strides[: self.axis], 0, *strides[self.axis :])  # with an axis for the classes, as the groups are numbered
+        strides = (
+            *strides[: self.axis],
+            0,
+            *strides[self.axis :],
+        )  # with an axis for the classes, as the groups are numbered
         found = [stride_of(group, self.shape, strides) for group in self.groups]
         return None if None in found else (dtype, 0, *found)
 
