@@ -60,6 +60,8 @@ def resolve(function: Function, signatures, options, want: Want):
     options : values in the order of ``function.options``, as they came.
     """
     for name, signature in zip(function.operands, signatures, strict=True):
+        if signature is None and name in function.arrays:
+            raise _errors.not_an_array(name, None)
         if signature is not None and not (
             signature.dtype in FLOATS or signature.dtype in INTEGERS or signature.dtype in EXTENDED
         ):
