@@ -14,6 +14,8 @@ from fastloss import losses
 from fastloss._scores import Scores
 from fastloss.evaluate import evaluate
 
+__all__ = [function.name for function in losses.FUNCTIONS]
+
 # --- the softmax family -----------------------------------------------------------------------------------------------
 
 

@@ -19,32 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from fastloss import _errors, functional
+from fastloss import _errors, functional, losses
 from fastloss._foreign import from_torch
 from fastloss._optional import require
 from fastloss.grad import value_and_grad, with_gradient
 
 torch = require("torch", "torch", "fastloss.torch")
 
-__all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "categorical_cross_entropy",
-    "cross_entropy",
-    "gaussian_nll_loss",
-    "huber_loss",
-    "kl_div",
-    "l1_loss",
-    "linear_cross_entropy",
-    "log_cosh_loss",
-    "mse_loss",
-    "msle_loss",
-    "nll_loss",
-    "poisson_nll_loss",
-    "quantile_loss",
-    "rmse_loss",
-    "smooth_l1_loss",
-]
+__all__ = sorted(loss.name for loss in losses.LOSSES)
 
 
 # --- from arrays to autograd -----------------------------------------------------------------------------------------------
@@ -264,3 +246,20 @@ def kl_div(input, target, *, reduction="mean", log_target=False, weight=None):
 
 def _pair(input, target, weight):
     return {"pred": input, "target": target, "weight": weight}
+
+
+def _like_the_library(loss: losses.Loss) -> Callable[..., torch.Tensor]:
+    """A pointwise loss that torch has no signature of its own for."""
+    first, *others = loss.arrays
+
+    def function(input, target, *more, reduction="mean", weight=None, **options):
+        arguments = dict(zip((first, *others), (input, target, *more), strict=True)) | {"weight": weight}
+        return _evaluate(getattr(functional, loss.name), arguments, reduction, **options)
+
+    function.__name__ = function.__qualname__ = loss.name
+    function.__doc__ = f"`fastloss.{loss.name}` of tensors."
+    return function
+
+
+for _loss in losses.LOSSES:
+    globals().setdefault(_loss.name, _like_the_library(_loss))

@@ -1,0 +1,171 @@
+"""A pointwise loss is added in four places: scalars, table, public function, and (here) reference; everything else follows.
+
+The places are edited in a copy of the package, which runs in processes of its own.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from subprocesses import check_python
+
+ROOT = Path(__file__).parents[1]
+
+SCALARS = '''
+
+def charbonnier(x, y, eps):
+    """sqrt(d^2 + eps^2) - eps, smooth where the absolute error has a kink (Charbonnier et al. 1994)."""
+    d = x - y
+    s = sqrt(d * d + eps * eps)
+    return d * (d / (s + eps))
+
+
+def charbonnier_slope(x, y, eps):
+    d = x - y
+    return d / sqrt(d * d + eps * eps)
+'''
+
+FUNCTION = '''
+def charbonnier_loss(pred, target, *, weight=None, axis=None, eps=1e-3, reduction="mean", out=None):
+    """Charbonnier's loss: a smooth absolute error."""
+    return evaluate(losses.CHARBONNIER_LOSS, (pred, target, None, weight), (axis, reduction, eps), out)
+
+
+'''
+
+REFERENCE = """
+import numpy as np
+
+
+def reference(x, y, eps=1e-3):
+    x, y = np.asarray(x, np.longdouble), np.asarray(y, np.longdouble)
+    root = np.sqrt((x - y) ** 2 + np.longdouble(eps) ** 2)
+    return root - eps, (x - y) / root
+
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(2, 300, 7))
+value, slope = reference(x, y, 0.5)
+"""
+
+# Everything that follows from the row, on the backend in force.
+CHECK = """
+import fastloss
+from fastloss import losses
+
+loss = fastloss.charbonnier_loss
+close = lambda a, b, rtol=1e-12: np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=rtol, atol=1e-15)
+close(loss(x, y, eps=0.5), value.mean())
+close(loss(x, y, eps=0.5, reduction="none"), value)
+close(loss(x, y, eps=0.5, axis=0, reduction="sum"), value.sum(0))
+close(loss(x, y[:, ::-1][:, ::-1], eps=0.5, weight=np.arange(7.0)), (value * np.arange(7)).sum() / (300 * 21))
+got, gradient = fastloss.value_and_grad(loss)(x, y, eps=0.5, reduction="sum")
+close(got, value.sum()), close(gradient, slope)
+close(loss(x.astype("f"), y.astype("f"), eps=0.5), value.mean(), 1e-6)
+accumulator = fastloss.Accumulator(loss, eps=0.5)
+accumulator.update(x[:100], y[:100]), accumulator.update(x[100:], y[100:])
+close(accumulator.compute(), value.mean())
+try:
+    loss(x, y, eps=0.0)
+except ValueError as error:
+    assert "eps" in str(error)
+else:
+    raise AssertionError("eps=0 was accepted")
+"""
+
+
+def insert(path, marker, text, after=False):
+    old = path.read_text()
+    assert old.count(marker) == 1, f"{marker!r} stands {old.count(marker)} times in {path.name}"
+    path.write_text(old.replace(marker, marker + text if after else text + marker))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the repository with the loss in it; without compiled kernels, which know nothing of it."""
+    copy = tmp_path_factory.mktemp("package")
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    for name in ("fastloss", "fastloss_c"):
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    scalars, table = copy / "fastloss/scalars.py", copy / "fastloss/losses.py"
+    scalars.write_text(scalars.read_text() + SCALARS)
+    insert(table, "\nPOINTWISE = (\n", '\nCHARBONNIER = Formula("charbonnier", parameters=("eps",))\n')
+    insert(table, "\nPOINTWISE = (\n", "    CHARBONNIER,\n", after=True)
+    row = '\nCHARBONNIER_LOSS = _regression("charbonnier_loss", _always(CHARBONNIER, "eps"), _positive("eps", 1e-3))\n'
+    insert(table, "\nLOSSES = (\n", row)
+    insert(table, "\nLOSSES = (\n", "    CHARBONNIER_LOSS,\n", after=True)
+    insert(copy / "fastloss/functional.py", "# The losses by their functions", FUNCTION)
+    return copy
+
+
+def run(package, code, **environment):
+    check_python(
+        f"{REFERENCE}\n{code}\nassert fastloss.__file__.startswith({str(package)!r})\nprint('fine')",
+        PYTHONPATH=str(package),
+        NUMBA_CACHE_DIR=str(package / "cache"),
+        **environment,
+    )
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_on_the_host(package, backend):
+    run(package, CHECK, FASTLOSS_BACKEND=backend)
+
+
+def test_dask(package):
+    pytest.importorskip("dask")
+    code = """
+import dask.array as da, fastloss
+lazy = da.from_array(x, chunks=(100, 7)), da.from_array(y, chunks=(100, 7))
+np.testing.assert_allclose(fastloss.charbonnier_loss(*lazy, eps=0.5).compute(), float(value.mean()), rtol=1e-12)
+got, gradient = fastloss.value_and_grad(fastloss.charbonnier_loss)(*lazy, eps=0.5, reduction="sum")
+np.testing.assert_allclose(gradient.compute(), slope.astype(float), rtol=1e-12)
+"""
+    run(package, code, FASTLOSS_BACKEND="numpy")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+def test_simulator(package):
+    code = """
+from numba import cuda
+import fastloss
+x, y, value, slope = x[:6], y[:6], value[:6], slope[:6]
+there = cuda.to_device(x), cuda.to_device(y)
+fetched = lambda a: a.copy_to_host()
+np.testing.assert_allclose(fetched(fastloss.charbonnier_loss(*there, eps=0.5)), float(value.mean()), rtol=1e-12)
+got, gradient = fastloss.value_and_grad(fastloss.charbonnier_loss)(*there, eps=0.5, reduction="sum")
+np.testing.assert_allclose(fetched(gradient), slope.astype(float), rtol=1e-12)
+"""
+    run(package, code, NUMBA_ENABLE_CUDASIM="1")
+
+
+def test_command_line_and_scorer(package):
+    code = """
+import contextlib, io, os, tempfile
+import fastloss
+from fastloss.cli import main
+folder = tempfile.mkdtemp()
+paths = [os.path.join(folder, name) for name in ("x.npy", "y.npy")]
+np.save(paths[0], x[:, 0]), np.save(paths[1], y[:, 0])
+printed = io.StringIO()
+with contextlib.redirect_stdout(printed):
+    assert main(["eval", *paths, "--loss", "charbonnier_loss"]) == 0
+assert "charbonnier_loss" in printed.getvalue()
+"""
+    run(package, code, FASTLOSS_BACKEND="numpy")
+
+
+@pytest.mark.slow
+def test_compiled(package):
+    pytest.importorskip("Cython")
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    environment = {**os.environ, "FASTLOSS_REQUIRE_EXTENSION": "1"}
+    built = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, timeout=1200)
+    assert built.returncode == 0, built.stderr
+    run(package, CHECK, FASTLOSS_BACKEND="cython")
