@@ -54,17 +54,17 @@ def rows_beyond_a_block():
     return lambda: fastloss.cross_entropy(fewer, fewer_labels), lambda: fastloss.cross_entropy(x, labels)
 
 
-def least(calls):
+def least(calls, repeats=REPEATS, calls_each=CALLS):
     """Seconds of each, the least of interleaved repetitions."""
     found = [float("inf")] * len(calls)
     for call in calls:
         call()
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for k, call in enumerate(calls):
             start = time.perf_counter()
-            for _ in range(CALLS):
+            for _ in range(calls_each):
                 call()
-            found[k] = min(found[k], (time.perf_counter() - start) / CALLS)
+            found[k] = min(found[k], (time.perf_counter() - start) / calls_each)
     return found
 
 

@@ -80,6 +80,16 @@ class Elements:
         return tuple(partials[0].tolist())
 
 
+def finish(partials, n, step, weights_from, divisor, by_weight, root, out):
+    """Sums along axes to results, and whether one is NaN; `backends` describes the arguments."""
+    sums = partials.reshape(-1)
+    values = sums[: (n - 1) * step + 1 : step]
+    with np.errstate(all="ignore"):
+        found = values / (sums[weights_from::step][:n] if by_weight else divisor)
+        out.reshape(-1)[:] = np.sqrt(found) if root else found
+    return bool(np.isnan(values).any())
+
+
 class Rows:
     """A kernel of the softmax family; `backends` describes the arguments."""
 

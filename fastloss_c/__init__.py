@@ -15,12 +15,12 @@ import os
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
-instruction_set = reason = ElementKernel = RowKernel = TileKernels = scalars = None
+instruction_set = reason = ElementKernel = RowKernel = TileKernels = finish = scalars = None
 
 
 def _load():
     """Import the best build that there is."""
-    global instruction_set, reason, ElementKernel, RowKernel, TileKernels, scalars
+    global instruction_set, reason, ElementKernel, RowKernel, TileKernels, finish, scalars
     cap = os.environ.get("FASTLOSS_CPU", "")
     if cap and cap not in INSTRUCTION_SETS:
         raise ValueError(
@@ -38,7 +38,7 @@ def _load():
         except ImportError as error:  # not built: a compiler that doesn't know the instructions
             reason = f"its extension modules are missing ({error})"
             continue
-        instruction_set, scalars, reason = name, module.scalars, None
+        instruction_set, scalars, finish, reason = name, module.scalars, module.finish, None
         ElementKernel, RowKernel, TileKernels = module.ElementKernel, module.RowKernel, module.TileKernels
         return
 

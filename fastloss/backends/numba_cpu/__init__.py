@@ -5,6 +5,7 @@ import importlib
 from types import SimpleNamespace
 
 from fastloss import _viewed
+from fastloss._viewed import finish  # noqa: F401
 
 
 @functools.cache

@@ -228,32 +228,55 @@ class _Along(_Plan):
         else:
             groups = (kept, axes, ())
         self.kernel = self.lay_out(self.prepared(arrays), "along", groups)
-        self.n = math.prod(resolved.shape[i] for i in axes)
+        self.finish = _plan.backend().finish
         check_out(out, resolved.result_shape)
 
     def __call__(self, operands, out, scale):
         operands, resolved = self.prepared(operands), self.resolved
-        shape = resolved.result_shape
-        values, weights = (sums.reshape(shape) for sums in self._sums(operands))
-        if self.domains and np.isnan(values).any():
-            self.check_domain(operands)
-        divisor = weights if resolved.divisor is None else resolved.divisor
+        partials = self._partials(operands)
         if resolved.want.what == "sums":
-            return Sums(values, divisor, None)
-        result = finished_lanes(values, divisor if resolved.reduction == "mean" else None, resolved.root, self.real)
+            return self._sums(partials, operands)
+        result = destination(out, resolved.result_shape, self.real, operands)
+        if result.size:
+            if self.schedule == "rows":
+                step, weights_from = 2, 1
+            else:
+                step, weights_from = 1, result.size
+            divisor = 1.0 if resolved.reduction == "sum" else resolved.divisor
+            by_weight = divisor is None
+            arguments = (
+                result.size,
+                step,
+                weights_from,
+                1.0 if by_weight else divisor,
+                by_weight,
+                resolved.root,
+                result,
+            )
+            if self.finish(partials, *arguments) and self.domains:
+                self.check_domain(operands)
         return result if out is None else delivered(result, out)
 
-    def _sums(self, operands):
+    def _partials(self, operands):
+        """Sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
         if not self.size:
             return np.zeros((2, math.prod(self.resolved.result_shape)))
         if self.schedule == "rows":
             partials = np.empty((self.n_blocks, 2))
             self.run(self.kernel, operands, 1.0, None, partials)
-            return partials.T
+            return partials
         outer, _, inner = self.shape3
         partials = np.empty((self.n_chunks, 2, outer, inner))
         self.run(self.kernel, operands, 1.0, None, partials)
         return _reduce.total(partials)
+
+    def _sums(self, partials, operands):
+        shape = self.resolved.result_shape
+        values, weights = partials.T if self.schedule == "rows" and self.size else partials
+        if self.domains and np.isnan(values).any():
+            self.check_domain(operands)
+        divisor = self.resolved.divisor
+        return Sums(values.reshape(shape), weights.reshape(shape) if divisor is None else divisor, None)
 
 
 class _Slopes(_Reduced):
