@@ -3,6 +3,8 @@
 The compiled kernels of `fastloss_c` need none: they take addresses, and strides from the plan.
 """
 
+import functools
+
 import numpy as np
 
 from fastloss._arrays import bits
@@ -10,12 +12,39 @@ from fastloss._arrays import bits
 
 def strided(a, shape, strides):
     """The array's memory, from its first element on, under that shape and those strides in bytes."""
-    a = bits(a)
-    if a.shape == shape and a.strides == strides:
-        return a
-    if a.flags.c_contiguous:
-        return np.ndarray(shape, a.dtype, a, 0, strides)
-    return np.lib.stride_tricks.as_strided(a, shape, strides, writeable=a.flags.writeable)
+    return maker(a, shape, strides)(a)
+
+
+def maker(a, shape, strides):
+    """What makes that of arrays with the dtype, shape and strides of `a`."""
+    own = bits(a)
+    if own.shape == shape and own.strides == strides:
+        return _same if own is a else bits
+    if own is a and a.flags.c_contiguous:
+        return functools.partial(_over, shape, a.dtype, strides)
+    return lambda a: np.lib.stride_tricks.as_strided(bits(a), shape, strides, writeable=a.flags.writeable)
+
+
+def _same(a):
+    return a
+
+
+def _over(shape, dtype, strides, a):
+    return np.ndarray(shape, dtype, a, 0, strides)
+
+
+class Views:
+    """The views of a call's arrays: what makes them is found out once, as a plan's arrays are all alike."""
+
+    def __init__(self, find):
+        self.find = find  # from the arrays to what makes a view of each
+        self.makers = None
+
+    def __call__(self, arrays):
+        makers = self.makers
+        if makers is None:
+            makers = self.makers = self.find(arrays)
+        return [a if make is _same else make(a) for make, a in zip(makers, arrays, strict=True)]
 
 
 _SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -40,18 +69,20 @@ class Elements:
             for k, layout in enumerate(layouts)
         )
 
-    def _view(self, k, a):
+        self.views = Views(lambda operands: [self._maker(k, a) for k, a in enumerate(operands)])
+
+    def _maker(self, k, a):
         if self.layouts[k] is None:
-            return None
+            return _nothing
         _, *strides = self.layouts[k]
         if not self.flat:
-            return strided(a, self.shape, tuple(strides))
+            return maker(a, self.shape, tuple(strides))
         if not strides[2] and k in (1, 2):
-            return self.real.type(a[(0,) * a.ndim])
-        return strided(a, self.shape[2:], (strides[2],))
+            return lambda a: self.real.type(a[(0,) * a.ndim])
+        return maker(a, self.shape[2:], (strides[2],))
 
     def run(self, operands, scale, out, first, last, partials):
-        views = [self._view(k, a) for k, a in enumerate(operands)]
+        views = self.views(operands)
         written = None if out is None else out.reshape(-1 if self.flat else self.shape)
         if not self.flat or self.contiguous:
             size = self.shape[2] if self.flat else self.shape
@@ -77,7 +108,11 @@ class Elements:
     def once(self, operands, scale, out):
         partials = np.zeros((1, 2))
         self.run(operands, scale, out, 0, 1, partials)
-        return tuple(partials[0].tolist())
+        return partials.item(0), partials.item(1)
+
+
+def _nothing(a):
+    return None
 
 
 def finish(partials, n, step, weights_from, divisor, by_weight, root, out):
@@ -115,23 +150,22 @@ class Rows:
         self.kernel, self.op, self.lengths, self.block = kernel, op, lengths, block
         self.rows = (lengths[0], lengths[2] if across else lengths[1])
         self.n_classes = lengths[1] if across else lengths[2]
-        self.x, self.target, self.w = x, target, w
-        self.outs = [(axes, outs[k] if k < len(outs) else None) for k, axes in enumerate(self._AXES[op])]
+        self.target = target
+        layouts = (x, target, *(outs[k] if k < len(outs) else None for k in range(len(self._AXES[op]))))
+        axes = (3, 3 if op == "dense" else 2, *self._AXES[op])
+        self.views = Views(lambda arrays: [self._maker(*each) for each in zip(layouts, axes, arrays, strict=True)])
+        self.n_outs = len(self._AXES[op])
         self.ignore_index, self.keep, self.spread, self.take_log = ignore_index, keep, spread, take_log
 
-    def _view(self, layout, a, axes):
+    def _maker(self, layout, axes, a):
         if layout is None:
-            return None
+            return _nothing
         if axes == 3:
-            return strided(a, self.lengths, tuple(layout[1:]))
-        return strided(a, self.rows, tuple(layout[2:]))
+            return maker(a, self.lengths, tuple(layout[1:]))
+        return maker(a, self.rows, tuple(layout[2:]))
 
     def run(self, x, target, w, outs, scale, first, last, partials):
-        x = self._view(self.x, x, 3)
-        target = self._view(self.target, target, 3 if self.op == "dense" else 2)
-        written = [
-            self._view(layout, outs[k] if k < len(outs) else None, axes) for k, (axes, layout) in enumerate(self.outs)
-        ]
+        x, target, *written = self.views((x, target, *outs, *(None,) * (self.n_outs - len(outs))))
         blocks = (self.block, first, last)
         if self.op == "normalise":
             self.kernel(x, *blocks, *written)
@@ -147,10 +181,9 @@ class Rows:
             self.kernel(x, target, w, *constants, *blocks, partials, *written)
 
     def once(self, x, target, w, outs, scale):
-        partials = np.zeros((1, 4))
-        partials[0, 3] = np.inf
+        partials = np.empty((1, 4))
         self.run(x, target, w, outs, scale, 0, 1, partials)
-        return tuple(partials[0].tolist())
+        return tuple(partials.ravel().tolist())
 
     def weigh(self, target, w):
         labels = strided(target, self.rows, tuple(self.target[2:])).reshape(-1)
