@@ -115,7 +115,7 @@ def _nothing(a):
     return None
 
 
-def finish(partials, n, step, weights_from, divisor, by_weight, root, out):
+def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out):
     """Sums along axes to results, and whether one is NaN; `backends` describes the arguments."""
     sums = partials.reshape(-1)
     values = sums[: (n - 1) * step + 1 : step]

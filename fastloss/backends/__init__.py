@@ -11,7 +11,7 @@ A backend is a module with
 ``tile_kernel(op, real)``
     A kernel that reduces rows a tile of classes at a time: `numba_cpu.tiles` describes its arguments.
 
-``finish(partials, n, step, weights_from, divisor, by_weight, root, out)``
+``finish_means(partials, n, step, weights_from, divisor, by_weight, root, out)``
     Writes n sums along axes, divided by `divisor` or by their sums of weights, to the contiguous array `out`, their roots if `root`; returns
     whether one of the sums is NaN.  Sum k is number k * step of `partials`, and its weights come weights_from later.
 

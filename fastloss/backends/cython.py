@@ -46,7 +46,7 @@ def tile_kernel(op, real):
     return getattr(fastloss_c.TileKernels(real.itemsize == 8), op)
 
 
-def finish(*arguments):
+def finish_means(*arguments):
     """Sums along axes to results, see `backends`."""
     import fastloss_c
 

@@ -5,7 +5,6 @@ import importlib
 from types import SimpleNamespace
 
 from fastloss import _viewed
-from fastloss._viewed import finish  # noqa: F401
 
 
 @functools.cache
@@ -22,9 +21,9 @@ def available():
 
 @functools.cache
 def _families():
-    from fastloss.backends.numba_cpu import columns, gather, pointwise, rowwise, scoring, tiles
+    from fastloss.backends.numba_cpu import columns, finish, gather, pointwise, rowwise, scoring, tiles
 
-    softmax = {op: module for module in (rowwise, columns, gather, scoring, tiles) for op in module.TEMPLATES}
+    softmax = {op: module for module in (rowwise, columns, gather, scoring, tiles, finish) for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 
 
@@ -51,3 +50,9 @@ def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
 def tile_kernel(op, real):
     """The kernel `op` of tiles of classes, see `backends`."""
     return kernel(None, op, real)
+
+
+def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out):
+    """Sums along axes to results, see `backends`."""
+    finish = kernel(None, "finish_sums", out.dtype)
+    return finish(partials.reshape(-1), n, step, weights_from, divisor, by_weight, root, out.reshape(-1))

@@ -228,7 +228,7 @@ class _Along(_Plan):
         else:
             groups = (kept, axes, ())
         self.kernel = self.lay_out(self.prepared(arrays), "along", groups)
-        self.finish = _plan.backend().finish
+        self.finish = _plan.backend().finish_means
         check_out(out, resolved.result_shape)
 
     def __call__(self, operands, out, scale):
