@@ -7,19 +7,8 @@ import numpy as np
 from fastloss import _arrays, _errors, _plan, _reduce
 from fastloss._arrays import FLOAT64, delivered
 from fastloss.calls.want import Sums
-from fastloss.places.host.operands import (
-    REALS,
-    broadcast_strides,
-    check_out,
-    destination,
-    layout,
-    merged,
-    packed_strides,
-    prepare,
-    steps_of,
-    stride_of,
-    then,
-)
+from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of, then
+from fastloss.places.host.strides import broadcast_strides, layout, merged, packed_strides, stride_of
 
 
 def plan_of(resolved, arrays, out):
@@ -36,71 +25,99 @@ def _cast(a, cast, real):
     return real if cast is None and a is not None and a.ndim == 0 and a.dtype.itemsize == 2 else cast
 
 
-class _Plan:
-    """What the plans of all pointwise losses have: a kernel, and what it is given."""
+class Geometry:
+    """How a kernel sees the operands: as one long axis, as three, or so that sums run over the middle one.
 
-    def __init__(self, resolved, arrays):
+    Attributes
+    ----------
+    schedule : "flat", "rows" or "lanes", the first word of the kernel's name.
+    shape3, layouts, block : as `backends` describes them.
+    n_blocks : how many blocks there are.
+    copies : by the operand's position, what makes a copy of it, where its axes can't be taken together as they are.
+    """
+
+    def __init__(self, resolved, arrays, axes=None):
+        """arrays : prepared; axes : those that sums run over, if others are left."""
+        shape = resolved.shape
+        present = [i for i, a in enumerate(arrays) if a is not None]
+        strides = [broadcast_strides(arrays[i].reshape(resolved.shapes[i]), shape) for i in present]
+        order = tuple(range(len(shape)))
+        if axes is None:
+            lengths, strides = merged(shape, strides)
+            last = range(len(lengths))[-2:]
+            groups = (tuple(range(max(len(lengths) - 2, 0))), *((),) * (2 - len(last)), *((axis,) for axis in last))
+            self.schedule = "flat" if len(lengths) <= 1 else "rows"
+        else:
+            lengths, groups = shape, _groups(shape, axes)
+            order = sum(groups, ())
+            self.schedule = "rows" if groups[2] == axes else "lanes"
+        self.shape3 = tuple(math.prod(lengths[axis] for axis in group) for group in groups)
+        layouts, self.copies = [None] * 4, {}
+        for i, steps in zip(present, strides, strict=True):
+            grouped = [stride_of(group, lengths, steps) for group in groups]
+            if None in grouped:  # axes of a group do not follow one another: they do in a copy
+                self.copies[i] = _copied_to(resolved.shapes[i], shape, order)
+                grouped = packed_strides(self.shape3, arrays[i].itemsize)
+            layouts[i] = layout(arrays[i], grouped)
+        self.layouts = tuple(layouts)
+        outer, middle, size = self.shape3
+        if self.schedule == "flat":
+            self.block, self.n_blocks = _plan.block_size(size, 1, 1024)
+        elif self.schedule == "lanes":
+            self.block, self.n_chunks = _plan.lane_blocks(middle, size)
+            self.n_blocks = self.n_chunks * outer
+        elif axes is None:
+            self.block, self.n_blocks = _plan.block_size(outer * middle, size)
+        else:  # a result for each row
+            self.block, self.n_blocks = 1, outer * middle
+
+
+def _groups(shape, axes):
+    """The operands' axes in three groups, of which sums run over the middle one, or over the last if none follow."""
+    kept = tuple(i for i in range(len(shape)) if i not in axes)
+    after = tuple(range(axes[-1] + 1, len(shape))) if axes else ()
+    if math.prod(shape[i] for i in after) > 1 and axes == tuple(range(axes[0], axes[-1] + 1)):
+        # neighbours, not the last: lanes run along the axes after them
+        return tuple(range(axes[0])), axes, after
+    return (), kept, axes
+
+
+def _copied_to(own, shape, order):
+    """A contiguous copy of the array with that shape and its axes in that order."""
+    return lambda a: np.ascontiguousarray(np.broadcast_to(a.reshape(own), shape).transpose(order))
+
+
+class _Plan:
+    """What the plans of all pointwise losses have: their operands' geometry, and kernels for it."""
+
+    def __init__(self, resolved, arrays, axes=None):
         self.resolved = resolved
         self.real = REALS[resolved.real]
-        self.steps = steps_of(
-            arrays, [_cast(a, cast, resolved.real) for a, cast in zip(arrays, resolved.casts, strict=True)]
-        )
+        casts = [_cast(a, cast, resolved.real) for a, cast in zip(arrays, resolved.casts, strict=True)]
+        self.steps = steps_of(arrays, casts)
         self.size = math.prod(resolved.shape)
         self.domains = resolved.formula.domains
+        self.geometry = Geometry(resolved, self.prepared(arrays), axes)
+        if self.geometry.copies:
+            steps = self.steps or (None,) * 4
+            self.steps = tuple(then(step, self.geometry.copies.get(i)) for i, step in enumerate(steps))
+        self.n_blocks = self.geometry.n_blocks
 
     def prepared(self, operands):
         return operands if self.steps is None else prepare(self.steps, operands)
 
-    def lay_out(self, arrays, purpose, groups=None):
-        """Choose the kernel for these (prepared) arrays; with `groups`, its three axes are these groups of the operands' axes."""
-        resolved, shape = self.resolved, self.resolved.shape
-        present = [i for i, a in enumerate(arrays) if a is not None]
-        strides = [
-            broadcast_strides(arrays[i].reshape(resolved.shapes[i]), shape) if arrays[i].shape != resolved.shapes[i] else
-            broadcast_strides(arrays[i], shape)
-            for i in present
-        ]  # fmt: skip
-        if groups is None:
-            lengths, strides = merged(shape, strides)
-            flat = len(lengths) <= 1
-            groups = tuple((axis,) for axis in range(len(lengths)))
-            groups = ((),) * (3 - len(groups)) + groups if len(groups) < 3 else (sum(groups[:-2], ()), *groups[-2:])
-            order = tuple(range(len(shape)))
-            self.schedule = "flat" if flat else "rows"
-        else:
-            lengths = shape
-            self.schedule = "lanes" if groups[2] else "rows"
-            order = sum(groups, ())
-            if not groups[2]:
-                groups = ((), groups[0], groups[1])
-        self.shape3 = tuple(math.prod(lengths[axis] for axis in group) for group in groups)
-        layouts, copies = [None] * 4, {}
-        for i, steps in zip(present, strides, strict=True):
-            grouped = [stride_of(group, lengths, steps) for group in groups]
-            if None in grouped:  # axes of a group do not follow one another: they do in a copy
-                copies[i] = _copied_to(resolved.shapes[i], shape, order)
-                grouped = packed_strides(self.shape3, arrays[i].itemsize)
-            layouts[i] = layout(arrays[i], grouped)
-        if copies:
-            self._copy(copies)
-        if self.schedule == "flat":
-            self.block, self.n_blocks = _plan.block_size(self.size, 1, 1024)
-        elif self.schedule == "rows":
-            self.block, self.n_blocks = _plan.block_size(self.shape3[0] * self.shape3[1], self.shape3[2])
-            if groups is not None and purpose == "along":
-                self.block, self.n_blocks = 1, self.shape3[1]
-        else:
-            self.block, n_chunks = _plan.lane_blocks(self.shape3[1], self.shape3[2])
-            self.n_chunks, self.n_blocks = n_chunks, n_chunks * self.shape3[0]
-        op = f"{self.schedule}_{'total' if purpose == 'along' else purpose}"
+    def kernel_to(self, purpose):
+        """The kernel for "total", "each" or "slope"."""
+        g = self.geometry
         return _plan.backend().element_kernel(
-            resolved.formula, op, self.real, resolved.parameters, self.shape3, tuple(layouts), self.block
+            self.resolved.formula,
+            f"{g.schedule}_{purpose}",
+            self.real,
+            self.resolved.parameters,
+            g.shape3,
+            g.layouts,
+            g.block,
         )
-
-    def _copy(self, copies):
-        """Have operands copied, once they are prepared."""
-        steps = self.steps or (None,) * 4
-        self.steps = tuple(then(step, copies.get(i)) for i, step in enumerate(steps))
 
     def run(self, kernel, operands, scale, out, partials):
         if self.n_blocks == 1:
@@ -130,25 +147,21 @@ class _Plan:
                 require_inside(a, name, domain)
 
 
-def _copied_to(own, shape, order):
-    """A contiguous copy of the array with that shape and its axes in that order."""
-    return lambda a: np.ascontiguousarray(np.broadcast_to(a.reshape(own), shape).transpose(order))
-
-
 class _Reduced(_Plan):
     """Plans whose result is one number."""
 
     def __init__(self, resolved, arrays):
-        super().__init__(resolved, arrays)
-        w = arrays[3]
+        *others, w = arrays
         # a weight that is the same everywhere is a factor of the result
         self.has_factor = w is not None and w.ndim == 0
+        super().__init__(resolved, (*others, None) if self.has_factor else arrays)
 
     def split(self, operands):
-        """The operands without a weight that is a factor, and the factor."""
+        """The prepared operands without a weight that is a factor, and the factor."""
         if not self.has_factor:
-            return operands, 1.0
-        return (*operands[:3], None), float(operands[3])
+            return self.prepared(operands), 1.0
+        *others, w = operands
+        return self.prepared((*others, None)), float(w)
 
     def value_of(self, total, weights, factor):
         """The reduced loss as a float, and what a mean divides by."""
@@ -168,14 +181,12 @@ class _Total(_Reduced):
 
     def __init__(self, resolved, arrays, out):
         super().__init__(resolved, arrays)
-        arrays, _ = self.split(self.prepared(arrays))
-        self.kernel = self.lay_out(arrays, "total")
+        self.kernel = self.kernel_to("total")
         check_out(out, ())
         self.wants_sums = resolved.want.what == "sums"
-        self.plain = not self.has_factor and not resolved.root and not self.wants_sums
 
     def __call__(self, operands, out, scale):
-        operands, factor = self.split(self.prepared(operands))
+        operands, factor = self.split(operands)
         total, weights = self.sums(self.kernel, operands)
         if total != total and self.domains:
             self.check_domain(operands)
@@ -192,7 +203,7 @@ class _Each(_Plan):
 
     def __init__(self, resolved, arrays, out):
         super().__init__(resolved, arrays)
-        self.kernel = self.lay_out(self.prepared(arrays), "each")
+        self.kernel = self.kernel_to("each")
         check_out(out, resolved.shape)
 
     def __call__(self, operands, out, scale):
@@ -218,16 +229,8 @@ class _Along(_Plan):
     """Sums or means over some of the axes."""
 
     def __init__(self, resolved, arrays, out):
-        super().__init__(resolved, arrays)
-        axes, ndim = resolved.axes, len(resolved.shape)
-        kept = tuple(i for i in range(ndim) if i not in axes)
-        after = tuple(range(axes[-1] + 1, ndim)) if axes else ()
-        if math.prod(resolved.shape[i] for i in after) > 1 and axes == tuple(range(axes[0], axes[-1] + 1)):
-            # neighbours, not the last: lanes run along the axes after them
-            groups = (tuple(range(axes[0])), axes, after)
-        else:
-            groups = (kept, axes, ())
-        self.kernel = self.lay_out(self.prepared(arrays), "along", groups)
+        super().__init__(resolved, arrays, resolved.axes)
+        self.kernel = self.kernel_to("total")
         self.finish = _plan.backend().finish_means
         check_out(out, resolved.result_shape)
 
@@ -238,7 +241,7 @@ class _Along(_Plan):
             return self._sums(partials, operands)
         result = destination(out, resolved.result_shape, self.real, operands)
         if result.size:
-            if self.schedule == "rows":
+            if self.geometry.schedule == "rows":
                 step, weights_from = 2, 1
             else:
                 step, weights_from = 1, result.size
@@ -261,18 +264,18 @@ class _Along(_Plan):
         """Sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
         if not self.size:
             return np.zeros((2, math.prod(self.resolved.result_shape)))
-        if self.schedule == "rows":
+        if self.geometry.schedule == "rows":
             partials = np.empty((self.n_blocks, 2))
             self.run(self.kernel, operands, 1.0, None, partials)
             return partials
-        outer, _, inner = self.shape3
-        partials = np.empty((self.n_chunks, 2, outer, inner))
+        outer, _, inner = self.geometry.shape3
+        partials = np.empty((self.geometry.n_chunks, 2, outer, inner))
         self.run(self.kernel, operands, 1.0, None, partials)
         return _reduce.total(partials)
 
     def _sums(self, partials, operands):
         shape = self.resolved.result_shape
-        values, weights = partials.T if self.schedule == "rows" and self.size else partials
+        values, weights = partials.T if self.geometry.schedule == "rows" and self.size else partials
         if self.domains and np.isnan(values).any():
             self.check_domain(operands)
         divisor = self.resolved.divisor
@@ -285,16 +288,15 @@ class _Slopes(_Reduced):
     def __init__(self, resolved, arrays, out):
         super().__init__(resolved, arrays)
         self.x_shape = arrays[0].shape
-        arrays, _ = self.split(self.prepared(arrays))
-        self.kernel = self.lay_out(arrays, "slope")
+        self.kernel = self.kernel_to("slope")
         # a root's slope takes the value first
-        self.total_kernel = self.lay_out(arrays, "total") if resolved.root else None
+        self.total_kernel = self.kernel_to("total") if resolved.root else None
         self.own_shape = self.x_shape == resolved.shape
         check_out(out[0], self.x_shape)
 
     def __call__(self, operands, out, scale):
         resolved, (out,) = self.resolved, out
-        operands, factor = self.split(self.prepared(operands))
+        operands, factor = self.split(operands)
         if resolved.root:
             value, divisor = self.value_of(*self.sums(self.total_kernel, operands), factor)
         else:

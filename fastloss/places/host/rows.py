@@ -10,18 +10,9 @@ from fastloss._arrays import delivered
 from fastloss.backends import LANES
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
-from fastloss.places.host.labels import first_bad_label, kernel_index, raise_bad_label
-from fastloss.places.host.operands import (
-    REALS,
-    check_out,
-    destination,
-    layout,
-    packed_strides,
-    prepare,
-    steps_of,
-    stride_of,
-    then,
-)
+from fastloss.places.host.labels import kernel_index, raise_bad_label
+from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of, then
+from fastloss.places.host.strides import layout, packed_strides, stride_of
 
 
 def plan_of(resolved, arrays, out):
@@ -315,6 +306,3 @@ class _Categorical:
         x, y, w = operands
         result = self.plan((x, y, None, w), out, scale)
         return np.asarray(result) if isinstance(result, np.ndarray) else result
-
-
-__all__ = ["Geometry", "RowKernel", "first_bad_label", "plan_of"]
