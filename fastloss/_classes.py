@@ -72,13 +72,16 @@ def logits_and_axis(value, name, axis):
     return x, _arrays.one_axis(axis, x.ndim)
 
 
-def class_weights(weight, n_classes, real):
+def class_weights(weight, n_classes):
+    """The weights in float64, contiguous; or None."""
     if weight is None:
         return None
     w = _arrays.floats(weight, "weight")
     if w.shape != (n_classes,):
         raise _errors.wrong_shape("weight", w.shape, f"({n_classes},), one weight a class")
-    return np.ascontiguousarray(w, real)
+    return np.ascontiguousarray(
+        w, np.float64
+    )  # whatever the logits are: weights that float32 can't hold have right means
 
 
 def target_of(shape, axis, target):
@@ -126,7 +129,10 @@ def weigh_labels(y, n_classes, w, ignore_index):
         raise_bad_label(y, n_classes, ignore_index)
     if w is None:
         return float(labels.size)
-    return float(np.bincount(labels.astype(np.int64), minlength=n_classes) @ w.astype(np.float64))
+    counts = np.bincount(labels.astype(np.int64), minlength=n_classes)
+    present = np.flatnonzero(counts)  # weights of other classes may be anything
+    with np.errstate(all="ignore"):
+        return float(counts[present] @ w[present])
 
 
 def raise_bad_label(target, n_classes, ignore_index):
@@ -185,7 +191,7 @@ def evaluate(
     smoothing = share_smoothed(label_smoothing)
     real = _arrays.real_type(x) if is_index else _arrays.real_type(x, y)
     x = _arrays.promoted(x, real)
-    w = class_weights(weight, x.shape[axis], real)
+    w = class_weights(weight, x.shape[axis])
     layout = Layout(x, axis, rowwise=op == "softmax")
     if layout.n_classes == 0 and layout.n_rows:
         raise _errors.no_classes(name, x.shape)

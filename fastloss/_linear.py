@@ -47,7 +47,7 @@ def evaluate(hidden, linear_weight, target, *, bias, weight, ignore_index, label
     smoothing = _classes.share_smoothed(label_smoothing)
     operands = [operand for operand in (h, a, b, None if is_index else y) if operand is not None]
     real = _arrays.real_type(*operands)
-    w = _classes.class_weights(weight, n_classes, real)
+    w = _classes.class_weights(weight, n_classes)
     head = Head(h, a, b, w, smoothing, real)
     if not is_index and ignore_index >= 0:
         raise _errors.ignored_probabilities(ignore_index)

@@ -67,7 +67,7 @@ def _target(y, w, *, axis, is_index, ignore_index, smoothing, n_classes, real):
     if is_index and y is not None:
         labels = _classes.wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
     spread = smoothing / max(n_classes, 1) if smoothing or not is_index else None
-    w = _classes.class_weights(w, n_classes, real)
+    w = _classes.class_weights(w, n_classes)
     return _Target(labels, None if is_index or y is None else _rows(y, axis), w, 1.0 - smoothing, spread)
 
 

@@ -165,7 +165,7 @@ def label_weights(y, w, *, axis, n_classes, ignore_index, real, starts, block_id
     bad = bad_label(labels, n_classes, ignore_index, axis=axis, starts=starts, block_id=block_id)
     if bad:
         return single(Part(bad=bad), y.ndim)
-    w = _classes.class_weights(w, n_classes, real)
+    w = _classes.class_weights(w, n_classes)
     return single(Part(weight=_classes.weigh_labels(labels, n_classes, w, ignore_index)), y.ndim)
 
 
