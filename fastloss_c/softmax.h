@@ -266,10 +266,11 @@ static double tail_of(double s, double g, double x, double loss, double top)
     return tail_above(s, g, x, loss, top);
 }
 
-/* Sum of exp(x - top) over the whole row: softmax divides by it. */
+/* Sum of exp(x - top) over the whole row: softmax divides by it.  NaN where the maximum is infinite. */
 INLINE double row_total(double s, double g, double x, double top)
 {
-    return exp_of_difference(s, g, top) + (x < top ? exp_of_difference(1.0, x, top) : x == top ? 1.0 : NAN);
+    const double own = x < top ? exp_of_difference(1.0, x, top) : x == top ? 1.0 : NAN;
+    return top - top == 0.0 ? exp_of_difference(s, g, top) + own : NAN;
 }
 
 static double total_of_row(double s, double g, double x, double top)

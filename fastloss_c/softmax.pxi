@@ -337,6 +337,9 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
             &x, &y, n, width, w, True, call.keep, call.spread, call.scale, False, rows,
             at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
         )
+        if n == 1:  # what cancels may leave a rounding
+            for lane in range(width):
+                put(at(&call.gradient, i, 0, start + lane), call.real.size, 0.0 * rows.total[lane])
 
 
 cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows) noexcept nogil:

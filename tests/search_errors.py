@@ -133,9 +133,10 @@ class Exact:
         self.powers[self.every, first] = 1
 
     def exp_of_difference(self, a, b):
-        d = a - b
-        back = d - a
-        low = (a - (d - back)) - (b + back)
+        with np.errstate(invalid="ignore"):  # -inf, for what is left out
+            d = a - b
+            back = d - a
+            low = (a - (d - back)) - (b + back)
         return np.exp(d) * (1 + np.where(np.isnan(low), 0, low))
 
     def nll(self):
@@ -312,7 +313,7 @@ def sizes(n_rows, c):
     return rows, max(1, budget * (1 if c <= 10 else 10) // max(c, 1) // rows)
 
 
-def search(names, dtype, n_rows, seed, axis=-1, classes=CLASSES):
+def search(names, dtype, n_rows, seed, classes=CLASSES):
     """The worst case of each function."""
     worst = {name: Worst() for name in names}
     for c in classes:

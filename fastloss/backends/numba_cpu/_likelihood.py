@@ -4,9 +4,10 @@ A row's logit is x, and s exp(g) the sum over all others, see `_softmax`.  Formu
 """
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
-from fastloss.backends.numba_cpu._lanes import DOUBLE, both, emitted_as, where
+from fastloss.backends.numba_cpu._lanes import DOUBLE, INT32, absolute, both, emitted_as, where
 from fastloss.backends.numba_cpu._math import (
     DOUBLE_FORMAT,
     INF,
@@ -37,7 +38,7 @@ def _difference(a, b):
     return d, where(low.equals(low), low, 0.0)
 
 
-def plus(high, low, value):
+def _with_value(high, low, value):
     """A sum kept as high + low, with a value added."""
     total = high + value
     back = total - high
@@ -45,13 +46,29 @@ def plus(high, low, value):
     return total, low + where(rest.equals(rest), rest, 0.0)
 
 
-def _with_value(high, low, value, exact):
-    """The same where `exact`, a constant, has it; else the value is just added."""
-    return plus(high, low, value) if exact.is_double else (high + value, low)
+def _with_terms(high, low, terms, like):
+    """The same for sums of exponentials, which are finite or NaN.  Those of float32 need no second part."""
+    total = high + terms
+    if not like.is_double:
+        return total, low
+    back = total - high
+    return total, low + ((high - (total - back)) + (terms - back))
 
 
-# The last argument is of the type computed in: sums of float32's terms need no second part.
-with_value = emitted_as(_with_value, 4, lambda high, *_: types.UniTuple(high, 2))
+def _folded(high, low):
+    """The sum of all lanes of a sum kept as high + low."""
+    n = high.type.count
+    while n > 1:
+        n //= 2
+        low = low.shuffled(low, range(n)) + low.shuffled(low, range(n, 2 * n))
+        high, low = _with_value(high.shuffled(high, range(n)), low, high.shuffled(high, range(n, 2 * n)))
+    total = high + low
+    return total.new(total.builder.extract_element(total.value, ir.Constant(INT32, 0)))
+
+
+folded = emitted_as(_folded, 2, lambda high, low: high.dtype)
+with_value = emitted_as(_with_value, 3, lambda high, *_: types.UniTuple(high, 2))
+with_terms = emitted_as(_with_terms, 4, lambda high, *_: types.UniTuple(high, 2))
 
 
 def _exp_of_difference(s, a, b):
@@ -78,12 +95,12 @@ def _log_of_power(n, m):
 
 def _based(s, n):
     """A sum relative to 2^n as (s, g): s exp(g)."""
-    bits = s.bits()
-    usual = both(s > 0.0, s < INF)
-    e = where(usual, ((bits >> DOUBLE_FORMAT.mantissa) - DOUBLE_FORMAT.bias).to_float(), 0.0)
+    e = ((s.bits() >> DOUBLE_FORMAT.mantissa) - DOUBLE_FORMAT.bias).to_float()
     wide_n = n.to(DOUBLE)
     if n.is_double:  # s is brought near 1, so that nothing cancels where logarithms are added to g
-        near = where(usual, (bits - (e.to_int() << DOUBLE_FORMAT.mantissa)).floats(), s)
+        usual = both(s > 0.0, s < INF)
+        e = where(usual, e, 0.0)
+        near = where(usual, (s.bits() - (e.to_int() << DOUBLE_FORMAT.mantissa)).floats(), s)
         g = _log_of_power(wide_n + e, s.constant(0.0))
         return near + near * _log_of_power(wide_n + e, g), g
     # What `term` has shortened is not n ln 2 but the elements that make up the sum.  How far above or below they lie shows in the
@@ -130,11 +147,20 @@ def _tail(s, g, x, loss, top):
 
 
 def _total(s, g, x, top):
-    """Sum of exp(x - top) over the whole row: softmax divides by it."""
+    """Sum of exp(x - top) over the whole row: softmax divides by it.  NaN where the maximum is infinite."""
     own = where(x < top, _exp_of_difference(s.constant(1.0), x, top), where(x.equals(top), s.constant(1.0), NAN))
-    return _exp_of_difference(s, g, top) + own
+    return where((top - top).equals(0.0), _exp_of_difference(s, g, top) + own, NAN)
 
 
+def _wants_rest(x, top, tail, limit, most):
+    """Lanes in which roundings of a sum with the maximum in it, as x was left out, show in what comes on top of the maximum."""
+    near = both(tail < limit.spread(tail), absolute(top + tail) < most.spread(tail))
+    mask = both(x < top, near)
+    bits = mask.builder.bitcast(mask.value, ir.IntType(mask.type.count))
+    return mask.new(mask.builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0)))
+
+
+some_want_rest = emitted_as(_wants_rest, 5, lambda *_: types.boolean)
 full_likelihood, short_likelihood = as_function(_nll, 3), as_function(_nll_short, 3)
 tail_above = as_function(_tail, 5)
 row_total = as_function(_total, 4)

@@ -156,25 +156,47 @@ def _earliest(found, tops, m):
 earliest = emitted_as(_earliest, 3, lambda *kinds: types.int32)
 
 
-def _sum_of_four(a, b, c, d, lowest, bias):
-    """The sum of four terms: the largest last and its power after its tail, so that one that dwarfs the others is rounded once in
-    full.  A NaN stays one of the four."""
+def _in_order(a, b, c, d):
+    """Four with the largest first; a NaN stays one of them."""
     ab, cd, p, q = where(a > b, a, b), where(c > d, c, d), where(b < a, b, a), where(d < c, d, c)
-    x, r = where(ab > cd, ab, cd), where(cd < ab, cd, ab)
+    return where(ab > cd, ab, cd), where(cd < ab, cd, ab), p, q
+
+
+def _sum_of_four(x, r, p, q, lowest, bias):
+    """The sum of four terms: the largest last and its power after its tail, so that one that dwarfs the others is rounded once in
+    full."""
     others = term(r, lowest, bias) + (term(p, lowest, bias) + term(q, lowest, bias))
     power, tail = parts_of_term(x, lowest, bias)
     return power + (power * tail + others)
 
 
-def _terms(like, lowest, bias, *x):
-    """A step of terms, added up: by fours in their own type, then in float64."""
-    low, bits, step = lowest.spread(like), bias.spread(like), _step(*x)
-    fours = [_sum_of_four(*(step[i + k] for k in (0, 2, 4, 6)), low, bits) for i in range(2)]
-    return (fours[0].to(DOUBLE)) + (fours[1].to(DOUBLE))
+def _ordered(step):
+    """The registers of a step, by fours in that order."""
+    return [*_in_order(*step[0::2]), *_in_order(*step[1::2])]
 
 
-step_terms = emitted_as(_terms, 5, lambda like, *_: like)
-step_terms_masked = emitted_as(_terms, 7, lambda like, *_: like)
+def _ordered_step(x, at):
+    """The maxima of one STEP, and its elements by fours; asks for memory that the row, or the next, will need in a while."""
+    size = x.kind.dtype.bitwidth // 8
+    for k in range(0, STEP * size, LINE):
+        ask(x, at * size + (AHEAD + k))
+    step = _ordered(_step(x, at))
+    return (larger(step[0], step[4]), *step)
+
+
+def _sums_of_step(like, lowest, bias, step):
+    """Terms of a step whose elements are ordered, added up: by fours in their own type, then in float64."""
+    low, bits = lowest.spread(like), bias.spread(like)
+    return _sum_of_four(*step[:4], low, bits).to(DOUBLE) + _sum_of_four(*step[4:], low, bits).to(DOUBLE)
+
+
+ordered_step = emitted_as(_ordered_step, 2, lambda x, *_: types.UniTuple(Register(real_of(x)), 9))
+step_terms = emitted_as(
+    lambda like, lowest, bias, step: _sums_of_step(like, lowest, bias, step[1:]), 4, lambda like, *_: like
+)
+step_terms_masked = emitted_as(
+    lambda like, lowest, bias, *x: _sums_of_step(like, lowest, bias, _ordered(_step(*x))), 7, lambda like, *_: like
+)
 
 
 def _reach_result(n):
@@ -210,7 +232,8 @@ def _widened(x, byte_offset):
     return load(x, byte_offset.value)
 
 
-# WIDTH neighbours at a byte offset.
+# WIDTH neighbours from an element on, and at a byte offset.
+elements = emitted_as(lambda x, i: load(x, offset(x, i)), 2, lambda x, i: Register(real_of(x)))
 neighbours = emitted_as(_widened, 2, lambda x, at: Register(real_of(x)))
 
 
@@ -344,6 +367,10 @@ def _coefficients(y, w, keep, spread):
 
 
 coefficients = emitted_as(_coefficients, 4, lambda y, w, *_: Register(types.float64))
+
+
+# Such coefficients q, each of which has a weight of its own.
+weighted = emitted_as(lambda q, w: where(q.equals(0.0), 0.0, q * w), 2, lambda q, w: q)
 
 
 # --- labels -------------------------------------------------------------------------------------------------------------

@@ -23,10 +23,10 @@ from numba.extending import overload
 
 from fastloss.backends.numba_cpu._jit import called, exactly
 from fastloss.backends.numba_cpu._lanes import WIDTH
-from fastloss.backends.numba_cpu._likelihood import exp_of_difference, full_likelihood, with_value
+from fastloss.backends.numba_cpu._likelihood import exp_of_difference, folded, full_likelihood, with_value
 from fastloss.backends.numba_cpu._load import blend, load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT
-from fastloss.backends.numba_cpu._registers import in_lanes, lanes_at, put_lanes
+from fastloss.backends.numba_cpu._registers import in_lanes, lanes_at
 
 NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
 
@@ -38,18 +38,6 @@ def doubtful(s, m, least):
 
 
 SPAN = 256  # elements that are summed exactly at a time
-
-
-@called
-def folded(high, low):
-    """The sum of all lanes of a sum kept as high + low."""
-    lanes = np.empty((2, WIDTH))
-    put_lanes(lanes, 0, high)
-    put_lanes(lanes, 1, low)
-    sum_high, sum_low = 0.0, 0.0
-    for k in range(WIDTH):
-        sum_high, sum_low = with_value(sum_high, sum_low + lanes[1, k], lanes[0, k], 0.0)
-    return sum_high + sum_low
 
 
 @called
@@ -75,7 +63,7 @@ def exact_sum(x, skip):
             v = np.float64(load(x, start + i))
             flat[i] = exp_of_difference(1.0, v if start + i != skip else NEG_INF, most)
         for k in range((size + WIDTH - 1) // WIDTH):
-            high, low = with_value(high, low, lanes_at(powers, k), 0.0)
+            high, low = with_value(high, low, lanes_at(powers, k))
     return folded(high, low), most
 
 
@@ -240,7 +228,7 @@ def _put(out, i, value):
     return write
 
 
-# --- class weights ------------------------------------------------------------------------------------------------------
+# --- class weights and probabilities ------------------------------------------------------------------------------------------------------
 
 
 def mass_of(w, spread, n_classes):
@@ -257,7 +245,17 @@ def _mass_of(w, spread, n_classes):
     def weighted(w, spread, n_classes):
         high, low = 0.0, 0.0
         for c in range(n_classes):
-            high, low = with_value(high, low, w[c], 0.0)
+            high, low = with_value(high, low, w[c])
         return spread * (high + low) if spread != 0.0 else 0.0
 
     return weighted
+
+
+def lies_together(a):
+    """Whether an array's type says that its elements are neighbours."""
+
+
+@overload(lies_together, jit_options={"forceinline": True})
+def _lies_together(a):
+    answer = isinstance(a, types.Array) and a.layout == "C"
+    return lambda a: answer

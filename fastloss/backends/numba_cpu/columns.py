@@ -20,7 +20,9 @@ from fastloss.backends.numba_cpu._likelihood import (
     likelihood_for,
     power_between,
     row_total,
+    some_want_rest,
     tail_above,
+    with_terms,
     with_value,
 )
 from fastloss.backends.numba_cpu._load import load, smaller, weight
@@ -266,7 +268,7 @@ def _scan_lanes(x, tile, labels, work, state, notes, levels):
                     ask_for(x, fetched + (k + 1) * fetched_step)
                     c = strip * GROUP + k
                     terms = with_pair(terms, lowest, bias, lanes_at(tile, c), lanes_at(tile, c + 1))
-                sums, lows = with_value(sums, lows, terms, Real(0.0))
+                sums, lows = with_terms(sums, lows, terms, Real(0.0))
             set_(state, S, strip, sums)
             set_(state, LOW, strip, lows)
     suspect = False
@@ -286,18 +288,30 @@ def _scan_lanes(x, tile, labels, work, state, notes, levels):
 
 
 def _find_tails(work, state, n_rows):
-    """The state's X, TOP, TAIL and TOTAL from what `scan_lanes` found."""
+    """The state's X, TOP and TAIL from what `scan_lanes` found."""
     for strip in range(strips(n_rows)):
         x, top = wide(get(work, OWN, strip)), wide(get(work, PEAK, strip))
         set_(state, X, strip, x)
         set_(state, TOP, strip, top)
         tail = tail_above(get(state, S, strip), get(state, G, strip), x, get(state, NLL, strip), top)
         set_(state, TAIL, strip, tail)
+
+
+def _find_totals(state, n_rows):
+    """The state's TOTAL from what `find_tails` left."""
+    for strip in range(strips(n_rows)):
+        x, top = get(state, X, strip), get(state, TOP, strip)
         set_(state, TOTAL, strip, row_total(get(state, S, strip), get(state, G, strip), x, top))
 
 
 def _exact_tails(x, limit, most, work, state):
     """TAIL from sums without the maximum for rows that want it and whose logsumexp is below `most`."""
+    wanted = False
+    for strip in range(strips(x.shape[1])):
+        own, top, tail = get(state, X, strip), get(state, TOP, strip), get(state, TAIL, strip)
+        wanted |= some_want_rest(own, top, tail, limit, most)
+    if not wanted:
+        return
     for lane in range(x.shape[1]):
         top, tail = state[TOP, lane], state[TAIL, lane]
         if wants_rest(state[X, lane], top, tail, limit) and abs(top + tail) < most:
@@ -324,9 +338,9 @@ def _mix_lanes(x, y, w, keep, spread, tile, other, state):
                         q = coefficients(lanes_at(other, c), weight(w, start + k), keep, spread)
                         masses = masses + q
                     shares = with_share(shares, q, top, lanes_at(tile, c), unit)
-                loss, loss_low = with_value(loss, loss_low, shares, Real(0.0))
+                loss, loss_low = with_value(loss, loss_low, shares)
                 if y is not None:
-                    mass, mass_low = with_value(mass, mass_low, masses, Real(0.0))
+                    mass, mass_low = with_value(mass, mass_low, masses)
         if y is not None:
             set_(state, MASS, strip, mass + mass_low)
         loss = (loss + loss_low) * in_lanes(1.0 / unit)
@@ -379,8 +393,19 @@ def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes
 
 
 # Each of these is compiled for Real and becomes visible to those after it, and to the kernels, without its underscore.
-PIECES = (_load_tile, _store_tile, _find_peaks, _scan_lanes, _find_tails, _exact_tails, _mix_lanes, _fill_lanes)
-load_tile = store_tile = find_peaks = scan_lanes = find_tails = exact_tails = mix_lanes = fill_lanes = None  # holes
+PIECES = (
+    _load_tile,
+    _store_tile,
+    _find_peaks,
+    _scan_lanes,
+    _find_tails,
+    _find_totals,
+    _exact_tails,
+    _mix_lanes,
+    _fill_lanes,
+)
+load_tile = store_tile = find_peaks = scan_lanes = find_tails = find_totals = exact_tails = None  # holes
+mix_lanes = fill_lanes = None  # likewise
 
 
 # --- kernels: a block is a number of tiles; a tile is up to LANES neighbours along the last axis -------------------------
@@ -421,6 +446,8 @@ def index_columns(
             scan_lanes(columns, tile, labels, work, state, None, None)
             if spread is not None or gradient is not None:
                 find_tails(work, state, width)
+            if gradient is not None:
+                find_totals(state, width)
             if spread is not None:
                 if w is not None:
                     exact_tails(columns, 2.0, INF, work, state)
@@ -494,8 +521,12 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
                 state[FACTOR, lane] = scale * state[MASS, lane]
             count(partials, b, loss_sum, width, width)
             if gradient is not None:
+                find_totals(state, width)
                 g = gradient[i, :, start : start + width]
                 fill_lanes(columns, y, w, keep, spread, scale, tile, other, state, None, None, g)
+                if x.shape[1] == 1:  # what cancels may leave a rounding
+                    for lane in range(width):
+                        g[0, lane] = 0.0 * state[TOTAL, lane]
 
 
 def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
@@ -523,6 +554,7 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
             value = top + state[TAIL, lane] if abs(top) < INF else infinite_sum(columns[:, lane], top)
             put(lse, (i, start + lane), value)
         if softmax is not None:
+            find_totals(state, width)
             part = softmax[i, :, start : start + width]
             fill_lanes(columns, None, None, 0.0, None, 1.0, tile, tile, state, None, None, part)
         if log_softmax is not None:

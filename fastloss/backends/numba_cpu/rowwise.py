@@ -16,23 +16,28 @@ from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import (
     LEAST_SUM,
     based,
+    folded,
     likelihood_for,
     power_between,
     row_total,
     tail_above,
+    with_terms,
     with_value,
 )
 from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, power_of
 from fastloss.backends.numba_cpu._registers import (
     STEP,
+    coefficients,
     earliest,
+    elements,
     exceeds,
     first_equal,
     holds,
     in_lanes,
     lanes_at,
     largest,
+    ordered_step,
     peaked,
     put_lanes,
     reach_of,
@@ -42,10 +47,12 @@ from fastloss.backends.numba_cpu._registers import (
     times,
     top_of,
     total,
+    weighted,
     with_above,
     with_ahead_in_step,
     with_best,
     with_not_below,
+    with_share,
 )
 from fastloss.backends.numba_cpu._softmax import (
     COUNT,
@@ -60,10 +67,10 @@ from fastloss.backends.numba_cpu._softmax import (
     count,
     doubtful,
     exact_sum,
-    folded,
     infinite_sum,
     is_class,
     is_ignored,
+    lies_together,
     log_probability,
     mass_of,
     note_bad,
@@ -103,7 +110,8 @@ def _scan(x, skip, notes, level):
     limit = Real(NEG_INF)
     for begin in range(0, x.size, STEP):
         at = smaller(begin, x.size - STEP)
-        top = top_of(x, at)
+        step = ordered_step(x, at)
+        top = step[0]
         if notes is not None:
             steps = with_best(steps, tops, top, np.int32(begin // STEP))
         tops = fast_max(tops, top)
@@ -118,10 +126,10 @@ def _scan(x, skip, notes, level):
             limit = peak + Real(SLACK)
         own = np.int32(skip - at) if at <= skip < at + STEP else np.int32(-1)
         if at == begin and own < 0:
-            terms = step_terms(sums, lowest, bias, x, at)
+            terms = step_terms(sums, lowest, bias, step)
         else:
             terms = step_terms_masked(sums, lowest, bias, x, at, np.int32(begin - at), own)
-        sums, lows = with_value(sums, lows, terms, Real(0.0))
+        sums, lows = with_terms(sums, lows, terms, Real(0.0))
         if level is not None:
             if at < begin or own >= 0:
                 counts = with_ahead_in_step(counts, x, at, level, np.int32(begin - at), own)
@@ -167,25 +175,36 @@ def _normalised(x):
 def _sum_mixed(x, y, w, base, keep, spread, scratch):
     """Sums of q (base - x) and of q, the coefficients q being those of the smoothed, weighted target.
 
-    scratch : (2, SPAN / WIDTH, WIDTH) float64.
+    scratch : (SPAN / WIDTH, WIDTH) float64.
     """
-    shares, masses = scratch[0].reshape(-1), scratch[1].reshape(-1)
+    targets = scratch.reshape(-1)
     share, share_low, mass, mass_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
-    from_ = unit * np.float64(base)
+    last_share, last_mass = 0.0, 0.0
+    top = in_lanes(np.float64(base))
     for start in range(0, x.size, SPAN):
         size = smaller(SPAN, x.size - start)
-        n_registers = (size + WIDTH - 1) // WIDTH
-        for i in range(size, n_registers * WIDTH):
-            shares[i] = 0.0
-            masses[i] = 0.0
-        for i in range(size):
-            q = coefficient(y, w, start + i, keep, spread)
-            masses[i] = q
-            shares[i] = q * (from_ - unit * np.float64(load(x, start + i))) if q != 0.0 else 0.0
-        for k in range(n_registers):
-            share, share_low = with_value(share, share_low, lanes_at(scratch[0], k), Real(0.0))
-            mass, mass_low = with_value(mass, mass_low, lanes_at(scratch[1], k), Real(0.0))
-    return folded(share, share_low) / unit, folded(mass, mass_low)
+        if y is not None and not lies_together(y):
+            for i in range(size):
+                targets[i] = np.float64(load(y, start + i))
+        shares, masses = in_lanes(0.0), in_lanes(0.0)
+        for k in range(size // WIDTH):
+            q = in_lanes(np.float64(spread))
+            if y is not None:
+                if lies_together(y):
+                    q = coefficients(elements(y, start + k * WIDTH), 1.0, keep, spread)
+                else:
+                    q = coefficients(lanes_at(scratch, k), 1.0, keep, spread)
+            if w is not None:
+                q = weighted(q, elements(w, start + k * WIDTH))
+            shares = with_share(shares, q, top, elements(x, start + k * WIDTH), unit)
+            masses = masses + q
+        share, share_low = with_value(share, share_low, shares)
+        mass, mass_low = with_value(mass, mass_low, masses)
+        for i in range(start + size - size % WIDTH, start + size):
+            q = coefficient(y, w, i, keep, spread)
+            last_mass += q
+            last_share += q * (unit * np.float64(base) - unit * np.float64(load(x, i))) if q != 0.0 else 0.0
+    return (folded(share, share_low) + last_share) / unit, folded(mass, mass_low) + last_mass
 
 
 def _fill_softmax(x, top, total, factor, out):
@@ -237,7 +256,7 @@ def index_rows(
     """Cross-entropy with class indices."""
     middle, n_classes = x.shape[1], x.shape[2]
     group = WIDTH if n_classes < LONG_ROW else 1
-    scratch = np.empty((2, SPAN // WIDTH, WIDTH))
+    scratch = np.empty((SPAN // WIDTH, WIDTH))
     mass = mass_of(w, spread, n_classes)
     state = np.zeros((5, WIDTH))
     s, g, own_x, tops, losses = state[0], state[1], state[2], state[3], state[4]
@@ -294,7 +313,7 @@ def index_rows(
 def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
     """Cross-entropy with class probabilities; target is (outer, middle, n_classes)."""
     middle = x.shape[1]
-    scratch = np.empty((2, SPAN // WIDTH, WIDTH))
+    scratch = np.empty((SPAN // WIDTH, WIDTH))
     for b in range(first, last):
         start_block(partials, b)
         for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):

@@ -57,7 +57,7 @@ def reduce_tile(
     state,  # IN OUT (n_rows, 6)
 ):
     """Take up a tile into the rows' states."""
-    scratch = np.empty((2, SPAN // WIDTH, WIDTH))
+    scratch = np.empty((SPAN // WIDTH, WIDTH))
     for r in range(first * block, smaller(last * block, x.shape[0])):
         row = x[r]
         if bias is not None:
