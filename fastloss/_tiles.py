@@ -22,11 +22,11 @@ def new_state(n_rows):
 
 
 def difference(a, b):
-    """a - b, and what its rounding took away (Knuth's two-sum); 0 where the difference is infinite."""
+    """a - b, and what its rounding took away (Knuth's two-sum); 0 beyond the range of exponentials' arguments."""
     d = a - b
     back = d - a
     low = (a - (d - back)) - (b + back)
-    return d, np.where(np.isnan(low), 0.0, low)
+    return d, np.where(np.abs(d) < 1024.0, low, 0.0)
 
 
 def exp_of_difference(s, a, b):

@@ -58,11 +58,11 @@ INLINE double based_sum(double n, double *s)
     return g;
 }
 
-/* a - b, and in `low` what rounding took away (Knuth's two-sum); 0 where the difference is infinite. */
+/* a - b, and in `low` what rounding took away (Knuth's two-sum); 0 beyond the range of exponentials' arguments. */
 INLINE double difference(double a, double b, double *low)
 {
     const double d = a - b, back = d - a, rest = (a - (d - back)) - (b + back);
-    *low = rest == rest ? rest : 0.0;
+    *low = fabs(d) < 1024.0 ? rest : 0.0;
     return d;
 }
 

@@ -137,7 +137,7 @@ class Exact:
             d = a - b
             back = d - a
             low = (a - (d - back)) - (b + back)
-        return np.exp(d) * (1 + np.where(np.isnan(low), 0, low))
+        return np.exp(d) * (1 + np.where(np.abs(d) < 1024, low, 0))
 
     def nll(self):
         """log1p of the others' sum, without a subtraction that cancels."""

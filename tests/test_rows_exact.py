@@ -303,3 +303,34 @@ def test_errors_where_they_are_large(dtype):
     for name, worst in search_errors.search(search_errors.FUNCTIONS, dtype, 2000, 3, classes).items():
         bound = BOUNDS[kind].get(name.split(",")[0], OTHERS[kind])
         assert worst.error <= bound, (name, worst.error, worst.where, worst.case)
+
+
+# --- wild values -------------------------------------------------------------------------------------------------------------------
+
+WILD = [0.0, 88.0, -104.0, 1e4, -2.5e4, 1e30, -1e30, 3e38, 1e-40, -INF]
+
+
+def exact_nll(row, label):
+    """In mpmath, of numbers that may be as far apart as they like."""
+    own, others = row[label], [v for i, v in enumerate(row) if i != label]
+    most = max(others)
+    if most == -INF:
+        return NAN if own == -INF else 0.0
+    if own == -INF:
+        return INF
+    s = sum(others.count(v) * search_errors.MP.exp(search_errors.MP.mpf(v) - most) for v in set(others) if v > -INF)
+    gap = search_errors.MP.mpf(most) - search_errors.MP.mpf(own)
+    if gap > 700:
+        return gap + search_errors.MP.log(s)
+    return search_errors.MP.log1p(s * search_errors.MP.exp(gap))
+
+
+@FLOATS
+@pytest.mark.parametrize("n_more", [0, 130])
+def test_gaps_of_any_size(dtype, n_more):
+    rows = np.array([(a, b, c, *[a] * n_more) for a in WILD for b in WILD for c in WILD], dtype)
+    rows = rows[generator("wild", n_more).permutation(len(rows))[:300]]
+    for label in range(3):
+        got = cross_entropy(rows, np.full(len(rows), label), reduction="none")
+        exact = [exact_nll([float(v) for v in row], label) for row in rows]
+        assert_ulp(got, np.array([np.longdouble(search_errors.MP.nstr(v, 30)) for v in exact]), 8)

@@ -31,11 +31,11 @@ LN2_HEAD, LN2_REST = 6.93145751953125e-1, 1.42860682030941723212e-6
 
 
 def _difference(a, b):
-    """a - b, and what its rounding took away (Knuth's two-sum); 0 where the difference is infinite."""
+    """a - b, and what its rounding took away (Knuth's two-sum); 0 beyond the range of exponentials' arguments."""
     d = a - b
     back = d - a
     low = (a - (d - back)) - (b + back)
-    return d, where(low.equals(low), low, 0.0)
+    return d, where(absolute(d) < 1024.0, low, 0.0)
 
 
 def _with_value(high, low, value):
