@@ -322,7 +322,7 @@ def exact_nll(row, label):
     gap = search_errors.MP.mpf(most) - search_errors.MP.mpf(own)
     if gap > 700:
         return gap + search_errors.MP.log(s)
-    return search_errors.MP.log1p(s * search_errors.MP.exp(gap))
+    return search_errors.MP.log1p(s * search_errors.MP.exp(gap)) if gap > -1000 else 0.0
 
 
 @FLOATS
