@@ -21,15 +21,33 @@ def new_state(n_rows):
     return state
 
 
+def difference(a, b):
+    """a - b, and what its rounding took away (Knuth's two-sum); 0 beyond the range of exponentials' arguments."""
+    d = a - b
+    back = d - a
+    low = (a - (d - back)) - (b + back)
+    return d, np.where(np.abs(d) < 1024.0, low, 0.0)
+
+
+def exp_of_difference(s, a, b):
+    """s exp(a - b), without the rounding of a - b, and with as many digits as there are below the smallest normal number."""
+    d, low = difference(a, b)
+    root = np.exp(np.where(d < -600.0, 0.5 * d, 0.0))
+    return (s + s * low) * np.exp(np.where(d < -600.0, 0.0, d)) * root * root
+
+
 def merge(state, other):
     """Take up in `state` what `other` knows of more classes of the same rows."""
     with np.errstate(all="ignore"):
         high = np.maximum(state[:, TOP], other[:, TOP])
         low = np.minimum(state[:, TOP], other[:, TOP])  # of the two largest this one joins the sum
-        joining = np.where(low > -np.inf, np.exp(low - high), 0.0)
-        state[:, S] = _based(state, high) + _based(other, high) + joining
+        bases = [np.where(part[:, S] != 0.0, part[:, G], -np.inf) for part in (state, other)]
+        base = np.maximum(np.maximum(*bases), low)
+        base = np.where(np.isinf(base), high, base)
+        joining = np.where(low > -np.inf, np.exp(low - base), 0.0)
+        state[:, S] = _based(state, base) + _based(other, base) + joining
         state[:, SHARE] = _raised(state, high) + _raised(other, high)
-    state[:, G] = state[:, TOP] = high
+    state[:, G], state[:, TOP] = base, high
     state[:, OWN] += other[:, OWN]  # 0 but in the one tile with the target
     state[:, MASS] += other[:, MASS]
 
@@ -49,7 +67,7 @@ def _raised(state, high):
 def tails_of(state):
     """logsumexp less the largest logit; NaN where that is infinite."""
     with np.errstate(all="ignore"):
-        tails = np.log1p(state[:, S] * np.exp(state[:, G] - state[:, TOP]))
+        tails = np.log1p(exp_of_difference(state[:, S], state[:, G], state[:, TOP]))
     tails[np.isinf(state[:, TOP])] = np.nan
     return tails
 
@@ -70,7 +88,7 @@ def finish(state, labels, w, keep, spread):
     losses, weights = 0.0, np.zeros(len(state))
     with np.errstate(all="ignore"):
         if labels is not None:
-            weights = np.ones(len(state)) if w is None else w.astype(np.float64)[labels]
+            weights = np.ones(len(state)) if w is None else w[labels]
             nll = (state[:, TOP] - state[:, OWN]) + tails
             losses = keep * weights * nll
             losses[(keep * weights == 0.0) & ~np.isnan(nll)] = 0.0

@@ -21,7 +21,7 @@ typedef struct {
     int64_t labels[LANES]; /* classes left out of the sums; -1 for none */
     double s[LANES], g[LANES]; /* the others sum to s exp(g) */
     double x[LANES], top[LANES], loss[LANES]; /* the one left out, the maximum, the negative log-likelihood of x */
-    double tail[LANES];                       /* logsumexp less the maximum */
+    double tail[LANES], total[LANES]; /* logsumexp less the maximum; sum of exp(x - top) over all classes */
     double smooth[LANES], mass[LANES];        /* the smoothed part of the loss and its weight */
     double factor[LANES], slope[LANES];       /* of the gradient: what softmax is multiplied by; the target's own */
 } Rows;
@@ -179,17 +179,21 @@ static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, 
     }
 }
 
-/* The terms of two classes, c and the next, added to each row's sum: once in REAL, then in float64. */
+/* Class c of a row; -inf where it is the one left out. */
+INLINE REAL NAME(other)(REAL v, UINT label, int c)
+{
+    return label == (UINT)c ? -(REAL)INFINITY : v;
+}
+
+/* The terms of two classes, c and the next, added to each row's sum. */
 INLINE void NAME(add_pair)(
     const REAL *RESTRICT tile, int c, const UINT *RESTRICT labels, const REAL *RESTRICT lowest,
     const UINT *RESTRICT biases, double *RESTRICT sums)
 {
-    const REAL *RESTRICT first = tile + c * LANES, *RESTRICT second = first + LANES;
-    const UINT own = (UINT)c, other = (UINT)c + 1;
+    const REAL *RESTRICT p = tile + c * LANES, *RESTRICT q = p + LANES;
     for (int lane = 0; lane < LANES; lane++) {
-        const REAL a = first[lane], b = second[lane];
-        sums[lane] += (double)(NAME(term)(labels[lane] == own ? -(REAL)INFINITY : a, lowest[lane], biases[lane])
-                               + NAME(term)(labels[lane] == other ? -(REAL)INFINITY : b, lowest[lane], biases[lane]));
+        const REAL a = NAME(other)(p[lane], labels[lane], c), b = NAME(other)(q[lane], labels[lane], c + 1);
+        sums[lane] += (double)NAME(term)(a, lowest[lane], biases[lane]) + (double)NAME(term)(b, lowest[lane], biases[lane]);
     }
 }
 
@@ -198,9 +202,9 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
 {
     REAL tile[GROUP * LANES], own[LANES], peak[LANES], power[LANES], lowest[LANES];
     UINT labels[LANES], biases[LANES];
-    double sums[LANES];
+    double sums[LANES], totals[LANES], lows[LANES]; /* of some classes; of all before them, as high + low */
     for (int lane = 0; lane < LANES; lane++) {
-        sums[lane] = 0.0;
+        totals[lane] = lows[lane] = 0.0;
         own[lane] = 0;
         peak[lane] = -(REAL)INFINITY;
     }
@@ -240,9 +244,12 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
             lowest[lane] = NAME(lowest)(n);
             biases[lane] = NAME(bias)(n);
         }
-        if (start > 0)
-            for (int lane = 0; lane < LANES; lane++)
-                sums[lane] *= power_between((double)NAME(power_of)(before[lane]), (double)power[lane]);
+        for (int lane = 0; lane < LANES; lane++) {
+            const double by = power_between((double)NAME(power_of)(before[lane]), (double)power[lane]);
+            totals[lane] *= by;
+            lows[lane] *= by;
+            sums[lane] = 0.0;
+        }
         /* exponentials leave memory idle: meanwhile a part of what tiles to come will read is asked for */
         const char *next = neighbours ? x->data + start * x->class_step + FETCHED * LANES * x->lane_step
                                       : x->data + 2 * LANES * x->lane_step;
@@ -253,18 +260,23 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
                 for (Py_ssize_t line = 0; line < bytes; line += LINE)
                     ASK_FOR(next + (neighbours ? k : start + k) * per_class + line);
             NAME(add_pair)(tile, c, labels, lowest, biases, sums);
+            if (c + 2 < classes && (SINGLE || c % 8 != 6))
+                continue;
+            for (int lane = 0; lane < LANES; lane++) {
+                accumulate(&totals[lane], &lows[lane], sums[lane]);
+                sums[lane] = 0.0;
+            }
         }
     }
     int suspect = 0;
     for (int lane = 0; lane < LANES; lane++) {
         const double top = (double)peak[lane];
-        double s = sums[lane];
+        double s = totals[lane] += lows[lane];
         suspect |= (s < TINY) | !(ABS(peak[lane]) <= LIMIT);
 #if SINGLE
         const double g = NAME(log_of_reference)(s, power[lane]);
 #else
-        const double g = NAME(within)(top);
-        s *= exp_double(log_of_power(power[lane], g));
+        const double g = based_sum(power[lane], &s);
 #endif
         rows->s[lane] = s;
         rows->g[lane] = g;
@@ -274,13 +286,12 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
     NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, LANES);
     if (!suspect)
         return;
-    for (int lane = 0; lane < width; lane++) {
-        const double s = rows->s[lane], m = rows->top[lane];
-        if (rows->labels[lane] < 0 || !(s < TINY || (fabs(m) > (double)LIMIT && fabs(m) < INFINITY)))
+    for (int lane = 0; lane < width; lane++) { /* each by itself: a row's result is the same whatever rows are beside it */
+        const double top = fabs(rows->top[lane]);
+        if (rows->labels[lane] < 0 || !(totals[lane] < TINY || (top > (double)LIMIT && top < INFINITY)))
             continue;
         const char *row = x->data + lane * x->lane_step;
-        rows->s[lane] = exact_sum(row, x->class_step, x->kind, n_classes, rows->labels[lane], m);
-        rows->g[lane] = m;
+        rows->s[lane] = exact_sum(row, x->class_step, x->kind, n_classes, rows->labels[lane], rows->g + lane);
         NAME(likelihoods)(rows->s + lane, rows->g + lane, rows->x + lane, rows->loss + lane, 1);
     }
 }
@@ -292,32 +303,25 @@ static void find_tails(Rows *rows)
         rows->tail[lane] = tail_above(rows->s[lane], rows->g[lane], rows->x[lane], rows->loss[lane], rows->top[lane]);
 }
 
-static void find_slopes(Rows *rows, const double *share, const double *own, double scale)
+static void find_totals(Rows *rows)
 {
     for (int lane = 0; lane < LANES; lane++)
-        rows->slope[lane] = scale
-            * target_slope(
-                                rows->s[lane], rows->g[lane], rows->x[lane], rows->top[lane], rows->tail[lane], share[lane],
-                                rows->mass[lane], own[lane]);
+        rows->total[lane] = row_total(rows->s[lane], rows->g[lane], rows->x[lane], rows->top[lane]);
 }
 #endif
 
-/* q = v (keep y + spread) of one class; y may be absent. */
-INLINE REAL NAME(smoothed)(const REAL *y, REAL share, REAL rest)
-{
-    return y ? *y * share + rest : rest;
-}
-
-/* Each row's smooth and mass, from q = w (keep y + spread): sums of q nll and of q. */
+/* Each row's smooth, and its mass where there is a y, from q = w (keep y + spread): sums of q nll and of q. */
 static void NAME(mix_columns)(
-    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *weights, double keep, double spread,
+    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep, double spread,
     Rows *rows)
 {
-    REAL tile[GROUP * LANES], other[GROUP * LANES], top[LANES];
-    const REAL *w = weights;
+    REAL tile[GROUP * LANES], other[GROUP * LANES];
+    double lows[LANES], mass_lows[LANES], sums[LANES], masses[LANES];
+    const double unit = SINGLE ? 1.0 : 0.5; /* as in `mix` */
     for (int lane = 0; lane < LANES; lane++) {
-        rows->smooth[lane] = rows->mass[lane] = 0.0;
-        top[lane] = (REAL)rows->top[lane];
+        rows->smooth[lane] = lows[lane] = mass_lows[lane] = 0.0;
+        if (y)
+            rows->mass[lane] = 0.0;
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
@@ -325,35 +329,54 @@ static void NAME(mix_columns)(
         if (y)
             NAME(load_tile)(y, start, classes, width, other);
         for (int c = 0; c < classes; c++) {
-            const double v = w ? (double)w[start + c] : 1.0;
-            const REAL share = (REAL)(v * keep), rest = (REAL)(v * spread);
-            for (int lane = 0; lane < LANES; lane++) {
-                const REAL q = NAME(smoothed)(y ? other + c * LANES + lane : NULL, share, rest);
-                rows->smooth[lane] += (double)(q == 0 ? (REAL)0.0 : q * (top[lane] - tile[c * LANES + lane]));
-                rows->mass[lane] += (double)q;
-            }
+            if (c % 8 == 0)
+                for (int lane = 0; lane < LANES; lane++)
+                    sums[lane] = masses[lane] = 0.0;
+            const REAL *RESTRICT v = tile + c * LANES, *RESTRICT t = other + c * LANES;
+            const double same = coefficient(0.0, w, start + c, keep, spread);
+            if (y)
+                for (int lane = 0; lane < LANES; lane++) {
+                    const double q = coefficient((double)t[lane], w, start + c, keep, spread);
+                    const double gap = unit * rows->top[lane] - unit * (double)v[lane];
+                    sums[lane] += q == 0.0 ? 0.0 : q * gap;
+                    masses[lane] += q;
+                }
+            else if (same != 0.0)
+                for (int lane = 0; lane < LANES; lane++)
+                    sums[lane] += same * (unit * rows->top[lane] - unit * (double)v[lane]);
+            if (c % 8 != 7 && c != classes - 1)
+                continue;
+            for (int lane = 0; lane < LANES; lane++)
+                accumulate(&rows->smooth[lane], &lows[lane], sums[lane]);
+            if (y)
+                for (int lane = 0; lane < LANES; lane++)
+                    accumulate(&rows->mass[lane], &mass_lows[lane], masses[lane]);
         }
     }
-    for (int lane = 0; lane < LANES; lane++)
-        rows->smooth[lane] += rows->mass[lane] * rows->tail[lane];
+    for (int lane = 0; lane < LANES; lane++) {
+        rows->mass[lane] += mass_lows[lane];
+        rows->smooth[lane] = (rows->smooth[lane] + lows[lane]) / unit + rows->mass[lane] * rows->tail[lane];
+    }
 }
 
 /* out = factor * softmax - scale * w (keep y + spread), the second part if `mixed`; with `at_labels` each row's slope at its
-label, and 0 in rows without. */
+label, and 0 in rows without.  The largest probability is rounded once. */
 static void NAME(fill_columns)(
-    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *weights, int mixed, double keep,
+    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
     double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
 {
-    REAL tile[GROUP * LANES], other[GROUP * LANES], power[LANES], multiplier[LANES], share[LANES];
-    const REAL *w = weights;
+    REAL tile[GROUP * LANES], other[GROUP * LANES], power[LANES], multiplier[LANES], largest[LANES], peak[LANES];
     UINT labels[LANES];
-    int unusual = 0;
+    int unusual = 0, negative = 0;
     for (int lane = 0; lane < LANES; lane++) {
         const REAL top = (REAL)rows->top[lane];
+        const double positive = fabs(rows->factor[lane]) / rows->total[lane];
         unusual |= !(ABS(top) <= LIMIT);
+        negative |= rows->factor[lane] < 0.0;
+        largest[lane] = top;
         power[lane] = NAME(power_of)(top);
-        multiplier[lane] = (REAL)exp_double(log_of_power((double)power[lane], rows->top[lane]) - rows->tail[lane]);
-        share[lane] = (REAL)rows->factor[lane];
+        multiplier[lane] = (REAL)(positive * exp_double(log_of_power((double)power[lane], rows->top[lane])));
+        peak[lane] = (REAL)positive;
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
@@ -363,22 +386,29 @@ static void NAME(fill_columns)(
         for (int c = 0; c < classes; c++) {
             REAL *RESTRICT v = tile + c * LANES;
             for (int lane = 0; lane < LANES; lane++) {
-                const REAL p = NAME(fine_term)(v[lane], power[lane]) * multiplier[lane];
-                v[lane] = share[lane] * (p > (REAL)1.0 ? (REAL)1.0 : p);
+                const REAL p = NAME(fine_term)(v[lane], power[lane], multiplier[lane]);
+                v[lane] = v[lane] == largest[lane] ? peak[lane] : p > peak[lane] ? peak[lane] : p;
             }
+            if (negative)
+                for (int lane = 0; lane < LANES; lane++)
+                    v[lane] = rows->factor[lane] < 0.0 ? -v[lane] : v[lane];
             if (unusual) /* so large that exponentials need float64, or infinite, which gives NaN */
                 for (int lane = 0; lane < width; lane++) {
                     const double top = rows->top[lane];
                     if (fabs(top) <= (double)LIMIT)
                         continue;
                     const double own = element(x->data + (start + c) * x->class_step + lane * x->lane_step, x->kind);
-                    v[lane] = (REAL)(rows->factor[lane] * exp_double((own - top) - rows->tail[lane]));
+                    v[lane] = (REAL)(rows->factor[lane] * (exp_double(own - top) / rows->total[lane]));
                 }
             if (mixed) {
-                const double by = w ? (double)w[start + c] : 1.0;
-                const REAL kept = (REAL)(by * (keep * scale)), rest = (REAL)(by * (spread * scale));
-                for (int lane = 0; lane < LANES; lane++)
-                    v[lane] -= NAME(smoothed)(y ? other + c * LANES + lane : NULL, kept, rest);
+                const REAL *RESTRICT t = other + c * LANES;
+                const REAL same = (REAL)(scale * coefficient(0.0, w, start + c, keep, spread));
+                if (y)
+                    for (int lane = 0; lane < LANES; lane++)
+                        v[lane] -= (REAL)(scale * coefficient((double)t[lane], w, start + c, keep, spread));
+                else
+                    for (int lane = 0; lane < LANES; lane++)
+                        v[lane] -= same;
             }
         }
         if (at_labels) {

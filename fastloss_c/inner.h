@@ -43,12 +43,12 @@ typedef struct {
     void (*likelihoods)(const double *, const double *, const double *, double *, int);
     double (*top_of)(const char *, int, Py_ssize_t);
     double (*peak_of)(const char *, int, Py_ssize_t, Py_ssize_t *);
-    void (*scan)(const char *, int, Py_ssize_t, Py_ssize_t, double, double *, double *);
+    void (*scan)(const char *, int, Py_ssize_t, Py_ssize_t, double, double *, double *, double *);
     void (*mix)(
-        const char *, int, Py_ssize_t, const char *, Py_ssize_t, int, const void *, double, double, double, double *,
+        const char *, int, Py_ssize_t, const char *, Py_ssize_t, int, const double *, double, double, double, double *,
         double *);
     void (*fill)(
-        const char *, int, Py_ssize_t, double, double, double, int, const char *, Py_ssize_t, int, const void *, double,
+        const char *, int, Py_ssize_t, double, double, double, int, const char *, Py_ssize_t, int, const double *, double,
         double, double, void *);
     void (*log_probabilities)(const char *, int, Py_ssize_t, double, double, void *);
     void (*add)(void *, const void *, Py_ssize_t);
@@ -57,9 +57,9 @@ typedef struct {
     void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
     void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *);
     void (*mix_columns)(
-        const Columns *, const Columns *, Py_ssize_t, int, const void *, double, double, Rows *);
+        const Columns *, const Columns *, Py_ssize_t, int, const double *, double, double, Rows *);
     void (*fill_columns)(
-        const Columns *, const Columns *, Py_ssize_t, int, const void *, int, double, double, double, int, const Rows *,
+        const Columns *, const Columns *, Py_ssize_t, int, const double *, int, double, double, double, int, const Rows *,
         char *, Py_ssize_t, Py_ssize_t);
     void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t);
 } Arithmetic;

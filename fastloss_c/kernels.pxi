@@ -35,6 +35,7 @@ cdef extern from "inner.h" nogil:
         double top[64]
         double loss[64]
         double tail[64]
+        double total[64]
         double smooth[64]
         double mass[64]
         double factor[64]
@@ -58,13 +59,14 @@ cdef extern from "inner.h" nogil:
         double (*top_of)(const char *x, int kind, Py_ssize_t n) noexcept nogil
         double (*peak_of)(const char *x, int kind, Py_ssize_t n, Py_ssize_t *position) noexcept nogil
         void (*scan)(
-            const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g) noexcept nogil
+            const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g,
+            double *most) noexcept nogil
         void (*mix)(
-            const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const void *w, double base,
+            const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const double *w, double base,
             double keep, double spread, double *loss, double *mass) noexcept nogil
         void (*fill)(
-            const char *x, int kind, Py_ssize_t n, double top, double tail, double factor, int mixed, const char *y,
-            Py_ssize_t y_step, int y_kind, const void *w, double scale, double keep, double spread, void *out) noexcept nogil
+            const char *x, int kind, Py_ssize_t n, double top, double total, double factor, int mixed, const char *y,
+            Py_ssize_t y_step, int y_kind, const double *w, double scale, double keep, double spread, void *out) noexcept nogil
         void (*log_probabilities)(
             const char *x, int kind, Py_ssize_t n, double top, double tail, void *out) noexcept nogil
         void (*add)(void *x, const void *y, Py_ssize_t n) noexcept nogil
@@ -74,10 +76,10 @@ cdef extern from "inner.h" nogil:
         void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*mix_columns)(
-            const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *w, double keep,
+            const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep,
             double spread, Rows *rows) noexcept nogil
         void (*fill_columns)(
-            const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const void *w, int mixed, double keep,
+            const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
             double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step,
             Py_ssize_t lane_step) noexcept nogil
         void (*log_columns)(
@@ -90,12 +92,15 @@ cdef extern from "inner.h" nogil:
     double folded_double(const double *sums) noexcept
     double element(const char *p, int kind) noexcept
     double exact_sum(
-        const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double m) noexcept
+        const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double *g) noexcept
+    double sum_of(const double *x, Py_ssize_t n) noexcept
     double infinite_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double m) noexcept
     double tail_of(double s, double g, double x, double loss, double top) noexcept
     double target_slope(
-        double s, double g, double x, double top, double tail, double share, double mass, double own) noexcept
+        double s, double g, double x, double top, double total, double share, double mass, double own) noexcept
+    double total_of_row(double s, double g, double x, double top) noexcept
     void find_tails(Rows *rows) noexcept
+    void find_totals(Rows *rows) noexcept
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double scaled(double share, double loss) noexcept

@@ -20,12 +20,11 @@ cdef void put_scores(
     int64_t label, Py_ssize_t best, double s, double x, double loss, double top, double tail, double *partial
 ) noexcept nogil:
     """What is found out about one row; a label below 0 is none."""
-    cdef double lse = top + tail
+    cdef double lse
     cdef Py_ssize_t before = -1
     if s != s or x != x:  # NaN comes first, but maxima leave it out
         best = call.real.first_of_all(row, step, call.x.kind, n)
-    if not fabs(top) < INFINITY:
-        lse = infinite_sum(row, step, call.x.kind, n, top)
+    lse = top + tail if fabs(top) < INFINITY else infinite_sum(row, step, call.x.kind, n, top)
     if label == -1:
         note_bad(partial, i * out.nll.length[2] + j)
     if label >= 0 and out.rank.data != NULL:
@@ -67,7 +66,7 @@ cdef void score_row_blocks(
                 left_out[k] = group.labels[k]
                 if left_out[k] < 0:
                     call.real.peak_of(row, call.x.kind, n, &left_out[k])
-                call.real.scan(row, call.x.kind, n, left_out[k], NAN, &group.s[k], &group.g[k])
+                call.real.scan(row, call.x.kind, n, left_out[k], NAN, &group.s[k], &group.g[k], &group.most[k])
                 group.x[k] = element(row + left_out[k] * call.x.step[2], call.x.kind)
             call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
             for k in range(size):
@@ -75,6 +74,8 @@ cdef void score_row_blocks(
                 row = at(&call.x, i, j, 0)
                 top = call.real.peak_of(row, call.x.kind, n, &best)
                 tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top)
+                if wants_rest(group.x[k], top, tail, 1.0) and fabs(top + tail) < 1.0:
+                    tail = tail_without_top(call, row, n, top)
                 put_scores(
                     call, out, i, j, row, call.x.step[2], n, group.labels[k], best, group.s[k], group.x[k],
                     group.losses[k], top, tail, partial,
@@ -105,12 +106,13 @@ cdef void score_column_blocks(
             find_labels(
                 at(&call.target, 0, i, start), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
             )
+            best = rows.labels
             for lane in range(width):
-                best[lane] = rows.labels[lane]
                 if labels[lane] >= 0:
                     rows.labels[lane] = labels[lane]
             call.real.scan_columns(&x, n, width, &rows)
             find_tails(&rows)
+            exact_tails(call, &x, n, width, 1.0, 1.0, &rows)
             for lane in range(width):
                 put_scores(
                     call, out, i, start + lane, x.data + lane * x.lane_step, x.class_step, n, labels[lane], best[lane],
@@ -139,7 +141,7 @@ cdef struct Tile:
     Py_ssize_t start
     Py_ssize_t width
     const char *bias
-    const char *w
+    const double *w
     const int64_t *labels
     bint mixed
     double keep
@@ -179,13 +181,13 @@ cdef void reduce_row(const Tile *tile, Py_ssize_t r) noexcept nogil:
     """Take up a row's part of a tile into its state."""
     cdef char *row = at(&tile.x, 0, r, 0)
     cdef double *state = tile.state + STATE * r
-    cdef double top, s, g, share, mass, base
+    cdef double top, s, g, most, share, mass, base
     cdef Py_ssize_t own, left_out
     if tile.bias != NULL:
         tile.real.add(row, tile.bias, tile.width)
     top = tile.real.peak_of(row, tile.real.kind, tile.width, &left_out)
     if fabs(top) < INFINITY:
-        tile.real.scan(row, tile.real.kind, tile.width, left_out, top, &s, &g)
+        tile.real.scan(row, tile.real.kind, tile.width, left_out, top, &s, &g, &most)
     else:  # nothing to be summed up, or NaN
         g = 0.0
         s = 0.0 if infinite_sum(row, tile.real.size, tile.real.kind, tile.width, top) == -INFINITY else NAN
@@ -212,7 +214,7 @@ cdef void slope_row(
     cdef char *row = at(&tile.x, 0, r, 0)
     cdef char *slopes = at(&tile.out, 0, r, 0)
     cdef const double *state = tile.state + STATE * r
-    cdef double mass = state[MASS], top = state[TOP], v, slope
+    cdef double mass = state[MASS], top = state[TOP], total = total_of_row(state[S], state[G], top, top), v, slope
     cdef Py_ssize_t own, c
     if tile.labels != NULL and tile.labels[r] < 0:
         for c in range(tile.width):
@@ -221,7 +223,7 @@ cdef void slope_row(
     if tile.bias != NULL:
         tile.real.add(row, tile.bias, tile.width)
     tile.real.fill(
-        row, tile.real.kind, tile.width, top, tail, scale * (share + mass), tile.mixed,
+        row, tile.real.kind, tile.width, top, total, scale * (share + mass), tile.mixed,
         at(&tile.y, 0, r, 0) if tile.y.data != NULL else NULL, tile.y.step[2], tile.y.kind, tile.w, scale, tile.keep,
         tile.spread, slopes,
     )
@@ -230,9 +232,9 @@ cdef void slope_row(
         return
     v = element(row + own * tile.real.size, tile.real.kind)
     if v == top:
-        slope = target_slope(state[S], state[G], v, top, tail, share, mass, own_part)
+        slope = target_slope(state[S], state[G], v, top, total, share, mass, own_part)
     else:  # its softmax is at most a half: nothing cancels
-        slope = (share + mass) * exp_of((v - top) - tail) - share - own_part
+        slope = (share + mass) * (exp_of(v - top) / total) - share - own_part
     put(slopes + own * tile.real.size, tile.real.size, scale * slope)
 
 
@@ -261,7 +263,8 @@ cdef class TileKernels:
         take(&tile.y, y)
         take(&tile.out, out)
         tile.start, tile.width = start, width
-        tile.bias, tile.w, tile.labels = data_of(bias), data_of(w), <const int64_t *>data_of(labels)
+        tile.bias, tile.labels = data_of(bias), <const int64_t *>data_of(labels)
+        tile.w = <const double *>data_of(w)
         tile.mixed = spread is not None
         tile.keep, tile.spread = keep, spread if tile.mixed else 0.0
         tile.state = sums_of(state)

@@ -2,10 +2,15 @@
 
 One element of a row is left out, the target's or the maximum; the others are summed up as s exp(g).  With x the element left
 out, -log softmax(x) = log1p(s exp(g - x)).  Sums are relative to a power of two near the row's elements (its exponent is called
-n), so that no subtraction rounds the exponentials' arguments.  Sums that may have lost something are taken again in float64. */
+n), so that no subtraction rounds the exponentials' arguments.  Sums that may have lost something are taken again in float64.
+
+An exponential is a power of two times 1 + tail, the tail within [-0.3, 0.42].  Along a row terms are added up in REAL by fours, the
+largest last and its power after its tail, so that a term that makes up most of a sum is rounded once in full; then in float64. */
 
 #undef LIMIT
 #undef SHORT
+#undef TINY
+#undef HUGE_SUM
 
 /* Where x / ln 2 has enough fraction bits left. */
 #if FUSED || !SINGLE
@@ -14,13 +19,15 @@ n), so that no subtraction rounds the exponentials' arguments.  Sums that may ha
 #define LIMIT ((REAL)1000.0)
 #endif
 
-/* Whether `term` leaves the low part of ln 2 out: x then counts as x (1 + SHORTENED). */
+/* Whether `part_of_term` leaves the low part of ln 2 out: x then counts as x (1 + SHORTENED). */
 #define SHORT (SINGLE && FUSED)
+
+/* A sum as small as this, relative to what was expected, may have lost terms; one as large may have terms that were cut off. */
+#define TINY (SINGLE ? 1e-24 : 1e-270)
+#define HUGE_SUM (SINGLE ? 1e30 : 1e270)
 
 #ifndef SHORTENED
 #define SHORTENED -2.7478355e-09 /* ln 2 / (ln 2 rounded to float32) - 1 */
-#define TINY 1e-24               /* a sum as small as this, relative to what was expected, may have lost terms */
-#define HUGE_SUM 1e30            /* and one as large as this may have terms that were cut off */
 #define DOUBLE_LN2 0.693147180559945286226764
 
 /* (2^n)^-1 2^before for integers as floats; 0 rather than a subnormal number. */
@@ -37,6 +44,36 @@ INLINE double log_of_power(double n, double m)
 {
     return (n * 6.93145751953125e-1 - m) + n * 1.42860682030941723212e-6;
 }
+
+/* g, where a sum is s 2^n = s' exp(g): so that s' lies near 1, and nothing cancels where logarithms are added to g. */
+INLINE double based_sum(double n, double *s)
+{
+    const double sum = *s;
+    const uint64_t bits = bits_of_double(sum), k = bits >> 52;
+    const _Bool usual = (sum > 0.0) & (sum < INFINITY);
+    const double e = usual ? double_of(k | 0x4330000000000000u) - (4503599627370496.0 + 1023.0) : 0.0;
+    const double near = usual ? double_of(bits - (k << 52) + ((uint64_t)1023 << 52)) : sum;
+    const double g = log_of_power(n + e, 0.0);
+    *s = near + near * log_of_power(n + e, g);
+    return g;
+}
+
+/* a - b, and in `low` what rounding took away (Knuth's two-sum); 0 beyond the range of exponentials' arguments. */
+INLINE double difference(double a, double b, double *low)
+{
+    const double d = a - b, back = d - a, rest = (a - (d - back)) - (b + back);
+    *low = fabs(d) < 1024.0 ? rest : 0.0;
+    return d;
+}
+
+/* Adds to a sum that is kept as high + low. */
+INLINE void accumulate(double *high, double *low, double value)
+{
+    const double sum = *high + value, back = sum - *high;
+    const double rest = (*high - (sum - back)) + (value - back);
+    *low += rest == rest ? rest : 0.0;
+    *high = sum;
+}
 #endif
 
 INLINE REAL NAME(within)(REAL m)
@@ -51,7 +88,7 @@ INLINE REAL NAME(power_of)(REAL m)
     return NAME(in_powers)(NAME(within)(m)) - ROUNDING;
 }
 
-/* The least and the largest x that `term` tells from -inf and inf. */
+/* The least and the largest x that are told from -inf and inf. */
 INLINE REAL NAME(lowest)(REAL n)
 {
     return (n - (REAL)BIAS) * (REAL)DOUBLE_LN2;
@@ -73,8 +110,8 @@ INLINE UINT NAME(bias)(REAL n)
     return ((UINT)BIAS - NAME(integer)(n)) << MANTISSA;
 }
 
-/* exp(x) 2^-n for x not far above n ln 2; 0 below `lowest`, NaN for NaN and inf. */
-INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
+/* exp(x) 2^-n = power (1 + tail) for x not far above n ln 2: gives the tail.  0 below `lowest`, NaN for NaN and inf. */
+INLINE REAL NAME(part_of_term)(REAL x, REAL lowest, UINT bias, REAL *power)
 {
     x = x < lowest ? lowest : x;
     const REAL t = NAME(in_powers)(x), n = t - ROUNDING;
@@ -83,25 +120,49 @@ INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
 #else
     const REAL r = NAME(reduced)(x, n);
 #endif
-    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias);
-    return power * NAME(exp_tail)(r) + power;
+    *power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias);
+    return NAME(exp_tail)(r);
 }
 
-/* The same for any x: some 2^124 above `highest`. */
-INLINE REAL NAME(bounded_term)(REAL x, REAL lowest, REAL highest, UINT bias)
+INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
 {
-    return NAME(term)(x > highest ? highest : x, lowest, bias);
+    REAL power;
+    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power);
+    return power * tail + power;
 }
 
-/* exp(x) 2^-n with gradual underflow, for results that are shown. */
-INLINE REAL NAME(fine_term)(REAL x, REAL n)
+/* The larger and the smaller of two: a NaN stays one of them. */
+INLINE REAL NAME(larger)(REAL a, REAL b)
+{
+    return a > b ? a : b;
+}
+
+INLINE REAL NAME(smaller)(REAL a, REAL b)
+{
+    return b < a ? b : a;
+}
+
+/* The sum of four terms; gives the largest x. */
+INLINE REAL NAME(four_terms)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT bias, REAL *most)
+{
+    const REAL ab = NAME(larger)(a, b), cd = NAME(larger)(c, d), p = NAME(smaller)(a, b), q = NAME(smaller)(c, d);
+    const REAL x = NAME(larger)(ab, cd), r = NAME(smaller)(ab, cd);
+    const REAL others = NAME(term)(r, lowest, bias) + (NAME(term)(p, lowest, bias) + NAME(term)(q, lowest, bias));
+    REAL power;
+    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power);
+    *most = x;
+    return power + (power * tail + others);
+}
+
+/* by exp(x) 2^-n with gradual underflow, for results that are shown. */
+INLINE REAL NAME(fine_term)(REAL x, REAL n, REAL by)
 {
     const REAL lowest = (n - (REAL)(BIAS + MANTISSA + 5)) * (REAL)DOUBLE_LN2;
     x = x < lowest ? lowest : x;
     const REAL t = NAME(in_powers)(x);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
     const UINT k = BITS_OF(t) - BITS_OF(ROUNDING) - NAME(integer)(n);
-    return (tail + (REAL)1.0) * NAME(first_power)(k) * NAME(second_power)(k);
+    return (by * tail + by) * NAME(first_power)(k) * NAME(second_power)(k);
 }
 
 /* The logarithm g that belongs to a sum s of terms relative to 2^n. */
@@ -120,6 +181,27 @@ INLINE double NAME(log_of_reference)(double s, REAL n)
 }
 
 /* --- likelihood from sums: in float64, to the accuracy that results of this type want --------------------------------- */
+
+#if !SINGLE
+/* s exp(a) with gradual underflow: rounded once below the smallest normal number. */
+INLINE double scaled_exp(double s, double a)
+{
+    a = a < EXP_LEAST ? EXP_LEAST : a;
+    a = a > EXP_MOST ? EXP_MOST : a;
+    const double t = in_powers_double(a);
+    const uint64_t n = bits_of_double(t) - bits_of_double(ROUNDING);
+    const double tail = exp_tail_double(reduced_double(a, t - ROUNDING));
+    return (s * tail + s) * first_power_double(n) * second_power_double(n);
+}
+
+/* s exp(a - b), without the rounding of a - b. */
+INLINE double exp_of_difference(double s, double a, double b)
+{
+    double low;
+    const double d = difference(a, b, &low);
+    return scaled_exp(s + s * low, d);
+}
+#endif
 
 /* log1p(s exp(a)), for s >= 0 and a <= 40. */
 INLINE double NAME(log1p_exp)(double s, double a)
@@ -142,14 +224,21 @@ INLINE double NAME(log1p_exp)(double s, double a)
     const double exponent = double_of(k | 0x4330000000000000u) - (4503599627370496.0 + 2048.0);
     return (f - f * f * (0.5 - f * p)) + exponent * DOUBLE_LN2;
 #else
-    return log1p_double(s * exp_double(a));
+    return log1p_double(scaled_exp(s, a));
 #endif
 }
 
 /* -log(exp(x) / (exp(x) + s exp(g))).  A row of -inf alone, or with NaN or +inf in it, gives NaN. */
 INLINE double NAME(nll)(double s, double g, double x)
 {
-    const double a = g - x, most = 40.0; /* beyond, what a has above it can be added outside */
+#if SINGLE
+    const double a = g - x;
+#else
+    double low;
+    const double a = difference(g, x, &low); /* a gap of hundreds would round off as many ulp of a tiny loss */
+    s += s * low;
+#endif
+    const double most = 40.0; /* beyond, what a has above it can be added outside */
     const double b = a > most ? a - most : 0.0;
     double value = b + NAME(log1p_exp)(s, a - b);
     value = x == -INFINITY ? s * INFINITY : value;
@@ -168,7 +257,8 @@ static void NAME(likelihoods)(
 INLINE double tail_above(double s, double g, double x, double loss, double top)
 {
     const double far = (g - top) + log_double(s + exp_double(x > g ? 0.0 : x - g));
-    return x >= top ? loss : x > g ? (x - top) + loss : far;
+    const double tail = x >= top ? loss : x > g ? (x - top) + loss : far;
+    return tail < 0.0 ? 0.0 : tail; /* roundings of a sum that has the maximum in it */
 }
 
 static double tail_of(double s, double g, double x, double loss, double top)
@@ -176,14 +266,27 @@ static double tail_of(double s, double g, double x, double loss, double top)
     return tail_above(s, g, x, loss, top);
 }
 
+/* Sum of exp(x - top) over the whole row: softmax divides by it.  NaN where the maximum is infinite. */
+INLINE double row_total(double s, double g, double x, double top)
+{
+    const double own = x < top ? exp_of_difference(1.0, x, top) : x == top ? 1.0 : NAN;
+    return top - top == 0.0 ? exp_of_difference(s, g, top) + own : NAN;
+}
+
+static double total_of_row(double s, double g, double x, double top)
+{
+    return row_total(s, g, x, top);
+}
+
 /* Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
 
-logsumexp is top + tail; `mass` is the weight of the smoothed part, `own` what the target has of it.  1 - softmax(x) is taken from
-the others' sum, as the difference would cancel. */
+`total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, `own` what the target has of it.
+1 - softmax(x) is taken from the others' sum, as the difference would cancel. */
 static double target_slope(
-    double s, double g, double x, double top, double tail, double share, double mass, double own)
+    double s, double g, double x, double top, double total, double share, double mass, double own)
 {
-    return mass * exp_double((x - top) - tail) - own - share * (s * exp_double((g - top) - tail));
+    const double others = exp_of_difference(s, g, top) / total;
+    return (mass != 0.0 ? mass * (exp_of_difference(1.0, x, top) / total) - own : 0.0) - share * others;
 }
 
 /* One element as float64. */
@@ -194,21 +297,93 @@ static double element(const char *p, int kind)
     return v;
 }
 
-/* Sum of exp(x - m) over all elements but one. */
-static double exact_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double m)
+/* Sums up n values, by fours in lanes; there is room for BLOCK more after them. */
+static void add_in_lanes(double *RESTRICT v, Py_ssize_t n, double *RESTRICT sums)
 {
-    double s = 0.0, part[SPAN];
+    for (Py_ssize_t i = n; i % BLOCK; i++)
+        v[i] = 0.0;
+    for (Py_ssize_t i = 0; i < n; i += BLOCK)
+        for (int k = 0; k < 16; k++)
+            sums[k] += (v[i + k] + v[i + 16 + k]) + (v[i + 32 + k] + v[i + 48 + k]);
+}
+
+/* Sums in 16 lanes, each as high + low. */
+typedef struct {
+    double high[16], low[16];
+} Lanes;
+
+/* Takes up what was summed in lanes over a SPAN at most: so few additions that their roundings are not worth noting. */
+INLINE void take_up(Lanes *lanes, double *RESTRICT sums)
+{
+    for (int k = 0; k < 16; k++) {
+        accumulate(&lanes->high[k], &lanes->low[k], sums[k]);
+        sums[k] = 0.0;
+    }
+}
+
+INLINE double total_of(const Lanes *lanes)
+{
+    double high[16], low[16];
+    memcpy(high, lanes->high, sizeof high);
+    memcpy(low, lanes->low, sizeof low);
+    for (int half = 8; half; half /= 2)
+        for (int k = 0; k < half; k++) {
+            accumulate(&high[k], &low[k], high[k + half]);
+            low[k] += low[k + half];
+        }
+    return high[0] + low[0];
+}
+
+/* s, and g: the elements but one sum to s exp(g), in float64 whatever they are.  g is the largest of them, or the one left out if
+there is nothing else. */
+static double exact_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double *g)
+{
+    Lanes lanes = {{0.0}, {0.0}};
+    double part[SPAN], sums[16] = {0.0}, most = -INFINITY, own = 0.0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (Py_ssize_t start = 0; start < n; start += SPAN) {
+            const Py_ssize_t size = n - start < SPAN ? n - start : SPAN;
+            copied_double(x + start * step, step, kind, size, part);
+            if (skip >= start && skip < start + size) {
+                own = part[skip - start];
+                part[skip - start] = -INFINITY;
+            }
+            if (pass == 0) {
+                for (Py_ssize_t i = 0; i < size; i++)
+                    most = part[i] > most ? part[i] : most;
+                continue;
+            }
+            for (Py_ssize_t i = 0; i < size; i++)
+                part[i] = exp_of_difference(1.0, part[i], most);
+            add_in_lanes(part, size, sums);
+            take_up(&lanes, sums);
+        }
+        most = most > -INFINITY ? most : own;
+    }
+    *g = most;
+    return total_of(&lanes);
+}
+
+/* Sum of so many numbers. */
+static double sum_of(const double *x, Py_ssize_t n)
+{
+    Lanes lanes = {{0.0}, {0.0}};
+    double part[SPAN], sums[16] = {0.0};
     for (Py_ssize_t start = 0; start < n; start += SPAN) {
         const Py_ssize_t size = n - start < SPAN ? n - start : SPAN;
-        copied_double(x + start * step, step, kind, size, part);
-        for (Py_ssize_t i = 0; i < size; i++)
-            part[i] = exp_double(part[i] - m);
-        if (skip >= start && skip < start + size)
-            part[skip - start] = 0.0;
-        for (Py_ssize_t i = 0; i < size; i++)
-            s += part[i];
+        memcpy(part, x + start, size * sizeof(double));
+        add_in_lanes(part, size, sums);
+        take_up(&lanes, sums);
     }
-    return s;
+    return total_of(&lanes);
+}
+
+/* What class c has of a smoothed, weighted target, whose own part is y: w (keep y + spread).  A coefficient of 0 stays 0, whatever
+the weight. */
+INLINE double coefficient(double y, const double *w, Py_ssize_t c, double keep, double spread)
+{
+    const double q = keep * y + spread, v = w ? w[c] : 1.0;
+    return q != 0.0 ? q * v : 0.0;
 }
 
 /* logsumexp where the maximum is infinite: m, unless there is a NaN. */
@@ -353,16 +528,17 @@ INLINE void NAME(ask_ahead)(const void *x, Py_ssize_t bytes)
         ASK_FOR((const char *)x + AHEAD + line);
 }
 
-/* Adds the terms of whole blocks: two of the additions in REAL, then in float64. */
+/* Adds the terms of whole blocks, by fours in REAL, then in float64; raises `tops`, lane by lane. */
 static void NAME(add_terms)(
-    const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, REAL highest, UINT bias, double *RESTRICT sums)
+    const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, UINT bias, double *RESTRICT sums, REAL *RESTRICT tops)
 {
     for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK) {
         NAME(ask_ahead)(x, BLOCK * sizeof(REAL));
-        for (int k = 0; k < 16; k++)
-            sums[k] += (double)(
-                (NAME(bounded_term)(x[k], lowest, highest, bias) + NAME(bounded_term)(x[k + 16], lowest, highest, bias))
-                + (NAME(bounded_term)(x[k + 32], lowest, highest, bias) + NAME(bounded_term)(x[k + 48], lowest, highest, bias)));
+        for (int k = 0; k < 16; k++) {
+            REAL most;
+            sums[k] += (double)NAME(four_terms)(x[k], x[k + 16], x[k + 32], x[k + 48], lowest, bias, &most);
+            tops[k] = most > tops[k] ? most : tops[k];
+        }
     }
 }
 
@@ -376,14 +552,19 @@ static double NAME(folded)(const double *sums)
     return s[0];
 }
 
-/* Sum of exp(x) 2^-n over a row without its element `skip`. */
-static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, Py_ssize_t skip, REAL n)
+/* Sum of exp(x) 2^-n over a row without its element `skip`, and its largest element but that one, which leaves out NaN; infinite
+where that is too large to be told from inf. */
+static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, Py_ssize_t skip, REAL n, REAL *most)
 {
     double sums[16] = {0.0};
+    Lanes lanes = {{0.0}, {0.0}};
     REAL scratch[SPAN], some[2 * BLOCK]; /* the block that x[skip] is in; what is left after whole blocks */
-    const REAL lowest = NAME(lowest)(n), highest = NAME(highest)(n);
+    REAL tops[BLOCK];
+    const REAL lowest = NAME(lowest)(n);
     const UINT bias = NAME(bias)(n);
-    const Py_ssize_t span = kind == NATIVE ? n_elements : SPAN, size = SIZE_OF(kind);
+    const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? n_elements : SPAN, size = SIZE_OF(kind);
+    for (int k = 0; k < BLOCK; k++)
+        tops[k] = -(REAL)INFINITY;
     for (Py_ssize_t start = 0; start < n_elements; start += span) {
         const Py_ssize_t m = n_elements - start < span ? n_elements - start : span;
         if (kind != NATIVE)
@@ -397,11 +578,11 @@ static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, 
             memcpy(next, p + at * BLOCK, BLOCK * sizeof(REAL));
             next[own % BLOCK] = -(REAL)INFINITY;
             next += BLOCK;
-            NAME(add_terms)(p, at, lowest, highest, bias, sums);
-            NAME(add_terms)(p + (at + 1) * BLOCK, full - at - 1, lowest, highest, bias, sums);
+            NAME(add_terms)(p, at, lowest, bias, sums, tops);
+            NAME(add_terms)(p + (at + 1) * BLOCK, full - at - 1, lowest, bias, sums, tops);
         }
         else
-            NAME(add_terms)(p, full, lowest, highest, bias, sums);
+            NAME(add_terms)(p, full, lowest, bias, sums, tops);
         if (rest) {
             NAME(ask_ahead)(p + full * BLOCK, rest * sizeof(REAL));
             NAME(padded)(p + full * BLOCK, rest, next);
@@ -409,9 +590,12 @@ static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, 
                 next[own % BLOCK] = -(REAL)INFINITY;
             next += BLOCK;
         }
-        NAME(add_terms)(some, (next - some) / BLOCK, lowest, highest, bias, sums);
+        NAME(add_terms)(some, (next - some) / BLOCK, lowest, bias, sums, tops);
+        if (!SINGLE)
+            take_up(&lanes, sums);
     }
-    return NAME(folded)(sums);
+    *most = NAME(largest)(tops);
+    return *most > NAME(highest)(n) ? INFINITY : SINGLE ? NAME(folded)(sums) : total_of(&lanes);
 }
 
 /* The largest of a row's first elements: what its sum is relative to until more is known. */
@@ -431,100 +615,104 @@ static REAL NAME(first_guess)(const char *x, int kind, Py_ssize_t n)
     return most[0];
 }
 
-/* (s, g): the elements but x[skip] sum to s exp(g).  `top` is the row's maximum, or NaN if it is not known: sums are then
-relative to the first elements', and taken again if that was far from where most of it comes from. */
-static void NAME(scan)(const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g)
+/* (s, g): the elements but x[skip] sum to s exp(g).  `top` is the largest of them, or an upper bound near it, or NaN if none is
+known: sums are then relative to the first elements', and taken again if that was far from where most of it comes from.  `most`
+becomes the largest of them, but for NaN. */
+static void NAME(scan)(
+    const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g, double *most)
 {
-    const _Bool known = top == top;
-    if (!known)
-        top = (double)NAME(first_guess)(x, kind, n);
-    REAL power = NAME(power_of)((REAL)top);
-    *s = NAME(sum_without)(x, kind, n, skip, power);
-    if (!known && (*s < TINY || *s > HUGE_SUM)) {
-        top = NAME(top_of)(x, kind, n);
-        power = NAME(power_of)((REAL)top);
-        *s = NAME(sum_without)(x, kind, n, skip, power);
+    REAL largest, guess = top == top ? (REAL)top : NAME(first_guess)(x, kind, n), power = NAME(power_of)(guess);
+    *s = NAME(sum_without)(x, kind, n, skip, power, &largest);
+    if (*s < TINY || *s > HUGE_SUM) {
+        power = NAME(power_of)(largest);
+        *s = NAME(sum_without)(x, kind, n, skip, power, &largest);
     }
-    if (*s < TINY || *s > HUGE_SUM || (ABS((REAL)top) > LIMIT && ABS((REAL)top) < (REAL)INFINITY)) {
-        /* terms far below the maximum, or elements so large that exponentials want float64 */
-        top = known ? top : NAME(top_of)(x, kind, n);
-        *s = exact_sum(x, SIZE_OF(kind), kind, n, skip, top);
-        *g = top;
+    *most = (double)largest;
+    const REAL distant = ABS(largest);
+    if (*s < TINY || *s > HUGE_SUM || (distant > LIMIT && distant < (REAL)INFINITY)) {
+        /* nothing to sum up, or elements so large that exponentials want float64 */
+        *s = exact_sum(x, SIZE_OF(kind), kind, n, skip, g);
         return;
     }
 #if SINGLE
     *g = NAME(log_of_reference)(*s, power);
 #else
-    *g = NAME(within)(top);
-    *s *= exp_double(log_of_power(power, *g));
+    *g = based_sum(power, s);
 #endif
 }
 
-/* Sums of q (base - x) and of q, with q = w (keep y + spread); y and w may be absent. */
+/* Sums of q (base - x), and of q where `mass` is wanted, with q = w (keep y + spread); y and w may be absent. */
 static void NAME(mix)(
-    const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const void *weights, double base,
+    const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const double *w, double base,
     double keep, double spread, double *loss, double *mass)
 {
-    REAL x_scratch[SPAN], y_scratch[SPAN], q[SPAN], shares[SPAN];
-    double sums[16] = {0.0}, masses[16] = {0.0};
-    const REAL *w = weights;
-    const REAL from = (REAL)base, share = (REAL)keep, rest = (REAL)spread;
+    Lanes lanes = {{0.0}, {0.0}}, others = {{0.0}, {0.0}};
+    REAL x_scratch[SPAN], y_scratch[SPAN];
+    double q[SPAN], shares[SPAN], sums[16] = {0.0}, masses[16] = {0.0};
+    const double unit = SINGLE ? 1.0 : 0.5; /* float64 logits may be further apart than float64 reaches: half as far they are not */
     for (Py_ssize_t start = 0; start < n; start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, x_scratch);
         if (y_kind != ABSENT) {
             const REAL *t = NAME(staged)(y + start * y_step, y_step, y_kind, m, y_scratch);
             for (Py_ssize_t i = 0; i < m; i++)
-                q[i] = share * t[i] + rest;
+                q[i] = coefficient((double)t[i], w, start + i, keep, spread);
         }
         else
             for (Py_ssize_t i = 0; i < m; i++)
-                q[i] = rest;
-        if (w)
-            for (Py_ssize_t i = 0; i < m; i++)
-                q[i] *= w[start + i];
+                q[i] = coefficient(0.0, w, start + i, keep, spread);
         for (Py_ssize_t i = 0; i < m; i++)
-            shares[i] = q[i] == 0 ? (REAL)0.0 : q[i] * (from - p[i]);
-        NAME(add_weighted)(shares, NULL, m, sums, NULL);
-        NAME(add_weighted)(q, NULL, m, masses, NULL);
+            shares[i] = q[i] == 0.0 ? 0.0 : q[i] * (unit * base - unit * (double)p[i]);
+        add_in_lanes(shares, m, sums);
+        take_up(&lanes, sums);
+        if (mass) {
+            add_in_lanes(q, m, masses);
+            take_up(&others, masses);
+        }
     }
-    *loss = NAME(folded)(sums);
-    *mass = NAME(folded)(masses);
+    *loss = total_of(&lanes) / unit;
+    if (mass)
+        *mass = total_of(&others);
 }
 
-/* out = factor * softmax(x) - scale * w (keep y + spread), the second part if `mixed`; logsumexp is top + tail. */
+/* out = factor * softmax(x) - scale * w (keep y + spread), the second part if `mixed`; `total` is the sum of exp(x - top).
+
+The largest probability is rounded once: the only class of a row gets 1. */
 static void NAME(fill)(
-    const char *x, int kind, Py_ssize_t n, double top, double tail, double factor, int mixed, const char *y,
-    Py_ssize_t y_step, int y_kind, const void *weights, double scale, double keep, double spread, void *result)
+    const char *x, int kind, Py_ssize_t n, double top, double total, double factor, int mixed, const char *y,
+    Py_ssize_t y_step, int y_kind, const double *w, double scale, double keep, double spread, void *result)
 {
     REAL scratch[SPAN], y_scratch[SPAN];
-    const REAL *w = weights;
-    const REAL by = (REAL)scale, kept = (REAL)keep, rest = (REAL)spread;
     const _Bool usual = ABS((REAL)top) <= LIMIT;
-    const REAL power = NAME(power_of)((REAL)top), share = (REAL)factor;
-    const REAL multiplier = (REAL)exp_double(log_of_power((double)power, top) - tail);
+    const double positive = fabs(factor) / total;
+    const REAL power = NAME(power_of)((REAL)top), largest = (REAL)top, peak = (REAL)positive;
+    const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power, top)));
     for (Py_ssize_t start = 0; start < n; start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         REAL *RESTRICT out = (REAL *)result + start;
-        if (usual)
+        if (usual) {
             for (Py_ssize_t i = 0; i < m; i++) {
-                const REAL v = NAME(fine_term)(p[i], power) * multiplier;
-                out[i] = share * (v > (REAL)1.0 ? (REAL)1.0 : v);
+                const REAL v = NAME(fine_term)(p[i], power, multiplier);
+                out[i] = p[i] == largest ? peak : v > peak ? peak : v;
             }
+            if (factor < 0.0)
+                for (Py_ssize_t i = 0; i < m; i++)
+                    out[i] = -out[i];
+        }
         else /* so large that exponentials need float64, or infinite, which gives NaN */
             for (Py_ssize_t i = 0; i < m; i++)
-                out[i] = (REAL)(factor * exp_double(((double)p[i] - top) - tail));
+                out[i] = (REAL)(factor * (exp_double((double)p[i] - top) / total));
         if (!mixed)
             continue;
         if (y_kind != ABSENT) {
             const REAL *t = NAME(staged)(y + start * y_step, y_step, y_kind, m, y_scratch);
             for (Py_ssize_t i = 0; i < m; i++)
-                out[i] -= by * ((w ? w[start + i] : (REAL)1.0) * (kept * t[i] + rest));
+                out[i] -= (REAL)(scale * coefficient((double)t[i], w, start + i, keep, spread));
         }
         else
             for (Py_ssize_t i = 0; i < m; i++)
-                out[i] -= by * ((w ? w[start + i] : (REAL)1.0) * rest);
+                out[i] -= (REAL)(scale * coefficient(0.0, w, start + i, keep, spread));
     }
 }
 

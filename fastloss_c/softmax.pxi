@@ -37,19 +37,28 @@ cdef struct Call:
     const Arithmetic *real
     Operand x
     Operand target
-    Operand w
+    Operand w  # float64, contiguous
     Operand out
     Operand gradient
     int64_t ignore_index
     double keep
     double spread
     bint mixed  # whether there is a smoothed part, or class probabilities
+    double mass  # the weight of the smoothed part, with class indices
     double scale
     double *partials
 
 
 cdef inline double weight_of(const Call *call, int64_t label) noexcept nogil:
-    return element(call.w.data + label * call.w.step[2], call.w.kind) if call.w.data != NULL else 1.0
+    return (<const double *>call.w.data)[label] if call.w.data != NULL else 1.0
+
+
+cdef void find_mass(Call *call, Py_ssize_t n_classes) noexcept nogil:
+    """What the smoothed part of each row weighs."""
+    cdef double weights = n_classes
+    if call.mixed and call.w.data != NULL:
+        weights = sum_of(<const double *>call.w.data, n_classes)
+    call.mass = call.spread * weights if call.mixed and call.spread != 0.0 else 0.0
 
 
 cdef inline void put_loss(const Call *call, Py_ssize_t i, Py_ssize_t j, double loss) noexcept nogil:
@@ -65,6 +74,7 @@ cdef struct Group:  # of rows
     double s[16]
     double g[16]
     double x[16]
+    double most[16]  # the largest of the others
     double losses[16]
 
 
@@ -73,7 +83,8 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     cdef Py_ssize_t n = call.x.length[2], c
     cdef const char *row = at(&call.x, i, j, 0)
     cdef char *slopes
-    cdef double v, loss, top = 0.0, tail = 0.0, smooth, mass = 0.0, own = 0.0, slope
+    cdef const double *w = <const double *>call.w.data
+    cdef double v, loss, top = 0.0, tail = 0.0, smooth, own, slope, total
     cdef int64_t label = group.labels[k]
     if label < 0:
         if label == -1:
@@ -87,23 +98,24 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     v = weight_of(call, label)
     loss = scaled(call.keep * v, group.losses[k])
     if call.mixed or call.gradient.data != NULL:
-        top = call.real.top_of(row, call.x.kind, n)
+        top = group.x[k] if group.x[k] > group.most[k] else group.most[k]
         tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top)
+    own = call.spread * v if call.mass != 0.0 else 0.0
     if call.mixed:
-        own = call.spread * v
-        call.real.mix(
-            row, call.x.kind, n, NULL, 0, ABSENT, call.w.data, top, call.keep, call.spread, &smooth, &mass
-        )
-        loss += smooth + mass * tail
+        if w != NULL and wants_rest(group.x[k], top, tail, 2.0):
+            tail = tail_without_top(call, row, n, top)
+        call.real.mix(row, call.x.kind, n, NULL, 0, ABSENT, w, top, call.keep, call.spread, &smooth, NULL)
+        loss += smooth + call.mass * tail
     count(partial, loss, v, 1)
     put_loss(call, i, j, loss)
     if call.gradient.data != NULL:
         slopes = at(&call.gradient, i, j, 0)
+        total = total_of_row(group.s[k], group.g[k], group.x[k], top)
         call.real.fill(
-            row, call.x.kind, n, top, tail, call.scale * (call.keep * v + mass), call.mixed, NULL, 0, ABSENT, call.w.data,
+            row, call.x.kind, n, top, total, call.scale * (call.keep * v + call.mass), call.mixed, NULL, 0, ABSENT, w,
             call.scale, call.keep, call.spread, slopes,
         )
-        slope = target_slope(group.s[k], group.g[k], group.x[k], top, tail, call.keep * v, mass, own)
+        slope = target_slope(group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own)
         put(slopes + label * call.gradient.step[2], call.real.size, call.scale * slope)
 
 
@@ -115,6 +127,7 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
     cdef const char *row
     cdef double *partial
     cdef int k, size
+    find_mass(call, n)
     at_once = 1 if n >= LONG_ROW and (call.mixed or call.gradient.data != NULL) else SIDE_BY_SIDE
     for k in range(SIDE_BY_SIDE):
         group.s[k] = group.g[k] = group.x[k] = 0.0
@@ -130,7 +143,9 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
                 group.labels[k] = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
                 if group.labels[k] >= 0:
                     row = at(&call.x, i, j, 0)
-                    call.real.scan(row, call.x.kind, n, group.labels[k], NAN, &group.s[k], &group.g[k])
+                    call.real.scan(
+                        row, call.x.kind, n, group.labels[k], NAN, &group.s[k], &group.g[k], &group.most[k]
+                    )
                     group.x[k] = element(row + group.labels[k] * call.x.step[2], call.x.kind)
             call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
             for k in range(size):
@@ -139,13 +154,48 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
             start += size
 
 
-cdef void normalised(const Call *call, const char *row, Py_ssize_t n, double *top, double *tail) noexcept nogil:
-    """A row's maximum, and logsumexp less that."""
-    cdef double s, g
+cdef void normalised(
+    const Call *call, const char *row, Py_ssize_t n, double *top, double *tail, double *total
+) noexcept nogil:
+    """A row's maximum, logsumexp less that, and the sum of exp(x - top)."""
+    cdef double s, g, most
     cdef Py_ssize_t left_out
     top[0] = call.real.peak_of(row, call.x.kind, n, &left_out)
-    call.real.scan(row, call.x.kind, n, left_out, top[0], &s, &g)
+    call.real.scan(row, call.x.kind, n, left_out, top[0], &s, &g, &most)
     call.real.likelihoods(&s, &g, top, tail, 1)
+    total[0] = total_of_row(s, g, top[0], top[0])
+
+
+cdef inline bint wants_rest(double x, double top, double tail, double limit) noexcept nogil:
+    """Whether roundings of a sum with the maximum in it, as x was the one left out, show in what comes on top of the maximum."""
+    return x < top and tail < limit
+
+
+cdef double tail_without_top(const Call *call, const char *row, Py_ssize_t n, double top) noexcept nogil:
+    cdef double tail, total
+    normalised(call, row, n, &top, &tail, &total)
+    return tail
+
+
+cdef void exact_tails(
+    const Call *call, const Columns *x, Py_ssize_t n, int width, double limit, double most, Rows *rows
+) noexcept nogil:
+    """The same for the rows of one tile that want it and whose logsumexp is no larger than `most`."""
+    cdef Rows others
+    cdef bint wanted[64]
+    cdef bint some = False
+    cdef int lane
+    for lane in range(width):
+        wanted[lane] = wants_rest(rows.x[lane], rows.top[lane], rows.tail[lane], limit)
+        wanted[lane] &= fabs(rows.top[lane] + rows.tail[lane]) < most
+        some |= wanted[lane]
+    if not some:
+        return
+    call.real.find_peaks(x, n, width, &others)
+    call.real.scan_columns(x, n, width, &others)
+    for lane in range(width):
+        if wanted[lane]:
+            rows.tail[lane] = others.loss[lane]
 
 
 cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -153,26 +203,26 @@ cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
     cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle, b, r, i, j
     cdef const char *row
     cdef const char *y
+    cdef const double *w = <const double *>call.w.data
     cdef double *partial
-    cdef double top, tail, loss, mass
+    cdef double top, tail, total, loss, mass
     for b in range(first, last):
         partial = call.partials + 4 * b
         start_block(partial)
         for r in range(b * block, smaller((b + 1) * block, n_rows)):
             i, j = r // middle, r % middle
             row, y = at(&call.x, i, j, 0), at(&call.target, i, j, 0)
-            normalised(call, row, n, &top, &tail)
+            normalised(call, row, n, &top, &tail, &total)
             call.real.mix(
-                row, call.x.kind, n, y, call.target.step[2], call.target.kind, call.w.data, top, call.keep, call.spread, &loss,
-                &mass,
+                row, call.x.kind, n, y, call.target.step[2], call.target.kind, w, top, call.keep, call.spread, &loss, &mass
             )
             loss += mass * tail
             count(partial, loss, 1.0, 1)
             put_loss(call, i, j, loss)
             if call.gradient.data != NULL:
                 call.real.fill(
-                    row, call.x.kind, n, top, tail, call.scale * mass, True, y, call.target.step[2], call.target.kind,
-                    call.w.data, call.scale, call.keep, call.spread, at(&call.gradient, i, j, 0),
+                    row, call.x.kind, n, top, total, call.scale * mass, True, y, call.target.step[2], call.target.kind, w,
+                    call.scale, call.keep, call.spread, at(&call.gradient, i, j, 0),
                 )
 
 
@@ -182,11 +232,11 @@ cdef void normalise_row_blocks(
     """logsumexp, log-softmax and softmax of blocks of rows: those that are there."""
     cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle, r, i, j
     cdef const char *row
-    cdef double top, tail
+    cdef double top, tail, total
     for r in range(first * block, smaller(last * block, n_rows)):
         i, j = r // middle, r % middle
         row = at(&call.x, i, j, 0)
-        normalised(call, row, n, &top, &tail)
+        normalised(call, row, n, &top, &tail, &total)
         if fabs(top) < INFINITY:
             put_loss(call, i, j, top + tail)
         else:
@@ -195,7 +245,7 @@ cdef void normalise_row_blocks(
             call.real.log_probabilities(row, call.x.kind, n, top, tail, at(log_softmax, i, j, 0))
         if softmax.data != NULL:
             call.real.fill(
-                row, call.x.kind, n, top, tail, 1.0, False, NULL, 0, ABSENT, NULL, 0.0, 0.0, 0.0, at(softmax, i, j, 0)
+                row, call.x.kind, n, top, total, 1.0, False, NULL, 0, ABSENT, NULL, 0.0, 0.0, 0.0, at(softmax, i, j, 0)
             )
 
 
@@ -215,7 +265,8 @@ cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     cdef Columns x = columns_of(&call.x, i, start)
     cdef Py_ssize_t n = call.x.length[1]
     cdef bint missing, finishing = call.mixed or call.gradient.data != NULL
-    cdef double loss_sum = 0.0, weights = 0.0, loss, v, mass = 0.0, own = 0.0
+    cdef const double *w = <const double *>call.w.data
+    cdef double loss_sum = 0.0, weights = 0.0, loss, v, own
     cdef Py_ssize_t counted = 0
     cdef int lane
     missing = find_labels(
@@ -226,8 +277,14 @@ cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     call.real.scan_columns(&x, n, width, rows)
     if finishing:
         find_tails(rows)
+    if call.gradient.data != NULL:
+        find_totals(rows)
     if call.mixed:
-        call.real.mix_columns(&x, NULL, n, width, call.w.data, call.keep, call.spread, rows)
+        for lane in range(LANES):
+            rows.mass[lane] = call.mass
+        if w != NULL:
+            exact_tails(call, &x, n, width, 2.0, INFINITY, rows)
+        call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows)
     if not (missing or finishing) and call.w.data == NULL and call.out.data == NULL:
         for lane in range(width):
             loss_sum += rows.loss[lane]
@@ -243,21 +300,20 @@ cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
         loss = scaled(call.keep * v, rows.loss[lane])
         if call.mixed:
             loss += rows.smooth[lane]
-            mass = rows.mass[lane]
-            own = call.spread * v
         loss_sum += loss
         weights += v
         counted += 1
         put_loss(call, i, start + lane, loss)
         if call.gradient.data != NULL:
-            rows.factor[lane] = call.scale * (call.keep * v + mass)
+            own = call.spread * v if call.mass != 0.0 else 0.0
+            rows.factor[lane] = call.scale * (call.keep * v + call.mass)
             rows.slope[lane] = call.scale * target_slope(
-                rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.tail[lane], call.keep * v, mass, own
+                rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.total[lane], call.keep * v, call.mass, own
             )
     count(partial, loss_sum, weights, counted)
     if call.gradient.data != NULL:
         call.real.fill_columns(
-            &x, NULL, n, width, call.w.data, call.mixed, 0.0, call.spread, call.scale, True, rows,
+            &x, NULL, n, width, w, call.mixed, 0.0, call.spread, call.scale, True, rows,
             at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
         )
 
@@ -266,10 +322,11 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     """Cross-entropy with class probabilities of the rows of one tile."""
     cdef Columns x = columns_of(&call.x, i, start), y = columns_of(&call.target, i, start)
     cdef Py_ssize_t n = call.x.length[1]
+    cdef const double *w = <const double *>call.w.data
     cdef double loss_sum = 0.0
     cdef int lane
     normalise_tile(call, &x, width, rows)
-    call.real.mix_columns(&x, &y, n, width, call.w.data, call.keep, call.spread, rows)
+    call.real.mix_columns(&x, &y, n, width, w, call.keep, call.spread, rows)
     for lane in range(width):
         loss_sum += rows.smooth[lane]
         put_loss(call, i, start + lane, rows.smooth[lane])
@@ -277,16 +334,20 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     count(partial, loss_sum, width, width)
     if call.gradient.data != NULL:
         call.real.fill_columns(
-            &x, &y, n, width, call.w.data, True, call.keep, call.spread, call.scale, False, rows,
+            &x, &y, n, width, w, True, call.keep, call.spread, call.scale, False, rows,
             at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
         )
+        if n == 1:  # what cancels may leave a rounding
+            for lane in range(width):
+                put(at(&call.gradient, i, 0, start + lane), call.real.size, 0.0 * rows.total[lane])
 
 
 cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows) noexcept nogil:
-    """The rows' maxima, and logsumexp less these."""
+    """The rows' maxima, logsumexp less these, and sums of exp(x - top)."""
     call.real.find_peaks(x, call.x.length[1], width, rows)
     call.real.scan_columns(x, call.x.length[1], width, rows)
     find_tails(rows)
+    find_totals(rows)
 
 
 cdef void put_normalised(
@@ -335,6 +396,7 @@ cdef void column_blocks(
     cdef Rows rows
     cdef double *partial = NULL
     cdef int width
+    find_mass(call, call.x.length[1])
     for i in range(LANES):
         rows.factor[i] = rows.slope[i] = 0.0
     for b in range(first, last):

@@ -22,6 +22,7 @@ MODULES = {
     "test_plain": EVERY,
     "test_properties": EVERY,
     "test_regression": EVERY,
+    "test_rows_exact": EVERY,
     "test_score": EVERY,
     "test_sklearn": EVERY,
     "test_softmax_family": EVERY,

@@ -15,7 +15,6 @@ Muller, J.-M. (2016). Elementary Functions, 3rd ed., ch. 3 and 11: minimax polyn
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from numba import types
 
 from fastloss.backends.numba_cpu._lanes import Register, absolute, emitted, from_bfloat, from_half, larger, where
@@ -184,23 +183,50 @@ def reach(n):
     return (n - float(f.bias)) * f.ln2_hi, (-n.to_int() + f.bias) << f.mantissa
 
 
-def term(x, lowest, bias):
-    """exp(x) 2^-n, and 0 below 2^-126 of it.  For float32 x counts as x (1 + SHORTENED); who sums takes that out again."""
+def parts_of_term(x, lowest, bias):
+    """exp(x) 2^-n as power and tail, power (1 + tail); 0 below 2^-126 of it.
+
+    For float32 x counts as x (1 + SHORTENED); who sums takes that out again.
+    """
     f = format_of(x)
     x = where(x < lowest, lowest, x)
     t, r = _split(x, low_part=x.is_double)
-    power = ((t << f.mantissa) + bias).floats()
-    return power * _exp_tail(r) + power
+    return ((t << f.mantissa) + bias).floats(), _exp_tail(r)
 
 
-def fine_term(x, n):
-    """exp(x) 2^-n with gradual underflow, for results that are shown."""
+def term(x, lowest, bias):
+    """exp(x) 2^-n."""
+    power, tail = parts_of_term(x, lowest, bias)
+    return power * tail + power
+
+
+def fine_term(x, n, by):
+    """by exp(x) 2^-n with gradual underflow, for results that are shown."""
     f = format_of(x)
     lowest = (n - (f.bias + f.mantissa + 5.0)) * f.ln2_hi
     x = where(x < lowest, lowest, x)
     t, r = _split(x)
     low, high = _powers(t - x.constant(f.rounding).bits() - n.to_int(), f)
-    return (_exp_tail(r) + 1.0) * low * high
+    return (by * _exp_tail(r) + by) * low * high
+
+
+def scaled_exp_of(s, a):
+    """s exp(a) in float64, rounded once where it is below the smallest normal number."""
+    f = DOUBLE_FORMAT
+    a = where(a < f.exp_range[0], f.exp_range[0], a)
+    a = where(a > f.exp_range[1], f.exp_range[1], a)
+    t, r = _split(a)
+    low, high = _powers(t - a.constant(f.rounding).bits(), f)
+    return (s * _exp_tail(r) + s) * low * high
+
+
+def short_exp_of(a):
+    """exp(a) in float64 for a <= 40, to the accuracy of float32."""
+    f = DOUBLE_FORMAT
+    a = where(a < -700.0, -700.0, a)
+    t, r = _split(a)
+    power = ((t << f.mantissa) + (f.bias << f.mantissa)).floats()
+    return power * _exp_tail(r, SINGLE) + power
 
 
 # --- logarithms ------------------------------------------------------------------------------------------------------
@@ -341,47 +367,6 @@ def tanh_of(x):
     return where(x < 0.0, -t, t)
 
 
-# --- likelihood from sums -----------------------------------------------------------------------------------------------
-
-
-def nll(s, g, x, log1p_exp=None):
-    """-log(exp(x) / (exp(x) + s exp(g))) = log1p(s exp(g - x)), accurate however small or large.
-
-    x is a row's logit and s exp(g) the sum over all others.  A row of -inf alone, or with NaN or +inf in it, gives NaN.
-    """
-    a = g - x
-    most = 40.0  # beyond, log1p(y) is log(y), and what a has above it can be added outside
-    b = where(a > most, a - most, 0.0)
-    value = b + (log1p_exp or _log1p_exp)(s, a - b)
-    value = where(x.equals(-INF), s * INF, value)
-    return where(x.equals(INF), NAN, value)
-
-
-def _log1p_exp(s, a):
-    """log1p(s exp(a))."""
-    return log1p_of(s * exp_of(a))
-
-
-def _log1p_exp_short(s, a):
-    """`_log1p_exp` in float64 to the accuracy of float32: relative error 2^-27.  s is not negative, and a at most 40."""
-    f = DOUBLE_FORMAT
-    a = where(a < -700.0, -700.0, a)
-    t, r = _split(a)
-    power = ((t << f.mantissa) + (f.bias << f.mantissa)).floats()
-    return log1p_moderate_of(s * (power * _exp_tail(r, SINGLE) + power), SINGLE)
-
-
-def nll_short(s, g, x):
-    """`nll` to the accuracy of float32."""
-    return nll(s, g, x, _log1p_exp_short)
-
-
-def tail_of(s, g, x, loss, top):
-    """logsumexp - top, with top the maximum, of a row as in `nll`, which gave `loss`; keeps a small difference."""
-    far = (g - top) + log_of(s + exp_of(where(x > g, 0.0, x - g)))
-    return where(x >= top, loss, where(x > g, (x - top) + loss, far))
-
-
 # --- as kernels call them -----------------------------------------------------------------------------------------------
 
 
@@ -400,17 +385,9 @@ def as_function(formula, arity=1, result=lambda *kinds: kinds[0]):
 
 
 exp, log = as_function(exp_of), as_function(log_of)
-fine_exp = as_function(fine_term, 2)
+fine_exp = as_function(fine_term, 3)
 power_of = as_function(reference)
 fast_max = as_function(larger, 2)
-full_likelihood, short_likelihood = as_function(nll, 3), as_function(nll_short, 3)
-tail_above = as_function(tail_of, 5)
-
-
-def likelihood_for(real):
-    """`nll` in float64, to the accuracy that results of this type want."""
-    return short_likelihood if real is np.float32 else full_likelihood
-
 
 half_to_float = emitted(lambda k: (lambda k: types.float32, from_half) if k == types.uint16 else None, 1)
 bfloat_to_float = emitted(lambda k: (lambda k: types.float32, from_bfloat) if k == types.int16 else None, 1)

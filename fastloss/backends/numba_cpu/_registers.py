@@ -25,14 +25,13 @@ from fastloss.backends.numba_cpu._lanes import (
     where,
 )
 from fastloss.backends.numba_cpu._math import (
-    DOUBLE_FORMAT,
     INF,
     LIMIT,
     LN2,
     LN2_LOW,
-    SHORTENED,
     exp_of,
     is_float,
+    parts_of_term,
     reach,
     term,
 )
@@ -157,19 +156,47 @@ def _earliest(found, tops, m):
 earliest = emitted_as(_earliest, 3, lambda *kinds: types.int32)
 
 
-def _with_terms(sums, lowest, bias, *x):
-    """The sums in float64, with a step of terms added: by fours in float32, if it is that, then in float64.
-
-    So of all additions two a term are rounded to float32, whatever the row's length.
-    """
-    like = sums
-    terms = [term(v, lowest.spread(like), bias.spread(like)) for v in _step(*x)]
-    fours = [tree(terms[i : i + 4], lambda a, b: a + b) for i in range(0, len(terms), 4)]
-    return sums + tree([four.to(DOUBLE) for four in fours], lambda a, b: a + b)
+def _in_order(a, b, c, d):
+    """Four with the largest first; a NaN stays one of them."""
+    ab, cd, p, q = where(a > b, a, b), where(c > d, c, d), where(b < a, b, a), where(d < c, d, c)
+    return where(ab > cd, ab, cd), where(cd < ab, cd, ab), p, q
 
 
-with_terms = emitted_as(_with_terms, 5, lambda sums, *_: sums)
-with_terms_masked = emitted_as(_with_terms, 7, lambda sums, *_: sums)
+def _sum_of_four(x, r, p, q, lowest, bias):
+    """The sum of four terms: the largest last and its power after its tail, so that one that dwarfs the others is rounded once in
+    full."""
+    others = term(r, lowest, bias) + (term(p, lowest, bias) + term(q, lowest, bias))
+    power, tail = parts_of_term(x, lowest, bias)
+    return power + (power * tail + others)
+
+
+def _ordered(step):
+    """The registers of a step, by fours in that order."""
+    return [*_in_order(*step[0::2]), *_in_order(*step[1::2])]
+
+
+def _ordered_step(x, at):
+    """The maxima of one STEP, and its elements by fours; asks for memory that the row, or the next, will need in a while."""
+    size = x.kind.dtype.bitwidth // 8
+    for k in range(0, STEP * size, LINE):
+        ask(x, at * size + (AHEAD + k))
+    step = _ordered(_step(x, at))
+    return (larger(step[0], step[4]), *step)
+
+
+def _sums_of_step(like, lowest, bias, step):
+    """Terms of a step whose elements are ordered, added up: by fours in their own type, then in float64."""
+    low, bits = lowest.spread(like), bias.spread(like)
+    return _sum_of_four(*step[:4], low, bits).to(DOUBLE) + _sum_of_four(*step[4:], low, bits).to(DOUBLE)
+
+
+ordered_step = emitted_as(_ordered_step, 2, lambda x, *_: types.UniTuple(Register(real_of(x)), 9))
+step_terms = emitted_as(
+    lambda like, lowest, bias, step: _sums_of_step(like, lowest, bias, step[1:]), 4, lambda like, *_: like
+)
+step_terms_masked = emitted_as(
+    lambda like, lowest, bias, *x: _sums_of_step(like, lowest, bias, _ordered(_step(*x))), 7, lambda like, *_: like
+)
 
 
 def _reach_result(n):
@@ -179,25 +206,6 @@ def _reach_result(n):
 
 
 reach_of = emitted_as(reach, 1, _reach_result, where=is_float)
-
-
-def _rebased(s, n, m):
-    """A sum relative to 2^n as (s, g): s exp(g).  m is the maximum of the row."""
-    if m.is_double:  # relative to m, which loses no digits of n ln 2
-        m = where(m < -LIMIT, -LIMIT, m)
-        m = where(m > LIMIT, LIMIT, m)
-        return s * exp_of((n * LN2 - m) + n * LN2_LOW), m
-    # What `term` has shortened is not n ln 2 but the elements that make up the sum, which may be far below.
-    below = ((s.bits() >> DOUBLE_FORMAT.mantissa) - DOUBLE_FORMAT.bias).to_float()
-    n = n.to(DOUBLE)
-    return s, (n - (n + where(below > 0.0, 0.0, below)) * SHORTENED) * LN2
-
-
-def _rebased_result(s, n, m):
-    return types.UniTuple(s, 2)
-
-
-rebased = emitted_as(_rebased, 3, _rebased_result)
 
 
 ask_for = emitted_as(ask, 2, lambda *kinds: types.void)
@@ -224,7 +232,8 @@ def _widened(x, byte_offset):
     return load(x, byte_offset.value)
 
 
-# WIDTH neighbours at a byte offset.
+# WIDTH neighbours from an element on, and at a byte offset.
+elements = emitted_as(lambda x, i: load(x, offset(x, i)), 2, lambda x, i: Register(real_of(x)))
 neighbours = emitted_as(_widened, 2, lambda x, at: Register(real_of(x)))
 
 
@@ -302,20 +311,12 @@ def _with_ahead(counts, own, v, labels, c):
 with_ahead = emitted_as(_with_ahead, 5, lambda counts, *_: counts)
 
 
-def _with_pair(sums, lowest, bias, a, b):
-    """The sums in float64, with two terms added: once in their own type, then in float64."""
-    return sums + (term(a, lowest, bias) + term(b, lowest, bias)).to(DOUBLE)
-
-
-with_pair = emitted_as(_with_pair, 5, lambda sums, *_: sums)
-
-
-def _moved(sums, n, new_n):
-    """Sums relative to 2^n, made relative to 2^new_n."""
-    return sums * exp_of((n.to(DOUBLE) - new_n.to(DOUBLE)) * LN2)
-
-
-moved = emitted_as(_moved, 3, lambda sums, *_: sums)
+# A sum in float64, with two terms added.
+with_pair = emitted_as(
+    lambda sums, lowest, bias, a, b: sums + (term(a, lowest, bias).to(DOUBLE) + term(b, lowest, bias).to(DOUBLE)),
+    5,
+    lambda sums, *_: sums,
+)
 
 
 def _unusual(m):
@@ -329,22 +330,47 @@ wide = emitted_as(lambda v: v.to(DOUBLE), 1, lambda v: Register(types.float64))
 narrow = emitted_as(lambda v, like: v.to(element(like.type)), 2, lambda v, like: like)
 
 
-def _softmax_scale(n, top, tail):
-    """What exp(x) 2^-n is multiplied by to be exp(x - (top + tail))."""
+def _softmax_scale(n, top, positive):
+    """What exp(x) 2^-n is multiplied by to be exp(x - top), and by a number."""
     wide_n = n.to(DOUBLE)
-    return exp_of(((wide_n * LN2 - top) + wide_n * LN2_LOW) - tail).to(element(n.type))
+    return (positive * exp_of((wide_n * LN2 - top) + wide_n * LN2_LOW)).to(element(n.type))
 
 
 softmax_scale = emitted_as(_softmax_scale, 3, lambda n, *_: n)
-at_most_one = emitted_as(lambda v: where(v > 1.0, 1.0, v), 1, lambda v: v)
 
 
-def _with_share(sums, q, top, v):
-    """Sums of q (top - v) in float64, where q = 0 costs nothing."""
-    return sums + where(q.equals(0.0), 0.0, q * (top - v)).to(DOUBLE)
+def _peaked(v, x, top, peak):
+    """v, at most `peak`; that itself where x is the row's maximum."""
+    return where(x.equals(top), peak, where(v > peak, peak, v))
 
 
-with_share = emitted_as(_with_share, 4, lambda sums, *_: sums)
+peaked = emitted_as(_peaked, 4, lambda v, *_: v)
+negated = emitted_as(lambda v, factor: where(factor < 0.0, -v, v), 2, lambda v, factor: v)
+magnitude = emitted_as(absolute, 1, lambda v: v)
+quotient = emitted_as(lambda a, b: a / b, 2, lambda a, b: a)
+
+
+def _with_share(sums, q, top, v, unit):
+    """A sum of q (top - v) in float64, in units of 1 / unit, where q = 0 costs nothing."""
+    unit = unit.spread(top)
+    return sums + where(q.equals(0.0), 0.0, q * (unit * top - unit * v.to(DOUBLE)))
+
+
+with_share = emitted_as(_with_share, 5, lambda sums, *_: sums)
+
+
+def _coefficients(y, w, keep, spread):
+    """w (keep y + spread), with y of as many rows; one of 0 stays 0, whatever the weight."""
+    y = y.to(DOUBLE)
+    q = y * keep.spread(y) + spread.spread(y)
+    return where(q.equals(0.0), 0.0, q * w.spread(y))
+
+
+coefficients = emitted_as(_coefficients, 4, lambda y, w, *_: Register(types.float64))
+
+
+# Such coefficients q, each of which has a weight of its own.
+weighted = emitted_as(lambda q, w: where(q.equals(0.0), 0.0, q * w), 2, lambda q, w: q)
 
 
 # --- labels -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ Then, with x the element left out,
 
 and a row whose x dwarfs the others keeps the relative accuracy of their sum, which log(1 + ...) would lose.  Sums are taken
 relative to a power of two near the row's maximum, not to the maximum itself: so no subtraction rounds the exponentials'
-arguments.  The few sums that may have lost something by that (`doubtful`) are taken again in float64.  NaN lands in s.
+arguments.  The few sums that may have lost something by that (`doubtful`) are taken again in float64, each row by itself.  NaN
+lands in s.
 
 References
 ----------
@@ -21,29 +22,67 @@ from numba import types
 from numba.extending import overload
 
 from fastloss.backends.numba_cpu._jit import called, exactly
-from fastloss.backends.numba_cpu._load import load
-from fastloss.backends.numba_cpu._math import LIMIT, exp
+from fastloss.backends.numba_cpu._lanes import WIDTH
+from fastloss.backends.numba_cpu._likelihood import exp_of_difference, folded, full_likelihood, with_value
+from fastloss.backends.numba_cpu._load import blend, load, smaller, weight
+from fastloss.backends.numba_cpu._math import LIMIT
+from fastloss.backends.numba_cpu._registers import in_lanes, lanes_at
 
 NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
 
 
-# A sum this small, relative to the maximum, may have lost terms to underflow.
-TINY = 1e-24
-
-
 @exactly
-def doubtful(s, m):
+def doubtful(s, m, least):
     """Whether a sum may be inexact: of terms far below the maximum, or of a row where that is finite but very large."""
-    return s < TINY or abs(m) > LIMIT and abs(m) < INF
+    return s < least or abs(m) > LIMIT and abs(m) < INF
+
+
+SPAN = 256  # elements that are summed exactly at a time
 
 
 @called
-def exact_sum(x, skip, m):
-    """Sum of exp(x - m) over all elements but one, in float64."""
-    s = 0.0
+def exact_sum(x, skip):
+    """(s, g): the elements but one sum to s exp(g), in float64 whatever they are.
+
+    g is the largest of them, or the one left out if there is nothing else.
+    """
+    most = NEG_INF
     for i in range(x.size):
-        s += exp(np.float64(load(x, i)) - np.float64(m)) if i != skip else 0.0
-    return s
+        v = np.float64(load(x, i))
+        most = v if v > most and i != skip else most
+    if most == NEG_INF:
+        most = np.float64(load(x, skip if skip > 0 else 0))
+    powers = np.empty((SPAN // WIDTH, WIDTH))
+    flat = powers.reshape(-1)
+    high, low = in_lanes(0.0), in_lanes(0.0)
+    for start in range(0, x.size, SPAN):
+        size = smaller(SPAN, x.size - start)
+        for i in range(SPAN):
+            flat[i] = 0.0
+        for i in range(size):
+            v = np.float64(load(x, start + i))
+            flat[i] = exp_of_difference(1.0, v if start + i != skip else NEG_INF, most)
+        for k in range((size + WIDTH - 1) // WIDTH):
+            high, low = with_value(high, low, lanes_at(powers, k))
+    return folded(high, low), most
+
+
+@called
+def exact_tail(x, top):
+    """logsumexp - top from the sum of all elements but the first that equals top, the maximum: in float64."""
+    skip = 0
+    for i in range(x.size):
+        if load(x, i) == top:
+            skip = i
+            break
+    s, g = exact_sum(x, skip)
+    return full_likelihood(s, g, np.float64(top))
+
+
+@exactly
+def wants_rest(x, top, tail, limit):
+    """Whether roundings of a sum with the maximum in it, as x was left out, show in what comes on top of the maximum."""
+    return x < top and tail < limit
 
 
 @called
@@ -87,13 +126,22 @@ def scaled(share, loss):
 
 
 @exactly
-def target_slope(s, g, x, top, tail, share, mass, own):
+def target_slope(s, g, x, top, total, share, mass, own):
     """Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
 
-    logsumexp is top + tail.  `mass` is the weight of the smoothed part, `own` what the target has of it.  1 - softmax(x) is
-    taken from the others' sum, as the difference would cancel.
+    `total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, `own` what the target has of it.
+    1 - softmax(x) is taken from the others' sum, as the difference would cancel.
     """
-    return mass * exp((x - top) - tail) - own - share * (s * exp((g - top) - tail))
+    others = exp_of_difference(s, g, top) / total
+    smooth = mass * (exp_of_difference(1.0, x, top) / total) - own if mass != 0.0 else 0.0
+    return smooth - share * others
+
+
+@exactly
+def coefficient(y, w, c, keep, spread):
+    """What class c has of a smoothed, weighted target, whose own part is y, in float64; one of 0 stays 0, whatever the weight."""
+    q = blend(y, c, keep, spread)
+    return q * weight(w, c) if q != 0.0 else 0.0
 
 
 @exactly
@@ -178,3 +226,36 @@ def _put(out, i, value):
         out[i] = value
 
     return write
+
+
+# --- class weights and probabilities ------------------------------------------------------------------------------------------------------
+
+
+def mass_of(w, spread, n_classes):
+    """What the smoothed part of each row weighs."""
+
+
+@overload(mass_of)
+def _mass_of(w, spread, n_classes):
+    if isinstance(spread, types.NoneType):
+        return lambda w, spread, n_classes: 0.0
+    if isinstance(w, types.NoneType):
+        return lambda w, spread, n_classes: spread * n_classes
+
+    def weighted(w, spread, n_classes):
+        high, low = 0.0, 0.0
+        for c in range(n_classes):
+            high, low = with_value(high, low, w[c])
+        return spread * (high + low) if spread != 0.0 else 0.0
+
+    return weighted
+
+
+def lies_together(a):
+    """Whether an array's type says that its elements are neighbours."""
+
+
+@overload(lies_together, jit_options={"forceinline": True})
+def _lies_together(a):
+    answer = isinstance(a, types.Array) and a.layout == "C"
+    return lambda a: answer

@@ -14,25 +14,38 @@ import numpy as np
 from fastloss.backends import LANES
 from fastloss.backends.numba_cpu._jit import called, chain, inlined, specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
+from fastloss.backends.numba_cpu._likelihood import (
+    LEAST_SUM,
+    based,
+    likelihood_for,
+    power_between,
+    row_total,
+    some_want_rest,
+    tail_above,
+    with_terms,
+    with_value,
+)
 from fastloss.backends.numba_cpu._load import load, smaller, weight
-from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, likelihood_for, power_of, tail_above
+from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, power_of
 from fastloss.backends.numba_cpu._registers import (
     EIGHT,
     any_missing,
     ask_for,
-    at_most_one,
     below,
+    coefficients,
     gather,
     in_lanes,
     labels_at,
     lanes_at,
-    moved,
+    magnitude,
     narrow,
+    negated,
     neighbours,
+    peaked,
     put_lanes,
     put_neighbours,
+    quotient,
     reach_of,
-    rebased,
     scatter,
     softmax_scale,
     total,
@@ -53,20 +66,22 @@ from fastloss.backends.numba_cpu._softmax import (
     NAN,
     NEG_INF,
     NO_BAD,
-    TINY,
+    coefficient,
     count,
     doubtful,
     exact_sum,
+    exact_tail,
     infinite_sum,
     is_class,
     is_ignored,
     is_uint64,
-    log_probability,
+    mass_of,
     note_bad,
     put,
     scaled,
     start_block,
     target_slope,
+    wants_rest,
 )
 
 GROUP = 32  # classes in a tile: 2 KiB of float32 a strip
@@ -74,9 +89,10 @@ STRIPS = LANES // WIDTH
 FETCHED = 16  # tiles ahead that neighbouring rows are asked for
 
 # Rows of a state, float64 (STATE, LANES), that belongs to the rows at work: what `_softmax` calls s, g and x; the maximum; the
-# negative log-likelihood of x; logsumexp less the maximum; the smoothed part of the loss and its weight; what softmax is multiplied by.
-S, G, X, TOP, NLL, TAIL, SMOOTH, MASS, FACTOR = range(9)
-STATE = 9
+# negative log-likelihood of x; logsumexp less the maximum; the smoothed part of the loss and its weight; what softmax is multiplied
+# by; the sum of exp(x - maximum); the low part of s, then s as it was summed up; the loss as it counts.
+S, G, X, TOP, NLL, TAIL, SMOOTH, MASS, FACTOR, TOTAL, LOW, COUNTED = range(12)
+STATE = 12
 # And of its companion in the type computed in: x, the maximum, and the power of two that the last group's sums were
 # relative to.
 OWN, PEAK, BEFORE = range(3)
@@ -85,7 +101,9 @@ WORK = 3
 BEST, AHEAD = range(2)
 NOTES = 2
 
-Real = likelihood = None  # holes: the type computed in, and `nll` to its accuracy
+# holes: the type computed in, `nll` to its accuracy, the least sum that has lost nothing, classes that are summed up before they join
+# the row's sum, and what differences of logits are taken in
+Real = likelihood = least = together = unit = None
 
 
 @inlined
@@ -237,30 +255,35 @@ def _scan_lanes(x, tile, labels, work, state, notes, levels):
                 set_(notes, BEST, strip, best)
                 set_(notes, AHEAD, strip, ahead)
         for strip in range(n_strips):
-            n, sums = power_of(get(work, PEAK, strip)), in_lanes(0.0)
+            n, sums, lows = power_of(get(work, PEAK, strip)), in_lanes(0.0), in_lanes(0.0)
             if start > 0:
-                sums = moved(get(state, S, strip), get(work, BEFORE, strip), n)
+                by = power_between(get(work, BEFORE, strip), n)
+                sums, lows = get(state, S, strip) * by, get(state, LOW, strip) * by
             lowest, bias = reach_of(n)
             fetched = fetched_tile + strip * WIDTH * lane_step + start * fetched_step
-            for k in range(0, classes, 2):
-                ask_for(x, fetched + k * fetched_step)
-                ask_for(x, fetched + (k + 1) * fetched_step)
-                c = strip * GROUP + k
-                sums = with_pair(sums, lowest, bias, lanes_at(tile, c), lanes_at(tile, c + 1))
+            for some in range(0, classes, together):
+                terms = in_lanes(0.0)
+                for k in range(some, smaller(some + together, classes), 2):
+                    ask_for(x, fetched + k * fetched_step)
+                    ask_for(x, fetched + (k + 1) * fetched_step)
+                    c = strip * GROUP + k
+                    terms = with_pair(terms, lowest, bias, lanes_at(tile, c), lanes_at(tile, c + 1))
+                sums, lows = with_terms(sums, lows, terms, Real(0.0))
             set_(state, S, strip, sums)
+            set_(state, LOW, strip, lows)
     suspect = False
     for strip in range(n_strips):
-        peak = get(work, PEAK, strip)
-        s, g = rebased(get(state, S, strip), power_of(peak), peak)
-        suspect |= below(s, TINY) or unusual(peak)
+        peak, summed = get(work, PEAK, strip), get(state, S, strip) + get(state, LOW, strip)
+        s, g = based(summed, power_of(peak))
+        suspect |= below(summed, least) or unusual(peak)
+        set_(state, LOW, strip, summed)
         set_(state, S, strip, s)
         set_(state, G, strip, g)
         set_(state, NLL, strip, likelihood(s, g, wide(get(work, OWN, strip))))
-    if suspect:
+    if suspect:  # each row by itself: its result is the same whatever rows are beside it
         for lane in range(x.shape[1]):
-            m = work[PEAK, lane]
-            if doubtful(state[S, lane], m):
-                state[S, lane], state[G, lane] = exact_sum(x[:, lane], labels[lane], m), m
+            if doubtful(state[LOW, lane], work[PEAK, lane], least):
+                state[S, lane], state[G, lane] = exact_sum(x[:, lane], np.int64(labels[lane]))
                 state[NLL, lane] = likelihood(state[S, lane], state[G, lane], np.float64(work[OWN, lane]))
 
 
@@ -274,38 +297,65 @@ def _find_tails(work, state, n_rows):
         set_(state, TAIL, strip, tail)
 
 
-def _smoothed(other, c, y, v, keep, spread):
-    """v (keep * y + spread) of one class."""
-    q = in_lanes(Real(v * spread))
-    return q if y is None else lanes_at(other, c) * in_lanes(Real(v * keep)) + q
+def _find_totals(state, n_rows):
+    """The state's TOTAL from what `find_tails` left."""
+    for strip in range(strips(n_rows)):
+        x, top = get(state, X, strip), get(state, TOP, strip)
+        set_(state, TOTAL, strip, row_total(get(state, S, strip), get(state, G, strip), x, top))
 
 
-def _mix_lanes(x, y, w, keep, spread, tile, other, work, state):
-    """Reduce each row to the state's SMOOTH and MASS, from q = w (keep * y + spread): sums of q nll and of q."""
+def _exact_tails(x, limit, most, work, state):
+    """TAIL from sums without the maximum for rows that want it and whose logsumexp is below `most`."""
+    wanted = False
     for strip in range(strips(x.shape[1])):
-        loss, mass = in_lanes(0.0), in_lanes(0.0)
-        peak = get(work, PEAK, strip)
+        own, top, tail = get(state, X, strip), get(state, TOP, strip), get(state, TAIL, strip)
+        wanted |= some_want_rest(own, top, tail, limit, most)
+    if not wanted:
+        return
+    for lane in range(x.shape[1]):
+        top, tail = state[TOP, lane], state[TAIL, lane]
+        if wants_rest(state[X, lane], top, tail, limit) and abs(top + tail) < most:
+            state[TAIL, lane] = exact_tail(x[:, lane], work[PEAK, lane])
+
+
+def _mix_lanes(x, y, w, keep, spread, tile, other, state):
+    """Reduce each row to the state's SMOOTH and, where there is a y, MASS, from q = w (keep * y + spread): sums of q nll and of q."""
+    for strip in range(strips(x.shape[1])):
+        loss, loss_low, mass, mass_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
+        top = get(state, TOP, strip)
         for start in range(0, x.shape[0], GROUP):
             classes = smaller(GROUP, x.shape[0] - start)
             load_tile(x, start, classes, strip, tile)
             if y is not None:
                 load_tile(y, start, classes, strip, other)
-            for k in range(classes):
-                c = strip * GROUP + k
-                q = smoothed(other, c, y, weight(w, start + k), keep, spread)
-                loss = with_share(loss, q, peak, lanes_at(tile, c))
-                mass = mass + wide(q)
-        set_(state, SMOOTH, strip, loss + mass * get(state, TAIL, strip))
-        set_(state, MASS, strip, mass)
+            for some in range(0, classes, together):
+                shares, masses = in_lanes(0.0), in_lanes(0.0)
+                for k in range(some, smaller(some + together, classes)):
+                    c = strip * GROUP + k
+                    if y is None:
+                        q = in_lanes(coefficient(None, w, start + k, keep, spread))
+                    else:
+                        q = coefficients(lanes_at(other, c), weight(w, start + k), keep, spread)
+                        masses = masses + q
+                    shares = with_share(shares, q, top, lanes_at(tile, c), unit)
+                loss, loss_low = with_value(loss, loss_low, shares)
+                if y is not None:
+                    mass, mass_low = with_value(mass, mass_low, masses)
+        if y is not None:
+            set_(state, MASS, strip, mass + mass_low)
+        loss = (loss + loss_low) * in_lanes(1.0 / unit)
+        set_(state, SMOOTH, strip, loss + get(state, MASS, strip) * get(state, TAIL, strip))
 
 
 def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes, out):
     """out = FACTOR * softmax - scale * (smoothed, weighted target); at each row's label, if there are any, slopes[row]."""
     for strip in range(strips(x.shape[1])):
-        peak, factor = narrow(get(state, TOP, strip), in_lanes(Real(0.0))), get(state, FACTOR, strip)
-        n, share = power_of(peak), narrow(factor, peak)
-        multiplier = softmax_scale(n, get(state, TOP, strip), get(state, TAIL, strip))
+        top, factor = get(state, TOP, strip), get(state, FACTOR, strip)
+        peak = narrow(top, in_lanes(Real(0.0)))
+        n, positive = power_of(peak), quotient(magnitude(factor), get(state, TOTAL, strip))
+        multiplier, largest = softmax_scale(n, top, positive), narrow(positive, peak)
         outside = unusual(peak)
+        sign = narrow(factor, peak)
         first = strip * WIDTH
         width = smaller(WIDTH, x.shape[1] - first)
         for start in range(0, x.shape[0], GROUP):
@@ -315,18 +365,22 @@ def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes
                 load_tile(y, start, classes, strip, other)
             for k in range(classes):
                 c = strip * GROUP + k
-                p = share * at_most_one(fine_exp(lanes_at(tile, c), n) * multiplier)
+                v = lanes_at(tile, c)
+                p = negated(peaked(fine_exp(v, n, multiplier), v, peak, largest), sign)
                 if outside:  # rows so large that exponentials need float64, or infinite, which gives NaN
                     put_lanes(tile, c, p)
                     for lane in range(first, first + width):
-                        top = state[TOP, lane]
-                        if not abs(top) <= LIMIT:
-                            v = np.float64(load(x[start + k], lane))
-                            power = exp(log_probability(v, top, state[TAIL, lane]))
-                            tile[c, lane - first] = state[FACTOR, lane] * power
+                        own_top = state[TOP, lane]
+                        if not abs(own_top) <= LIMIT:
+                            power = exp(np.float64(load(x[start + k], lane)) - own_top)
+                            tile[c, lane - first] = state[FACTOR, lane] * (power / state[TOTAL, lane])
                     p = lanes_at(tile, c)
                 if spread is not None:
-                    p = p - smoothed(other, c, y, weight(w, start + k), keep * scale, spread * scale)
+                    if y is None:
+                        q = in_lanes(coefficient(None, w, start + k, keep, spread))
+                    else:
+                        q = coefficients(lanes_at(other, c), weight(w, start + k), keep, spread)
+                    p = p - narrow(q * in_lanes(np.float64(scale)), p)
                 put_lanes(tile, c, p)
             if labels is not None:
                 for lane in range(width):
@@ -339,8 +393,19 @@ def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes
 
 
 # Each of these is compiled for Real and becomes visible to those after it, and to the kernels, without its underscore.
-PIECES = (_load_tile, _store_tile, _find_peaks, _scan_lanes, _find_tails, _smoothed, _mix_lanes, _fill_lanes)
-load_tile = store_tile = find_peaks = scan_lanes = find_tails = smoothed = mix_lanes = fill_lanes = None  # holes
+PIECES = (
+    _load_tile,
+    _store_tile,
+    _find_peaks,
+    _scan_lanes,
+    _find_tails,
+    _find_totals,
+    _exact_tails,
+    _mix_lanes,
+    _fill_lanes,
+)
+load_tile = store_tile = find_peaks = scan_lanes = find_tails = find_totals = exact_tails = None  # holes
+mix_lanes = fill_lanes = None  # likewise
 
 
 # --- kernels: a block is a number of tiles; a tile is up to LANES neighbours along the last axis -------------------------
@@ -349,7 +414,7 @@ load_tile = store_tile = find_peaks = scan_lanes = find_tails = smoothed = mix_l
 def index_columns(
     x,  # IN (outer, n_classes, inner)
     target,  # IN (outer, inner) any integer dtype
-    w,  # IN (n_classes,) Real, or None
+    w,  # IN (n_classes,) float64, or None
     ignore_index,
     keep,
     spread,
@@ -369,6 +434,7 @@ def index_columns(
     state = np.zeros((STATE, LANES))
     labels = np.empty(LANES, np.int32)
     slopes = np.empty(LANES)
+    state[MASS] = mass = mass_of(w, spread, n_classes)
     for b in range(first, last):
         start_block(partials, b)
         for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
@@ -380,17 +446,21 @@ def index_columns(
             scan_lanes(columns, tile, labels, work, state, None, None)
             if spread is not None or gradient is not None:
                 find_tails(work, state, width)
+            if gradient is not None:
+                find_totals(state, width)
             if spread is not None:
-                mix_lanes(columns, None, w, keep, spread, tile, tile, work, state)
+                if w is not None:
+                    exact_tails(columns, 2.0, INF, work, state)
+                mix_lanes(columns, None, w, keep, spread, tile, tile, state)
             if w is None and out is None and gradient is None and spread is None and not missing:
                 losses = in_lanes(0.0)
                 for strip in range(strips(width)):
                     losses = losses + get(state, NLL, strip)
                 count(partials, b, total(losses), width, width)
                 continue
-            loss_sum = 0.0
             weights = 0.0
             counted = 0
+            state[COUNTED] = 0.0
             for lane in range(width):
                 j = start + lane
                 label = target[i, j]
@@ -402,22 +472,24 @@ def index_columns(
                     continue
                 v = weight(w, label)
                 loss = scaled(keep * v, state[NLL, lane])
-                mass = 0.0
-                own = 0.0
                 if spread is not None:
                     loss += state[SMOOTH, lane]
-                    mass = state[MASS, lane]
-                    own = spread * v
-                loss_sum += loss
+                state[COUNTED, lane] = loss
                 weights += v
                 counted += 1
                 put(out, (i, j), loss)
                 if gradient is not None:
                     state[FACTOR, lane] = scale * (keep * v + mass)
                     s, g, own_x = state[S, lane], state[G, lane], state[X, lane]
-                    top, tail = state[TOP, lane], state[TAIL, lane]
-                    slopes[lane] = scale * target_slope(s, g, own_x, top, tail, keep * v, mass, own)
-            count(partials, b, loss_sum, weights, counted)
+                    top, row_sum = state[TOP, lane], state[TOTAL, lane]
+                    own = 0.0
+                    if spread is not None:
+                        own = spread * v if mass != 0.0 else 0.0
+                    slopes[lane] = scale * target_slope(s, g, own_x, top, row_sum, keep * v, mass, own)
+            losses = in_lanes(0.0)
+            for strip in range(strips(width)):  # in the order in which plain losses are added
+                losses = losses + get(state, COUNTED, strip)
+            count(partials, b, total(losses), weights, counted)
             if gradient is not None:
                 g = gradient[i, :, start : start + width]
                 fill_lanes(columns, None, w, 0.0, spread, scale, tile, tile, state, labels, slopes, g)
@@ -441,7 +513,7 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
             find_peaks(columns, tile, labels)
             scan_lanes(columns, tile, labels, work, state, None, None)
             find_tails(work, state, width)
-            mix_lanes(columns, y, w, keep, spread, tile, other, work, state)
+            mix_lanes(columns, y, w, keep, spread, tile, other, state)
             loss_sum = 0.0
             for lane in range(width):
                 loss_sum += state[SMOOTH, lane]
@@ -449,8 +521,12 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
                 state[FACTOR, lane] = scale * state[MASS, lane]
             count(partials, b, loss_sum, width, width)
             if gradient is not None:
+                find_totals(state, width)
                 g = gradient[i, :, start : start + width]
                 fill_lanes(columns, y, w, keep, spread, scale, tile, other, state, None, None, g)
+                if x.shape[1] == 1:  # what cancels may leave a rounding
+                    for lane in range(width):
+                        g[0, lane] = 0.0 * state[TOTAL, lane]
 
 
 def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
@@ -478,6 +554,7 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
             value = top + state[TAIL, lane] if abs(top) < INF else infinite_sum(columns[:, lane], top)
             put(lse, (i, start + lane), value)
         if softmax is not None:
+            find_totals(state, width)
             part = softmax[i, :, start : start + width]
             fill_lanes(columns, None, None, 0.0, None, 1.0, tile, tile, state, None, None, part)
         if log_softmax is not None:
@@ -510,7 +587,12 @@ TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_col
 def pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
     name = np.dtype(real).name
-    filled = chain(PIECES, name, Real=real, likelihood=likelihood_for(real))
+    holes = {"Real": real, "likelihood": likelihood_for(real), "least": LEAST_SUM[real]}
+    if real is np.float32:
+        holes |= {"together": GROUP, "unit": 1.0}
+    else:  # whose logits may be further apart than float64 reaches: half as far they are not
+        holes |= {"together": 8, "unit": 0.5}
+    filled = chain(PIECES, name, **holes)
     return {**filled, "whole": called(index_columns, name, **filled)}
 
 

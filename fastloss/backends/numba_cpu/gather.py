@@ -13,7 +13,7 @@ Real = None  # a hole
 def gather_index(
     x,  # IN (outer, n_classes, inner)
     target,  # IN (outer, inner) any integer dtype
-    w,  # IN (n_classes,) Real, or None
+    w,  # IN (n_classes,) float64, or None
     ignore_index,
     take_log,  # IN whether x holds probabilities: the loss is -log x, and x outside [0, 1] gives NaN
     scale,  # IN what gradients are multiplied by

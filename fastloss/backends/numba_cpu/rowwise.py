@@ -13,31 +13,46 @@ import numpy as np
 
 from fastloss.backends.numba_cpu._jit import called, chain, specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
-from fastloss.backends.numba_cpu._load import blend, load, smaller, weigh, weight
-from fastloss.backends.numba_cpu._math import LIMIT, LN2, exp, fast_max, fine_exp, likelihood_for, power_of, tail_above
+from fastloss.backends.numba_cpu._likelihood import (
+    LEAST_SUM,
+    based,
+    folded,
+    likelihood_for,
+    power_between,
+    row_total,
+    tail_above,
+    with_terms,
+    with_value,
+)
+from fastloss.backends.numba_cpu._load import load, smaller, weight
+from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, power_of
 from fastloss.backends.numba_cpu._registers import (
     STEP,
-    at_most_one,
+    coefficients,
     earliest,
+    elements,
     exceeds,
     first_equal,
     holds,
     in_lanes,
     lanes_at,
     largest,
+    ordered_step,
+    peaked,
     put_lanes,
     reach_of,
-    rebased,
     softmax_scale,
+    step_terms,
+    step_terms_masked,
     times,
     top_of,
     total,
+    weighted,
     with_above,
     with_ahead_in_step,
     with_best,
     with_not_below,
-    with_terms,
-    with_terms_masked,
+    with_share,
 )
 from fastloss.backends.numba_cpu._softmax import (
     COUNT,
@@ -47,18 +62,23 @@ from fastloss.backends.numba_cpu._softmax import (
     NAN,
     NEG_INF,
     NO_BAD,
+    SPAN,
+    coefficient,
     count,
     doubtful,
     exact_sum,
     infinite_sum,
     is_class,
     is_ignored,
+    lies_together,
     log_probability,
+    mass_of,
     note_bad,
     put,
     scaled,
     start_block,
     target_slope,
+    wants_rest,
 )
 
 # Rows whose losses are computed side by side, which need their elements a second time only after that: few if they are long.
@@ -67,7 +87,7 @@ LONG_ROW = 8192
 # How far the maximum may rise above the one that a power of two was chosen for.
 SLACK = 30.0
 
-Real = likelihood = None  # holes
+Real = likelihood = least = unit = None  # holes
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
@@ -82,7 +102,7 @@ def _scan(x, skip, notes, level):
         order; or None.  Not to be relied on in a row with NaN.
     """
     tops = in_lanes(Real(NEG_INF))
-    sums = in_lanes(0.0)
+    sums, lows = in_lanes(0.0), in_lanes(0.0)
     steps = in_lanes(np.int32(0))  # in which each lane's maximum was found
     counts = in_lanes(np.int32(0))
     n = power_of(Real(-LIMIT))
@@ -90,7 +110,8 @@ def _scan(x, skip, notes, level):
     limit = Real(NEG_INF)
     for begin in range(0, x.size, STEP):
         at = smaller(begin, x.size - STEP)
-        top = top_of(x, at)
+        step = ordered_step(x, at)
+        top = step[0]
         if notes is not None:
             steps = with_best(steps, tops, top, np.int32(begin // STEP))
         tops = fast_max(tops, top)
@@ -98,15 +119,17 @@ def _scan(x, skip, notes, level):
             peak = largest(top)
             new_n = power_of(peak)
             if begin > 0:
-                sums = times(sums, exp((np.float64(n) - np.float64(new_n)) * LN2))
+                by = power_between(n, new_n)
+                sums, lows = times(sums, by), times(lows, by)
             n = new_n
             lowest, bias = reach_of(n)
             limit = peak + Real(SLACK)
         own = np.int32(skip - at) if at <= skip < at + STEP else np.int32(-1)
         if at == begin and own < 0:
-            sums = with_terms(sums, lowest, bias, x, at)
+            terms = step_terms(sums, lowest, bias, step)
         else:
-            sums = with_terms_masked(sums, lowest, bias, x, at, np.int32(begin - at), own)
+            terms = step_terms_masked(sums, lowest, bias, x, at, np.int32(begin - at), own)
+        sums, lows = with_terms(sums, lows, terms, Real(0.0))
         if level is not None:
             if at < begin or own >= 0:
                 counts = with_ahead_in_step(counts, x, at, level, np.int32(begin - at), own)
@@ -119,7 +142,11 @@ def _scan(x, skip, notes, level):
         at = smaller(STEP * np.int64(earliest(steps, tops, m)), x.size - STEP)
         notes[0] = at + first_equal(x, at, m)
         notes[1] = total(counts)
-    s, g = rebased(total(sums), n, m)
+    s = folded(sums, lows) if Real is np.float64 else total(sums)
+    if doubtful(s, m, least):
+        s, g = exact_sum(x, skip)
+    else:
+        s, g = based(s, n)
     return s, g, m
 
 
@@ -139,54 +166,73 @@ def _find_peak(x):
 
 
 def _normalised(x):
-    """A row's maximum, and logsumexp less that."""
-    peak = find_peak(x)
-    s, g, m = scan(x, peak, None, None)
-    if doubtful(s, m):
-        s, g = exact_sum(x, peak, m), np.float64(m)
-    return m, likelihood(s, g, np.float64(m))
+    """A row's maximum, logsumexp less that, and the sum of exp(x - top)."""
+    s, g, m = scan(x, find_peak(x), None, None)
+    top = np.float64(m)
+    return m, likelihood(s, g, top), row_total(s, g, top, top)
 
 
-def _sum_mixed(x, y, w, base, keep, spread, zero):
-    """Sums of q (base - x) and of q, the coefficients q being those of the smoothed, weighted target."""
-    a = 0.0
-    mass = 0.0
-    for i in range(x.size):
-        q = weigh(w, i, blend(y, i, keep, spread))
-        d = base - load(x, i)
-        a += np.float64(zero if q == zero else q * d)
-        mass += np.float64(q)
-    return a, mass
+def _sum_mixed(x, y, w, base, keep, spread, scratch):
+    """Sums of q (base - x) and of q, the coefficients q being those of the smoothed, weighted target.
+
+    scratch : (SPAN / WIDTH, WIDTH) float64.
+    """
+    targets = scratch.reshape(-1)
+    share, share_low, mass, mass_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
+    last_share, last_mass = 0.0, 0.0
+    top = in_lanes(np.float64(base))
+    for start in range(0, x.size, SPAN):
+        size = smaller(SPAN, x.size - start)
+        if y is not None and not lies_together(y):
+            for i in range(size):
+                targets[i] = np.float64(load(y, start + i))
+        shares, masses = in_lanes(0.0), in_lanes(0.0)
+        for k in range(size // WIDTH):
+            q = in_lanes(np.float64(spread))
+            if y is not None:
+                if lies_together(y):
+                    q = coefficients(elements(y, start + k * WIDTH), 1.0, keep, spread)
+                else:
+                    q = coefficients(lanes_at(scratch, k), 1.0, keep, spread)
+            if w is not None:
+                q = weighted(q, elements(w, start + k * WIDTH))
+            shares = with_share(shares, q, top, elements(x, start + k * WIDTH), unit)
+            masses = masses + q
+        share, share_low = with_value(share, share_low, shares)
+        mass, mass_low = with_value(mass, mass_low, masses)
+        for i in range(start + size - size % WIDTH, start + size):
+            q = coefficient(y, w, i, keep, spread)
+            last_mass += q
+            last_share += q * (unit * np.float64(base) - unit * np.float64(load(x, i))) if q != 0.0 else 0.0
+    return (folded(share, share_low) + last_share) / unit, folded(mass, mass_low) + last_mass
 
 
-def _mixed_nll(x, y, w, top, tail, keep, spread):
-    """The sum of q nll over a row and the sum of q, with q the smoothed, weighted target."""
-    a, mass = sum_mixed(x, y, w, top, keep, spread, Real(0.0))
-    return a + mass * tail, mass
-
-
-def _fill_softmax(x, top, tail, factor, out):
-    """out = factor * softmax(x); logsumexp is top + tail."""
-    share = Real(factor)
+def _fill_softmax(x, top, total, factor, out):
+    """out = factor * softmax(x); `total` is the sum of exp(x - top).  The largest probability is rounded once."""
     if abs(top) <= LIMIT:
         n = power_of(top)
-        scale = softmax_scale(n, np.float64(top), tail)
+        positive = abs(factor) / total
+        scale, peak = softmax_scale(n, np.float64(top), positive), Real(positive)
         for i in range(out.size):
-            out[i] = share * at_most_one(fine_exp(load(x, i), n) * scale)
+            v = load(x, i)
+            out[i] = peaked(fine_exp(v, n, scale), v, top, peak)
+        if factor < 0.0:
+            for i in range(out.size):
+                out[i] = -out[i]
     else:  # so large that exponentials need float64, or infinite, which gives NaN
         for i in range(out.size):
-            out[i] = Real(factor * exp(log_probability(np.float64(load(x, i)), np.float64(top), tail)))
+            out[i] = Real(factor * (exp(np.float64(load(x, i)) - np.float64(top)) / total))
 
 
-def _subtract_target(gradient, y, w, factor, keep, spread):
-    """gradient -= factor * (smoothed, weighted target)."""
+def _subtract_target(gradient, y, w, scale, keep, spread):
+    """gradient -= scale * (smoothed, weighted target)."""
     for i in range(gradient.size):
-        gradient[i] -= factor * weigh(w, i, blend(y, i, keep, spread))
+        gradient[i] -= Real(scale * coefficient(y, w, i, keep, spread))
 
 
 # Each of these is compiled for Real and becomes visible to those after it, and to the kernels, without its underscore.
-PIECES = (_scan, _find_peak, _normalised, _sum_mixed, _mixed_nll, _fill_softmax, _subtract_target)
-scan = find_peak = normalised = sum_mixed = mixed_nll = fill_softmax = subtract_target = None  # holes
+PIECES = (_scan, _find_peak, _normalised, _sum_mixed, _fill_softmax, _subtract_target)
+scan = find_peak = normalised = sum_mixed = fill_softmax = subtract_target = None  # holes
 
 
 # --- kernels: x is (outer, middle, n_classes), a row is x[i, j] and counts as row i * middle + j --------------------------
@@ -195,7 +241,7 @@ scan = find_peak = normalised = sum_mixed = mixed_nll = fill_softmax = subtract_
 def index_rows(
     x,  # IN (outer, middle, n_classes), last axis contiguous
     target,  # IN (outer, middle) any integer dtype
-    w,  # IN (n_classes,) Real, or None
+    w,  # IN (n_classes,) float64, or None
     ignore_index,  # IN
     keep,  # IN 1 - label_smoothing
     spread,  # IN label_smoothing / n_classes, or None for 0
@@ -210,6 +256,8 @@ def index_rows(
     """Cross-entropy with class indices."""
     middle, n_classes = x.shape[1], x.shape[2]
     group = WIDTH if n_classes < LONG_ROW else 1
+    scratch = np.empty((SPAN // WIDTH, WIDTH))
+    mass = mass_of(w, spread, n_classes)
     state = np.zeros((5, WIDTH))
     s, g, own_x, tops, losses = state[0], state[1], state[2], state[3], state[4]
     for b in range(first, last):
@@ -222,8 +270,6 @@ def index_rows(
                 label = target[i, j]
                 if is_class(label, n_classes) and not is_ignored(label, ignore_index):
                     s[k], g[k], tops[k] = scan(x[i, j], np.int64(label), None, None)
-                    if doubtful(s[k], tops[k]):
-                        s[k], g[k] = exact_sum(x[i, j], np.int64(label), Real(tops[k])), tops[k]
                     own_x[k] = load(x[i, j], label)
             put_lanes(state, 4, likelihood(lanes_at(state, 0), lanes_at(state, 1), lanes_at(state, 2)))
             for k in range(n_rows):
@@ -245,38 +291,42 @@ def index_rows(
                 tail = 0.0
                 if spread is not None or gradient is not None:
                     tail = tail_above(s[k], g[k], own_x[k], losses[k], tops[k])
-                mass = 0.0
                 own = 0.0
                 if spread is not None:
-                    own = spread * v
-                    smooth, mass = mixed_nll(x[i, j], None, w, top, tail, Real(keep), Real(spread))
-                    loss += smooth
+                    own = spread * v if mass != 0.0 else 0.0
+                    if w is not None and wants_rest(own_x[k], tops[k], tail, 2.0):
+                        _, tail, _ = normalised(x[i, j])
+                    smooth, _ = sum_mixed(x[i, j], None, w, top, keep, spread, scratch)
+                    loss += smooth + mass * tail
                 count(partials, b, loss, v, 1)
                 put(out, (i, j), loss)
                 if gradient is not None:
                     slopes = gradient[i, j]
-                    fill_softmax(x[i, j], top, tail, scale * (keep * v + mass), slopes)
+                    row_sum = row_total(s[k], g[k], own_x[k], tops[k])
+                    fill_softmax(x[i, j], top, row_sum, scale * (keep * v + mass), slopes)
                     if spread is not None:
-                        subtract_target(slopes, None, w, Real(scale), Real(keep), Real(spread))
-                    slope = target_slope(s[k], g[k], own_x[k], tops[k], tail, keep * v, mass, own)
+                        subtract_target(slopes, None, w, scale, keep, spread)
+                    slope = target_slope(s[k], g[k], own_x[k], tops[k], row_sum, keep * v, mass, own)
                     slopes[label] = scale * slope
 
 
 def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
     """Cross-entropy with class probabilities; target is (outer, middle, n_classes)."""
     middle = x.shape[1]
+    scratch = np.empty((SPAN // WIDTH, WIDTH))
     for b in range(first, last):
         start_block(partials, b)
         for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
             i, j = r // middle, r % middle
             row, y = x[i, j], target[i, j]
-            top, tail = normalised(row)
-            loss, mass = mixed_nll(row, y, w, top, tail, Real(keep), Real(spread))
+            top, tail, row_sum = normalised(row)
+            loss, mass = sum_mixed(row, y, w, top, keep, spread, scratch)
+            loss += mass * tail
             count(partials, b, loss, 1, 1)
             put(out, (i, j), loss)
             if gradient is not None:
-                fill_softmax(row, top, tail, scale * mass, gradient[i, j])
-                subtract_target(gradient[i, j], y, w, Real(scale), Real(keep), Real(spread))
+                fill_softmax(row, top, row_sum, scale * mass, gradient[i, j])
+                subtract_target(gradient[i, j], y, w, scale, keep, spread)
 
 
 def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
@@ -285,7 +335,7 @@ def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
     for r in range(first * block, smaller(last * block, x.shape[0] * middle)):
         i, j = r // middle, r % middle
         row = x[i, j]
-        top, tail = normalised(row)
+        top, tail, row_sum = normalised(row)
         put(lse, (i, j), np.float64(top) + tail if abs(top) < INF else infinite_sum(row, np.float64(top)))
         if log_softmax is not None:
             o = log_softmax[i, j]
@@ -293,7 +343,7 @@ def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
             for c in range(o.size):
                 o[c] = log_probability(load(row, c), top, shift)
         if softmax is not None:
-            fill_softmax(row, top, tail, 1.0, softmax[i, j])
+            fill_softmax(row, top, row_sum, 1.0, softmax[i, j])
 
 
 def small_rows(x, target, ignore_index):
@@ -312,7 +362,9 @@ TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows, sma
 def pieces(real):
     """Everything that kernels of this type are put together from, compiled once a process."""
     name = np.dtype(real).name
-    filled = chain(PIECES, name, Real=real, likelihood=likelihood_for(real))
+    # float64 logits may be further apart than float64 reaches: half as far they are not
+    unit = 1.0 if real is np.float32 else 0.5
+    filled = chain(PIECES, name, Real=real, likelihood=likelihood_for(real), least=LEAST_SUM[real], unit=unit)
     return {**filled, "whole": called(index_rows, name, **filled)}
 
 

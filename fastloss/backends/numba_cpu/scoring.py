@@ -12,15 +12,13 @@ from fastloss.backends import LANES
 from fastloss.backends.numba_cpu import columns, rowwise
 from fastloss.backends.numba_cpu._jit import specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
+from fastloss.backends.numba_cpu._likelihood import tail_above
 from fastloss.backends.numba_cpu._load import load, smaller
-from fastloss.backends.numba_cpu._math import tail_above
 from fastloss.backends.numba_cpu._registers import lanes_at, put_lanes
 from fastloss.backends.numba_cpu._softmax import (
     INF,
     NEG_INF,
     count_before,
-    doubtful,
-    exact_sum,
     first_of_all,
     infinite_sum,
     is_class,
@@ -28,9 +26,10 @@ from fastloss.backends.numba_cpu._softmax import (
     note_bad,
     put,
     start_block,
+    wants_rest,
 )
 
-Real = likelihood = scan = scan_lanes = find_tails = None  # holes
+Real = likelihood = scan = scan_lanes = find_tails = normalised = exact_tails = None  # holes
 
 
 def score_rows(
@@ -75,8 +74,6 @@ def score_rows(
                     notes[0] = first_of_all(row)
                     if rank is not None:
                         notes[1] = count_before(row, 0, n_classes, own, Real(own_x[k]))
-                if doubtful(s[k], tops[k]):
-                    s[k], g[k] = exact_sum(row, own, Real(tops[k])), tops[k]
                 best[i, j] = notes[0]
                 correct[i, j] = notes[0] == own
                 put(rank, (i, j), notes[1] if counts else -1)
@@ -87,6 +84,8 @@ def score_rows(
             put_lanes(state, 5, tail)
             for k in range(n_rows):
                 i, j = (start + k) // middle, (start + k) % middle
+                if wants_rest(own_x[k], tops[k], tails[k], 1.0) and abs(tops[k] + tails[k]) < 1.0:
+                    _, tails[k], _ = normalised(x[i, j])
                 nll[i, j] = losses[k] if not is_ignored(target[i, j], ignore_index) else 0.0
                 lse[i, j] = tops[k] + tails[k] if abs(tops[k]) < INF else infinite_sum(x[i, j], tops[k])
 
@@ -118,6 +117,7 @@ def score_columns(x, target, ignore_index, block, first, last, partials, nll, ls
                 if labels[lane] < 0:
                     work[columns.OWN, lane] = NEG_INF
             find_tails(work, state, width)
+            exact_tails(part, 1.0, 1.0, work, state)
             for lane in range(width):
                 j, own = start + lane, np.int64(labels[lane])
                 top, own_x = state[columns.TOP, lane], state[columns.X, lane]

@@ -11,9 +11,11 @@ import numpy as np
 from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S
 from fastloss.backends.numba_cpu import rowwise
 from fastloss.backends.numba_cpu._jit import called, exactly, specialise
+from fastloss.backends.numba_cpu._lanes import WIDTH
+from fastloss.backends.numba_cpu._likelihood import row_total
 from fastloss.backends.numba_cpu._load import load, smaller, span_row
 from fastloss.backends.numba_cpu._math import exp
-from fastloss.backends.numba_cpu._softmax import INF, NEG_INF, doubtful, exact_sum, log_probability, target_slope
+from fastloss.backends.numba_cpu._softmax import INF, NAN, NEG_INF, SPAN, infinite_sum, target_slope
 
 Real = find_peak = scan = sum_mixed = fill_softmax = subtract_target = None  # holes
 
@@ -46,7 +48,7 @@ def reduce_tile(
     bias,  # IN (width,) Real, or None
     labels,  # IN (n_rows,) int64, negative where they are to be ignored; or None
     y,  # IN (n_rows, width) class probabilities, or None
-    w,  # IN (width,) Real, or None
+    w,  # IN (width,) float64, or None
     keep,  # IN 1 - label_smoothing
     spread,  # IN label_smoothing / n_classes; None if neither that nor y is to be taken into account
     block,  # IN rows a block
@@ -55,6 +57,7 @@ def reduce_tile(
     state,  # IN OUT (n_rows, 6)
 ):
     """Take up a tile into the rows' states."""
+    scratch = np.empty((SPAN // WIDTH, WIDTH))
     for r in range(first * block, smaller(last * block, x.shape[0])):
         row = x[r]
         if bias is not None:
@@ -63,15 +66,16 @@ def reduce_tile(
         peak = find_peak(row)
         s, g, m = scan(row, peak, None, None)
         top = np.float64(m)
-        if doubtful(s, m) and abs(top) < INF:
-            s, g = exact_sum(row, peak, m), top
+        if not abs(top) < INF:  # nothing to be summed up, or NaN
+            g = 0.0
+            s = 0.0 if infinite_sum(row, top) == NEG_INF else NAN
         merge(state[r], s, g, top)
         if labels is not None and start <= labels[r] < start + width:
             state[r, OWN] = load(row, labels[r] - start)
         if spread is not None:
             base = m if abs(top) < INF else Real(0.0)
             targets = span_row(y, r)
-            share, mass = sum_mixed(row[:width], targets, w, base, Real(keep), Real(spread), Real(0.0))
+            share, mass = sum_mixed(row[:width], targets, w, base, keep, spread, scratch)
             if abs(state[r, TOP]) < INF:
                 share += mass * (state[r, TOP] - np.float64(base))
             state[r, SHARE] += share
@@ -107,17 +111,18 @@ def slope_tile(
         if bias is not None:
             for c in range(bias.size):
                 row[c] += bias[c]
-        top, tail, mass, share = state[r, TOP], tails[r], state[r, MASS], shares[r]
-        fill_softmax(row, Real(top), tail, scale * (share + mass), slopes)
+        top, mass, share = state[r, TOP], state[r, MASS], shares[r]
+        row_sum = row_total(state[r, S], state[r, G], top, top)
+        fill_softmax(row, Real(top), row_sum, scale * (share + mass), slopes)
         if spread is not None:
             targets = span_row(y, r)
-            subtract_target(slopes, targets, w, Real(scale), Real(keep), Real(spread))
+            subtract_target(slopes, targets, w, scale, keep, spread)
         if labels is not None and start <= labels[r] < start + width:
             v = np.float64(load(row, labels[r] - start))
             if v == top:
-                slope = target_slope(state[r, S], state[r, G], v, top, tail, share, mass, owns[r])
+                slope = target_slope(state[r, S], state[r, G], v, top, row_sum, share, mass, owns[r])
             else:  # its softmax is at most a half: nothing cancels
-                slope = (share + mass) * exp(log_probability(v, top, tail)) - share - owns[r]
+                slope = (share + mass) * (exp(v - top) / row_sum) - share - owns[r]
             slopes[labels[r] - start] = scale * slope
 
 

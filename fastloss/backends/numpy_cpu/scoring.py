@@ -3,12 +3,13 @@
 import numpy as np
 
 from fastloss._order import n_before
-from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S, merge, new_state
+from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S, exp_of_difference, merge, new_state
 from fastloss.backends.numpy_cpu._widen import quietly, wide
 from fastloss.backends.numpy_cpu.softmax import (
     Batch,
     as_rows,
     begin,
+    coefficients,
     column_batches,
     labels_of,
     note,
@@ -61,25 +62,22 @@ def _inside(labels, rows, start, width):
     return found, own[found]
 
 
-def _coefficients(y, rows, w, keep, spread):
-    """The smoothed, weighted target."""
-    q = spread if y is None else keep * wide(y[rows]) + spread
-    return q if w is None else q * wide(w)
-
-
 @quietly
 def reduce_tile(x, start, width, bias, labels, y, w, keep, spread, block, first, last, state):
     rows = slice(first * block, min(last * block, len(x)))
     logits = _logits(x, width, bias, rows)
     batch, tile = Batch(logits), new_state(len(logits))
     top = batch.top[:, 0]
-    tile[:, TOP] = tile[:, G] = top
-    tile[:, S] = batch.others(np.argmax(logits, axis=1))
+    tile[:, TOP] = top
+    tile[:, S], tile[:, G] = batch.others(np.argmax(logits, axis=1))
+    infinite = np.isinf(top)
+    tile[infinite, S] = np.where((logits[infinite] == -np.inf).all(axis=1), 0.0, np.nan)
+    tile[infinite, G] = 0.0
     if labels is not None:
         found, own = _inside(labels, rows, start, width)
         tile[found, OWN] = logits[found, own]
     if spread is not None:
-        q = np.broadcast_to(_coefficients(y, rows, w, keep, spread), logits.shape)
+        q = np.broadcast_to(coefficients(None if y is None else y[rows], w, keep, spread), logits.shape)
         base = np.where(np.isfinite(top), top, 0.0)[:, None]
         tile[:, SHARE] = np.sum(plus(q, base - logits), axis=1)
         tile[:, MASS] = np.sum(q, axis=1)
@@ -92,20 +90,20 @@ def slope_tile(
 ):
     rows = slice(first * block, min(last * block, len(x)))
     logits, known = _logits(x, width, bias, rows), state[rows]
-    tail, share, mass = tails[rows], shares[rows], known[:, MASS]
-    p = np.exp((logits - known[:, TOP, None]) - tail[:, None])
+    share, mass, top = shares[rows], known[:, MASS], known[:, TOP]
+    others = exp_of_difference(known[:, S], known[:, G], top)
+    p = exp_of_difference(1.0, logits, top[:, None]) / (1.0 + others)[:, None]
     slopes = (share + mass)[:, None] * p
     if spread is not None:
-        slopes = slopes - _coefficients(y, rows, w, keep, spread)
+        slopes = slopes - coefficients(None if y is None else y[rows], w, keep, spread)
     if labels is not None:
         found, own = _inside(labels, rows, start, width)
         at_label = p[found, own]
         # 1 - p from the others' sum where p is large, as the difference would cancel
-        others = known[:, S] * np.exp((known[:, G] - known[:, TOP]) - tail)
-        rest = np.where(logits[found, own] == known[found, TOP], others[found], 1.0 - at_label)
-        slopes[found, own] = mass[found] * at_label - owns[rows][found] - share[found] * rest
-        slopes = np.where(labels[rows, None] < 0, 0.0, slopes)
-    out[rows, :width] = scale * slopes
+        rest = np.where(logits[found, own] == top[found], (others / (1.0 + others))[found], 1.0 - at_label)
+        slopes[found, own] = (mass[found] * at_label - owns[rows][found]) - share[found] * rest
+    slopes = scale * slopes
+    out[rows, :width] = slopes if labels is None else np.where(labels[rows, None] < 0, 0.0, slopes)
 
 
 KERNELS = {f.__name__: f for f in (score_rows, score_columns, reduce_tile, slope_tile)}

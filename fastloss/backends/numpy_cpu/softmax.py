@@ -11,10 +11,15 @@ import functools
 
 import numpy as np
 
+from fastloss._tiles import exp_of_difference
 from fastloss.backends import LANES
 from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
 
 NO_BAD = np.inf
+
+
+# Below it a sum relative to the maximum has lost digits, or all it had.
+LEAST_SUM = 1e-270
 
 
 class Batch:
@@ -23,24 +28,53 @@ class Batch:
     def __init__(self, x):
         self.x = wide(x)
         self.top = np.max(self.x, axis=1, keepdims=True)
-        self.powers = np.exp(self.x - self.top)
+        # differences of narrower logits need no second part
+        self.powers = exp_of_difference(1.0, self.x, self.top) if x.dtype.itemsize == 8 else np.exp(self.x - self.top)
         self.every = np.arange(len(self.x))
 
     def others(self, left_out):
-        """Sum of exp(x - top) over all classes but one of each row."""
+        """s and g: exp(x) over all classes but one of each row sums to s exp(g)."""
         powers = self.powers.copy()
         powers[self.every, left_out] = 0.0
-        return np.sum(powers, axis=1)
+        s, g = np.sum(powers, axis=1), self.top[:, 0].copy()
+        (small,) = np.nonzero(s < LEAST_SUM)
+        if len(small):
+            rest = self.x[small]
+            own = rest[np.arange(len(small)), left_out[small]]
+            rest[np.arange(len(small)), left_out[small]] = -np.inf
+            base = np.max(rest, axis=1)
+            base = np.where(base > -np.inf, base, own)
+            s[small] = np.sum(exp_of_difference(1.0, rest, base[:, None]), axis=1)
+            g[small] = base
+        return s, g
 
     def nll(self, labels):
         """-log softmax at the labels."""
-        s, distance = self.others(labels), self.top[:, 0] - self.x[self.every, labels]
-        return np.where(distance < 700.0, np.log1p(s * np.exp(distance)), distance + np.log(s))
+        (s, g), own = self.others(labels), self.x[self.every, labels]
+        gap = g - own
+        return np.where(gap < 700.0, np.log1p(exp_of_difference(s, g, own)), gap + np.log(s))
+
+    @functools.cached_property
+    def rest(self):
+        """Sum of exp(x - top) over all classes but the largest; NaN where that is infinite."""
+        s, g = self.others(np.argmax(self.x, axis=1))
+        rest = exp_of_difference(s, g, self.top[:, 0])
+        return np.where(np.isinf(self.top[:, 0]), np.nan, rest)[:, None]
 
     @functools.cached_property
     def tail(self):
         """logsumexp - top."""
-        return np.log1p(self.others(np.argmax(self.x, axis=1)))[:, None]
+        return np.log1p(self.rest)
+
+    def mixed(self, q):
+        """Sum of q times -log softmax, a q of 0 costing nothing; q is (n_classes,) or of all rows."""
+        # float64 logits may be further apart than float64 reaches: half as far they are not
+        shares = np.sum(plus(q, 0.5 * self.top - 0.5 * self.x), axis=1)
+        return 2.0 * shares + np.sum(q, axis=-1) * self.tail[:, 0]
+
+    @property
+    def softmax(self):
+        return self.powers / (1.0 + self.rest)
 
     @property
     def log_softmax(self):
@@ -82,6 +116,12 @@ def plus(share, loss):
     return np.where((share != 0.0) | np.isnan(loss), share * loss, 0.0)
 
 
+def coefficients(y, w, keep, spread):
+    """The smoothed, weighted target w (keep y + spread); one of 0 stays 0, whatever the weight.  y is None for none."""
+    q = np.asarray(spread if y is None else keep * wide(y) + spread)
+    return q if w is None else np.where(q != 0.0, q * w, 0.0)
+
+
 def labels_of(target, n_classes, ignore_index):
     """Which labels count, which are bad, and all of them made usable as indices."""
     ignored = target == ignore_index
@@ -105,45 +145,45 @@ def begin(partials, first, last):
 def _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last, partials, out, gradient):
     begin(partials, first, last)
     _, middle, n_classes = x.shape
-    class_weights = np.ones(n_classes) if w is None else wide(w)
+    class_weights = np.ones(n_classes) if w is None else w
+    q, mass = 0.0, 0.0
+    if spread is not None:
+        q = coefficients(None, class_weights, keep, spread)
+        mass = np.sum(q)
     for b, i, rows in batches:
         batch = Batch(x[i, rows])
         counted, bad, labels = labels_of(target[i, rows], n_classes, ignore_index)
         v = class_weights[labels]
         share = keep * v
         losses = plus(share, batch.nll(labels))
-        mass, spread_weights = 0.0, 0.0
         if spread is not None:
-            spread_weights = spread * class_weights
-            losses = losses + np.sum(plus(spread_weights, -batch.log_softmax), axis=1)
-            mass = np.sum(spread_weights)
+            losses = losses + batch.mixed(q)
         note(partials, b, losses, v, counted, bad, i * middle + rows.start)
         if out is not None:
             out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
         if gradient is not None:
-            p = np.exp(batch.log_softmax)
-            slopes = (share + mass)[:, None] * p - spread_weights
+            p = batch.softmax
+            slopes = (share + mass)[:, None] * p - q
             # 1 - p of the target from the others' sum, as the difference would cancel
-            rest = batch.others(labels) * np.exp(-batch.tail[:, 0])
-            own = spread * v if spread is not None else 0.0
-            slopes[batch.every, labels] = mass * p[batch.every, labels] - own - share * rest
+            rest = exp_of_difference(*batch.others(labels), batch.top[:, 0]) / (1.0 + batch.rest[:, 0])
+            own = q[labels] if spread is not None else 0.0
+            slopes[batch.every, labels] = (mass * p[batch.every, labels] - own) - share * rest
             gradient[i, rows] = np.where(counted[:, None], scale * slopes, 0.0)
 
 
 @quietly
 def _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient):
     begin(partials, first, last)
-    class_weights = 1.0 if w is None else wide(w)
     for b, i, rows in batches:
         batch = Batch(x[i, rows])
-        q = class_weights * (keep * wide(target[i, rows]) + spread)
-        losses = np.sum(plus(q, -batch.log_softmax), axis=1)
+        q = coefficients(target[i, rows], w, keep, spread)
+        losses = batch.mixed(q)
         everything = np.ones(len(losses), bool)
         note(partials, b, losses, everything, everything, ~everything, 0)
         if out is not None:
             out[i, rows] = losses
         if gradient is not None:
-            gradient[i, rows] = scale * (np.sum(q, axis=1, keepdims=True) * np.exp(batch.log_softmax) - q)
+            gradient[i, rows] = scale * (np.sum(q, axis=1, keepdims=True) * batch.softmax - q)
 
 
 @quietly
@@ -159,7 +199,7 @@ def _normalise(batches, x, lse, log_softmax, softmax):
         if log_softmax is not None:
             log_softmax[i, rows] = batch.log_softmax
         if softmax is not None:
-            softmax[i, rows] = np.exp(batch.log_softmax)
+            softmax[i, rows] = batch.softmax
 
 
 def row_batches(x, block, first, last):

@@ -9,6 +9,7 @@ from fastloss._order import n_before
 from fastloss.places.dask._sums import Part, good, single
 from fastloss.places.dask._tasks import bad_label, beginning, labels_of, scores_dtype, task
 from fastloss.places.host.labels import wide_labels
+from fastloss.places.host.operands import class_weights
 
 # What is known of a row: its state, the class of the largest logit, and that logit.
 ROW = np.dtype([("state", np.float64, 6), ("best", np.int64), ("peak", np.float64)])
@@ -68,7 +69,7 @@ def _target(y, w, *, axis, is_index, ignore_index, smoothing, n_classes, real):
     if is_index and y is not None:
         labels = wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
     spread = smoothing / max(n_classes, 1) if smoothing or not is_index else None
-    w = None if w is None else np.ascontiguousarray(w, real)
+    w = class_weights(w)
     return _Target(labels, None if is_index or y is None else _rows(y, axis), w, 1.0 - smoothing, spread)
 
 

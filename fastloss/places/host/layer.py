@@ -11,7 +11,7 @@ from fastloss._arrays import delivered
 from fastloss._tiles import LEAST, TILE
 from fastloss.calls.want import Sums
 from fastloss.places.host.labels import weigh_labels, wide_labels
-from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of
+from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of
 
 # Elements of a tile of weights where these have to be converted; rows that share a tile of weights.  A product of such tiles is
 # long enough for a BLAS to run at its full speed.
@@ -38,7 +38,7 @@ class _Plan:
     def __call__(self, operands, out, scale):
         resolved, real = self.resolved, self.real
         h, a, y, b, w = operands if self.steps is None else prepare(self.steps, operands)
-        w = None if w is None else np.ascontiguousarray(w, real)
+        w = class_weights(w)
         head = Head(h, a, b, w, resolved.smoothing, real)
         if resolved.is_index:
             divisor = weigh_labels(operands[2], resolved.n_classes, w, resolved.ignore_index)

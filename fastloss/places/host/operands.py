@@ -69,6 +69,11 @@ def prepare(steps, operands):
     return tuple([a if step is None else step(a) for step, a in zip(steps, operands, strict=True)])
 
 
+def class_weights(w):
+    """Class weights as kernels take them: float64 whatever the logits are, as weights that float32 can't hold have right means; or None."""
+    return None if w is None else np.ascontiguousarray(w, np.float64)
+
+
 # --- out ----------------------------------------------------------------------------------------------------------------
 
 

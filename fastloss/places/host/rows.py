@@ -11,7 +11,7 @@ from fastloss.backends import LANES
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
 from fastloss.places.host.labels import kernel_index, raise_bad_label
-from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of, then
+from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of, then
 from fastloss.places.host.strides import layout, packed_strides, stride_of
 
 
@@ -115,7 +115,7 @@ class RowKernel:
         x, y, w = arrays
         steps = list(steps_of(arrays, casts) or (None,) * 3)
         if w is not None:
-            steps[2] = functools.partial(_contiguous, real=real)
+            steps[2] = class_weights
         x, y, w = prepare(steps, arrays)
         self.geometry = geometry = Geometry(x, axis, rowwise=op != "gather")
         if geometry.copies_x:
@@ -189,12 +189,6 @@ class RowKernel:
         """The summed weight of the labels that count, and whether one is bad."""
         weight, _, bad = self.kernel.weigh(y, w)
         return weight, bad != math.inf
-
-
-def _contiguous(w, real):
-    """Class weights as kernels take them."""
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(w, real)
 
 
 # --- plans --------------------------------------------------------------------------------------------------------------
