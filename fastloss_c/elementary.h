@@ -18,6 +18,7 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #undef FLOAT_OF
 #undef BITS_OF
 #undef ABS
+#undef SQRT
 #undef MULTIPLY_ADD
 
 /* a + b x + c x^2 + ... */
@@ -46,6 +47,7 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #define FLOAT_OF float_of
 #define BITS_OF bits_of_float
 #define ABS fabsf
+#define SQRT sqrtf
 #if FUSED
 #define MULTIPLY_ADD(a, b, c) __builtin_fmaf((a), (b), (c))
 #define LN2_HI 0.693147182464599609375f
@@ -68,6 +70,7 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #define FLOAT_OF double_of
 #define BITS_OF bits_of_double
 #define ABS fabs
+#define SQRT sqrt
 #if FUSED
 #define MULTIPLY_ADD(a, b, c) __builtin_fma((a), (b), (c))
 #define LN2_HI 0.693147180559945286226764
@@ -206,6 +209,17 @@ INLINE REAL NAME(log1p)(REAL x)
     value = u == (REAL)INFINITY ? x : value;
     value = x == (REAL)-1.0 ? -(REAL)INFINITY : value;
     return x >= (REAL)-1.0 ? value : (REAL)NAN;
+}
+
+/* NaN where one of the two is NaN. */
+INLINE REAL NAME(maximum)(REAL a, REAL b)
+{
+    return (a > b) | (a != a) ? a : b;
+}
+
+INLINE REAL NAME(minimum)(REAL a, REAL b)
+{
+    return (a < b) | (a != a) ? a : b;
 }
 
 /* --- shorter ways for what scalars.py needs -------------------------------------------------------------------------- */

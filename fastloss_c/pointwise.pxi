@@ -12,8 +12,8 @@ cdef enum:
 
 
 cdef union Numbers:  # of the type computed in
-    float single[4]
-    double wide[4]
+    float single[8]  # up to seven parameters, and what slopes are multiplied by
+    double wide[8]
 
 
 cdef struct Job:

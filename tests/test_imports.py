@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "_version", "_optional", "_templates", "_tiles"),
+    ("scalars", "_dialect", "_version", "_optional", "_templates", "_tiles"),
     ("losses", "_errors", "_exact", "_branchless", "_order"),
     ("_foreign",),
     ("_config", "_arrays", "_reduce", "_threads"),

@@ -74,7 +74,7 @@ class Pointwise:
     def __init__(self, session, loss, operands, real, parameters=(), names=("", "", ""), factor=1.0):
         self.session, self.loss, self.operands, self.real, self.factor = session, loss, operands, real, factor
         self.names = names
-        self.p = tuple(float(v) for v in (*parameters, 0.0, 0.0)[:2])
+        self.p = tuple(map(float, parameters)) or (0.0,)  # kernels take no empty tuple
         views = [(name, v) for name, v in zip((*names, "weight"), operands, strict=True) if isinstance(v, View)]
         try:
             self.shape = np.broadcast_shapes(*(v.shape for _, v in views))
@@ -113,12 +113,12 @@ class Pointwise:
         if self.flat:
             kinds = self.kinds(flat=True)
             kernel = kernels.kernel("vectors", self.loss, op, self.real, kinds, out == 0 or out % 16 == 0)
-            arguments = (*self.addresses(), *self.p, self.size, out, scale, *tail)
+            arguments = (*self.addresses(), self.p, self.size, out, scale, *tail)
             session.launch(kernel, self.size // kernels.elements(kinds) + 1, arguments)
             return
         kernel = kernels.kernel("strided", self.loss, op, self.real, self.kinds(flat=False))
         shape, strides = merged_axes(self.shape, self.strides())
-        session.launch(kernel, self.size, (*self.addresses(), *self.p, self.size, shape, *strides, out, scale, *tail))
+        session.launch(kernel, self.size, (*self.addresses(), self.p, self.size, shape, *strides, out, scale, *tail))
 
     def run_along(self, axes, out, mode, divisor=None, root=False):
         """Sums or means over some of the axes to `out`, in C order of the others."""
@@ -133,7 +133,7 @@ class Pointwise:
         by_block = axes[-1] == len(self.shape) - 1 or size < FEW_OUTPUTS
         kernel = kernels.kernel("lanes", self.loss, kernels.TOTAL, self.real, self.kinds(flat=False), by_block=by_block)
         arguments = (
-            *self.addresses(), *self.p, size, shape, *strides, n, lengths, *steps,
+            *self.addresses(), self.p, size, shape, *strides, n, lengths, *steps,
             out, kernels.MODES[mode], self.factor, float(divisor or 0.0), root,
         )  # fmt: skip
         session.launch(kernel, size * (kernels.THREADS if by_block else 1), arguments)

@@ -22,7 +22,10 @@ from fastloss.backends.numba_cpu._lanes import (
     differ,
     either,
     emitted_as,
+    maximum,
+    minimum,
     opposite,
+    root,
     tree,
     where,
 )
@@ -37,12 +40,11 @@ _VOCABULARY = {
     "expm1": _math.expm1_of,
     "log": _math.log_of,
     "log1p": _math.log1p_of,
+    "sqrt": root,
     "tanh": _math.tanh_of,
-    "decay": _math.decay_of,
-    "softplus_tail": _math.softplus_tail_of,
-    "log_clamped": _math.log_clamped_of,
-    "log_complement": _math.log_complement_of,
     "abs": absolute,
+    "max": maximum,
+    "min": minimum,
     "where": where,
     "both": both,
     "either": either,
@@ -51,11 +53,17 @@ _VOCABULARY = {
     "differ": differ,
     "type": lambda x: x.constant,
 }
+_SHORTER = {
+    "decay": _math.decay_of,
+    "softplus_tail": _math.softplus_tail_of,
+    "log_clamped": _math.log_clamped_of,
+    "log_complement": _math.log_complement_of,
+}
 
 
 @functools.cache
 def _formulas():
-    return _branchless.formulas(_VOCABULARY)
+    return _branchless.formulas(_VOCABULARY, _SHORTER)
 
 
 def _there(count):

@@ -4,7 +4,8 @@
 a thread at a time; `lanes` sums over some axes, an output a block or a thread; `outside` looks for what an operand must not hold.
 Threads add losses up in compensated pairs of Real; from there on sums are float64.
 
-Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p0, p1: the loss's parameters.
+Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p: a tuple of the loss's parameters,
+of at least one number.
 """
 
 import functools
@@ -75,11 +76,11 @@ read = n = None  # holes of these
 # --- kernels ------------------------------------------------------------------------------------------------------------
 
 
-def vectors(x, y, z, w, p0, p1, size, out, scale, ws, result, mode, factor, divisor, root):
+def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, root):
     xs, ys = cuda.local.array(N, Real), cuda.local.array(N, Real)
     zs, vs = cuda.local.array(N, Real), cuda.local.array(N, Real)
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    a, b, step = Real(p0), Real(p1), Real(scale)
+    step = Real(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
     group = block() * THREADS + thread()
     while group < size // N:
@@ -91,7 +92,7 @@ def vectors(x, y, z, w, p0, p1, size, out, scale, ws, result, mode, factor, divi
         if OP != EACH:
             term, weight = Real(0.0), Real(0.0)
             for k in range(N):
-                loss = value(xs[k], ys[k], zs[k], a, b)
+                loss = value(xs[k], ys[k], zs[k], p)
                 term += loss * vs[k] if WEIGHTED else loss
                 weight += vs[k]
             total, low = added(total, low, term)
@@ -99,19 +100,19 @@ def vectors(x, y, z, w, p0, p1, size, out, scale, ws, result, mode, factor, divi
                 weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
             for k in range(N):
-                v = value(xs[k], ys[k], zs[k], a, b) if OP == EACH else slope(xs[k], ys[k], zs[k], a, b)
+                v = value(xs[k], ys[k], zs[k], p) if OP == EACH else slope(xs[k], ys[k], zs[k], p)
                 xs[k] = v * (vs[k] * step if WEIGHTED else step)
             put(out, i, xs)
         group += n_blocks() * THREADS
     i = size // N * N + thread()
     if block() == 0 and i < size:
-        loss = value(read_x(x, i), read_y(y, i), read_z(z, i), a, b)
+        loss = value(read_x(x, i), read_y(y, i), read_z(z, i), p)
         weight = read_w(w, i)
         if OP != EACH:
             total, low = added(total, low, loss * weight)
             weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
-            v = loss if OP == EACH else slope(read_x(x, i), read_y(y, i), read_z(z, i), a, b)
+            v = loss if OP == EACH else slope(read_x(x, i), read_y(y, i), read_z(z, i), p)
             write(out, i, v * (weight * step))
     if OP != EACH:
         settle(
@@ -136,22 +137,22 @@ def offsets(i, shape, x_strides, y_strides, z_strides, w_strides):
 
 
 def strided(
-    x, y, z, w, p0, p1, size,
+    x, y, z, w, p, size,
     shape, x_strides, y_strides, z_strides, w_strides,  # IN the common shape; in elements, 0 where broadcast
     out, scale, ws, result, mode, factor, divisor, root,
 ):  # fmt: skip
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    a, b, step = Real(p0), Real(p1), Real(scale)
+    step = Real(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
     i = block() * THREADS + thread()
     while i < size:
         at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
         xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
         if OP != EACH:
-            total, low = added(total, low, value(xs, ys, zs, a, b) * weight)
+            total, low = added(total, low, value(xs, ys, zs, p) * weight)
             weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
-            v = value(xs, ys, zs, a, b) if OP == EACH else slope(xs, ys, zs, a, b)
+            v = value(xs, ys, zs, p) if OP == EACH else slope(xs, ys, zs, p)
             write(out, i, v * (weight * step))
         i += n_blocks() * THREADS
     if OP != EACH:
@@ -162,14 +163,13 @@ def strided(
 
 
 def lanes(
-    x, y, z, w, p0, p1,
+    x, y, z, w, p,
     size, shape, x_outer, y_outer, z_outer, w_outer,  # IN outputs, their shape, strides along the axes that are kept
     n, lengths, x_strides, y_strides, z_strides, w_strides,  # IN elements of each, and likewise along those that are reduced
     out, mode, factor, divisor, root,
 ):  # fmt: skip
     """out[i], the sum or mean over some axes; weights count only in sums and means by weight."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    a, b = Real(p0), Real(p1)
     i = block() if BY_BLOCK else block() * THREADS + thread()
     while i < size:
         from_x, from_y, from_z, from_w = offsets(i, shape, x_outer, y_outer, z_outer, w_outer)
@@ -178,7 +178,7 @@ def lanes(
         while j < n:
             at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
             weight = read_w(w, from_w + at_w)
-            loss = value(read_x(x, from_x + at_x), read_y(y, from_y + at_y), read_z(z, from_z + at_z), a, b)
+            loss = value(read_x(x, from_x + at_x), read_y(y, from_y + at_y), read_z(z, from_z + at_z), p)
             total, low = added(total, low, loss * weight)
             weights, weights_low = added(weights, weights_low, weight)
             j += THREADS if BY_BLOCK else 1
@@ -207,31 +207,9 @@ def outside(x, size, shape, x_strides, least, most, ws):
 
 # --- formulas of any number of operands and parameters ------------------------------------------------------------------
 
-formula = None  # a hole
 
-
-def of_one(x, y, z, p0, p1):
+def of_one(x, y, z, p):
     return x
-
-
-def of_two(x, y, z, p0, p1):
-    return formula(x, y)
-
-
-def of_two_one(x, y, z, p0, p1):
-    return formula(x, y, p0)
-
-
-def of_two_two(x, y, z, p0, p1):
-    return formula(x, y, p0, p1)
-
-
-def of_three(x, y, z, p0, p1):
-    return formula(x, y, z)
-
-
-def of_three_two(x, y, z, p0, p1):
-    return formula(x, y, z, p0, p1)
 
 
 # log1p(e) / e on [0, 1], to 5e-9: a polynomial, the highest power first.
@@ -250,16 +228,14 @@ def softplus_tail(a):
     return e * p
 
 
-_SHAPES = {(2, 0): of_two, (2, 1): of_two_one, (2, 2): of_two_two, (3, 0): of_three, (3, 2): of_three_two}
-
-
 def _formula(loss, which, real):
     if loss is None:
         return _target.inlined(of_one)
     name = loss.value if which == "value" else loss.slope
-    template = _SHAPES[loss.operands, len(loss.parameters)]
+    template = _jit.called_with(loss.operands, len(loss.parameters))
     shorter = (("softplus_tail", softplus_tail),) if real == "float32" else ()
-    return _jit.inlined(template, f"{name}_{real}", formula=_jit.formulas(real, shorter)[name])
+    holes = {"formula": _jit.formulas(real, shorter)[name], "Real": np.dtype(real).type}
+    return _jit.inlined(template, f"{name}_{real}", **holes)
 
 
 # --- making them --------------------------------------------------------------------------------------------------------
