@@ -130,11 +130,12 @@ INLINE REAL NAME(second_power)(UINT n)
 INLINE REAL NAME(exp)(REAL x)
 {
     x = x < EXP_LEAST ? EXP_LEAST : x;
-    x = x > EXP_MOST ? EXP_MOST : x;
     const REAL t = NAME(in_powers)(x);
     const UINT n = BITS_OF(t) - BITS_OF(ROUNDING);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
-    return (tail + (REAL)1.0) * NAME(first_power)(n) * NAME(second_power)(n);
+    const REAL value = (tail + (REAL)1.0) * NAME(first_power)(n) * NAME(second_power)(n);
+    /* a product fused with what is done to it next would not overflow */
+    return x > EXP_MOST ? (REAL)INFINITY : value;
 }
 
 INLINE REAL NAME(expm1)(REAL x)

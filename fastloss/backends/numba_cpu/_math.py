@@ -141,21 +141,23 @@ def _powers(n, f):
 
 
 def _exp_parts(x):
-    """exp(r) - 1, and the two factors of 2^n."""
+    """exp(r) - 1, and the two factors of 2^n; x within `exp_range`."""
     f = format_of(x)
-    x = where(x < f.exp_range[0], f.exp_range[0], x)
-    x = where(x > f.exp_range[1], f.exp_range[1], x)
     t, r = _split(x)
     return _exp_tail(r), *_powers(t - x.constant(f.rounding).bits(), f)
 
 
 def exp_of(x):
-    tail, low, high = _exp_parts(x)
-    return (tail + 1.0) * low * high
+    least, most = format_of(x).exp_range
+    tail, low, high = _exp_parts(where(x < least, least, x))
+    # a product fused with what is done to it next would not overflow
+    return where(x > most, INF, (tail + 1.0) * low * high)
 
 
 def expm1_of(x):
-    tail, low, high = _exp_parts(x)
+    least, most = format_of(x).exp_range
+    x = where(x < least, least, x)
+    tail, low, high = _exp_parts(where(x > most, most, x))
     # 2^n (1 + tail) - 1 with the subtraction done where it is exact; n = 0 leaves the tail alone
     return (tail * low) * high + (low * high - 1.0)
 
