@@ -38,6 +38,9 @@ class Loss:
 PROBABILITY = (0.0, 1.0)
 
 MSE = Loss("mse", light=True)
+MSE_SCALED = Loss(
+    "mse_scaled", parameters=("scale",), light=True
+)  # for a root of the mean, where squares leave the range
 L1 = Loss("l1", light=True)
 HUBER = Loss("huber", parameters=("delta",), light=True)
 SMOOTH_L1 = Loss("smooth_l1", parameters=("beta",), light=True)
@@ -58,6 +61,7 @@ CATEGORICAL = Loss("categorical", domains=(PROBABILITY,))
 
 POINTWISE = (
     MSE,
+    MSE_SCALED,
     L1,
     HUBER,
     SMOOTH_L1,

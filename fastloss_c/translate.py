@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 # What elementary.h has a shorter way for.
-REPLACED = ("decay", "log_clamped", "log_complement", "softplus_tail")
+REPLACED = ("decay", "log_clamped", "log_complement", "log_ratio", "softplus_added", "softplus_tail")
 BUILT_IN = {"abs": "ABS", "max": "NAME(maximum)", "min": "NAME(minimum)", "sqrt": "SQRT"}
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}

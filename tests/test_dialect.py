@@ -121,6 +121,8 @@ _C = """
 #define REAL {real}
 #define UINT {bits}
 #define NAME(f) f##_{real}_{number}
+#undef log1p_double
+#define log1p_double log1p_double_{number}
 #define SINGLE {single}
 #include "elementary.h"
 {text}
@@ -151,7 +153,7 @@ def library(tmp_path_factory):
         # functions may stand after those that call them
         found = [c for _, c in translate.functions(text, replaced=()).values()]
         body = "\n".join([*(c.splitlines()[0] + ";" for c in found), *found])
-        for real, bits, single in (("float", "uint32_t", 1), ("double", "uint64_t", 0)):
+        for real, bits, single in (("double", "uint64_t", 0), ("float", "uint32_t", 1)):
             parts.append(_C.format(real=real, bits=bits, single=single, number=number, text=body))
     folder = tmp_path_factory.mktemp("dialect")
     (folder / "texts.c").write_text("\n".join(parts), encoding="utf-8")

@@ -58,6 +58,8 @@ _VOCABULARY = {
 _SHORTER = {
     "decay": _math.decay_of,
     "softplus_tail": _math.softplus_tail_of,
+    "softplus_added": _math.softplus_added_of,
+    "log_ratio": _math.log_ratio_of,
     "log_clamped": _math.log_clamped_of,
     "log_complement": _math.log_complement_of,
 }
