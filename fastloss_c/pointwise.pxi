@@ -180,7 +180,7 @@ cdef double total_of(const double *sums, const double *total) noexcept nogil:
 cdef void count_chunk(Sums *sums) noexcept nogil:
     """After so many chunks lanes begin anew, or in a long row their rounding errors would add up."""
     sums.chunks += 1
-    if sums.chunks % 64 == 0:
+    if sums.chunks % 8 == 0:
         take_over(sums.values, sums.total)
         take_over(sums.weights, sums.total_weight)
 

@@ -213,7 +213,7 @@ class Sweep:
         with mpmath.workprec(PRECISION):
             for element in zip(*(a.tolist() for a in operands), strict=True):
                 value, terms, slope, slope_terms = self.exact(*map(mpf, element), **options)
-                yield value, value if terms is None else terms, slope, slope if slope_terms is None else slope_terms
+                yield value, max(abs(value), terms or 0), slope, max(abs(slope), slope_terms or 0)
 
 
 SWEEPS = (

@@ -203,3 +203,20 @@ def test_nan_wins(name, dtype, library):
         in_c(library, len(ACCEPTED) + list(NANS).index(name), dtype),
     ):
         np.testing.assert_array_equal(call(x, y), expected)
+
+
+# --- squares under a root ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "size, scale", [(1e200, 2.0**-600), (1e-200, 2.0**600), (1.6e308, 2.0**-600), (5e-324, 2.0**600)]
+)
+def test_scaled_squares(size, scale):
+    """What callers take the root of where the squares themselves are no normal numbers."""
+    from fastloss.backends.numpy_cpu import pointwise
+
+    square = _branchless.formulas(pointwise._VOCABULARY)["mse_scaled"]
+    x, y = np.array([size, size, 0.0, size]), np.array([0.0, size, size, -size])
+    with np.errstate(all="ignore"):
+        got = np.sqrt(square(x, y, np.float64(scale)))
+    np.testing.assert_allclose(got, [size * scale, 0.0, size * scale, 2 * (size * scale)], rtol=1e-15)

@@ -174,7 +174,7 @@ class Pointwise:
     def scale(self, mode, divisor, root):
         """What slopes are multiplied by: the weights of a mean, and the value under a root, have to be known first."""
         if mode == "weight" or root:
-            self.run(self.session.kernels.TOTAL)
+            self.run(self.session.kernels.TOTAL, root=root)
             value, weight, _, _ = self.session.totals()
             divisor = weight if mode == "weight" else divisor
         scale = self.factor if mode == "sum" else self.factor * _reduce.inverse(divisor)

@@ -2,7 +2,9 @@
 
 `vectors` takes operands that are contiguous, or one number each; `strided` takes any strides, which hold broadcast ones too, an element
 a thread at a time; `lanes` sums over some axes, an output a block or a thread; `outside` looks for what an operand must not hold.
-Threads add losses up in compensated pairs of Real; from there on sums are float64.
+Threads add losses up in compensated pairs of Real; from there on sums are float64.  What float32 can't hold on the way is computed again in
+float64, after the loop that streams: an element where its result is not finite, a thread's sum where that is not.  An element of weight 0
+is taken out, whatever it is.
 
 Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p: a tuple of the loss's parameters,
 of at least one number.
@@ -32,6 +34,7 @@ value = slope = settle = added = add_up = value_of = None  # holes: the formula,
 get_x = get_y = get_z = get_w = None  # holes: N elements to a local array
 read_x = read_y = read_z = read_w = None  # holes: one element
 write = put = None  # holes: one element, N elements
+CAREFUL = again = None  # holes: whether Real is float32, and `redone`
 
 
 # --- operands -----------------------------------------------------------------------------------------------------------
@@ -43,6 +46,10 @@ def read_number(x, i):
 
 def read_nothing(x, i):
     return Real(1.0)
+
+
+def read_one(x, i):
+    return read(x, 0)
 
 
 def get_vectors(x, i, out):
@@ -73,6 +80,38 @@ def put_elements(out, i, values):
 read = n = None  # holes of these
 
 
+# --- what is done with values and weights ---------------------------------------------------------------------------------
+
+
+def weighed(value, weight):
+    return value * weight if weight != Real(0.0) else Real(0.0)
+
+
+def finite(value):
+    return abs(value) < Real(math.inf)
+
+
+def doubtful(total, root):
+    """Whether a thread's sum has overflowed; or the sum of squares under a root, underflowed."""
+    return not abs(total) < Real(math.inf) or root and total < Real(LEAST)
+
+
+LEAST = 2.0**-80  # the squares of what matters to a larger sum are normal numbers
+
+read_out = None  # a hole: an element of `out`
+
+
+def redone(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
+    """weight * loss in float64; and element i of `out` in its place where that is not finite."""
+    xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
+    loss = value(xs, ys, zs, p)
+    if OP != TOTAL:
+        if not abs(read_out(out, i)) < math.inf:
+            v = loss if OP == EACH else slope(xs, ys, zs, p)
+            write(out, i, np.float32(weighed(v, weight) * scale))
+    return weighed(loss, weight)
+
+
 # --- kernels ------------------------------------------------------------------------------------------------------------
 
 
@@ -82,6 +121,7 @@ def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, 
     sums = cuda.shared.array((THREADS, 4), np.float64)
     step = Real(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    odd = False
     group = block() * THREADS + thread()
     while group < size // N:
         i = group * N
@@ -93,7 +133,7 @@ def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, 
             term, weight = Real(0.0), Real(0.0)
             for k in range(N):
                 loss = value(xs[k], ys[k], zs[k], p)
-                term += loss * vs[k] if WEIGHTED else loss
+                term += weighed(loss, vs[k]) if WEIGHTED else loss
                 weight += vs[k]
             total, low = added(total, low, term)
             if WEIGHTED:
@@ -101,7 +141,8 @@ def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, 
         if OP != TOTAL:
             for k in range(N):
                 v = value(xs[k], ys[k], zs[k], p) if OP == EACH else slope(xs[k], ys[k], zs[k], p)
-                xs[k] = v * (vs[k] * step if WEIGHTED else step)
+                xs[k] = weighed(v, vs[k] * step) if WEIGHTED else v * step
+                odd = odd or not finite(xs[k])
             put(out, i, xs)
         group += n_blocks() * THREADS
     i = size // N * N + thread()
@@ -109,14 +150,28 @@ def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, 
         loss = value(read_x(x, i), read_y(y, i), read_z(z, i), p)
         weight = read_w(w, i)
         if OP != EACH:
-            total, low = added(total, low, loss * weight)
+            total, low = added(total, low, weighed(loss, weight))
             weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
             v = loss if OP == EACH else slope(read_x(x, i), read_y(y, i), read_z(z, i), p)
-            write(out, i, v * (weight * step))
+            v = weighed(v, weight * step)
+            odd = odd or not finite(v)
+            write(out, i, v)
+    exact = np.float64(total) - np.float64(low)
+    if CAREFUL and (odd or doubtful(total, root)):
+        exact = 0.0
+        group = block() * THREADS + thread()
+        while group < size // N:
+            for k in range(N):
+                i = group * N + k
+                exact += again(x, y, z, w, i, i, i, i, i, p, out, scale)
+            group += n_blocks() * THREADS
+        i = size // N * N + thread()
+        if block() == 0 and i < size:
+            exact += again(x, y, z, w, i, i, i, i, i, p, out, scale)
     if OP != EACH:
         settle(
-            sums, np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
+            sums, exact, np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
             ws, result, mode, factor, divisor, root,
         )  # fmt: skip
 
@@ -144,20 +199,31 @@ def strided(
     sums = cuda.shared.array((THREADS, 4), np.float64)
     step = Real(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    odd = False
     i = block() * THREADS + thread()
     while i < size:
         at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
         xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
         if OP != EACH:
-            total, low = added(total, low, value(xs, ys, zs, p) * weight)
+            total, low = added(total, low, weighed(value(xs, ys, zs, p), weight))
             weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
             v = value(xs, ys, zs, p) if OP == EACH else slope(xs, ys, zs, p)
-            write(out, i, v * (weight * step))
+            v = weighed(v, weight * step)
+            odd = odd or not finite(v)
+            write(out, i, v)
         i += n_blocks() * THREADS
+    exact = np.float64(total) - np.float64(low)
+    if CAREFUL and (odd or doubtful(total, root)):
+        exact = 0.0
+        i = block() * THREADS + thread()
+        while i < size:
+            at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
+            exact += again(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale)
+            i += n_blocks() * THREADS
     if OP != EACH:
         settle(
-            sums, np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
+            sums, exact, np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
             ws, result, mode, factor, divisor, root,
         )  # fmt: skip
 
@@ -179,10 +245,20 @@ def lanes(
             at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
             weight = read_w(w, from_w + at_w)
             loss = value(read_x(x, from_x + at_x), read_y(y, from_y + at_y), read_z(z, from_z + at_z), p)
-            total, low = added(total, low, loss * weight)
+            total, low = added(total, low, weighed(loss, weight))
             weights, weights_low = added(weights, weights_low, weight)
             j += THREADS if BY_BLOCK else 1
-        loss, weight = np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low)
+        exact = np.float64(total) - np.float64(low)
+        if CAREFUL and doubtful(total, root):
+            exact = 0.0
+            j = np.int64(thread()) if BY_BLOCK else np.int64(0)
+            while j < n:
+                at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
+                exact += again(
+                    x, y, z, w, from_x + at_x, from_y + at_y, from_z + at_z, from_w + at_w, i, p, out, factor
+                )  # fmt: skip
+                j += THREADS if BY_BLOCK else 1
+        loss, weight = exact, np.float64(weights) - np.float64(weights_low)
         if BY_BLOCK:
             add_up(sums, loss, weight, 0.0, NO_BAD)
             loss, weight = sums[0, 0], sums[0, 1]
@@ -251,6 +327,7 @@ def _operand(kind, real, count):
     read = _target.reader(name, real)
     purpose = f"{name}_{how}_{real}_{count}"
     if how == "one":
+        read = _jit.inlined(read_one, f"{name}_{real}", read=read)
         return read, _jit.inlined(get_same, purpose, read=read, N=count)
     n = _target.VECTOR // _target.SIZES[name]
     if how == "elements" or n > count:
@@ -265,6 +342,26 @@ def elements(kinds):
     """Elements that a thread of `vectors` takes together, of operands of these kinds: as many as one load of the narrowest brings."""
     sizes = [_target.SIZES[kind[0]] for kind in kinds if isinstance(kind, tuple) and kind[1] != "one"]
     return _target.VECTOR // max(2, min(sizes, default=8))
+
+
+def _never(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
+    return 0.0
+
+
+def _again(loss, op, purpose, kinds):
+    """`redone` for a kernel in float32."""
+    operands = [_operand(kind, "float64", 1)[0] for kind in kinds]
+    return _jit.inlined(
+        redone,
+        purpose,
+        OP=op,
+        value=_formula(loss, "value", "float64"),
+        slope=_formula(loss, "slope", "float64"),
+        weighed=_jit.inlined(weighed, "float64", Real=np.float64),
+        read_out=_target.reader("float32", "float32"),
+        write=_target.writer("float32"),
+        **{f"read_{name}": read for name, read in zip("xyzw", operands, strict=True)},
+    )
 
 
 @functools.cache
@@ -288,6 +385,8 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
         put = _jit.inlined(put_vectors, purpose, write=_target.vector_writer(real), N=count, n=n)
     else:
         put = _jit.inlined(put_elements, purpose, write=write, N=count)
+    weigh = _jit.inlined(weighed, real, Real=Scalar)
+    careful = real == "float32"
     return _jit.kernel(
         TEMPLATES[template],
         purpose,
@@ -299,6 +398,11 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
         BY_BLOCK=by_block,
         value=_formula(loss, "value", real),
         slope=_formula(loss, "slope", real),
+        weighed=weigh,
+        finite=_jit.inlined(finite, real, Real=Scalar),
+        doubtful=_jit.inlined(doubtful, real, Real=Scalar),
+        CAREFUL=careful,
+        again=_again(loss, op, purpose, kinds) if careful else _target.inlined(_never),
         added=_target.inlined(_softmax.added),
         offsets=_target.inlined(offsets),
         write=write,
