@@ -283,12 +283,12 @@ INLINE REAL NAME(softplus_added)(REAL a, REAL linear)
     const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
     /* exp(-a) is power * (one + low) */
     const REAL one = tail + 1.0f, low = tail - (one - 1.0f), e = power * one;
-    const REAL p = POLYNOMIAL_10(
-        e - 0.5f, 0.378139567812f, -0.179224909605f, 0.0932302431935f, -0.0510853740005f, 0.0289500973231f,
-        -0.0167552645555f, 0.00979370727528f, -0.00611195435864f, 0.00430323956533f, -0.002072986115f);
+    const REAL p = POLYNOMIAL_9(
+        e - 0.5f, 0.378139559414f, -0.179224886121f, 0.0932318558336f, -0.0510890590702f, 0.0289050025125f,
+        -0.0166569927435f, 0.0101776985515f, -0.00693066315126f, 0.00331844966871f);
     const REAL rest = power * low * (1.0f - 0.5f * e) - e * e * p;
-    /* the largest term last */
-    return linear > e ? linear + (e + rest) : e + (linear + rest);
+    const REAL larger = linear > e ? linear : e, smaller = linear > e ? e : linear;
+    return larger + (smaller + rest);
 #else
     return NAME(log1p)(NAME(exp)(-a)) + linear;
 #endif
@@ -341,8 +341,17 @@ INLINE REAL NAME(tanh)(REAL x)
 /* log((1 + high) / (1 + low)), high >= low. */
 INLINE REAL NAME(log_ratio)(REAL high, REAL low)
 {
-#if SINGLE /* in double, which is included first: its four roundings would be doubled by the square that is taken */
-    return (float)log1p_double(((double)high - (double)low) / (1.0 + (double)low));
+#if SINGLE
+    /* in double, as the square that is taken would double the roundings of four operations; to 2^-30 */
+    const double x = ((double)high - (double)low) / (1.0 + (double)low), u = x + 1.0;
+    const uint64_t k = (bits_of_double(u) - bits_of_double(0.75)) >> 52;
+    const double t = double_of((1023 - k) << 52), f = x * t + (t - 1.0);
+    const double p = POLYNOMIAL_9(
+        f, 0.3333334029, -0.2500016391, 0.1999960542, -0.1665529609, 0.1427623779, -0.1272777915, 0.1170067042,
+        -0.0911620557, 0.0376729965);
+    const double n = double_of(k | 0x4330000000000000u) - 4503599627370496.0; /* k as a number, by 2^52 */
+    const double value = n * 0.6931471805599453 + (f - f * f * (0.5 - f * p));
+    return u == INFINITY ? (float)INFINITY : (float)value;
 #else
     return NAME(log1p)((high - low) / ((REAL)1.0 + low));
 #endif

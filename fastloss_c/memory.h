@@ -126,7 +126,7 @@ static void NAME(add_weighted)(
     for (Py_ssize_t i = 0; i < n; i += 16)
         if (w)
             for (int k = 0; k < 16; k++) {
-                sums[k] += w[i + k] != 0.0 ? w[i + k] * (double)v[i + k] : 0.0;
+                sums[k] += weighed(w[i + k], (double)v[i + k]);
                 weights[k] += w[i + k];
             }
         else
@@ -140,7 +140,7 @@ static void NAME(add_each)(
 {
     if (w)
         for (Py_ssize_t i = 0; i < n; i++) {
-            sums[i] += w[i] != 0.0 ? w[i] * (double)v[i] : 0.0;
+            sums[i] += weighed(w[i], (double)v[i]);
             weights[i] += w[i];
         }
     else
@@ -154,5 +154,5 @@ static void NAME(add_each)(
 static void NAME(weigh)(REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++)
-        v[i] = w[i] != 0.0 ? (REAL)(w[i] * (double)v[i]) : (REAL)0.0;
+        v[i] = (REAL)weighed(w[i], (double)v[i]);
 }

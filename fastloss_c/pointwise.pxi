@@ -12,6 +12,7 @@ from libc.string cimport memset
 
 cdef extern from "inner.h" nogil:
     bint all_finite_float(const float *v, Py_ssize_t n) noexcept
+    bint all_finite_double(const double *v, Py_ssize_t n) noexcept
     void replace_float(const double *wide, Py_ssize_t n, float *v) noexcept
     void replaced_double(const float *v, Py_ssize_t n, double *wide) noexcept
 
@@ -20,6 +21,9 @@ cdef enum:
     TOTAL = 1
     EACH = 2
     SLOPE = 4
+
+cdef enum:
+    FEW = 128  # rows whose sums are taken one after the other
 
 
 cdef union Numbers:  # of the type computed in
@@ -368,46 +372,57 @@ cdef class Pointwise:
 
 
 cdef void add_span(
-    const Job *job, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, Scratch *scratch, double *total, double *weights
+    const Job *job, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, bint carefully, Scratch *scratch, double *total,
+    double *weights,
 ) noexcept nogil:
-    """n losses of a row, each added to a sum of its own."""
+    """n losses of a row, each added to a sum of its own; `carefully` those that are not finite in float32 are computed in float64."""
     cdef const void *operands[3]
     cdef double *w = stage_weights(job, row, 1, start, n, scratch)
     cdef float *losses = scratch.losses
     stage(job, row, 1, start, n, scratch, operands)
-    if job.real.size == 8:
+    if not carefully:
         run_loop(job, job.formula.values, operands, n, scratch.values)
         job.real.add_each(scratch.values, w, n, total, weights)
         return
     run_loop(job, job.formula.values, operands, n, losses)
-    if all_finite_float(losses, n):
-        job.real.add_each(losses, w, n, total, weights)
-    else:
-        compute_wide(job, row, 1, start, n, False, scratch)
-        replaced_double(losses, n, scratch.values)
-        ARITHMETICS[1].add_each(scratch.values, w, n, total, weights)
+    compute_wide(job, row, 1, start, n, False, scratch)
+    replaced_double(losses, n, scratch.values)
+    ARITHMETICS[1].add_each(scratch.values, w, n, total, weights)
+
+
+cdef void add_few(
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Scratch *scratch, double *total,
+    double *weights,
+) noexcept nogil:
+    """n sums over so few rows that their rounding errors do not matter; `total` and `weights` are 0 before."""
+    cdef Py_ssize_t k
+    for k in range(n_rows):
+        add_span(job, row + k, start, n, False, scratch, total, weights)
+    if job.real.size == 4 and not all_finite_double(total, n):
+        memset(total, 0, n * sizeof(double))
+        memset(weights, 0, n * sizeof(double))
+        for k in range(n_rows):
+            add_span(job, row + k, start, n, True, scratch, total, weights)
 
 
 cdef void add_lanes(
     const Job *job, Py_ssize_t i, Py_ssize_t first, Py_ssize_t last, double *total, double *weights
 ) noexcept nogil:
-    """Sums over positions [first, last) of the middle axis; so many at a time, that rounding errors do not add up over all of them."""
+    """Sums over positions [first, last) of the middle axis."""
     cdef Scratch scratch
     cdef double part[2][1024]
-    cdef Py_ssize_t start = 0, j, k, n, stop
+    cdef Py_ssize_t start = 0, j, k, n
     memset(total, 0, job.size * sizeof(double))
     memset(weights, 0, job.size * sizeof(double))
     while start < job.size:
         n = smaller(SPAN, job.size - start)
-        stop = smaller(first + 128, last)
-        for j in range(first, stop):
-            add_span(job, i * job.middle + j, start, n, &scratch, total + start, weights + start)
-        while stop < last:
+        add_few(job, i * job.middle + first, smaller(FEW, last - first), start, n, &scratch, total + start, weights + start)
+        j = first + FEW
+        while j < last:
             memset(part, 0, sizeof(part))
-            for j in range(stop, smaller(stop + 128, last)):
-                add_span(job, i * job.middle + j, start, n, &scratch, part[0], part[1])
+            add_few(job, i * job.middle + j, smaller(FEW, last - j), start, n, &scratch, part[0], part[1])
             for k in range(n):
                 total[start + k] += part[0][k]
                 weights[start + k] += part[1][k]
-            stop = smaller(stop + 128, last)
+            j += FEW
         start += n

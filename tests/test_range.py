@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import REGRESSION_CASES, generator
-from compare import assert_ulp, same_bits, ulp_error
+from compare import assert_ulp, same_bits
 
 import fastloss
 from fastloss.backends import load
@@ -166,10 +166,12 @@ def test_sums_of_constants_do_not_drift(kind):
     }[kind]()
     zero = np.broadcast_to(np.array(0.0), x.shape)
     got = fastloss.l1_loss(x, zero, axis=0 if kind == "columns" else None)
-    assert ulp_error(got, np.full(np.shape(got), np.longdouble(0.1))).max() <= 100  # 1.4e-14
+    # no more than 512 additions of a block follow one another in a lane, and its pieces are few
+    bound = 640 * 2.0**-53
+    assert np.max(np.abs(got / np.longdouble(0.1) - 1)) <= bound
     weight = np.broadcast_to(np.array(0.3), x.shape)
     got = fastloss.l1_loss(x, zero, weight=weight, reduction="sum")
-    assert ulp_error(got, x.size * np.longdouble(0.1) * np.longdouble(0.3)) <= 100
+    assert abs(got / (x.size * np.longdouble(0.1) * np.longdouble(0.3)) - 1) <= bound
 
 
 @pytest.mark.parametrize("n", [5, 100, 2049, 32768, 40_000, 100_001])

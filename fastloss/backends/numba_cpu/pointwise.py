@@ -40,7 +40,8 @@ def weighted_sum(losses, w):
     weights = 0.0
     for i in range(losses.size):
         v = weight(w, i)
-        value += v * np.float64(losses[i]) if v != 0.0 else 0.0
+        weighed = v * np.float64(losses[i])  # outside of the condition, or the loop would not vectorise
+        value += weighed if v != 0.0 else 0.0
         weights += v
     return value, weights
 
@@ -50,7 +51,8 @@ def add_each(losses, w, total, weights):
     """Each loss and weight added to a sum of its own."""
     for k in range(losses.size):
         v = weight(w, k)
-        total[k] += v * np.float64(losses[k]) if v != 0.0 else 0.0
+        weighed = v * np.float64(losses[k])
+        total[k] += weighed if v != 0.0 else 0.0
         weights[k] += v
 
 
@@ -136,18 +138,21 @@ def _total_span(x, y, z, w, p, size, scratch, wide):
     return wide_total(x, y, z, w, p, size, wide)
 
 
-def _lanes_span(x, y, z, w, p, total, weights, scratch, wide):
+def _lanes_span(x, y, z, w, p, total, weights, scratch):
     """Each loss and weight of a span added to a sum of its own."""
     part = scratch[: total.size]
     losses(x, y, z, None, p, part)
-    if all_finite(part):
-        add_each(part, w, total, weights)
-    else:
-        mended = wide[: total.size]
-        for k in range(mended.size):  # an assignment of the whole would bring along the text of its error
-            mended[k] = part[k]
-        wide_losses(x, y, z, None, p, mended)
-        add_each(mended, w, total, weights)
+    add_each(part, w, total, weights)
+
+
+def _wide_lanes(x, y, z, w, p, total, weights, scratch, wide):
+    """The same, with losses in float64 where they are not finite in float32."""
+    part, mended = scratch[: total.size], wide[: total.size]
+    losses(x, y, z, None, p, part)
+    for k in range(mended.size):  # an assignment of the whole would bring along the text of its error
+        mended[k] = part[k]
+    wide_losses(x, y, z, None, p, mended)
+    add_each(mended, w, total, weights)
 
 
 # in float64 everything is as it is
@@ -163,13 +168,17 @@ def _same_slopes(x, y, z, w, p, scale, out):
     pass
 
 
+def _same_lanes(x, y, z, w, p, total, weights, scratch, wide):
+    pass
+
+
 def _same_total(x, y, z, w, p, size, wide):
     part = wide[:size]
     losses(x, y, z, None, p, part)
     return weighted_sum(part, w)
 
 
-each_span = slope_span = total_span = lanes_span = None  # holes: the above
+each_span = slope_span = total_span = lanes_span = wide_lanes = sums_finite = None  # holes: the above
 
 
 @inlined
@@ -357,7 +366,16 @@ def lanes_total(
                     xs = staged(row(x, i, j), start, stop, scratch[0])
                     ys = staged(row(y, i, j), start, stop, scratch[1])
                     zs = staged(row(z, i, j), start, stop, scratch[2])
-                    lanes_span(xs, ys, zs, span(row(w, i, j), start, stop), p, part, part_weights, scratch[3], wide)
+                    lanes_span(xs, ys, zs, span(row(w, i, j), start, stop), p, part, part_weights, scratch[3])
+                if not sums_finite(part):
+                    part[:] = 0.0
+                    part_weights[:] = 0.0
+                    for j in range(row_of_few, smaller(row_of_few + 2 * FEW, end)):
+                        xs = staged(row(x, i, j), start, stop, scratch[0])
+                        ys = staged(row(y, i, j), start, stop, scratch[1])
+                        zs = staged(row(z, i, j), start, stop, scratch[2])
+                        ws = span(row(w, i, j), start, stop)
+                        wide_lanes(xs, ys, zs, ws, p, part, part_weights, scratch[3], wide)
                 for k in range(part.size):
                     total[k] += part[k]
                     weights[k] += part_weights[k]
@@ -383,10 +401,13 @@ def _spans(loss, real):
         wide_losses = _loops(_few_losses, f"{purpose}_wide", "losses", written(loss.value, scaled=False, wide=True))
         wide_slopes = _loops(_few_slopes, f"{purpose}_wide", "slopes", written(loss.slope, scaled=True, wide=True))
         wide_total = called(_wide_total, purpose, wide_losses=wide_losses)
+        wide_lanes = called(_wide_lanes, purpose, losses=losses, wide_losses=wide_losses)
+        sums_finite = called(_all_finite, f"{purpose}_sums", Real=np.float64)
     else:
         all_finite = called(_always, purpose)
         wide_losses, wide_slopes = called(_same_losses, purpose), called(_same_slopes, purpose)
         wide_total = called(_same_total, purpose, losses=losses)
+        wide_lanes, sums_finite = called(_same_lanes, purpose), all_finite
     given = {"losses": losses, "all_finite": all_finite, "wide_losses": wide_losses}
     return {
         "each_span": called(_each_span, purpose, **given),
@@ -394,7 +415,9 @@ def _spans(loss, real):
             _total_span, purpose, add_group=add_group, add_rest=add_rest, losses=losses, wide_total=wide_total
         ),
         "slope_span": called(_slope_span, purpose, slopes=slopes, all_finite=all_finite, wide_slopes=wide_slopes),
-        "lanes_span": called(_lanes_span, purpose, **given),
+        "lanes_span": called(_lanes_span, purpose, losses=losses),
+        "wide_lanes": wide_lanes,
+        "sums_finite": sums_finite,
     }
 
 
