@@ -1,71 +1,132 @@
-"""The formulas of scalars.py without branches, for backends that run them on whole arrays or registers.
+"""Texts in the dialect without branches, for backends that run them on whole arrays or registers.
 
-There a condition is a mask and both of its outcomes are computed: `a if c else b`, and `if c: return a` before a
-`return b`, become where(c, a, b).  `and`, `or`, `not`, `==` and `!=`, which Python keeps for truth values, become calls too.
+There a condition is a mask and both of its outcomes are computed: `a if c else b`, an `if` that returns, and what a variable is after an
+`if` that assigns to it, become choices between two values.  `and`, `or`, `not`, `==` and `!=`, which Python keeps for truth values, become
+calls too.
 """
 
 import ast
 import functools
 from pathlib import Path
 
-from fastloss import scalars
+from fastloss import _dialect, scalars
 
-# What a backend has to define, besides the elementary functions: where(mask, a, b), both(mask, mask), either(mask, mask),
-# opposite(mask), equal(a, b), differ(a, b), abs(x), and type(x), which is called with a number to make a constant like x.
 _JOINED = {ast.And: "both", ast.Or: "either"}
 _COMPARED = {ast.Eq: "equal", ast.NotEq: "differ"}
+_PRIMITIVES = ("where", "both", "either", "opposite", "equal", "differ")
 
 
-def formulas(vocabulary):
-    """Every function of scalars.py by its name, in terms of `vocabulary`, which may also replace some of them."""
+def formulas(vocabulary, shorter=(), text=None):
+    """Every function of a text, by default that of scalars.py, by its name, in terms of a backend's own operations.
+
+    vocabulary : the dialect's functions by their names, `type`, which gives what makes a constant of a number, and
+        where(mask, a, b), both(mask, mask), either(mask, mask), opposite(mask), equal(a, b), differ(a, b).
+    shorter : what stands in for functions of scalars.py, by their names.
+    """
+    shorter = dict(shorter) if text is None else {}
     path = Path(scalars.__file__)
-    module = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [f for f in module.body if isinstance(f, ast.FunctionDef) and f.name not in vocabulary]
-    module.body = [_Branchless().visit(f) for f in functions]
-    namespace = dict(vocabulary)
+    checked = _dialect.functions(path.read_text(encoding="utf-8") if text is None else text)
+    module = ast.Module([_branchless(f) for name, f in checked.items() if name not in shorter], [])
+    # no name in the dialect begins with an underscore
+    namespace = {f"_{name}" if name in _PRIMITIVES else name: function for name, function in vocabulary.items()}
+    namespace |= {"float": float, **shorter}
     exec(compile(ast.fix_missing_locations(module), str(path), "exec"), namespace)
-    return namespace
+    return {name: namespace[name] for name in checked}
 
 
-class _Branchless(ast.NodeTransformer):
-    def visit_FunctionDef(self, function):
-        self.generic_visit(function)
-        function.body = list(_single_return(function.body))
-        return function
+def _branchless(function):
+    """The definition of a checked function whose only `return` is its last statement."""
+    statements = []
+    value, _ = _Straightened(statements).run(function.body, {})
+    definition = ast.parse(f"def {function.name}({', '.join(function.parameters)}): pass").body[0]
+    definition.body = [*statements, ast.Return(value)]
+    return definition
+
+
+class _Straightened:
+    """Puts assignments to names of its own into `statements`."""
+
+    def __init__(self, statements):
+        self.statements = statements
+
+    def run(self, body, names):
+        """What the statements return, or None, and what the variables are called after them; `names` says how before."""
+        for position, statement in enumerate(body):
+            if isinstance(statement, ast.Return):
+                return _Expression(names).visit(statement.value), names
+            if isinstance(statement, ast.If):
+                mask = self.named(_Expression(names).visit(statement.test))
+                rest = body[position + 1 :]
+                if any(isinstance(node, ast.Return) for node in ast.walk(statement)):
+                    yes, _ = self.run([*statement.body, *rest], names)
+                    no, _ = self.run([*statement.orelse, *rest], names)
+                    return _call("_where", mask, yes, no), names
+                names = self.merged(mask, self.run(statement.body, names)[1], self.run(statement.orelse, names)[1])
+            elif statement.targets[0].id == "T":
+                self.statements.append(statement)
+            else:
+                value = self.named(_Expression(names).visit(statement.value))
+                names = {**names, statement.targets[0].id: value.id}
+        return None, names
+
+    def named(self, value):
+        """A value under a name that nothing else has."""
+        name = f"_{len(self.statements)}"
+        self.statements.append(ast.Assign([ast.Name(name, ast.Store())], value))
+        return ast.Name(name, ast.Load())
+
+    def merged(self, mask, yes, no):
+        """What variables are called after an `if`; those with a value on one way only are not used after it."""
+        merged = {}
+        for name in [name for name in yes if name in no]:
+            merged[name] = yes[name]
+            if yes[name] != no[name]:
+                choice = _call("_where", mask, *(ast.Name(names[name], ast.Load()) for names in (yes, no)))
+                merged[name] = self.named(choice).id
+        return merged
+
+
+class _Expression(ast.NodeTransformer):
+    """A new expression in which variables have the names given, and what Python keeps for truth values is a call."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def visit(self, node):
+        copy = type(node)(
+            **dict(ast.iter_fields(node))
+        )  # transformers change what they visit, and a text may be run twice
+        return super().visit(copy)
+
+    def generic_visit(self, node):
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, ast.AST):
+                setattr(node, field, self.visit(value))
+            elif isinstance(value, list):
+                setattr(node, field, [self.visit(v) if isinstance(v, ast.AST) else v for v in value])
+        return node
+
+    def visit_Name(self, name):
+        name.id = self.names.get(name.id, name.id)
+        return name
 
     def visit_IfExp(self, choice):
         self.generic_visit(choice)
-        return _call("where", choice.test, choice.body, choice.orelse)
+        return _call("_where", choice.test, choice.body, choice.orelse)
 
     def visit_BoolOp(self, joined):
         self.generic_visit(joined)
-        return functools.reduce(lambda a, b: _call(_JOINED[type(joined.op)], a, b), joined.values)
+        return functools.reduce(lambda a, b: _call(f"_{_JOINED[type(joined.op)]}", a, b), joined.values)
 
     def visit_UnaryOp(self, operation):
         self.generic_visit(operation)
-        return _call("opposite", operation.operand) if isinstance(operation.op, ast.Not) else operation
+        return _call("_opposite", operation.operand) if isinstance(operation.op, ast.Not) else operation
 
     def visit_Compare(self, compared):
         self.generic_visit(compared)
         (operator,), (other,) = compared.ops, compared.comparators
         name = _COMPARED.get(type(operator))
-        return _call(name, compared.left, other) if name else compared
-
-
-def _single_return(body):
-    """The statements, with all that is returned in the last of them."""
-    cases = []
-    for statement in body:
-        if isinstance(statement, ast.If):
-            (returned,) = statement.body
-            cases.append((statement.test, returned.value))
-        elif isinstance(statement, ast.Return):
-            value = statement.value
-            for test, outcome in reversed(cases):
-                value = _call("where", test, outcome, value)
-            yield ast.Return(value)
-        else:
-            yield statement
+        return _call(f"_{name}", compared.left, other) if name else compared
 
 
 def _call(name, *arguments):

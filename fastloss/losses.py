@@ -46,6 +46,8 @@ class Formula:
 PROBABILITY = (0.0, 1.0)
 
 MSE = Formula("mse", light=True)
+# for the root of a mean, where squares leave the range
+MSE_SCALED = Formula("mse_scaled", parameters=("scale",), light=True)
 L1 = Formula("l1", light=True)
 HUBER = Formula("huber", parameters=("delta",), light=True)
 SMOOTH_L1 = Formula("smooth_l1", parameters=("beta",), light=True)
@@ -66,6 +68,7 @@ CATEGORICAL = Formula("categorical", domains=(PROBABILITY,))
 
 POINTWISE = (
     MSE,
+    MSE_SCALED,
     L1,
     HUBER,
     SMOOTH_L1,

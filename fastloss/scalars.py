@@ -9,7 +9,7 @@ Arguments are `x` the prediction, `y` the target, then a loss's third operand if
 one floating type.  Weights and means are the callers' business.
 """
 
-from math import exp, expm1, log, log1p, tanh
+from math import exp, log, log1p, tanh
 
 # --- squared, absolute, and what lies between --------------------------------------------------------------------------
 
@@ -67,17 +67,34 @@ def smooth_l1_slope(x, y, beta):
 
 
 def log_cosh(x, y):
-    """log(cosh(d)), without the cancellation near 0 or the overflow far from it.
-
-    With h = expm1(-|d|): cosh(d) = 1 + h^2 / (2 (1 + h)), and log(cosh(d)) = |d| - log 2 + log1p((1 + h)^2).
-    """
+    """log(cosh(d)), without the cancellation near 0 or the overflow far from it: |d| - log 2 + log1p(exp(-2 |d|)) from |d| = 1 on."""
     T = type(x)
     a = abs(x - y)
-    h = expm1(-a)
-    u = T(1.0) + h
-    near = a < T(1.0)
-    rest = h * h / (u + u) if near else u * u
-    return (T(0.0) if near else a - T(0.6931471805599453)) + log1p(rest)
+    far = (a - T(0.6931471805599453)) + softplus_tail(a + a)
+    return log_cosh_near(a) if a < T(1.0) else far
+
+
+def log_cosh_near(a):
+    """log(cosh(a)) for |a| <= 1: a^2 times a polynomial in a^2, minimax in the relative error, which is 2^-60."""
+    T = type(a)
+    t = a * a
+    p = T(-2.292805546057893e-09)
+    p = p * t + T(2.4391272649403436e-08)
+    p = p * t + T(-1.3109864092045516e-07)
+    p = p * t + T(4.932932975602008e-07)
+    p = p * t + T(-1.529302273552446e-06)
+    p = p * t + T(4.332438889477258e-06)
+    p = p * t + T(-1.1919374055585406e-05)
+    p = p * t + T(3.2765227023908335e-05)
+    p = p * t + T(-9.098572188897457e-05)
+    p = p * t + T(0.00025657978637719963)
+    p = p * t + T(-0.0007386028511177477)
+    p = p * t + T(0.0021869488435474742)
+    p = p * t + T(-0.006746031745471422)
+    p = p * t + T(0.02222222222220581)
+    p = p * t + T(-0.08333333333333315)
+    p = p * t + T(0.5)
+    return t * p
 
 
 def log_cosh_slope(x, y):
@@ -104,20 +121,49 @@ def quantile_slope(x, y, low, high):
     return d
 
 
+def mse_scaled(x, y, scale):
+    """The square of scale (x - y), with a power of two as scale: for sums of squares that are too large or too small by themselves."""
+    d = scaled_difference(x, y, scale)
+    return d * d
+
+
+def scaled_difference(x, y, scale):
+    """scale (x - y), where neither the difference overflows nor, for a large scale, its operands."""
+    T = type(x)
+    return scale * x - scale * y if scale < T(1.0) else scale * (x - y)
+
+
+def mse_scaled_slope(x, y, scale):
+    T = type(x)
+    return T(2.0) * scale * scaled_difference(x, y, scale)
+
+
 # --- logarithmic ----------------------------------------------------------------------------------------------------
 
 
 def msle(x, y):
-    """(log(1 + x) - log(1 + y))^2, as one logarithm of the ratio: no cancellation where x is near y."""
+    """(log(1 + x) - log(1 + y))^2."""
     T = type(x)
-    d = log1p((x - y) / (T(1.0) + y))
-    return d * d if x >= T(-1.0) and y >= T(-1.0) else x * T(float("nan"))
+    low = min(x, y)
+    d = log_ratio(max(x, y), low)
+    return d * d if low >= T(-1.0) else x * T(float("nan"))
+
+
+def log_ratio(high, low):
+    """log((1 + high) / (1 + low)) for high >= low: nothing cancels, neither where they are nearly equal nor where they are far apart.
+
+    Backends may have a way with fewer roundings.
+    """
+    T = type(high)
+    return log1p((high - low) / (T(1.0) + low))
 
 
 def msle_slope(x, y):
     T = type(x)
-    d = log1p((x - y) / (T(1.0) + y))
-    return T(2.0) * d / (T(1.0) + x) if x >= T(-1.0) and y >= T(-1.0) else x * T(float("nan"))
+    low = min(x, y)
+    d = log_ratio(max(x, y), low)
+    slope = T(2.0) * (d if x >= y else -d) / (T(1.0) + x)
+    return slope if low >= T(-1.0) else x * T(float("nan"))
 
 
 def xlogy(x, y):
@@ -178,7 +224,12 @@ def bce_logits(x, y):
 
     softplus(x) = max(x, 0) + log1p(exp(-|x|)), of which the second part is common to both terms.
     """
-    return bce_logits_linear(x, y) + softplus_tail(abs(x))
+    return softplus_added(abs(x), bce_logits_linear(x, y))
+
+
+def softplus_added(a, linear):
+    """log1p(exp(-a)) + linear for a >= 0, where neither is negative.  Backends may have a way with fewer roundings."""
+    return linear + softplus_tail(a)
 
 
 def bce_logits_linear(x, y):
@@ -271,7 +322,7 @@ def gaussian(x, y, variance, constant, eps):
     T = type(x)
     v = eps if variance < eps else variance
     d = x - y
-    value = T(0.5) * (log(v) + d * d / v) + constant
+    value = T(0.5) * (log(v) + d * (d / v)) + constant
     return value if not variance < T(0.0) else T(float("nan"))
 
 
@@ -291,10 +342,16 @@ def kl_div_slope(x, y):
 
 
 def kl_div_log(x, y):
-    """exp(y) (y - x), with both logarithms of probabilities; 0 where exp(y) = 0."""
+    """exp(y) (y - x), with both logarithms of probabilities; 0 where exp(y) = 0.
+
+    exp(y) may be too small for all its digits where the product is not: e^64 of it is taken out again at the end.
+    """
     T = type(x)
-    p = exp(y)
-    return p * (y - x) if p != T(0.0) or x != x else T(0.0)
+    small = y < T(-64.0)
+    p = exp(y + T(64.0) if small else y)
+    value = p * (y - x)
+    scaled = value * T(1.603810890548638e-28) if small else value
+    return scaled if p != T(0.0) or x != x else T(0.0)
 
 
 def kl_div_log_slope(x, y):

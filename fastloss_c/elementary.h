@@ -11,6 +11,8 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #undef INV_LN2
 #undef LN2_HI
 #undef LN2_LO
+#undef LN2_SHORT
+#undef LN2_REST
 #undef ROUNDING
 #undef MAGIC
 #undef EXP_LEAST
@@ -18,6 +20,7 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #undef FLOAT_OF
 #undef BITS_OF
 #undef ABS
+#undef SQRT
 #undef MULTIPLY_ADD
 
 /* a + b x + c x^2 + ... */
@@ -46,14 +49,17 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #define FLOAT_OF float_of
 #define BITS_OF bits_of_float
 #define ABS fabsf
+#define SQRT sqrtf
+#define LN2_SHORT 0.693359375f /* so few bits that its products with exponents are exact */
+#define LN2_REST -2.12194440054690583e-4f
 #if FUSED
 #define MULTIPLY_ADD(a, b, c) __builtin_fmaf((a), (b), (c))
 #define LN2_HI 0.693147182464599609375f
 #define LN2_LO -1.9046542121259336e-09f
 #else
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#define LN2_HI 0.693359375f
-#define LN2_LO -2.12194440054690583e-4f
+#define LN2_HI LN2_SHORT
+#define LN2_LO LN2_REST
 #endif
 #else
 #define MANTISSA 52
@@ -68,14 +74,17 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #define FLOAT_OF double_of
 #define BITS_OF bits_of_double
 #define ABS fabs
+#define SQRT sqrt
+#define LN2_SHORT 6.93145751953125e-1
+#define LN2_REST 1.42860682030941723212e-6
 #if FUSED
 #define MULTIPLY_ADD(a, b, c) __builtin_fma((a), (b), (c))
 #define LN2_HI 0.693147180559945286226764
 #define LN2_LO 2.3190468138462996e-17
 #else
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#define LN2_HI 6.93145751953125e-1
-#define LN2_LO 1.42860682030941723212e-6
+#define LN2_HI LN2_SHORT
+#define LN2_LO LN2_REST
 #endif
 #endif
 
@@ -127,11 +136,12 @@ INLINE REAL NAME(second_power)(UINT n)
 INLINE REAL NAME(exp)(REAL x)
 {
     x = x < EXP_LEAST ? EXP_LEAST : x;
-    x = x > EXP_MOST ? EXP_MOST : x;
     const REAL t = NAME(in_powers)(x);
     const UINT n = BITS_OF(t) - BITS_OF(ROUNDING);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
-    return (tail + (REAL)1.0) * NAME(first_power)(n) * NAME(second_power)(n);
+    const REAL value = (tail + (REAL)1.0) * NAME(first_power)(n) * NAME(second_power)(n);
+    /* a product fused with what is done to it next would not overflow */
+    return x > EXP_MOST ? (REAL)INFINITY : value;
 }
 
 INLINE REAL NAME(expm1)(REAL x)
@@ -148,21 +158,27 @@ INLINE REAL NAME(expm1)(REAL x)
 
 /* --- log: x = 2^k (1 + f) with 1 + f in [3/4, 3/2) ----------------------------------------------------------------- */
 
-/* log(1 + f) for f in [-1/4, 1/2). */
-INLINE REAL NAME(log_tail)(REAL f)
+/* log(1 + f) - f for f in [-1/4, 1/2). */
+INLINE REAL NAME(log_rest)(REAL f)
 {
 #if SINGLE
     const REAL p = POLYNOMIAL_9(
         f, 0.3333334029f, -0.2500016391f, 0.1999960542f, -0.1665529609f, 0.1427623779f, -0.1272777915f, 0.1170067042f,
         -0.0911620557f, 0.0376729965f);
-    return f - f * f * (0.5f - f * p);
+    return -(f * f * (0.5f - f * p));
 #else
     const REAL s = f / (f + 2.0), z = s * s, half = f * f * 0.5;
     const REAL p = POLYNOMIAL_8(
         z, 0.666666666666666, 0.4000000000005594, 0.2857142855600734, 0.22222224276185507, 0.1818166708949459,
         0.15391072396431815, 0.1317426239136125, 0.1383856317850995);
-    return f - (half - s * (half + z * p));
+    return s * (half + z * p) - half;
 #endif
+}
+
+/* log(1 + f), likewise. */
+INLINE REAL NAME(log_tail)(REAL f)
+{
+    return f + NAME(log_rest)(f);
 }
 
 /* k + OFFSET. */
@@ -182,6 +198,13 @@ INLINE REAL NAME(recomposed)(REAL n, REAL tail)
     return n * LN2_HI + (tail + n * LN2_LO);
 }
 
+/* n ln 2 + log(1 + f), where the two nearly cancel too: all but the last rounding is made up for. */
+INLINE REAL NAME(logarithm)(REAL n, REAL f)
+{
+    const REAL whole = n * LN2_SHORT, sum = whole + f;
+    return sum + (NAME(log_rest)(f) + (n * LN2_REST + (f - (sum - whole))));
+}
+
 INLINE REAL NAME(log)(REAL x)
 {
     const REAL lift = (REAL)((UINT)1 << (MANTISSA / 2 + 1)) * (REAL)((UINT)1 << (MANTISSA - MANTISSA / 2 + 1));
@@ -189,7 +212,7 @@ INLINE REAL NAME(log)(REAL x)
     const REAL y = small ? x * lift : x;
     const UINT k = NAME(exponent)(y);
     const REAL n = NAME(as_number)(k) - (small ? (REAL)(MANTISSA + 2) : (REAL)0.0);
-    REAL value = NAME(recomposed)(n, NAME(log_tail)(FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - (REAL)1.0));
+    REAL value = NAME(logarithm)(n, FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - (REAL)1.0);
     value = x == (REAL)INFINITY ? x : value;
     value = x == (REAL)0.0 ? -(REAL)INFINITY : value;
     return x >= (REAL)0.0 ? value : (REAL)NAN;
@@ -202,10 +225,21 @@ INLINE REAL NAME(log1p)(REAL x)
     /* 2^-k, which is subnormal for the largest x */
     const REAL t = FLOAT_OF((OFFSET - k + BIAS + BIAS / 2) << MANTISSA) * FLOAT_OF((UINT)(BIAS - BIAS / 2) << MANTISSA);
     /* (1 + x) 2^-k - 1 without the rounding of 1 + x */
-    REAL value = NAME(recomposed)(NAME(as_number)(k), NAME(log_tail)(x * t + (t - (REAL)1.0)));
+    REAL value = NAME(logarithm)(NAME(as_number)(k), x * t + (t - (REAL)1.0));
     value = u == (REAL)INFINITY ? x : value;
     value = x == (REAL)-1.0 ? -(REAL)INFINITY : value;
     return x >= (REAL)-1.0 ? value : (REAL)NAN;
+}
+
+/* NaN where one of the two is NaN. */
+INLINE REAL NAME(maximum)(REAL a, REAL b)
+{
+    return (a > b) | (a != a) ? a : b;
+}
+
+INLINE REAL NAME(minimum)(REAL a, REAL b)
+{
+    return (a < b) | (a != a) ? a : b;
 }
 
 /* --- shorter ways for what scalars.py needs -------------------------------------------------------------------------- */
@@ -239,18 +273,31 @@ INLINE REAL NAME(log1p_moderate)(REAL x)
     return NAME(recomposed)(NAME(as_number)(k), NAME(log_tail)(x * t + (t - (REAL)1.0)));
 }
 
+/* log1p(exp(-a)) + linear, a >= 0, linear >= 0. */
+INLINE REAL NAME(softplus_added)(REAL a, REAL linear)
+{
+#if SINGLE
+    a = a > 110.0f ? 110.0f : a;
+    const REAL t = NAME(in_powers)(-a);
+    const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING));
+    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
+    /* exp(-a) is power * (one + low) */
+    const REAL one = tail + 1.0f, low = tail - (one - 1.0f), e = power * one;
+    const REAL p = POLYNOMIAL_9(
+        e - 0.5f, 0.378139559414f, -0.179224886121f, 0.0932318558336f, -0.0510890590702f, 0.0289050025125f,
+        -0.0166569927435f, 0.0101776985515f, -0.00693066315126f, 0.00331844966871f);
+    const REAL rest = power * low * (1.0f - 0.5f * e) - e * e * p;
+    const REAL larger = linear > e ? linear : e, smaller = linear > e ? e : linear;
+    return larger + (smaller + rest);
+#else
+    return NAME(log1p)(NAME(exp)(-a)) + linear;
+#endif
+}
+
 /* log1p(exp(-a)), a >= 0. */
 INLINE REAL NAME(softplus_tail)(REAL a)
 {
-#if SINGLE && FUSED /* without fused operations this way's roundings would add up to 2 ulp */
-    const REAL e = NAME(decay)(a);
-    const REAL p = POLYNOMIAL_9(
-        e, 0.4999993145465851f, -0.33330512046813965f, 0.24958588182926178f, -0.19695401191711426f, 0.15355396270751953f,
-        -0.10680556297302246f, 0.057664453983306885f, -0.020204590633511543f, 0.003318473929539323f);
-    return e - e * e * p;
-#else
-    return NAME(log1p)(NAME(exp)(-a));
-#endif
+    return NAME(softplus_added)(a, (REAL)0.0);
 }
 
 /* log(u), at least -100, for 0 <= u <= 1/2. */
@@ -259,8 +306,12 @@ INLINE REAL NAME(log_clamped)(REAL u)
 #if SINGLE
     const REAL y = u * 33554432.0f + 0.0f; /* 2^25 brings subnormal numbers among the normal ones; 0 ends up below -100 */
     const UINT k = NAME(exponent)(y);
-    const REAL tail = NAME(log_tail)(FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - 1.0f);
-    const REAL value = NAME(recomposed)(NAME(as_number)(k) - 25.0f, tail);
+    const REAL f = FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - 1.0f, n = NAME(as_number)(k) - 25.0f;
+#if FUSED
+    const REAL value = NAME(recomposed)(n, NAME(log_tail)(f));
+#else /* without fused operations more is rounded */
+    const REAL value = NAME(logarithm)(n, f);
+#endif
 #else
     const REAL value = NAME(log)(u);
 #endif
@@ -272,8 +323,8 @@ INLINE REAL NAME(log_complement)(REAL u)
 {
 #if SINGLE
     const REAL p = POLYNOMIAL_9(
-        u, 0.5000008940696716f, 0.3332621455192566f, 0.25188854336738586f, 0.17569011449813843f, 0.34104710817337036f,
-        -0.5953671336174011f, 1.97671377658844f, -2.4823224544525146f, 1.7459439039230347f);
+        u - 0.25f, 0.602913176201f, 0.510028061964f, 0.49537389587f, 0.518457068756f, 0.569893764067f, 0.639356369386f,
+        0.688051843157f, 1.00956371273f, 1.74593393706f);
     return -(u * u * p + u);
 #else
     return NAME(log1p)(-u);
@@ -285,4 +336,23 @@ INLINE REAL NAME(tanh)(REAL x)
     const REAL h = NAME(expm1)(ABS(x) * (REAL)-2.0);
     const REAL t = -h / (h + (REAL)2.0);
     return x < (REAL)0.0 ? -t : t;
+}
+
+/* log((1 + high) / (1 + low)), high >= low. */
+INLINE REAL NAME(log_ratio)(REAL high, REAL low)
+{
+#if SINGLE
+    /* in double, as the square that is taken would double the roundings of four operations; to 2^-30 */
+    const double x = ((double)high - (double)low) / (1.0 + (double)low), u = x + 1.0;
+    const uint64_t k = (bits_of_double(u) - bits_of_double(0.75)) >> 52;
+    const double t = double_of((1023 - k) << 52), f = x * t + (t - 1.0);
+    const double p = POLYNOMIAL_9(
+        f, 0.3333334029, -0.2500016391, 0.1999960542, -0.1665529609, 0.1427623779, -0.1272777915, 0.1170067042,
+        -0.0911620557, 0.0376729965);
+    const double n = double_of(k | 0x4330000000000000u) - 4503599627370496.0; /* k as a number, by 2^52 */
+    const double value = n * 0.6931471805599453 + (f - f * f * (0.5 - f * p));
+    return u == INFINITY ? (float)INFINITY : (float)value;
+#else
+    return NAME(log1p)((high - low) / ((REAL)1.0 + low));
+#endif
 }

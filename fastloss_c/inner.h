@@ -28,6 +28,8 @@
 #include "softmax.h"
 #include "columns.h"
 
+#include "pointwise.h"
+
 /* What kernels need of the type they compute in.  REAL arrays are void here. */
 typedef struct {
     Py_ssize_t size;

@@ -91,6 +91,12 @@ INLINE uint64_t bits_of_double(double x)
     return bits;
 }
 
+/* weight * value, and 0 for a weight of 0, whatever the value is; in bits, as compilers make a branch of a condition. */
+INLINE double weighed(double weight, double value)
+{
+    return double_of(bits_of_double(weight * value) & (0 - (uint64_t)(weight != 0.0)));
+}
+
 INLINE float from_bfloat(uint16_t bits)
 {
     return float_of((uint32_t)bits << 16);

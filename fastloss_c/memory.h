@@ -114,7 +114,7 @@ static void NAME(summed)(
     NAME(add_values)(rest, n - whole, sums);
 }
 
-/* Values that may be too large to be added in REAL, with their weights or without. */
+/* Values with their weights or without, added in float64.  A weight of 0 takes out the value, whatever it is. */
 static void NAME(add_weighted)(
     REAL *RESTRICT v, double *RESTRICT w, Py_ssize_t n, double *RESTRICT sums, double *RESTRICT weights)
 {
@@ -126,7 +126,7 @@ static void NAME(add_weighted)(
     for (Py_ssize_t i = 0; i < n; i += 16)
         if (w)
             for (int k = 0; k < 16; k++) {
-                sums[k] += w[i + k] * (double)v[i + k];
+                sums[k] += weighed(w[i + k], (double)v[i + k]);
                 weights[k] += w[i + k];
             }
         else
@@ -134,13 +134,13 @@ static void NAME(add_weighted)(
                 sums[k] += (double)v[i + k];
 }
 
-/* Each value into a sum of its own. */
+/* Each value into a sum of its own; weights as above. */
 static void NAME(add_each)(
     const REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n, double *RESTRICT sums, double *RESTRICT weights)
 {
     if (w)
         for (Py_ssize_t i = 0; i < n; i++) {
-            sums[i] += w[i] * (double)v[i];
+            sums[i] += weighed(w[i], (double)v[i]);
             weights[i] += w[i];
         }
     else
@@ -150,9 +150,9 @@ static void NAME(add_each)(
         }
 }
 
-/* values * weights in place, in float64. */
+/* values * weights in place, in float64; weights as above. */
 static void NAME(weigh)(REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++)
-        v[i] = (REAL)(w[i] * (double)v[i]);
+        v[i] = (REAL)weighed(w[i], (double)v[i]);
 }

@@ -3,17 +3,32 @@
 Operands are staged by chunks of up to SPAN elements: contiguous ones are read where they lie, all others are brought into
 scratch first.  So a loss is two loops over contiguous arrays, whatever came in.  Rows shorter than half a chunk share one.
 Which elements share a chunk, and so the order of every sum, depends on the shape alone.
+
+What float32 can't hold on the way is computed again in float64: an element where its result is not finite, a block of a sum where that is
+not.  An element of weight 0 is taken out, whatever it is.
 """
+
+from libc.string cimport memset
+
+cdef extern from "inner.h" nogil:
+    bint all_finite_float(const float *v, Py_ssize_t n) noexcept
+    bint all_finite_double(const double *v, Py_ssize_t n) noexcept
+    void replace_float(const double *wide, Py_ssize_t n, float *v) noexcept
+    void replaced_double(const float *v, Py_ssize_t n, double *wide) noexcept
+
 
 cdef enum:
     TOTAL = 1
     EACH = 2
     SLOPE = 4
 
+cdef enum:
+    FEW = 128  # rows whose sums are taken one after the other
+
 
 cdef union Numbers:  # of the type computed in
-    float single[4]
-    double wide[4]
+    float single[8]  # up to seven parameters, and what slopes are multiplied by
+    double wide[8]
 
 
 cdef struct Job:
@@ -25,19 +40,22 @@ cdef struct Job:
     Py_ssize_t middle  # rows of the second axis
     Py_ssize_t size  # elements of a row
     int what
-    bint exactly  # whether sums are taken in float64 alone
     char *out
 
 
 cdef struct Sums:
     double values[16]
     double weights[16]
+    double total[2]  # of what came before, and the rounding errors of that
+    double total_weight[2]
+    Py_ssize_t chunks
 
 
 cdef struct Scratch:  # room for the padding of sums
     double operand[3][1024]
     double values[1024 + 64]
     double weights[1024 + 64]
+    float losses[1024]
 
 
 cdef void stage_rows(
@@ -52,15 +70,12 @@ cdef void stage_rows(
         )
 
 
-cdef void run_chunk(
-    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Sums *sums, Scratch *scratch
+cdef void stage(
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Scratch *scratch, const void **operands
 ) noexcept nogil:
-    """Everything that is wanted of n elements, from `start`, of each of n_rows rows; n * n_rows is at most SPAN."""
-    cdef const void *operands[3]
+    """The operands' n elements of each of n_rows rows, contiguous and in the type computed in; NULL for absent ones."""
     cdef const Operand *operand
-    cdef Py_ssize_t i = row // job.middle, j = row % job.middle, k, size = n * n_rows
-    cdef double *w = NULL
-    cdef char *out
+    cdef int k
     for k in range(3):
         operand = &job.operand[k]
         operands[k] = NULL
@@ -69,33 +84,108 @@ cdef void run_chunk(
         operands[k] = scratch.operand[k]
         if n_rows == 1:
             operands[k] = job.real.staged(
-                at(operand, i, j, start), operand.step[2], operand.kind, n, scratch.operand[k]
+                at(operand, row // job.middle, row % job.middle, start), operand.step[2], operand.kind, n, scratch.operand[k]
             )
         else:
             stage_rows(job, operand, row, n_rows, start, n, <char *>scratch.operand[k])
-    if job.w.data != NULL:
-        w = scratch.weights
-        for k in range(n_rows):
-            copied_double(
-                at(&job.w, (row + k) // job.middle, (row + k) % job.middle, start), job.w.step[2], job.w.kind, n, w + k * n
-            )
+
+
+cdef double *stage_weights(
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Scratch *scratch
+) noexcept nogil:
+    """Their weights in float64, or NULL."""
+    cdef Py_ssize_t k
+    if job.w.data == NULL:
+        return NULL
+    for k in range(n_rows):
+        copied_double(
+            at(&job.w, (row + k) // job.middle, (row + k) % job.middle, start), job.w.step[2], job.w.kind, n,
+            scratch.weights + k * n,
+        )
+    return scratch.weights
+
+
+cdef void run_loop(const Job *job, Loop loop, const void **operands, Py_ssize_t n, void *out) noexcept nogil:
+    job.real.looped(loop, operands[0], operands[1], operands[2], &job.parameters, n, out)
+
+
+cdef void widen(const Job *job, Job *wide) noexcept nogil:
+    """A job in float32 as one in float64."""
+    cdef int k
+    wide[0] = job[0]
+    wide.real = &ARITHMETICS[1]
+    wide.formula = &ARITHMETICS[1].formulas[job.formula - job.real.formulas]
+    for k in range(8):
+        wide.parameters.wide[k] = job.parameters.single[k]
+
+
+cdef void compute_wide(
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, bint slopes, Scratch *scratch
+) noexcept nogil:
+    """Losses or slopes of a job in float32, computed in float64, to scratch.values; the weights stay there."""
+    cdef Job wide
+    cdef const void *operands[3]
+    widen(job, &wide)
+    stage(&wide, row, n_rows, start, n, scratch, operands)
+    run_loop(&wide, wide.formula.slopes if slopes else wide.formula.values, operands, n * n_rows, scratch.values)
+
+
+cdef void run_chunk(
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Sums *sums, Scratch *scratch
+) noexcept nogil:
+    """Everything that is wanted of n elements, from `start`, of each of n_rows rows; n * n_rows is at most SPAN."""
+    cdef const void *operands[3]
+    cdef Py_ssize_t size = n * n_rows
+    cdef double *w = stage_weights(job, row, n_rows, start, n, scratch)
+    cdef char *out
+    stage(job, row, n_rows, start, n, scratch, operands)
     if job.what & TOTAL:
-        if w == NULL and not job.exactly:
+        if w == NULL:
             job.real.summed(
                 job.formula, operands[0], operands[1], operands[2], &job.parameters, size, sums.values
             )
         else:
-            job.real.looped(
-                job.formula.values, operands[0], operands[1], operands[2], &job.parameters, size, scratch.values
-            )
+            run_loop(job, job.formula.values, operands, size, scratch.values)
             job.real.add_weighted(scratch.values, w, size, sums.values, sums.weights)
+    if not job.what & (EACH | SLOPE):
+        return
     out = job.out + (row * job.size + start) * job.real.size
-    if job.what & EACH:
-        job.real.looped(job.formula.values, operands[0], operands[1], operands[2], &job.parameters, size, out)
-    elif job.what & SLOPE:
-        job.real.looped(job.formula.slopes, operands[0], operands[1], operands[2], &job.parameters, size, out)
-    if w != NULL and job.what & (EACH | SLOPE):
+    run_loop(job, job.formula.slopes if job.what & SLOPE else job.formula.values, operands, size, out)
+    if w != NULL:
         job.real.weigh(out, w, size)
+    if job.real.size == 4 and not all_finite_float(<float *>out, size):
+        compute_wide(job, row, n_rows, start, n, job.what & SLOPE, scratch)
+        if w != NULL:
+            ARITHMETICS[1].weigh(scratch.values, w, size)
+        replace_float(scratch.values, size, <float *>out)
+
+
+cdef void take_over(double *sums, double *total) noexcept nogil:
+    """Sums in lanes go to a compensated total (Neumaier 1974) and are 0 again."""
+    cdef double value = folded_double(sums), larger = total[0] + value
+    cdef int k
+    if fabs(total[0]) >= fabs(value):
+        total[1] += (total[0] - larger) + value
+    else:
+        total[1] += (value - larger) + total[0]
+    total[0] = larger
+    for k in range(16):
+        sums[k] = 0.0
+
+
+cdef double total_of(const double *sums, const double *total) noexcept nogil:
+    """What was taken over, and what has come since."""
+    cdef double value = folded_double(sums)
+    value = value + total[1] + total[0]
+    return value if fabs(value) < INFINITY else folded_double(sums) + total[0]  # the compensation of infinities is NaN
+
+
+cdef void count_chunk(Sums *sums) noexcept nogil:
+    """After so many chunks lanes begin anew, or in a long row their rounding errors would add up."""
+    sums.chunks += 1
+    if sums.chunks % 8 == 0:
+        take_over(sums.values, sums.total)
+        take_over(sums.weights, sums.total_weight)
 
 
 cdef void run_rows(
@@ -103,16 +193,19 @@ cdef void run_rows(
 ) noexcept nogil:
     """Elements [start, stop) of rows [first, last)."""
     cdef Py_ssize_t row = first, at_once, k
+    memset(sums, 0, sizeof(Sums))
     at_once = SPAN // (stop - start) if stop > start else 1
     if at_once > 1:
         while row < last:
             run_chunk(job, row, smaller(at_once, last - row), start, stop - start, sums, scratch)
+            count_chunk(sums)
             row += at_once
         return
     for row in range(first, last):
         k = start
         while k < stop:
             run_chunk(job, row, 1, k, smaller(SPAN, stop - k), sums, scratch)
+            count_chunk(sums)
             k += SPAN
 
 
@@ -122,23 +215,20 @@ cdef void run_block(
     """As `run_rows`, and the sums of weight * loss and of weights in `partial`, if that is wanted."""
     cdef Sums sums
     cdef Scratch scratch
-    cdef int wanted = job.what
-    cdef int k
-    for k in range(16):
-        sums.values[k] = sums.weights[k] = 0.0
+    cdef Job wide
     run_rows(job, first, last, start, stop, &sums, &scratch)
-    if not wanted & TOTAL:
+    if not job.what & TOTAL:
         return
-    partial[0] = folded_double(sums.values)
-    partial[1] = folded_double(sums.weights) if job.w.data != NULL else <double>((last - first) * (stop - start))
-    if job.w.data == NULL and not fabs(partial[0]) < INFINITY:
-        # sums in the type computed in may have overflowed where those in float64 do not
-        for k in range(16):
-            sums.values[k] = 0.0
-        job.exactly, job.what = True, TOTAL
-        run_rows(job, first, last, start, stop, &sums, &scratch)
-        job.exactly, job.what = False, wanted
-        partial[0] = folded_double(sums.values)
+    partial[0] = total_of(sums.values, sums.total)
+    partial[1] = <double>((last - first) * (stop - start))
+    if job.w.data != NULL:
+        partial[1] = total_of(sums.weights, sums.total_weight)
+    if job.real.size == 4 and not fabs(partial[0]) < INFINITY:
+        # losses or their sums may have overflowed where those in float64 do not
+        widen(job, &wide)
+        wide.what = TOTAL
+        run_rows(&wide, first, last, start, stop, &sums, &scratch)
+        partial[0] = total_of(sums.values, sums.total)
 
 
 cdef enum Schedule:
@@ -172,7 +262,7 @@ cdef class ElementKernel:
         schedule, purpose = op.split("_")
         self.schedule = {"flat": FLAT, "rows": BY_ROWS, "lanes": BY_LANES}[schedule]
         self.job.what = {"total": TOTAL, "each": EACH, "slope": TOTAL | SLOPE}[purpose]
-        self.job.real, self.job.formula, self.job.exactly, self.job.out = &ARITHMETICS[wide], formula, False, NULL
+        self.job.real, self.job.formula, self.job.out = &ARITHMETICS[wide], formula, NULL
         for k in range(formula.parameters):
             store(&self.job, k, p[k])
         for k in range(3):
@@ -241,32 +331,58 @@ cdef int store(Job *job, int k, double value) except -1:
     return 0
 
 
+cdef void add_span(
+    const Job *job, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, bint carefully, Scratch *scratch, double *total,
+    double *weights,
+) noexcept nogil:
+    """n losses of a row, each added to a sum of its own; `carefully` those that are not finite in float32 are computed in float64."""
+    cdef const void *operands[3]
+    cdef double *w = stage_weights(job, row, 1, start, n, scratch)
+    cdef float *losses = scratch.losses
+    stage(job, row, 1, start, n, scratch, operands)
+    if not carefully:
+        run_loop(job, job.formula.values, operands, n, scratch.values)
+        job.real.add_each(scratch.values, w, n, total, weights)
+        return
+    run_loop(job, job.formula.values, operands, n, losses)
+    compute_wide(job, row, 1, start, n, False, scratch)
+    replaced_double(losses, n, scratch.values)
+    ARITHMETICS[1].add_each(scratch.values, w, n, total, weights)
+
+
+cdef void add_few(
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Scratch *scratch, double *total,
+    double *weights,
+) noexcept nogil:
+    """n sums over so few rows that their rounding errors do not matter; `total` and `weights` are 0 before."""
+    cdef Py_ssize_t k
+    for k in range(n_rows):
+        add_span(job, row + k, start, n, False, scratch, total, weights)
+    if job.real.size == 4 and not all_finite_double(total, n):
+        memset(total, 0, n * sizeof(double))
+        memset(weights, 0, n * sizeof(double))
+        for k in range(n_rows):
+            add_span(job, row + k, start, n, True, scratch, total, weights)
+
+
 cdef void add_lanes(
     const Job *job, Py_ssize_t i, Py_ssize_t first, Py_ssize_t last, double *total, double *weights
 ) noexcept nogil:
     """Sums over positions [first, last) of the middle axis."""
     cdef Scratch scratch
-    cdef const void *operands[3]
-    cdef const Operand *operand
-    cdef double *w
-    cdef Py_ssize_t j, k, start, n
-    for k in range(job.size):
-        total[k] = weights[k] = 0.0
-    for j in range(first, last):
-        start = 0
-        while start < job.size:
-            n = smaller(SPAN, job.size - start)
-            for k in range(3):
-                operand = &job.operand[k]
-                operands[k] = NULL
-                if operand.data != NULL:
-                    operands[k] = job.real.staged(
-                        at(operand, i, j, start), operand.step[2], operand.kind, n, scratch.operand[k]
-                    )
-            w = NULL
-            if job.w.data != NULL:
-                w = scratch.weights
-                copied_double(at(&job.w, i, j, start), job.w.step[2], job.w.kind, n, w)
-            job.real.looped(job.formula.values, operands[0], operands[1], operands[2], &job.parameters, n, scratch.values)
-            job.real.add_each(scratch.values, w, n, total + start, weights + start)
-            start += n
+    cdef double part[2][1024]
+    cdef Py_ssize_t start = 0, j, k, n
+    memset(total, 0, job.size * sizeof(double))
+    memset(weights, 0, job.size * sizeof(double))
+    while start < job.size:
+        n = smaller(SPAN, job.size - start)
+        add_few(job, i * job.middle + first, smaller(FEW, last - first), start, n, &scratch, total + start, weights + start)
+        j = first + FEW
+        while j < last:
+            memset(part, 0, sizeof(part))
+            add_few(job, i * job.middle + j, smaller(FEW, last - j), start, n, &scratch, part[0], part[1])
+            for k in range(n):
+                total[start + k] += part[0][k]
+                weights[start + k] += part[1][k]
+            j += FEW
+        start += n

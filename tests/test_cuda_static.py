@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dialect_texts import ACCEPTED
 
 from fastloss import losses
 
@@ -20,7 +21,7 @@ nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", reason="nvJitLink, of
 from numba import cuda, types  # noqa: E402
 from numba.cuda import dispatcher  # noqa: E402
 
-from fastloss.backends.numba_cuda import pointwise, softmax  # noqa: E402
+from fastloss.backends.numba_cuda import _jit, pointwise, softmax  # noqa: E402
 
 HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -196,7 +197,7 @@ def point_kernel(loss, op, name):
     operands = [(name, "vectors")] * loss.operands + [None] * (4 - loss.operands)
     kernel = pointwise.kernel("vectors", loss, op, real_of(name), tuple(operands))
     given = [LONG] * loss.operands + [DOUBLE] * (4 - loss.operands)
-    return kernel, (*given, DOUBLE, DOUBLE, LONG, LONG, DOUBLE, *SETTLED)
+    return kernel, (*given, types.UniTuple(DOUBLE, max(1, len(loss.parameters))), LONG, LONG, DOUBLE, *SETTLED)
 
 
 POINTS = [(loss, op, "float32") for loss in losses.POINTWISE for op in (pointwise.TOTAL, pointwise.SLOPE)] + [
@@ -220,14 +221,13 @@ def test_strided(template):
         template, losses.HUBER, pointwise.TOTAL, "float32", (("float32", "elements"),) * 2 + (None, None)
     )
     signature = {
-        "strided": (LONG, LONG, DOUBLE, DOUBLE, DOUBLE, DOUBLE, LONG, *(two,) * 5, LONG, DOUBLE, *SETTLED),
+        "strided": (LONG, LONG, DOUBLE, DOUBLE, types.UniTuple(DOUBLE, 1), LONG, *(two,) * 5, LONG, DOUBLE, *SETTLED),
         "lanes": (
             LONG,
             LONG,
             DOUBLE,
             DOUBLE,
-            DOUBLE,
-            DOUBLE,
+            types.UniTuple(DOUBLE, 1),
             LONG,
             *(two,) * 5,
             LONG,
@@ -241,6 +241,24 @@ def test_strided(template):
     }[template]
     _, memory = resources(ptx_of(kernel, signature))
     assert memory[1:] == [0, 0]
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_texts_in_the_dialect(real):
+    """Numba compiles all that the dialect has, and float32 stays float32."""
+    purposes = {}
+    for number, text in enumerate(ACCEPTED.values()):
+        formula = _jit.formulas(real, (), text)["f"]
+        holes = {"formula": formula, "Real": np.dtype(real).type}
+        purposes[f"f{number}"] = _jit.inlined(_jit.called_with(2, 0), f"{number}_{real}", **holes)
+    lines = "\n".join(f"    out[{number}] = f{number}(x, y, x, p)" for number in range(len(purposes)))
+    namespace = dict(purposes)
+    exec(f"def kernel(x, y, p, out):\n{lines}\n", namespace)
+    one = getattr(types, real)
+    ptx, _ = cuda.compile_ptx(namespace["kernel"], (one, one, types.UniTuple(DOUBLE, 1), one[::1]), cc=HOPPER)
+    assert ptx.count("st.global") >= len(purposes)
+    if real == "float32":
+        assert not re.search(r"\b(add|sub|mul|fma|div|sqrt|min|max|setp)\S*\.f64", ptx)
 
 
 @pytest.mark.parametrize("capability", [AMPERE, TURING], ids=str)

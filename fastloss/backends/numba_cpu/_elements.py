@@ -5,6 +5,7 @@ settled when a kernel is compiled: nothing of it is left in a loop.
 """
 
 import functools
+import math
 
 from llvmlite import ir
 from numba import types
@@ -13,6 +14,7 @@ from fastloss import _branchless
 from fastloss.backends.numba_cpu import _math
 from fastloss.backends.numba_cpu._lanes import (
     DOUBLE,
+    FLOAT,
     INT32,
     WIDTH,
     Array,
@@ -22,7 +24,10 @@ from fastloss.backends.numba_cpu._lanes import (
     differ,
     either,
     emitted_as,
+    maximum,
+    minimum,
     opposite,
+    root,
     tree,
     where,
 )
@@ -37,12 +42,11 @@ _VOCABULARY = {
     "expm1": _math.expm1_of,
     "log": _math.log_of,
     "log1p": _math.log1p_of,
+    "sqrt": root,
     "tanh": _math.tanh_of,
-    "decay": _math.decay_of,
-    "softplus_tail": _math.softplus_tail_of,
-    "log_clamped": _math.log_clamped_of,
-    "log_complement": _math.log_complement_of,
     "abs": absolute,
+    "max": maximum,
+    "min": minimum,
     "where": where,
     "both": both,
     "either": either,
@@ -51,11 +55,19 @@ _VOCABULARY = {
     "differ": differ,
     "type": lambda x: x.constant,
 }
+_SHORTER = {
+    "decay": _math.decay_of,
+    "softplus_tail": _math.softplus_tail_of,
+    "softplus_added": _math.softplus_added_of,
+    "log_ratio": _math.log_ratio_of,
+    "log_clamped": _math.log_clamped_of,
+    "log_complement": _math.log_complement_of,
+}
 
 
 @functools.cache
 def _formulas():
-    return _branchless.formulas(_VOCABULARY)
+    return _branchless.formulas(_VOCABULARY, _SHORTER)
 
 
 def _there(count):
@@ -74,22 +86,32 @@ def _operand(a, at, there):
     return a
 
 
-def _evaluated(formula, x, y, z, p, at, there=None):
-    """The formula of one register."""
-    x = _operand(x, at, there)
-    others = [_operand(a, at, there) for a in (y, z)] + p
-    return formula(x, *(o if isinstance(o.type, ir.VectorType) else o.spread(x) for o in others if o is not None))
+def _evaluated(formula, x, y, z, p, at, there=None, wide=False):
+    """The formula of one register, in the type of the operands or in float64."""
+    operands = [_operand(a, at, there) for a in (x, y, z)] + p
+    operands = [o.to(DOUBLE) if wide else o for o in operands if o is not None]
+    x = operands[0]
+    return formula(*(o if isinstance(o.type, ir.VectorType) else o.spread(x) for o in operands))
 
 
 def _weighed(value, w, at, there=None):
-    """A register times its weights, rounded once."""
+    """A register times its weights, rounded once; a weight of 0 takes out the value, whatever it is."""
     w = _operand(w, at, there)
     if w is None:
         return value
     w = w if isinstance(w.type, ir.VectorType) else w.spread(value)
-    if w.is_double and not value.is_double:
-        return (value.to(DOUBLE) * w).to(value.type.element)
-    return value * w.to(value.type.element)
+    kind = value.type.element
+    both = DOUBLE if w.is_double else kind
+    w = w.to(both)
+    return where(w.equals(0.0), 0.0, (value.to(both) * w).to(kind))
+
+
+def _real_of(out):
+    return DOUBLE if out.kind.dtype == types.float64 else FLOAT
+
+
+def _unless_finite(old, new):
+    return where(absolute(old) < math.inf, old, new)
 
 
 def _sum(values):
@@ -124,9 +146,12 @@ def sum_with(loss):
     )
 
 
-def written(name, scaled):
+def written(name, scaled, wide=False):
     """Intrinsics (out, x, y, z, w, p[, scale], at): a register's worth of weight * loss put into `out`; and, with the number of
-    elements that are left as one more argument, as many of those."""
+    elements that are left as one more argument, as many of those.
+
+    wide : whether they are computed in float64, and put only where `out` has no finite number.
+    """
     formula = _formulas()[name]
 
     def whole(out, x, y, z, w, p, *rest):
@@ -138,10 +163,12 @@ def written(name, scaled):
         put(out, at, x, y, z, w, p, scale, _there(left))
 
     def put(out, at, x, y, z, w, p, scale, there):
-        value = _evaluated(formula, x, y, z, p, at, there)
+        value = _evaluated(formula, x, y, z, p, at, there, wide)
         for factor in scale:
-            value = value * factor.spread(value)
+            value = value * factor.to(value.type.element).spread(value)
         value = _weighed(value, w, at, there)
+        if wide:
+            value = _unless_finite(_operand(out, at, there), value.to(_real_of(out)))
         if there is None:
             store(out, offset(out, at), value)
         else:

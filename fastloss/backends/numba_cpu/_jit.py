@@ -9,7 +9,7 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
 
-from fastloss import _branchless, _templates, _tiles, scalars
+from fastloss import _branchless, _dialect, _templates, _tiles, scalars
 
 # What the loops around the scalars may assume: sums in any order (fixed per machine), contraction to fma, no signed
 # zeros.  Never `nnan` or `ninf`: they delete the handling of special values.
@@ -21,6 +21,7 @@ _HERE = Path(__file__).parent
 _SOURCES = (
     Path(scalars.__file__),
     Path(_branchless.__file__),
+    Path(_dialect.__file__),
     Path(_tiles.__file__),
     _HERE.parent / "__init__.py",
     *sorted(_HERE.glob("*.py")),

@@ -241,6 +241,20 @@ def absolute(x):
     return x.call("fabs")
 
 
+def root(x):
+    return x.call("sqrt")
+
+
+def maximum(a, b):
+    """The larger of two floats, NaN where one is NaN."""
+    return a.call("maximum", b)
+
+
+def minimum(a, b):
+    """The smaller of two floats, NaN where one is NaN."""
+    return a.call("minimum", b)
+
+
 def larger(a, b):
     """The larger of two floats; may drop a NaN, which is what lets it be one instruction.
 

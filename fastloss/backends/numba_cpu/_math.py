@@ -17,7 +17,17 @@ from dataclasses import dataclass
 
 from numba import types
 
-from fastloss.backends.numba_cpu._lanes import Register, absolute, emitted, from_bfloat, from_half, larger, where
+from fastloss.backends.numba_cpu._lanes import (
+    DOUBLE,
+    Register,
+    absolute,
+    element,
+    emitted,
+    from_bfloat,
+    from_half,
+    larger,
+    where,
+)
 
 LN2, LN2_LOW = math.log(2.0), 2.3190468138462996e-17
 INF, NAN = math.inf, math.nan
@@ -34,7 +44,9 @@ class Format:
     ln2_lo: float  # and the rest
     exp_range: tuple[float, float]  # beyond, exp is 0 or inf
     exp_tail: tuple[float, ...]  # minimax coefficients of (exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2
-    log_tail: tuple[float, ...]  # coefficients for `_log_tail`
+    log_tail: tuple[float, ...]  # coefficients for `_log_rest`
+    ln2_short: float  # ln 2 in so few bits that its products with exponents are exact
+    ln2_rest: float  # and what that leaves
 
     @property
     def rounding(self):
@@ -61,6 +73,8 @@ SINGLE = Format(
         -0.0911620557,
         0.0376729965,
     ),
+    ln2_short=0.693359375,
+    ln2_rest=-2.12194440054690583e-4,
 )
 DOUBLE_FORMAT = Format(
     mantissa=52,
@@ -91,6 +105,8 @@ DOUBLE_FORMAT = Format(
         0.1317426239136125,
         0.1383856317850995,
     ),
+    ln2_short=6.93145751953125e-1,
+    ln2_rest=1.42860682030941723212e-6,
 )
 
 
@@ -140,21 +156,23 @@ def _powers(n, f):
 
 
 def _exp_parts(x):
-    """exp(r) - 1, and the two factors of 2^n."""
+    """exp(r) - 1, and the two factors of 2^n; x within `exp_range`."""
     f = format_of(x)
-    x = where(x < f.exp_range[0], f.exp_range[0], x)
-    x = where(x > f.exp_range[1], f.exp_range[1], x)
     t, r = _split(x)
     return _exp_tail(r), *_powers(t - x.constant(f.rounding).bits(), f)
 
 
 def exp_of(x):
-    tail, low, high = _exp_parts(x)
-    return (tail + 1.0) * low * high
+    least, most = format_of(x).exp_range
+    tail, low, high = _exp_parts(where(x < least, least, x))
+    # a product fused with what is done to it next would not overflow
+    return where(x > most, INF, (tail + 1.0) * low * high)
 
 
 def expm1_of(x):
-    tail, low, high = _exp_parts(x)
+    least, most = format_of(x).exp_range
+    x = where(x < least, least, x)
+    tail, low, high = _exp_parts(where(x > most, most, x))
     # 2^n (1 + tail) - 1 with the subtraction done where it is exact; n = 0 leaves the tail alone
     return (tail * low) * high + (low * high - 1.0)
 
@@ -235,14 +253,19 @@ def short_exp_of(a):
 # [sqrt(1/2), sqrt(2)) would not give to log1p.
 
 
-def _log_tail(f, accuracy=None):
-    """log(1 + f) for f in [-1/4, 1/2)."""
+def _log_rest(f, accuracy=None):
+    """log(1 + f) - f for f in [-1/4, 1/2)."""
     if (accuracy or format_of(f)) is SINGLE:
-        return f - f * f * (0.5 - f * polynomial(f, SINGLE.log_tail))
+        return -(f * f * (0.5 - f * polynomial(f, SINGLE.log_tail)))
     s = f / (f + 2.0)  # log(1 + f) = f - s (f - R(s^2))
     z = s * s
     half = f * f * 0.5
-    return f - (half - s * (half + z * polynomial(z, DOUBLE_FORMAT.log_tail)))
+    return s * (half + z * polynomial(z, DOUBLE_FORMAT.log_tail)) - half
+
+
+def _log_tail(f, accuracy=None):
+    """log(1 + f) for f in [-1/4, 1/2)."""
+    return f + _log_rest(f, accuracy)
 
 
 def _exponent(x):
@@ -256,6 +279,14 @@ def _recomposed(n, tail):
     return n * f.ln2_hi + (tail + n * f.ln2_lo)
 
 
+def _logarithm(n, f):
+    """n ln 2 + log(1 + f), where the two nearly cancel too: all but the last rounding is made up for."""
+    form = format_of(f)
+    whole = n * form.ln2_short
+    total = whole + f
+    return total + (_log_rest(f) + (n * form.ln2_rest + (f - (total - whole))))
+
+
 def log_of(x):
     f = format_of(x)
     lift = f.mantissa + 2  # brings subnormal numbers among the normal ones
@@ -263,7 +294,7 @@ def log_of(x):
     y = where(small, x * 2.0**lift, x)
     k = _exponent(y)
     n = k.to_float() - where(small, x.constant(lift), 0.0)
-    value = _recomposed(n, _log_tail((y.bits() - (k << f.mantissa)).floats() - 1.0))
+    value = _logarithm(n, (y.bits() - (k << f.mantissa)).floats() - 1.0)
     value = where(x.equals(INF), x, value)
     value = where(x.equals(0.0), -INF, value)
     return where(x >= 0.0, value, NAN)
@@ -290,34 +321,52 @@ def log1p_of(x):
     middle = f.bias // 2
     t = ((-k + (f.bias + middle)) << f.mantissa).floats() * 2.0**-middle
     # (1 + x) 2^-k - 1 without the rounding of 1 + x
-    value = _recomposed(k.to_float(), _log_tail(x * t + (t - 1.0)))
+    value = _logarithm(k.to_float(), x * t + (t - 1.0))
     value = where(u.equals(INF), x, value)
     value = where(x.equals(-1.0), -INF, value)
     return where(x >= -1.0, value, NAN)
 
 
 def log1p_moderate_of(x, accuracy=None):
-    """log1p(x) for 0 <= x < 2^100, or NaN."""
+    """log1p(x) for 0 <= x < 2^100 (2^1000 in float64), or NaN."""
     f = format_of(x)
     k = _exponent(x + 1.0)
     t = ((-k + f.bias) << f.mantissa).floats()
     return _log_tail(x * t + (t - 1.0), accuracy) + k.to_float() * LN2
 
 
-def decay_of(a):
-    """exp(-a), a >= 0."""
+def _decay_parts(a):
+    """exp(-a) for a >= 0 as a power of two, a number that it is to be multiplied by at the end, and exp(r) - 1."""
     f = format_of(a)
     a = where(a > -f.exp_range[0], -f.exp_range[0], a)
     t, r = _split(-a)
     lift = f.bias // 2  # taken out again at the end, so that one power of two suffices however small the result
     power = ((t << f.mantissa) + ((f.bias + lift) << f.mantissa)).floats()
-    return (power * _exp_tail(r) + power) * 2.0**-lift
+    return power, 2.0**-lift, _exp_tail(r)
+
+
+def decay_of(a):
+    """exp(-a), a >= 0."""
+    power, last, tail = _decay_parts(a)
+    return (power * tail + power) * last
 
 
 def softplus_tail_of(a):
-    """log1p(exp(-a)), a >= 0; exp(-a) lies in [0, 1], where one polynomial does for the logarithm."""
-    e = decay_of(a)
-    return log1p_of(e) if a.is_double else e - e * e * polynomial(e, SOFTPLUS)
+    """log1p(exp(-a)), a >= 0."""
+    return softplus_added_of(a, a.constant(0.0))
+
+
+def softplus_added_of(a, linear):
+    """log1p(exp(-a)) + linear, a >= 0, linear >= 0; exp(-a) lies in [0, 1], where one polynomial does for the logarithm."""
+    if a.is_double:
+        return log1p_of(decay_of(a)) + linear
+    power, last, tail = _decay_parts(a)
+    power = power * last
+    one = tail + 1.0
+    low = tail - (one - 1.0)  # exp(-a) is power * (one + low)
+    e = power * one
+    rest = power * low * (1.0 - e * 0.5) - e * e * polynomial(e - 0.5, SOFTPLUS)
+    return where(linear > e, linear, e) + (where(linear > e, e, linear) + rest)
 
 
 def joint_odds(odds):
@@ -332,32 +381,41 @@ def log_complement_of(u):
     """log(1 - u) for 0 <= u <= 1/2."""
     if u.is_double:
         return log1p_of(-u)
-    return -(u * u * polynomial(u, COMPLEMENT) + u)
+    return -(u * u * polynomial(u - 0.25, COMPLEMENT) + u)
 
 
-# Minimax in the relative error of log1p(e) = e - e^2 SOFTPLUS(e) on [0, 1], which is 2^-27.5, and of
-# log(1 - u) = -u - u^2 COMPLEMENT(u) on [0, 1/2], 2^-28.
+def log_ratio_of(high, low):
+    """log((1 + high) / (1 + low)), high >= low; in float64, as the square that is taken would double the roundings of four operations."""
+    if high.is_double:
+        return log1p_of((high - low) / (low + 1.0))
+    wide, base = high.to(DOUBLE), low.to(DOUBLE)
+    ratio = (wide - base) / (base + 1.0)
+    return where(ratio.equals(INF), INF, log1p_moderate_of(ratio, SINGLE)).to(element(high.type))
+
+
+# Minimax in the relative error of log1p(e) = e - e^2 SOFTPLUS(e - 1/2) on [0, 1], which is 2^-27.5, and of
+# log(1 - u) = -u - u^2 COMPLEMENT(u - 1/4) on [0, 1/2], 2^-28.
 SOFTPLUS = (
-    0.4999993145465851,
-    -0.33330512046813965,
-    0.24958588182926178,
-    -0.19695401191711426,
-    0.15355396270751953,
-    -0.10680556297302246,
-    0.057664453983306885,
-    -0.020204590633511543,
-    0.003318473929539323,
+    0.378139559414,
+    -0.179224886121,
+    0.0932318558336,
+    -0.0510890590702,
+    0.0289050025125,
+    -0.0166569927435,
+    0.0101776985515,
+    -0.00693066315126,
+    0.00331844966871,
 )
 COMPLEMENT = (
-    0.5000008940696716,
-    0.3332621455192566,
-    0.25188854336738586,
-    0.17569011449813843,
-    0.34104710817337036,
-    -0.5953671336174011,
-    1.97671377658844,
-    -2.4823224544525146,
-    1.7459439039230347,
+    0.602913176201,
+    0.510028061964,
+    0.49537389587,
+    0.518457068756,
+    0.569893764067,
+    0.639356369386,
+    0.688051843157,
+    1.00956371273,
+    1.74593393706,
 )
 
 

@@ -12,34 +12,58 @@ import functools
 import numpy as np
 
 from fastloss.backends.numba_cpu._elements import GROUP, WIDTH, sum_with, written
-from fastloss.backends.numba_cpu._jit import called, specialise
+from fastloss.backends.numba_cpu._jit import called, inlined, specialise
 from fastloss.backends.numba_cpu._load import row, smaller, span, staged, weight
 from fastloss.backends.numba_cpu._registers import in_lanes, total
 
 # Elements whose operands and losses fit in the first-level cache.
 SPAN = 2048
 
+# Spans whose sums are added one after the other; their total goes to that of the block.
+FEW = 64
+
 Real = None  # a hole: the type that is computed in
 # and what `sum_with` and `written` make of a loss: for a group or register, and for the elements that are left at the end
 add_group = add_rest = put_losses = put_last_losses = put_slopes = put_last_slopes = None
 
 
-# --- one span: operands are contiguous or scalars ---------------------------------------------------------------------
+# --- one span: up to SPAN elements of operands that are contiguous or scalars -------------------------------------------
+#
+# What float32 can't hold on the way is computed again in float64: an element where its result is not finite, a span of a sum where
+# that is not.
 
 
 @called
 def weighted_sum(losses, w):
-    """Sum of weight * loss and sum of weights, in float64."""
+    """Sum of weight * loss and sum of weights, in float64; a weight of 0 takes out the loss, whatever it is."""
     value = 0.0
     weights = 0.0
     for i in range(losses.size):
         v = weight(w, i)
-        value += v * np.float64(losses[i])
+        weighed = v * np.float64(losses[i])  # outside of the condition, or the loop would not vectorise
+        value += weighed if v != 0.0 else 0.0
         weights += v
     return value, weights
 
 
-def _each_span(x, y, z, w, p, out):
+@called
+def add_each(losses, w, total, weights):
+    """Each loss and weight added to a sum of its own."""
+    for k in range(losses.size):
+        v = weight(w, k)
+        weighed = v * np.float64(losses[k])
+        total[k] += weighed if v != 0.0 else 0.0
+        weights[k] += v
+
+
+def _all_finite(out):
+    found = Real(0.0)
+    for i in range(out.size):
+        found += out[i] * Real(0.0)
+    return found == Real(0.0)
+
+
+def _losses(x, y, z, w, p, out):
     whole = out.size // WIDTH * WIDTH
     for at in range(0, whole, WIDTH):
         put_losses(out, x, y, z, w, p, at)
@@ -47,7 +71,7 @@ def _each_span(x, y, z, w, p, out):
         put_last_losses(out, x, y, z, w, p, whole, out.size - whole)
 
 
-def _slope_span(x, y, z, w, p, scale, out):
+def _slopes(x, y, z, w, p, scale, out):
     whole = out.size // WIDTH * WIDTH
     for at in range(0, whole, WIDTH):
         put_slopes(out, x, y, z, w, p, scale, at)
@@ -55,11 +79,47 @@ def _slope_span(x, y, z, w, p, scale, out):
         put_last_slopes(out, x, y, z, w, p, scale, whole, out.size - whole)
 
 
-each_span = slope_span = None  # holes: the two above, compiled for one loss
+# The same for few elements: registers of the end are less to compile, as they do for all.
 
 
-def _total_span(x, y, z, w, p, size, scratch):
-    """Sum of weight * loss and sum of weights over any number of elements; w may be strided."""
+def _few_losses(x, y, z, w, p, out):
+    for at in range(0, out.size, WIDTH):
+        put_last_losses(out, x, y, z, w, p, at, out.size - at)
+
+
+def _few_slopes(x, y, z, w, p, scale, out):
+    for at in range(0, out.size, WIDTH):
+        put_last_slopes(out, x, y, z, w, p, scale, at, out.size - at)
+
+
+all_finite = losses = slopes = None  # holes: the above
+wide_losses = wide_slopes = None  # holes: the last two in float64, where `out` has no finite number
+
+
+def _each_span(x, y, z, w, p, out):
+    losses(x, y, z, w, p, out)
+    if not all_finite(out):
+        wide_losses(x, y, z, w, p, out)
+
+
+def _slope_span(x, y, z, w, p, scale, out):
+    slopes(x, y, z, w, p, scale, out)
+    if not all_finite(out):
+        wide_slopes(x, y, z, w, p, scale, out)
+
+
+def _wide_total(x, y, z, w, p, size, wide):
+    part = wide[:size]
+    part[:] = np.inf
+    wide_losses(x, y, z, None, p, part)
+    return weighted_sum(part, w)
+
+
+wide_total = None  # a hole: the above
+
+
+def _total_span(x, y, z, w, p, size, scratch, wide):
+    """Sum of weight * loss and sum of weights; w may be strided."""
     if w is None:
         sums = in_lanes(0.0)
         whole = size // GROUP * GROUP
@@ -68,21 +128,69 @@ def _total_span(x, y, z, w, p, size, scratch):
         for at in range(whole, size, WIDTH):
             sums = add_rest(sums, x, y, z, p, at, size - at)
         value = total(sums)
-        if abs(value) < np.inf:
-            return value, np.float64(size)
-    value = 0.0
-    weights = 0.0
-    for start in range(0, size, SPAN):
-        stop = smaller(start + SPAN, size)
-        losses = scratch[: stop - start]
-        each_span(span(x, start, stop), span(y, start, stop), span(z, start, stop), None, p, losses)
-        t, v = weighted_sum(losses, span(w, start, stop))
-        value += t
-        weights += v
-    return value, weights
+        weights = np.float64(size)
+    else:
+        part = scratch[:size]
+        losses(x, y, z, None, p, part)
+        value, weights = weighted_sum(part, w)
+    if abs(value) < np.inf:
+        return value, weights
+    return wide_total(x, y, z, w, p, size, wide)
 
 
-total_span = None  # a hole: the above
+def _lanes_span(x, y, z, w, p, total, weights, scratch):
+    """Each loss and weight of a span added to a sum of its own."""
+    part = scratch[: total.size]
+    losses(x, y, z, None, p, part)
+    add_each(part, w, total, weights)
+
+
+def _wide_lanes(x, y, z, w, p, total, weights, scratch, wide):
+    """The same, with losses in float64 where they are not finite in float32."""
+    part, mended = scratch[: total.size], wide[: total.size]
+    losses(x, y, z, None, p, part)
+    for k in range(mended.size):  # an assignment of the whole would bring along the text of its error
+        mended[k] = part[k]
+    wide_losses(x, y, z, None, p, mended)
+    add_each(mended, w, total, weights)
+
+
+# in float64 everything is as it is
+def _always(out):
+    return True
+
+
+def _same_losses(x, y, z, w, p, out):
+    pass
+
+
+def _same_slopes(x, y, z, w, p, scale, out):
+    pass
+
+
+def _same_lanes(x, y, z, w, p, total, weights, scratch, wide):
+    pass
+
+
+def _same_total(x, y, z, w, p, size, wide):
+    part = wide[:size]
+    losses(x, y, z, None, p, part)
+    return weighted_sum(part, w)
+
+
+each_span = slope_span = total_span = lanes_span = wide_lanes = sums_finite = None  # holes: the above
+
+
+@inlined
+def counted(sums, value, weights):
+    """The sums of a block with those of a span added: of losses and weights, of the last few spans, and how many these are."""
+    all_values, all_weights, few_values, few_weights, n = sums
+    few_values += value
+    few_weights += weights
+    n += 1
+    if n == FEW:
+        return all_values + few_values, all_weights + few_weights, 0.0, 0.0, 0
+    return all_values, all_weights, few_values, few_weights, n
 
 
 # --- flat: every operand is contiguous and of one size, or a scalar ----------------------------------------------------
@@ -101,25 +209,37 @@ def flat_total(
     partials,  # OUT (n_blocks, 2)
 ):
     """Sums over blocks [first, last)."""
-    scratch = np.empty(SPAN, Real)
+    scratch, wide = np.empty(SPAN, Real), np.empty(SPAN)
     for b in range(first, last):
-        start, stop = b * block, smaller((b + 1) * block, size)
-        xs, ys, zs, ws = span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop)
-        partials[b, 0], partials[b, 1] = total_span(xs, ys, zs, ws, p, stop - start, scratch)
+        sums = (0.0, 0.0, 0.0, 0.0, 0)
+        end = smaller((b + 1) * block, size)
+        for start in range(b * block, end, SPAN):
+            stop = smaller(start + SPAN, end)
+            xs, ys, zs, ws = span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop)
+            t, v = total_span(xs, ys, zs, ws, p, stop - start, scratch, wide)
+            sums = counted(sums, t, v)
+        partials[b, 0] = sums[0] + sums[2]
+        partials[b, 1] = sums[1] + sums[3]
 
 
 def flat_small(x, y, p):
     """The sum of one block as a float: what `flat_total` computes, with fewer arguments to unpack."""
-    return total_span(x, y, None, None, p, x.size, np.empty(SPAN, Real))[0]
+    scratch, wide = np.empty(SPAN, Real), np.empty(SPAN)
+    sums = (0.0, 0.0, 0.0, 0.0, 0)
+    for start in range(0, x.size, SPAN):
+        stop = smaller(start + SPAN, x.size)
+        t, v = total_span(span(x, start, stop), span(y, start, stop), None, None, p, stop - start, scratch, wide)
+        sums = counted(sums, t, v)
+    return sums[0] + sums[2]
 
 
 def flat_each(x, y, z, w, p, size, block, first, last, out):
     """out[i] = weight * loss over blocks [first, last)."""
-    start = first * block
-    stop = smaller(last * block, size)
-    each_span(
-        span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop), p, out[start:stop]
-    )
+    end = smaller(last * block, size)
+    for start in range(first * block, end, SPAN):
+        stop = smaller(start + SPAN, end)
+        xs, ys, zs, ws = span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop)
+        each_span(xs, ys, zs, ws, p, out[start:stop])
 
 
 def flat_slope(
@@ -137,20 +257,18 @@ def flat_slope(
     partials,  # OUT (n_blocks, 2)
 ):
     """Sums as `flat_total`, and the gradient while the operands are in L1."""
-    scratch = np.empty(SPAN, Real)
+    scratch, wide = np.empty(SPAN, Real), np.empty(SPAN)
     for b in range(first, last):
-        value = 0.0
-        weights = 0.0
+        sums = (0.0, 0.0, 0.0, 0.0, 0)
         end = smaller((b + 1) * block, size)
         for start in range(b * block, end, SPAN):
             stop = smaller(start + SPAN, end)
             xs, ys, zs, ws = span(x, start, stop), span(y, start, stop), span(z, start, stop), span(w, start, stop)
-            t, v = total_span(xs, ys, zs, ws, p, stop - start, scratch)
+            t, v = total_span(xs, ys, zs, ws, p, stop - start, scratch, wide)
             slope_span(xs, ys, zs, ws, p, scale, gradient[start:stop])
-            value += t
-            weights += v
-        partials[b, 0] = value
-        partials[b, 1] = weights
+            sums = counted(sums, t, v)
+        partials[b, 0] = sums[0] + sums[2]
+        partials[b, 1] = sums[1] + sums[3]
 
 
 # --- rows: three-dimensional operands of any strides, which hold broadcast ones (stride 0) too --------------------------
@@ -158,11 +276,10 @@ def flat_slope(
 
 def rows_total(x, y, z, w, p, shape, block, first, last, partials):
     """Sums over blocks of `block` rows; a row is x[i, j, :], rows in C order."""
-    scratch = np.empty((4, SPAN), Real)
+    scratch, wide = np.empty((4, SPAN), Real), np.empty(SPAN)
     n_rows, middle, size = shape[0] * shape[1], shape[1], shape[2]
     for b in range(first, last):
-        value = 0.0
-        weights = 0.0
+        sums = (0.0, 0.0, 0.0, 0.0, 0)
         for r in range(b * block, smaller((b + 1) * block, n_rows)):
             i, j = r // middle, r % middle
             xr, yr, zr, wr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j)
@@ -171,16 +288,15 @@ def rows_total(x, y, z, w, p, shape, block, first, last, partials):
                 xs = staged(xr, start, stop, scratch[0])
                 ys = staged(yr, start, stop, scratch[1])
                 zs = staged(zr, start, stop, scratch[2])
-                t, v = total_span(xs, ys, zs, span(wr, start, stop), p, stop - start, scratch[3])
-                value += t
-                weights += v
-        partials[b, 0] = value
-        partials[b, 1] = weights
+                t, v = total_span(xs, ys, zs, span(wr, start, stop), p, stop - start, scratch[3], wide)
+                sums = counted(sums, t, v)
+        partials[b, 0] = sums[0] + sums[2]
+        partials[b, 1] = sums[1] + sums[3]
 
 
 def rows_each(x, y, z, w, p, shape, block, first, last, out):
     """out[i, j, k] = weight * loss over blocks of rows."""
-    scratch, wide = np.empty((3, SPAN), Real), np.empty(SPAN)
+    scratch, weights = np.empty((3, SPAN), Real), np.empty(SPAN)
     middle, size = shape[1], shape[2]
     for r in range(first * block, smaller(last * block, shape[0] * middle)):
         i, j = r // middle, r % middle
@@ -190,16 +306,15 @@ def rows_each(x, y, z, w, p, shape, block, first, last, out):
             xs = staged(xr, start, stop, scratch[0])
             ys = staged(yr, start, stop, scratch[1])
             zs = staged(zr, start, stop, scratch[2])
-            each_span(xs, ys, zs, staged(wr, start, stop, wide), p, written[start:stop])
+            each_span(xs, ys, zs, staged(wr, start, stop, weights), p, written[start:stop])
 
 
 def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partials):
     """Sums as `rows_total`, and the gradient, of the broadcast shape."""
-    scratch, wide = np.empty((4, SPAN), Real), np.empty(SPAN)
+    scratch, wide, weights = np.empty((4, SPAN), Real), np.empty(SPAN), np.empty(SPAN)
     n_rows, middle, size = shape[0] * shape[1], shape[1], shape[2]
     for b in range(first, last):
-        value = 0.0
-        weights = 0.0
+        sums = (0.0, 0.0, 0.0, 0.0, 0)
         for r in range(b * block, smaller((b + 1) * block, n_rows)):
             i, j = r // middle, r % middle
             xr, yr, zr, wr, gr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j), gradient[i, j]
@@ -208,13 +323,12 @@ def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partia
                 xs = staged(xr, start, stop, scratch[0])
                 ys = staged(yr, start, stop, scratch[1])
                 zs = staged(zr, start, stop, scratch[2])
-                ws = staged(wr, start, stop, wide)
-                t, v = total_span(xs, ys, zs, ws, p, stop - start, scratch[3])
+                ws = staged(wr, start, stop, weights)
+                t, v = total_span(xs, ys, zs, ws, p, stop - start, scratch[3], wide)
                 slope_span(xs, ys, zs, ws, p, scale, gr[start:stop])
-                value += t
-                weights += v
-        partials[b, 0] = value
-        partials[b, 1] = weights
+                sums = counted(sums, t, v)
+        partials[b, 0] = sums[0] + sums[2]
+        partials[b, 1] = sums[1] + sums[3]
 
 
 # --- lanes: sums over the middle axis, one result for each (i, k) --------------------------------------------------------
@@ -234,26 +348,37 @@ def lanes_total(
 ):
     """Sums over the middle axis; the lanes of a register are neighbours along the last one."""
     outer, n, inner = shape
-    scratch = np.empty((4, smaller(SPAN, inner)), Real)
+    width = smaller(SPAN, inner)
+    scratch, wide, few = np.empty((4, width), Real), np.empty(width), np.empty((2, width))
     for b in range(first, last):
         i, c = b % outer, b // outer
-        total = partials[c, 0, i]
-        weights = partials[c, 1, i]
-        total[:] = 0.0
-        weights[:] = 0.0
-        for j in range(c * block, smaller((c + 1) * block, n)):
-            xr, yr, zr, wr = row(x, i, j), row(y, i, j), row(z, i, j), row(w, i, j)
-            for start in range(0, inner, SPAN):
-                stop = smaller(start + SPAN, inner)
-                xs = staged(xr, start, stop, scratch[0])
-                ys = staged(yr, start, stop, scratch[1])
-                zs = staged(zr, start, stop, scratch[2])
-                losses, ws = scratch[3, : stop - start], span(wr, start, stop)
-                each_span(xs, ys, zs, None, p, losses)
-                for k in range(losses.size):
-                    v = weight(ws, k)
-                    total[start + k] += v * np.float64(losses[k])
-                    weights[start + k] += v
+        end = smaller((c + 1) * block, n)
+        for start in range(0, inner, SPAN):
+            stop = smaller(start + SPAN, inner)
+            total, weights = partials[c, 0, i, start:stop], partials[c, 1, i, start:stop]
+            total[:] = 0.0
+            weights[:] = 0.0
+            part, part_weights = few[0, : stop - start], few[1, : stop - start]
+            for row_of_few in range(c * block, end, 2 * FEW):
+                part[:] = 0.0
+                part_weights[:] = 0.0
+                for j in range(row_of_few, smaller(row_of_few + 2 * FEW, end)):
+                    xs = staged(row(x, i, j), start, stop, scratch[0])
+                    ys = staged(row(y, i, j), start, stop, scratch[1])
+                    zs = staged(row(z, i, j), start, stop, scratch[2])
+                    lanes_span(xs, ys, zs, span(row(w, i, j), start, stop), p, part, part_weights, scratch[3])
+                if not sums_finite(part):
+                    part[:] = 0.0
+                    part_weights[:] = 0.0
+                    for j in range(row_of_few, smaller(row_of_few + 2 * FEW, end)):
+                        xs = staged(row(x, i, j), start, stop, scratch[0])
+                        ys = staged(row(y, i, j), start, stop, scratch[1])
+                        zs = staged(row(z, i, j), start, stop, scratch[2])
+                        ws = span(row(w, i, j), start, stop)
+                        wide_lanes(xs, ys, zs, ws, p, part, part_weights, scratch[3], wide)
+                for k in range(part.size):
+                    total[k] += part[k]
+                    weights[k] += part_weights[k]
 
 
 # --- filling the holes ---------------------------------------------------------------------------------------------------
@@ -268,15 +393,38 @@ TEMPLATES = {
 def _spans(loss, real):
     """The loops over a span, with a loss's formulas in them; compiled once a process and type."""
     add_group, add_rest = sum_with(loss)
-    put_losses, put_last_losses = written(loss.value, scaled=False)
-    put_slopes, put_last_slopes = written(loss.slope, scaled=True)
     purpose = f"{loss.name}_{np.dtype(real).name}"
-    each_span = called(_each_span, purpose, put_losses=put_losses, put_last_losses=put_last_losses)
+    losses = _loops(_losses, purpose, "losses", written(loss.value, scaled=False))
+    slopes = _loops(_slopes, purpose, "slopes", written(loss.slope, scaled=True))
+    if real is np.float32:
+        all_finite = called(_all_finite, purpose, Real=real)
+        wide_losses = _loops(_few_losses, f"{purpose}_wide", "losses", written(loss.value, scaled=False, wide=True))
+        wide_slopes = _loops(_few_slopes, f"{purpose}_wide", "slopes", written(loss.slope, scaled=True, wide=True))
+        wide_total = called(_wide_total, purpose, wide_losses=wide_losses)
+        wide_lanes = called(_wide_lanes, purpose, losses=losses, wide_losses=wide_losses)
+        sums_finite = called(_all_finite, f"{purpose}_sums", Real=np.float64)
+    else:
+        all_finite = called(_always, purpose)
+        wide_losses, wide_slopes = called(_same_losses, purpose), called(_same_slopes, purpose)
+        wide_total = called(_same_total, purpose, losses=losses)
+        wide_lanes, sums_finite = called(_same_lanes, purpose), all_finite
+    given = {"losses": losses, "all_finite": all_finite, "wide_losses": wide_losses}
     return {
-        "each_span": each_span,
-        "total_span": called(_total_span, purpose, add_group=add_group, add_rest=add_rest, each_span=each_span),
-        "slope_span": called(_slope_span, purpose, put_slopes=put_slopes, put_last_slopes=put_last_slopes),
+        "each_span": called(_each_span, purpose, **given),
+        "total_span": called(
+            _total_span, purpose, add_group=add_group, add_rest=add_rest, losses=losses, wide_total=wide_total
+        ),
+        "slope_span": called(_slope_span, purpose, slopes=slopes, all_finite=all_finite, wide_slopes=wide_slopes),
+        "lanes_span": called(_lanes_span, purpose, losses=losses),
+        "wide_lanes": wide_lanes,
+        "sums_finite": sums_finite,
     }
+
+
+def _loops(template, purpose, name, intrinsics):
+    """A loop over a span that puts losses or slopes."""
+    put, put_last = intrinsics
+    return called(template, purpose, **{f"put_{name}": put, f"put_last_{name}": put_last})
 
 
 def kernel(loss, op, real):

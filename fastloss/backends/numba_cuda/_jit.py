@@ -1,16 +1,19 @@
 """How CUDA kernels are made: templates filled with readers, sizes and a loss's scalars, compiled for a device, cached on disk."""
 
+import ast
 import functools
+import hashlib
+import textwrap
 from pathlib import Path
 
 import numpy as np
 from numba import cuda
 
-from fastloss import _templates, scalars
+from fastloss import _dialect, _templates, scalars
 from fastloss.backends.numba_cuda import _target
 
 _HERE = Path(__file__).parent
-_SOURCES = (Path(scalars.__file__), _HERE.parent / "__init__.py", *sorted(_HERE.glob("*.py")))
+_SOURCES = (Path(scalars.__file__), Path(_dialect.__file__), _HERE.parent / "__init__.py", *sorted(_HERE.glob("*.py")))
 
 
 @functools.cache
@@ -49,31 +52,48 @@ def _cache():
 # --- the formulas -----------------------------------------------------------------------------------------------------
 
 
-def _nan(text):
-    """What `float("nan")` in a formula stands for."""
-    return np.nan
+class _Specials(ast.NodeTransformer):
+    """float("nan") and float("inf"), which no kernel can parse, as names."""
+
+    def visit_Call(self, call):
+        self.generic_visit(call)
+        return ast.Name(f"_{call.args[0].value}", ast.Load()) if _dialect.special(call) else call
 
 
 @functools.cache
-def formulas(real, shorter):
-    """Every function of `scalars.py` for use in kernels on numbers of type `real`, calling one another and this target's elementary
-    functions.
+def formulas(real, shorter=(), text=None):
+    """Every function of a text, by default that of `scalars.py`, for use in kernels on numbers of type `real`, by its name; they call one
+    another and this target's elementary functions.
 
     shorter : pairs of a name and a template that stands in for the function of that name.
     """
-    holes = {**_target.elementary, "float": _target.inlined(_nan)}
-    for name, function in vars(scalars).items():
-        if callable(function) and getattr(function, "__module__", None) == scalars.__name__:
-            copy = _templates.filled(function, f"{name}_{fingerprint()}", {})
-            # callers see what is called, whichever of them comes first in the file
-            holes[name] = copy
-    for name, template in shorter:
-        copy = _templates.filled(template, f"{name}_{real}_{fingerprint()}", {"Real": np.dtype(real).type})
-        copy.__module__ = scalars.__name__
-        holes[name] = copy
-    for copy in [f for f in holes.values() if getattr(f, "__module__", None) == scalars.__name__]:
+    path = Path(scalars.__file__)
+    text = path.read_text(encoding="utf-8") if text is None else text
+    checked = _dialect.functions(text)
+    module = _Specials().visit(ast.parse(textwrap.dedent(text)))
+    module.body = [node for node in module.body if isinstance(node, ast.FunctionDef)]
+    namespace = {}
+    exec(compile(ast.fix_missing_locations(module), str(path), "exec"), namespace)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    holes = {**_target.elementary, "_nan": np.nan, "_inf": np.inf}
+    templates = {name: namespace[name] for name in checked} | dict(shorter)
+    for name, template in templates.items():
+        given = {"Real": np.dtype(real).type} if name in dict(shorter) else {}
+        # callers see what is called, whichever of them comes first in the text
+        holes[name] = _templates.filled(template, f"{name}_{real}_{digest}_{fingerprint()}", given)
+    copies = [holes[name] for name in templates]
+    for copy in copies:
         copy.__globals__.update(holes)
-    return {name: _target.inlined(f) if f.__module__ == scalars.__name__ else f for name, f in holes.items()}
+    return {name: _target.inlined(holes[name]) for name in templates}
+
+
+@functools.cache
+def called_with(n_operands, n_parameters):
+    """A template call(x, y, z, p) of a function `formula` of so many operands and parameters, these in the type `Real`."""
+    arguments = [*"xyz"[:n_operands], *(f"Real(p[{k}])" for k in range(n_parameters))]
+    namespace = {}
+    exec(f"def call(x, y, z, p):\n    return formula({', '.join(arguments)})\n", namespace)
+    return namespace["call"]
 
 
 def family(templates, purpose, **holes):

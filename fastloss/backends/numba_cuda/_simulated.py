@@ -143,7 +143,8 @@ def _quiet(function):
 
 
 exp, log, log1p = _quiet(np.exp), _quiet(np.log), _quiet(np.log1p)
-elementary = {name: _quiet(getattr(np, name)) for name in ("exp", "expm1", "log", "log1p", "tanh")}
+elementary = {name: _quiet(getattr(np, name)) for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh")}
+elementary |= {"max": _quiet(np.maximum), "min": _quiet(np.minimum)}
 larger = np.fmax
 
 

@@ -137,7 +137,16 @@ else:
     # --- arithmetic -------------------------------------------------------------------------------------------------
 
     exp, log, log1p = math.exp, math.log, math.log1p
-    elementary = {name: getattr(math, name) for name in ("exp", "expm1", "log", "log1p", "tanh")}
+    elementary = {name: getattr(math, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh")}
+
+    def _maximum(a, b):
+        return a if a > b or a != a else b
+
+    def _minimum(a, b):
+        return a if a < b or a != a else b
+
+    # NaN where one is NaN, which Numba's own keep or drop by their place
+    elementary |= {"max": inlined(_maximum), "min": inlined(_minimum)}
 
     @intrinsic
     def larger(typingctx, a, b):

@@ -2,9 +2,12 @@
 
 `vectors` takes operands that are contiguous, or one number each; `strided` takes any strides, which hold broadcast ones too, an element
 a thread at a time; `lanes` sums over some axes, an output a block or a thread; `outside` looks for what an operand must not hold.
-Threads add losses up in compensated pairs of Real; from there on sums are float64.
+Threads add losses up in compensated pairs of Real; from there on sums are float64.  What float32 can't hold on the way is computed again in
+float64, after the loop that streams: an element where its result is not finite, a thread's sum where that is not.  An element of weight 0
+is taken out, whatever it is.
 
-Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p0, p1: the loss's parameters.
+Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p: a tuple of the loss's parameters,
+of at least one number.
 """
 
 import functools
@@ -31,6 +34,7 @@ value = slope = settle = added = add_up = value_of = None  # holes: the formula,
 get_x = get_y = get_z = get_w = None  # holes: N elements to a local array
 read_x = read_y = read_z = read_w = None  # holes: one element
 write = put = None  # holes: one element, N elements
+CAREFUL = again = None  # holes: whether Real is float32, and `redone`
 
 
 # --- operands -----------------------------------------------------------------------------------------------------------
@@ -42,6 +46,10 @@ def read_number(x, i):
 
 def read_nothing(x, i):
     return Real(1.0)
+
+
+def read_one(x, i):
+    return read(x, 0)
 
 
 def get_vectors(x, i, out):
@@ -72,15 +80,48 @@ def put_elements(out, i, values):
 read = n = None  # holes of these
 
 
+# --- what is done with values and weights ---------------------------------------------------------------------------------
+
+
+def weighed(value, weight):
+    return value * weight if weight != Real(0.0) else Real(0.0)
+
+
+def finite(value):
+    return abs(value) < Real(math.inf)
+
+
+def doubtful(total, root):
+    """Whether a thread's sum has overflowed; or the sum of squares under a root, underflowed."""
+    return not abs(total) < Real(math.inf) or root and total < Real(LEAST)
+
+
+LEAST = 2.0**-80  # the squares of what matters to a larger sum are normal numbers
+
+read_out = None  # a hole: an element of `out`
+
+
+def redone(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
+    """weight * loss in float64; and element i of `out` in its place where that is not finite."""
+    xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
+    loss = value(xs, ys, zs, p)
+    if OP != TOTAL:
+        if not abs(read_out(out, i)) < math.inf:
+            v = loss if OP == EACH else slope(xs, ys, zs, p)
+            write(out, i, np.float32(weighed(v, weight) * scale))
+    return weighed(loss, weight)
+
+
 # --- kernels ------------------------------------------------------------------------------------------------------------
 
 
-def vectors(x, y, z, w, p0, p1, size, out, scale, ws, result, mode, factor, divisor, root):
+def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, root):
     xs, ys = cuda.local.array(N, Real), cuda.local.array(N, Real)
     zs, vs = cuda.local.array(N, Real), cuda.local.array(N, Real)
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    a, b, step = Real(p0), Real(p1), Real(scale)
+    step = Real(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    odd = False
     group = block() * THREADS + thread()
     while group < size // N:
         i = group * N
@@ -91,31 +132,46 @@ def vectors(x, y, z, w, p0, p1, size, out, scale, ws, result, mode, factor, divi
         if OP != EACH:
             term, weight = Real(0.0), Real(0.0)
             for k in range(N):
-                loss = value(xs[k], ys[k], zs[k], a, b)
-                term += loss * vs[k] if WEIGHTED else loss
+                loss = value(xs[k], ys[k], zs[k], p)
+                term += weighed(loss, vs[k]) if WEIGHTED else loss
                 weight += vs[k]
             total, low = added(total, low, term)
             if WEIGHTED:
                 weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
             for k in range(N):
-                v = value(xs[k], ys[k], zs[k], a, b) if OP == EACH else slope(xs[k], ys[k], zs[k], a, b)
-                xs[k] = v * (vs[k] * step if WEIGHTED else step)
+                v = value(xs[k], ys[k], zs[k], p) if OP == EACH else slope(xs[k], ys[k], zs[k], p)
+                xs[k] = weighed(v, vs[k] * step) if WEIGHTED else v * step
+                odd = odd or not finite(xs[k])
             put(out, i, xs)
         group += n_blocks() * THREADS
     i = size // N * N + thread()
     if block() == 0 and i < size:
-        loss = value(read_x(x, i), read_y(y, i), read_z(z, i), a, b)
+        loss = value(read_x(x, i), read_y(y, i), read_z(z, i), p)
         weight = read_w(w, i)
         if OP != EACH:
-            total, low = added(total, low, loss * weight)
+            total, low = added(total, low, weighed(loss, weight))
             weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
-            v = loss if OP == EACH else slope(read_x(x, i), read_y(y, i), read_z(z, i), a, b)
-            write(out, i, v * (weight * step))
+            v = loss if OP == EACH else slope(read_x(x, i), read_y(y, i), read_z(z, i), p)
+            v = weighed(v, weight * step)
+            odd = odd or not finite(v)
+            write(out, i, v)
+    exact = np.float64(total) - np.float64(low)
+    if CAREFUL and (odd or doubtful(total, root)):
+        exact = 0.0
+        group = block() * THREADS + thread()
+        while group < size // N:
+            for k in range(N):
+                i = group * N + k
+                exact += again(x, y, z, w, i, i, i, i, i, p, out, scale)
+            group += n_blocks() * THREADS
+        i = size // N * N + thread()
+        if block() == 0 and i < size:
+            exact += again(x, y, z, w, i, i, i, i, i, p, out, scale)
     if OP != EACH:
         settle(
-            sums, np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
+            sums, exact, np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
             ws, result, mode, factor, divisor, root,
         )  # fmt: skip
 
@@ -136,40 +192,50 @@ def offsets(i, shape, x_strides, y_strides, z_strides, w_strides):
 
 
 def strided(
-    x, y, z, w, p0, p1, size,
+    x, y, z, w, p, size,
     shape, x_strides, y_strides, z_strides, w_strides,  # IN the common shape; in elements, 0 where broadcast
     out, scale, ws, result, mode, factor, divisor, root,
 ):  # fmt: skip
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    a, b, step = Real(p0), Real(p1), Real(scale)
+    step = Real(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    odd = False
     i = block() * THREADS + thread()
     while i < size:
         at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
         xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
         if OP != EACH:
-            total, low = added(total, low, value(xs, ys, zs, a, b) * weight)
+            total, low = added(total, low, weighed(value(xs, ys, zs, p), weight))
             weights, weights_low = added(weights, weights_low, weight)
         if OP != TOTAL:
-            v = value(xs, ys, zs, a, b) if OP == EACH else slope(xs, ys, zs, a, b)
-            write(out, i, v * (weight * step))
+            v = value(xs, ys, zs, p) if OP == EACH else slope(xs, ys, zs, p)
+            v = weighed(v, weight * step)
+            odd = odd or not finite(v)
+            write(out, i, v)
         i += n_blocks() * THREADS
+    exact = np.float64(total) - np.float64(low)
+    if CAREFUL and (odd or doubtful(total, root)):
+        exact = 0.0
+        i = block() * THREADS + thread()
+        while i < size:
+            at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
+            exact += again(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale)
+            i += n_blocks() * THREADS
     if OP != EACH:
         settle(
-            sums, np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
+            sums, exact, np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
             ws, result, mode, factor, divisor, root,
         )  # fmt: skip
 
 
 def lanes(
-    x, y, z, w, p0, p1,
+    x, y, z, w, p,
     size, shape, x_outer, y_outer, z_outer, w_outer,  # IN outputs, their shape, strides along the axes that are kept
     n, lengths, x_strides, y_strides, z_strides, w_strides,  # IN elements of each, and likewise along those that are reduced
     out, mode, factor, divisor, root,
 ):  # fmt: skip
     """out[i], the sum or mean over some axes; weights count only in sums and means by weight."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    a, b = Real(p0), Real(p1)
     i = block() if BY_BLOCK else block() * THREADS + thread()
     while i < size:
         from_x, from_y, from_z, from_w = offsets(i, shape, x_outer, y_outer, z_outer, w_outer)
@@ -178,11 +244,21 @@ def lanes(
         while j < n:
             at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
             weight = read_w(w, from_w + at_w)
-            loss = value(read_x(x, from_x + at_x), read_y(y, from_y + at_y), read_z(z, from_z + at_z), a, b)
-            total, low = added(total, low, loss * weight)
+            loss = value(read_x(x, from_x + at_x), read_y(y, from_y + at_y), read_z(z, from_z + at_z), p)
+            total, low = added(total, low, weighed(loss, weight))
             weights, weights_low = added(weights, weights_low, weight)
             j += THREADS if BY_BLOCK else 1
-        loss, weight = np.float64(total) - np.float64(low), np.float64(weights) - np.float64(weights_low)
+        exact = np.float64(total) - np.float64(low)
+        if CAREFUL and doubtful(total, root):
+            exact = 0.0
+            j = np.int64(thread()) if BY_BLOCK else np.int64(0)
+            while j < n:
+                at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
+                exact += again(
+                    x, y, z, w, from_x + at_x, from_y + at_y, from_z + at_z, from_w + at_w, i, p, out, factor
+                )  # fmt: skip
+                j += THREADS if BY_BLOCK else 1
+        loss, weight = exact, np.float64(weights) - np.float64(weights_low)
         if BY_BLOCK:
             add_up(sums, loss, weight, 0.0, NO_BAD)
             loss, weight = sums[0, 0], sums[0, 1]
@@ -207,31 +283,9 @@ def outside(x, size, shape, x_strides, least, most, ws):
 
 # --- formulas of any number of operands and parameters ------------------------------------------------------------------
 
-formula = None  # a hole
 
-
-def of_one(x, y, z, p0, p1):
+def of_one(x, y, z, p):
     return x
-
-
-def of_two(x, y, z, p0, p1):
-    return formula(x, y)
-
-
-def of_two_one(x, y, z, p0, p1):
-    return formula(x, y, p0)
-
-
-def of_two_two(x, y, z, p0, p1):
-    return formula(x, y, p0, p1)
-
-
-def of_three(x, y, z, p0, p1):
-    return formula(x, y, z)
-
-
-def of_three_two(x, y, z, p0, p1):
-    return formula(x, y, z, p0, p1)
 
 
 # log1p(e) / e on [0, 1], to 5e-9: a polynomial, the highest power first.
@@ -250,16 +304,14 @@ def softplus_tail(a):
     return e * p
 
 
-_SHAPES = {(2, 0): of_two, (2, 1): of_two_one, (2, 2): of_two_two, (3, 0): of_three, (3, 2): of_three_two}
-
-
 def _formula(loss, which, real):
     if loss is None:
         return _target.inlined(of_one)
     name = loss.value if which == "value" else loss.slope
-    template = _SHAPES[loss.operands, len(loss.parameters)]
+    template = _jit.called_with(loss.operands, len(loss.parameters))
     shorter = (("softplus_tail", softplus_tail),) if real == "float32" else ()
-    return _jit.inlined(template, f"{name}_{real}", formula=_jit.formulas(real, shorter)[name])
+    holes = {"formula": _jit.formulas(real, shorter)[name], "Real": np.dtype(real).type}
+    return _jit.inlined(template, f"{name}_{real}", **holes)
 
 
 # --- making them --------------------------------------------------------------------------------------------------------
@@ -275,6 +327,7 @@ def _operand(kind, real, count):
     read = _target.reader(name, real)
     purpose = f"{name}_{how}_{real}_{count}"
     if how == "one":
+        read = _jit.inlined(read_one, f"{name}_{real}", read=read)
         return read, _jit.inlined(get_same, purpose, read=read, N=count)
     n = _target.VECTOR // _target.SIZES[name]
     if how == "elements" or n > count:
@@ -289,6 +342,26 @@ def elements(kinds):
     """Elements that a thread of `vectors` takes together, of operands of these kinds: as many as one load of the narrowest brings."""
     sizes = [_target.SIZES[kind[0]] for kind in kinds if isinstance(kind, tuple) and kind[1] != "one"]
     return _target.VECTOR // max(2, min(sizes, default=8))
+
+
+def _never(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
+    return 0.0
+
+
+def _again(loss, op, purpose, kinds):
+    """`redone` for a kernel in float32."""
+    operands = [_operand(kind, "float64", 1)[0] for kind in kinds]
+    return _jit.inlined(
+        redone,
+        purpose,
+        OP=op,
+        value=_formula(loss, "value", "float64"),
+        slope=_formula(loss, "slope", "float64"),
+        weighed=_jit.inlined(weighed, "float64", Real=np.float64),
+        read_out=_target.reader("float32", "float32"),
+        write=_target.writer("float32"),
+        **{f"read_{name}": read for name, read in zip("xyzw", operands, strict=True)},
+    )
 
 
 @functools.cache
@@ -312,6 +385,8 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
         put = _jit.inlined(put_vectors, purpose, write=_target.vector_writer(real), N=count, n=n)
     else:
         put = _jit.inlined(put_elements, purpose, write=write, N=count)
+    weigh = _jit.inlined(weighed, real, Real=Scalar)
+    careful = real == "float32"
     return _jit.kernel(
         TEMPLATES[template],
         purpose,
@@ -323,6 +398,11 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
         BY_BLOCK=by_block,
         value=_formula(loss, "value", real),
         slope=_formula(loss, "slope", real),
+        weighed=weigh,
+        finite=_jit.inlined(finite, real, Real=Scalar),
+        doubtful=_jit.inlined(doubtful, real, Real=Scalar),
+        CAREFUL=careful,
+        again=_again(loss, op, purpose, kinds) if careful else _target.inlined(_never),
         added=_target.inlined(_softmax.added),
         offsets=_target.inlined(offsets),
         write=write,

@@ -16,8 +16,11 @@ _VOCABULARY = {
     "expm1": np.expm1,
     "log": np.log,
     "log1p": np.log1p,
+    "sqrt": np.sqrt,
     "tanh": np.tanh,
     "abs": np.abs,
+    "max": np.maximum,
+    "min": np.minimum,
     "where": np.where,
     "both": np.logical_and,
     "either": np.logical_or,
@@ -44,8 +47,18 @@ def _part(a, index):
 
 
 def _weights(w, index):
-    """The slab's weights, or 1."""
-    return 1.0 if w is None else wide(_part(w, index))
+    """The slab's weights, or None."""
+    return None if w is None else wide(_part(w, index))
+
+
+def _weighed(weights, values):
+    """A weight of 0 takes out the value, whatever it is."""
+    return values if weights is None else np.where(weights != 0.0, weights * values, 0.0)
+
+
+def _weight_of(weights, losses):
+    """The weights of all elements of a slab."""
+    return np.broadcast_to(1.0 if weights is None else weights, losses.shape)
 
 
 def _spans(size, block, first, last):
@@ -57,16 +70,15 @@ def _spans(size, block, first, last):
 
 
 @quietly
-def _add(partials, b, losses, weights):
-    partials[b, 0] += np.sum(weights * losses)
-    partials[b, 1] += np.sum(np.broadcast_to(weights, losses.shape))
-
-
-@quietly
 def flat_total(loss, x, y, z, w, p, size, block, first, last, partials):
-    partials[first:last] = 0.0
+    pieces = {b: ([], []) for b in range(first, last)}
     for b, index in _spans(size, block, first, last):
-        _add(partials, b, _evaluated(loss.value, index, x, y, z, p), _weights(w, index))
+        losses = _evaluated(loss.value, index, x, y, z, p)
+        weights = _weights(w, index)
+        pieces[b][0].append(np.sum(_weighed(weights, losses)))
+        pieces[b][1].append(np.sum(_weight_of(weights, losses)))
+    for b, sums in pieces.items():
+        partials[b] = np.sum(sums, axis=1)
 
 
 def flat_small(loss, x, y, p):
@@ -78,14 +90,15 @@ def flat_small(loss, x, y, p):
 @quietly
 def flat_each(loss, x, y, z, w, p, size, block, first, last, out):
     for _, index in _spans(size, block, first, last):
-        out[index] = _weights(w, index) * _evaluated(loss.value, index, x, y, z, p)
+        out[index] = _weighed(_weights(w, index), _evaluated(loss.value, index, x, y, z, p))
 
 
 @quietly
 def flat_slope(loss, x, y, z, w, p, scale, size, block, first, last, gradient, partials):
     flat_total(loss, x, y, z, w, p, size, block, first, last, partials)
     for _, index in _spans(size, block, first, last):
-        gradient[index] = _weights(w, index) * scale * _evaluated(loss.slope, index, x, y, z, p)
+        slopes = _evaluated(loss.slope, index, x, y, z, p)
+        gradient[index] = _weighed(_weights(w, index), np.float64(scale) * slopes)
 
 
 def _row_slabs(shape, block, first, last):
@@ -94,27 +107,32 @@ def _row_slabs(shape, block, first, last):
 
 @quietly
 def rows_total(loss, x, y, z, w, p, shape, block, first, last, partials):
-    partials[first:last] = 0.0
+    n_pieces = -(-shape[2] // SPAN)
+    sums = np.zeros((2, last - first, block, n_pieces))  # of the pieces of rows
+    rows_of = sums.reshape(2, -1, n_pieces)
     for index in _row_slabs(shape, block, first, last):
         losses = _evaluated(loss.value, index, x, y, z, p)
         weights = _weights(w, index)
-        i, rows, _ = index
-        blocks = (i * shape[1] + np.arange(rows.start, rows.stop)) // block
-        np.add.at(partials[:, 0], blocks, np.sum(weights * losses, axis=1))
-        np.add.at(partials[:, 1], blocks, np.sum(np.broadcast_to(weights, losses.shape), axis=1))
+        i, rows, k = index
+        start = i * shape[1] + rows.start - first * block
+        piece = slice(start, start + rows.stop - rows.start), k.start // SPAN
+        rows_of[0][piece] = np.sum(_weighed(weights, losses), axis=1)
+        rows_of[1][piece] = np.sum(_weight_of(weights, losses), axis=1)
+    partials[first:last] = np.sum(sums.reshape(2, last - first, -1), axis=2).T
 
 
 @quietly
 def rows_each(loss, x, y, z, w, p, shape, block, first, last, out):
     for index in _row_slabs(shape, block, first, last):
-        out[index] = _weights(w, index) * _evaluated(loss.value, index, x, y, z, p)
+        out[index] = _weighed(_weights(w, index), _evaluated(loss.value, index, x, y, z, p))
 
 
 @quietly
 def rows_slope(loss, x, y, z, w, p, scale, shape, block, first, last, gradient, partials):
     rows_total(loss, x, y, z, w, p, shape, block, first, last, partials)
     for index in _row_slabs(shape, block, first, last):
-        gradient[index] = _weights(w, index) * scale * _evaluated(loss.slope, index, x, y, z, p)
+        slopes = _evaluated(loss.slope, index, x, y, z, p)
+        gradient[index] = _weighed(_weights(w, index), np.float64(scale) * slopes)
 
 
 @quietly
@@ -126,8 +144,19 @@ def lanes_total(loss, x, y, z, w, p, shape, block, first, last, partials):
         for _, rows, k in slabs(min((c + 1) * block, n), n, inner, c * block):
             losses = _evaluated(loss.value, (i, rows, k), x, y, z, p)
             weights = _weights(w, (i, rows, k))
-            partials[c, 0, i, k] += np.sum(weights * losses, axis=0)
-            partials[c, 1, i, k] += np.sum(np.broadcast_to(weights, losses.shape), axis=0)
+            partials[c, 0, i, k] += _lane_sums(_weighed(weights, losses))
+            partials[c, 1, i, k] += _lane_sums(_weight_of(weights, losses))
+
+
+def _lane_sums(values):
+    """Sums along the first axis, which `np.sum` would add up one after the other: by halves."""
+    while len(values) > 8:
+        half = len(values) // 2
+        odd = values[2 * half :]
+        values = values[:half] + values[half : 2 * half]
+        if len(odd):
+            values = np.concatenate([values, odd])
+    return np.sum(values, axis=0)
 
 
 KERNELS = {

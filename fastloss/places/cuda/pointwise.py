@@ -53,7 +53,7 @@ class Pointwise:
     def __init__(self, session, loss, operands, real, parameters=(), names=("",) * 4, factor=1.0):
         self.session, self.loss, self.operands, self.real, self.factor = session, loss, operands, real, factor
         self.names = names
-        self.p = tuple(float(v) for v in (*parameters, 0.0, 0.0)[:2])
+        self.p = tuple(map(float, parameters)) or (0.0,)  # kernels take no empty tuple
         views = [(name, v) for name, v in zip(names, operands, strict=True) if isinstance(v, View)]
         try:
             self.shape = np.broadcast_shapes(*(v.shape for _, v in views))
@@ -92,12 +92,12 @@ class Pointwise:
         if self.flat:
             kinds = self.kinds(flat=True)
             kernel = kernels.kernel("vectors", self.loss, op, self.real, kinds, out == 0 or out % 16 == 0)
-            arguments = (*self.addresses(), *self.p, self.size, out, scale, *tail)
+            arguments = (*self.addresses(), self.p, self.size, out, scale, *tail)
             session.launch(kernel, self.size // kernels.elements(kinds) + 1, arguments)
             return
         kernel = kernels.kernel("strided", self.loss, op, self.real, self.kinds(flat=False))
         shape, strides = merged_axes(self.shape, self.strides())
-        session.launch(kernel, self.size, (*self.addresses(), *self.p, self.size, shape, *strides, out, scale, *tail))
+        session.launch(kernel, self.size, (*self.addresses(), self.p, self.size, shape, *strides, out, scale, *tail))
 
     def run_along(self, axes, out, mode, divisor=None, root=False):
         """Sums or means over some of the axes to `out`, in C order of the others."""
@@ -112,7 +112,7 @@ class Pointwise:
         by_block = axes[-1] == len(self.shape) - 1 or size < FEW_OUTPUTS
         kernel = kernels.kernel("lanes", self.loss, kernels.TOTAL, self.real, self.kinds(flat=False), by_block=by_block)
         arguments = (
-            *self.addresses(), *self.p, size, shape, *strides, n, lengths, *steps,
+            *self.addresses(), self.p, size, shape, *strides, n, lengths, *steps,
             out, kernels.MODES[mode], self.factor, float(divisor or 0.0), root,
         )  # fmt: skip
         session.launch(kernel, size * (kernels.THREADS if by_block else 1), arguments)
@@ -152,7 +152,7 @@ class Pointwise:
     def scale(self, mode, divisor, root):
         """What slopes are multiplied by: the weights of a mean, and the value under a root, have to be known first."""
         if mode == "weight" or root:
-            self.run(self.session.kernels.TOTAL)
+            self.run(self.session.kernels.TOTAL, root=root)
             value, weight, _, _ = self.session.totals()
             divisor = weight if mode == "weight" else divisor
         scale = self.factor if mode == "sum" else self.factor * _reduce.inverse(divisor)

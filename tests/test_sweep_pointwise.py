@@ -1,0 +1,46 @@
+"""Every pointwise formula over the whole range of its operands, on a sample: `sweep_pointwise.py` goes over more of them."""
+
+import numpy as np
+import pytest
+from sweep_pointwise import DTYPES, SWEEPS, worst
+
+import fastloss
+from fastloss.backends import load
+
+BACKENDS = [name for name in ("cython", "numba", "numpy") if load(name).available() is None]
+
+# In ulp of the result, or of its largest term: what 10^7 operands have shown, and not more than is promised.  Those that take a logarithm
+# of a rounded ratio, and square it, have more in float64, where there is no wider type to do it in.
+MOST = {np.float32: 4.0, np.float64: 4.0}
+MORE = {("msle_loss", np.float64): 7.5}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("sweep", SWEEPS, ids=str)
+def test_within_a_few_ulp(sweep, dtype, backend):
+    with fastloss.use_backend(backend):
+        for what, (error, operands, got, exact) in zip(("value", "slope"), worst(sweep, dtype, 250), strict=True):
+            most = MORE.get((sweep.loss, dtype), MOST[dtype])
+            assert error <= most, f"{what} of {operands}: {got}, exact {exact}, {error} ulp"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", SWEEPS, ids=str)
+def test_many(sweep):
+    for dtype in DTYPES:
+        for error, operands, got, exact in worst(sweep, dtype, 20_000, seed=1):
+            assert error <= MORE.get((sweep.loss, dtype), MOST[dtype]), f"{operands}: {got}, exact {exact}"
+
+
+def test_the_sweep_can_fail(monkeypatch):
+    """A loss that cancels is found out."""
+    sweep = next(s for s in SWEEPS if s.loss == "msle_loss")
+
+    def naive(x, y, *, reduction="none"):
+        d = np.log(1 + x) - np.log(1 + y)
+        return d * d
+
+    monkeypatch.setattr(fastloss, "msle_loss", naive)
+    monkeypatch.setattr(fastloss, "value_and_grad", lambda f: lambda x, y, **_: (0.0, np.zeros_like(x)))
+    assert worst(sweep, np.float32, 250)[0][0] > 100
