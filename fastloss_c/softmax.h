@@ -131,22 +131,23 @@ INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
     return power * tail + power;
 }
 
-/* The larger and the smaller of two: a NaN stays one of them. */
+/* The larger of two, and whichever of them that is not: a NaN is one of them.  As bits, since gcc makes masks in general registers of two
+comparisons of the same numbers. */
 INLINE REAL NAME(larger)(REAL a, REAL b)
 {
     return a > b ? a : b;
 }
 
-INLINE REAL NAME(smaller)(REAL a, REAL b)
+INLINE REAL NAME(other_than)(REAL one, REAL a, REAL b)
 {
-    return b < a ? b : a;
+    return FLOAT_OF(BITS_OF(a) ^ BITS_OF(b) ^ BITS_OF(one));
 }
 
 /* The sum of four terms; gives the largest x. */
 INLINE REAL NAME(four_terms)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT bias, REAL *most)
 {
-    const REAL ab = NAME(larger)(a, b), cd = NAME(larger)(c, d), p = NAME(smaller)(a, b), q = NAME(smaller)(c, d);
-    const REAL x = NAME(larger)(ab, cd), r = NAME(smaller)(ab, cd);
+    const REAL ab = NAME(larger)(a, b), cd = NAME(larger)(c, d), p = NAME(other_than)(ab, a, b), q = NAME(other_than)(cd, c, d);
+    const REAL x = NAME(larger)(ab, cd), r = NAME(other_than)(x, ab, cd);
     const REAL others = NAME(term)(r, lowest, bias) + (NAME(term)(p, lowest, bias) + NAME(term)(q, lowest, bias));
     REAL power;
     const REAL tail = NAME(part_of_term)(x, lowest, bias, &power);
