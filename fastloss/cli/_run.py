@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _library, _report
-from ._execute import execute, job_description, loss_writer
+from ._execute import execute, intact, job_description, loss_writer
 from ._failure import Failure
 from ._figures import figures_of
 from ._job import Job, Request
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
             journal = Journal(journal_path, described, args.resume)
             stack.callback(journal.close)
         resumed = journal is not None and journal.resumed
-        state, done = journal.resume(measures) if journal is not None and resumed else (State(measures), set())
-        if resumed and losses_path is not None and len(done) == plan.n_pieces:
+        finished = journal.pieces() if journal is not None and resumed else {}
+        if resumed and losses_path is not None and len(finished) == plan.n_pieces:
             take_back(losses_path)
         files_written = {}
         for path in paths:
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         if journal is not None and not resumed:
             journal.start()
         writer = None if losses_path is None else loss_writer(plan, files_written[losses_path])
+        done = set(finished) if writer is None else intact(plan, writer, finished)
+        state = journal.state(measures, done) if journal is not None and resumed else State(measures)
         cluster = None
         if args.workers is not None or args.scheduler is not None:
             from ._cluster import Cluster
