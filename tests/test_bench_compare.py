@@ -168,7 +168,7 @@ def test_bad_arguments(capsys, baseline, tmp_path):
         assert main(["bench", "--compare", *map(str, arguments)]) == 2
         return capsys.readouterr().err
 
-    assert "cannot be read" in refused(tmp_path / "absent.json")
+    assert "absent.json: no such file or directory" in refused(tmp_path / "absent.json")
     assert "no package fastloss in this directory" in refused(baseline, "--baseline-path", tmp_path)
     assert "does not go with --compare" in refused(baseline, "--plot", "x.png")
     assert "has none of these cases" in refused(baseline, "--cases", "huber")

@@ -61,7 +61,7 @@ def header(descr="<f4", shape="(3, 2)", version=b"\x01\x00"):
         (header(shape="('a',)") + bytes(24), "damaged .npy header: "),
         (header(shape="(99999999999999, 99999999999999)") + bytes(24), "truncated: "),
         (header(descr="nonsense") + bytes(24), "damaged .npy header: "),
-        (header(version=b"\x03\x00") + bytes(24), "version 3.0 of the .npy format is not supported"),
+        (header(version=b"\x04\x00") + bytes(24), "version 4.0 of the .npy format is not supported"),
         (
             header(descr="|O", shape="(3,)") + pickle.dumps([1]),
             "holds pickled Python objects, which are never loaded",
@@ -77,7 +77,7 @@ def header(descr="<f4", shape="(3, 2)", version=b"\x01\x00"):
         (header(descr="<M8[s]", shape="(3,)") + bytes(24), "dtype datetime64[s] is not supported"),
         (header(descr="|V1", shape="(3,)") + bytes(3), "dtype |V1 is not supported"),
         (header(shape="(0, 2)"), "holds no data: its shape is (0, 2)"),
-        (b"PK\x03\x04 and so on", "damaged .npz: File is not a zip file"),
+        (b"PK\x03\x04 and so on", "cannot be read as .npz: File is not a zip file"),
     ],
 )
 def test_files_that_are_no_arrays(error, folder, content, problem):
@@ -131,9 +131,9 @@ def test_archives(error, folder):
     assert error("eval", "plain.npz:x", LABELS) == "plain.npz:x: a .npy file, which has no members"
     whole = Path("c.npz").read_bytes()
     Path("cut.npz").write_bytes(whole[: len(whole) // 2])
-    assert error("eval", "cut.npz", LABELS) == "cut.npz: damaged .npz: File is not a zip file"
+    assert error("eval", "cut.npz", LABELS) == "cut.npz: cannot be read as .npz: File is not a zip file"
     Path("bent.npz").write_bytes(whole[:5000] + bytes(50) + whole[5050:])
-    assert error("eval", "bent.npz", LABELS).startswith("bent.npz:x: damaged .npz: ")
+    assert error("eval", "bent.npz", LABELS).startswith("bent.npz:x: cannot be read from the .npz: ")
     for name, compression in (("stored.npz", zipfile.ZIP_STORED), ("packed.npz", zipfile.ZIP_DEFLATED)):
         with zipfile.ZipFile(name, "w", compression) as archive:
             archive.writestr("x.npy", header() + bytes(20))

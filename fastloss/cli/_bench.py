@@ -16,6 +16,7 @@ from fastloss.bench import compare as comparing
 from . import _library, _report
 from ._failure import Failure
 from ._output import OutputFile
+from .readers import read_text
 
 EXIT_OK, EXIT_REGRESSION = 0, 1
 
@@ -99,11 +100,7 @@ def compare(args: argparse.Namespace) -> int:
     """Run a baseline's cases again and say whether this build is slower."""
     if args.plot is not None:
         raise Failure("--plot", "does not go with --compare")
-    try:
-        with open(args.compare, encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(args.compare, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    text = read_text(args.compare)
     with _failing(args.compare, ValueError):
         baseline = report.read(text)
     todo = comparing.pairs(baseline, None if args.cases is None else _cases(args), _contenders(args))

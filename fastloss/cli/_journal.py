@@ -13,7 +13,9 @@ import os
 import zlib
 from typing import Any
 
-from ._failure import Failure
+from fastloss._schema import SIZE, check, optional
+
+from ._failure import Failure, reading
 from ._state import Measures, State
 
 _FORMAT = 2
@@ -54,19 +56,21 @@ class Journal:
         self._open("r+b")
         found: dict[int, int | None] = {}
         kept = 0
-        for number, line in enumerate(self._file, 1):
-            entry = _checked(line)
-            if entry is None:
-                if self._file.read(1):
-                    raise Failure(self.path, f"damaged in line {number}; remove the file to start anew")
-                break  # torn: written in part when the power went
-            if number == 1:
-                self._compare(entry)
-            else:
-                found[entry["piece"]] = entry["losses"]
-            kept += len(line)
-        self._file.seek(kept)
-        self._file.truncate()
+        with reading(self.path):
+            for number, line in enumerate(self._file, 1):
+                entry = _checked(line)
+                if entry is None:
+                    if self._file.read(1):
+                        raise Failure(self.path, f"damaged in line {number}; remove the file to start anew")
+                    break  # torn: written in part when the power went
+                if number == 1:
+                    self._compare(entry)
+                else:
+                    check(entry, {"piece": SIZE, "losses": optional(SIZE)}, f"line {number}")
+                    found[entry["piece"]] = entry["losses"]
+                kept += len(line)
+            self._file.seek(kept)
+            self._file.truncate()
         if not kept:
             self._append(self._job)
         return found
@@ -74,7 +78,7 @@ class Journal:
     def state(self, measures: Measures, pieces: set[int]) -> State:
         """The state of these finished pieces, added up."""
         state, rest = State(measures), set(pieces)
-        with open(self.path, "rb") as file:
+        with reading(self.path), open(self.path, "rb") as file:
             next(file)  # the job
             for line in file:
                 entry = json.loads(line)
@@ -153,6 +157,6 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
         checksum = entry.pop("crc32")
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return entry if zlib.crc32(json.dumps(entry).encode()) == checksum else None

@@ -15,7 +15,6 @@ import numpy as np
 
 from ._failure import Failure
 
-
 _READ = 1 << 20  # bytes looked at together
 
 

@@ -7,8 +7,6 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from . import _library, _report
 from ._execute import execute, intact, job_description, loss_writer
 from ._failure import Failure
@@ -162,7 +160,7 @@ def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
     else:
         name, labels = args.manifest, uniform([shard.shard.group for shard in plan.shards], args.manifest)
     samples, losses = ([getattr(s, n) for s in plan.shards] for n in ("n_samples", "n_losses"))
-    return Grouping(np.asarray(labels), samples, losses, name)
+    return Grouping(labels, samples, losses, name)
 
 
 def _resampling(args: argparse.Namespace) -> Resampling | None:

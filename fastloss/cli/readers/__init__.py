@@ -6,14 +6,16 @@ A format whose bytes are the array's (`.npy`, `.npz`, `.safetensors`) is mapped 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
-from .._failure import Failure
+from .._failure import Failure, reading
 
 # What a directory is searched for; the part after a colon names an array within such a file.
 SUFFIXES = (".npy", ".npz", ".safetensors", ".zarr", ".zip", ".parquet", ".arrow", ".feather", ".ipc")
@@ -45,7 +47,7 @@ class Stored:
         piece: Callable[[int], np.ndarray],
     ) -> None:
         self.shape, self.dtype = shape, dtype
-        self.ndim, self.size = len(shape), int(np.prod(shape, dtype=np.int64))
+        self.ndim, self.size = len(shape), math.prod(shape)
         self.nbytes = self.size * dtype.itemsize
         self._starts = np.asarray(starts, np.int64)
         self._piece = piece
@@ -101,14 +103,14 @@ def open_array(name: str) -> Source:
         lacks the array, or holds several when none is named; the package that reads the format is missing.
     """
     path, member = split(name)
-    try:
+    with reading(name):
         if os.path.isdir(path):
             if not is_zarr(path):
                 raise Failure(name, "not a regular file")
             from . import zarr
 
             return zarr.open_array(name, path, member)
-        with _regular(path, name) as file:
+        with open_file(path, name) as file:
             magic = file.read(10)
             if magic[:4] in _ZIP_MAGICS and _holds_zarr(path):
                 from . import zarr
@@ -125,8 +127,23 @@ def open_array(name: str) -> Source:
             from . import npy
 
             return npy.open_array(name, path, member, file, magic)
-    except OSError as error:
-        raise Failure(name, (error.strerror or str(error)).lower()) from None
+
+
+def read_text(path: str) -> str:
+    """The text of a file: a manifest, a list of groups, the figures of another run.
+
+    Raises
+    ------
+    Failure
+        The file is missing, unreadable, no regular file, or not in UTF-8.
+    """
+    with reading(path), open_file(path, path) as file:
+        try:
+            return file.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Failure(
+                path, f"not a text file in UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+            ) from None
 
 
 def split(name: str) -> tuple[str, str | None]:
@@ -199,10 +216,11 @@ def sample_rows(n_rows: int, n_bytes: int) -> list[slice]:
     return [slice(int(start), int(start) + size) for start in np.unique(starts)]
 
 
-def _regular(path: str, name: str):
+def open_file(path: str, name: str) -> IO[bytes]:
+    """Open a file, and nothing else: a pipe would block, a device never end."""
     import stat
 
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe that would block, a device
+    if not stat.S_ISREG(os.stat(path).st_mode):
         raise Failure(name, "not a regular file")
     return open(path, "rb")
 
