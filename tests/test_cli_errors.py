@@ -249,6 +249,51 @@ def test_nan(error, folder, chunk):
         assert error("eval", "good.npy", BINARY, "--weight", "x.npy", *options) == "x.npy: NaN at [123]"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_nan_warns_of_nothing(error, folder, dtype, backend):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    rng = np.random.default_rng(3)
+    x, p, y = rng.normal(size=(60, 4)), rng.random(240), rng.integers(0, 4, 60)
+    np.save("good.npy", p.astype(dtype))
+    x[4], p[17] = np.nan, np.nan
+    np.save("x.npy", x.astype(dtype))
+    np.save("p.npy", p.astype(dtype))
+    np.save("y.npy", y)
+    np.save("t.npy", (rng.random(240) > 0.5).astype(dtype))
+    options = ["--report", "r.html", "--backend", backend]
+    for loss in ("cross_entropy", "nll_loss"):
+        assert error("eval", "x.npy", "y.npy", "--loss", loss, "--top-k", 2, *options) == "x.npy: NaN at [4, 0]"
+    for loss in ("binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "huber_loss", "msle_loss"):
+        options += ["--bootstrap", 5]
+        assert error("eval", "p.npy", "t.npy", "--loss", loss, *options) == "p.npy: NaN at [17]"
+        assert error("eval", "good.npy", "p.npy", "--loss", loss, *options) == "p.npy: NaN at [17]"
+    p[200] = 1.5
+    np.save("p.npy", p.astype(dtype))
+    message = error("eval", "good.npy", "p.npy", "--loss", "binary_cross_entropy", *options)
+    assert message == "p.npy: 1.5 at [200] is no probability in [0, 1], as binary_cross_entropy takes"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_pipes_are_refused(error, folder):
+    """Wherever a file is named: opening one would wait for somebody to write."""
+    for name in ("pipe.npy", "pipe.json", "pipe.csv", "pipe"):
+        os.mkfifo(name)
+        for arguments in (
+            ["eval", name, LABELS],
+            ["eval", LOGITS, name],
+            ["eval", "--manifest", name],
+            ["eval", LOGITS, LABELS, "--group-by", name],
+            ["eval", LOGITS, LABELS, "--weight", name],
+            ["bench", "--compare", name],
+        ):
+            assert error(*arguments) == f"{name}: not a regular file"
+        journal = error("eval", LOGITS, LABELS, "--journal", name, "--resume")
+        assert journal == f"{name}: the journal cannot be used: not a regular file"
+
+
 def test_nan_in_class_weights_and_distributions(error, folder):
     weights = np.ones(10)
     weights[4] = np.nan

@@ -36,6 +36,7 @@ EXAMPLES = MANY or 2000
 SECONDS, MEGABYTES = 10, 200
 
 N, CLASSES = 24, 5
+EVAL = ["eval", "--backend", "numpy"]
 
 
 class Subject:
@@ -250,26 +251,26 @@ def subjects(tmp_path_factory):
         for write in FORMATS:
             with new(write.__name__) as add:
                 *names, damaged = write(x, y)
-                add(["eval", "--backend", "numpy", *names], damaged)
-                add(["eval", "--backend", "numpy", *names, "--axis", "0", "--loss", "cross_entropy"], damaged)
+                add([*EVAL, *names], damaged)
+                add([*EVAL, *names, "--axis", "0", "--loss", "cross_entropy"], damaged)
         for name, write in GROUPS.items():
             with new(f"group-{name}") as add:
                 write_npy(x, y)
                 write()
-                add(["eval", "--backend", "numpy", "x.npy", "y.npy", "--group-by", name], name)
+                add([*EVAL, "x.npy", "y.npy", "--group-by", name], name)
         for name, text in MANIFESTS.items():
             with new(f"manifest-{name}") as add:
                 halves(x, y)
                 Path(name).write_text(text)
-                add(["eval", "--backend", "numpy", "--manifest", name], name)
+                add([*EVAL, "--manifest", name], name)
         for write in (write_npy, write_safetensors, write_zarr, write_parquet):
             with new(f"weight-{write.__name__}") as add:
-                names = write(np.ones((CLASSES, CLASSES), "f4"), np.linspace(0.5, 2, CLASSES))
+                names = write(np.ones((CLASSES, CLASSES), "f4"), np.linspace(0.5, 2, CLASSES, dtype="f4"))
                 np.save("u.npy", x)
                 np.save("v.npy", y)
                 weight = names[1] if ":" in names[1] or names[2] == "y.npy" else names[1]
                 add(
-                    ["eval", "--backend", "numpy", "u.npy", "v.npy", "--weight", weight],
+                    [*EVAL, "u.npy", "v.npy", "--weight", weight],
                     names[2] if ":" in weight else "y.npy",
                 )
         for damaged in ("l.npy.journal", ".l.npy.part"):
@@ -277,7 +278,7 @@ def subjects(tmp_path_factory):
                 halves(x, y)
                 options = ["--per-sample", "l.npy", "--group-by", "g.npy", "--bootstrap", "5", "--report", "r.html"]
                 np.save("g.npy", np.arange(2))
-                arguments = ["eval", "--backend", "numpy", "x?.npy", "y?.npy", *options, "--resume"]
+                arguments = [*EVAL, "x?.npy", "y?.npy", *options, "--resume"]
                 stopped(monkeypatch, arguments)
                 add(arguments, damaged)
         with new("baseline") as add:

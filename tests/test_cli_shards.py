@@ -503,6 +503,20 @@ def distributed():
     return pytest.importorskip("distributed")
 
 
+def test_no_more_workers_than_pieces(evaluate, folder, distributed, monkeypatch):
+    asked, start = [], distributed.LocalCluster
+
+    def cluster(**settings):
+        asked.append(settings["n_workers"])
+        return start(**settings)
+
+    monkeypatch.setattr(distributed, "LocalCluster", cluster)
+    save(folder, *data())
+    alone = evaluate("x.npy", "y.npy")
+    assert figures(evaluate("x.npy", "y.npy", "--workers", 100_000)) == figures(alone)
+    assert asked == [1]
+
+
 def test_workers_give_the_same_bits(evaluate, folder, distributed):
     save(folder, *data())
     np.save("g.npy", np.arange(sum(SIZES)) % 3)

@@ -35,6 +35,7 @@ class Chunk:
     measures: Measures
 
 
+@np.errstate(all="ignore")  # NaN is told with its place; infinities are results
 def evaluate(
     job: Job,
     start: int,
@@ -63,6 +64,7 @@ def evaluate(
         advance((last - first) * layout.n_rows // layout.n_slices)
 
 
+@np.errstate(all="ignore")
 def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
     """Evaluate a few rows for nothing: what is compiled or loaded on a first call is not the data's speed."""
     layout = job.layout
@@ -179,20 +181,19 @@ def _flat(array: np.ndarray | None) -> np.ndarray | None:
 def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.ndarray:
     """The probability given to the most likely class."""
     top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis).astype(np.float64)
-    with np.errstate(all="ignore"):
-        if chunk.job.loss.probabilities:
-            return top
-        if chunk.job.loss.name == "nll_loss":
-            return np.exp(top)
-        lse = score.lse if score is not None else _library.loss("logsumexp", chunk.x, axis=axis)
-        return np.exp(top - lse)
+    if chunk.job.loss.probabilities:
+        return top
+    if chunk.job.loss.name == "nll_loss":
+        return np.exp(top)
+    lse = score.lse if score is not None else _library.loss("logsumexp", chunk.x, axis=axis)
+    return np.exp(top - lse)
 
 
 def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of a binary loss: whatever the weights, the mean divides by the number of elements."""
     job, x, y = chunk.job, chunk.x, chunk.y
     # The library takes any target, as torch does, but labels -1 and 1 have no place in a report.
-    if (y.min() < 0 or y.max() > 1) and (failure := improbable(job, chunk.start, job.targets, y)):
+    if not (y.min() >= 0 and y.max() <= 1) and (failure := improbable(job, chunk.start, job.targets, y)):
         raise failure
     said, truth = x > job.loss.threshold, y > 0.5
     loss, losses = _elements(chunk, job.loss.name, sink, weight=chunk.w)
@@ -202,9 +203,8 @@ def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
     if losses is not None and chunk.measures.rows:
         probability = None
         if chunk.measures.report:
-            with np.errstate(over="ignore"):
-                wide = x.astype(np.float64)
-                probability = wide if job.loss.probabilities else 1 / (1 + np.exp(-wide))
+            wide = x.astype(np.float64)
+            probability = wide if job.loss.probabilities else 1 / (1 + np.exp(-wide))
         state.add(
             Rows(
                 loss=losses.reshape(-1), correct=_flat(said == truth), probability=_flat(probability),

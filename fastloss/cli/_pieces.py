@@ -18,6 +18,7 @@ from ._sums import Place
 from .readers import Source, open_array, shape_text, split
 
 _PIECE_BYTES = 256 << 20  # of predictions
+_MOST_PIECES = 1 << 16  # of a shard: beyond 16 TiB they grow
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _check_alike(job: Job, first: Job) -> None:
 
 def _surveyed(shard: Shard, job: Job, first_loss: int, first_sample: int, losses_wanted: bool) -> Surveyed:
     layout = job.layout
-    n_pieces = min(layout.n_slices, -(-layout.predictions.nbytes // _PIECE_BYTES))
+    n_pieces = min(layout.n_slices, -(-layout.predictions.nbytes // _PIECE_BYTES), _MOST_PIECES)
     bounds = [layout.n_slices * i // n_pieces for i in range(n_pieces + 1)]
     predictions, targets = ((str(s.array.dtype), list(s.array.shape)) for s in (job.predictions, job.targets))
     return Surveyed(

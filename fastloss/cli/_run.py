@@ -69,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
         if args.workers is not None or args.scheduler is not None:
             from ._cluster import Cluster
 
-            cluster = stack.enter_context(Cluster(args.workers, args.scheduler))
+            n_left = max(1, plan.n_pieces - len(done))
+            n_workers = None if args.workers is None else min(args.workers, n_left)  # a piece is what one worker does
+            cluster = stack.enter_context(Cluster(n_workers, args.scheduler))
 
         codes = None if grouping is None else grouping.codes
         n_rows = sum(shard.n_rows for shard in plan.shards)
