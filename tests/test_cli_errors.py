@@ -1,5 +1,8 @@
 """The command line on bad input: one line that names the file and the problem, exit code 2, no traceback."""
 
+import errno
+import io
+import json
 import os
 import pickle
 import subprocess
@@ -10,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastloss
 from fastloss import functional
 from fastloss.cli import main
 
 DATA = Path(__file__).parent / "data"
 LOGITS, LABELS = str(DATA / "digits_logits.npy"), str(DATA / "digits_labels.npy")
+PATH = str(Path(fastloss.__file__).parents[1])
 PROBS, BINARY = str(DATA / "cancer_probs.npy"), str(DATA / "cancer_labels.npy")
 
 
@@ -276,6 +281,16 @@ def test_nan_warns_of_nothing(error, folder, dtype, backend):
     assert message == "p.npy: 1.5 at [200] is no probability in [0, 1], as binary_cross_entropy takes"
 
 
+@pytest.mark.filterwarnings("error")
+def test_nan_that_signals_warns_of_nothing(error, folder):
+    x = np.load(LOGITS).astype("f4")
+    x.view("u4")[3, 2] = 0x7F800001  # NumPy warns where it converts this one
+    np.save("x.npy", x)
+    np.save("z.npy", x)
+    assert error("eval", "x.npy", LABELS) == "x.npy: NaN at [3, 2]"
+    assert error("eval", "x.npy", "z.npy", "--report", "r.html") == "x.npy: NaN at [3, 2]"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
 def test_pipes_are_refused(error, folder):
     """Wherever a file is named: opening one would wait for somebody to write."""
@@ -480,9 +495,66 @@ def test_out_of_memory_is_one_line(error, monkeypatch):
     assert error("eval", LOGITS, LABELS) == "out of memory: Unable to allocate 3 GiB"
 
 
-def test_a_name_stdout_cannot_spell(folder, monkeypatch, capsys):
-    import io
+PRINTING = [
+    ["eval", LOGITS, LABELS],
+    ["eval", LOGITS, LABELS, "--json"],
+    ["eval", LOGITS, LABELS, "--output", "out.json"],
+    ["eval", "--help"],
+    ["bench", "--list"],
+    ["bench", "--cases", "mse_f32_10", "--contenders", "numpy", "--seconds", "0.1"],
+    ["bench", "--cases", "mse_f32_10", "--contenders", "numpy", "--seconds", "0.1", "--json", "--output", "out.json"],
+    ["info"],
+    ["info", "--json"],
+    ["--help"],
+    ["--version"],
+]
 
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", PRINTING, ids=lambda arguments: " ".join(map(os.path.basename, arguments)))
+def test_a_stdout_that_cannot_be_written(folder, arguments):
+    def run(redirection):
+        command = f'exec "$@" {redirection}'
+        return subprocess.run(
+            ["sh", "-c", command, "sh", sys.executable, "-m", "fastloss", *arguments],
+            capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": PATH},
+        )  # fmt: skip
+
+    done = run(">&-")
+    assert (done.returncode, done.stderr) == (74, "fastloss: error: standard output is closed\n")
+    assert os.listdir() == []  # no work was done in vain
+    done = run(">/dev/full")
+    expected = "fastloss: error: standard output cannot be written: no space left on device\n"
+    assert (done.returncode, done.stderr) == (74, expected)
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("command", [["eval", LOGITS, LABELS], PRINTING[6][:-3]], ids=["eval", "bench"])
+def test_what_can_be_kept_is_kept(folder, monkeypatch, capsys, command):
+    class Full(io.StringIO):
+        def write(self, text):
+            if text:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main([*command, "--json", "--output", "out.json"]) == 74
+    assert json.loads(Path("out.json").read_text())
+    assert "standard output cannot be written: no space left" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_stderr_that_cannot_be_written(folder):
+    """The code tells, and nothing else is printed in its place."""
+    for redirection in ("2>&-", "2>/dev/full"):
+        for arguments, code in ((["eval", "none.npy", LABELS], 2), (["eval", LOGITS, LABELS, "--json"], 0)):
+            command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "fastloss", *arguments]
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, timeout=300, env={**os.environ, "PYTHONPATH": PATH}
+            )
+            assert done.returncode == code and done.stdout.count("\n") == (code == 0)
+
+
+def test_a_name_stdout_cannot_spell(folder, monkeypatch, capsys):
     name = "größe\udcff.npy"
     try:
         np.save(name, np.load(LOGITS))

@@ -1,4 +1,4 @@
-"""The command line: `fastloss eval`, `fastloss info`.
+"""The command line: `fastloss eval`, `fastloss bench`, `fastloss info`.
 
 A subcommand is a module of this package with `add_arguments(parser)` and `run(args) -> int`, plus one row in
 `COMMANDS`. Those modules import nothing heavy at their top, and only the one asked for is imported at all, so
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from ._failure import Failure
+from ._streams import Unwritten, give_up, note, say
 
 # name -> (module, what `fastloss --help` says of it)
 COMMANDS = {
@@ -23,7 +23,9 @@ COMMANDS = {
     "info": ("fastloss.cli.info", "show versions, backends, threads and the cache directory"),
 }
 
-EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 2, 130, 141
+EXIT_OK, EXIT_BAD_INPUT = 0, 2
+EXIT_UNWRITTEN = 74  # EX_IOERR of sysexits.h
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141  # as shells name the end by a signal
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,6 +33,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise Failure(None, f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        say(message, end="")  # argparse would keep quiet about a full disk
 
 
 class _Version(argparse.Action):
@@ -42,7 +47,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from ._library import version
 
-        print(f"fastloss {version()}")
+        say(f"fastloss {version()}")
         parser.exit()
 
 
@@ -77,33 +82,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, 2 for bad input or usage (one line on stderr says which), 130 after Ctrl-C, 141 when
-        the reader of stdout went away.
+        The exit code: 0, 2 for bad input or usage (one line on stderr says which), 74 if stdout cannot be written, 130 after
+        Ctrl-C, 141 when the reader of stdout went away; 1 if `bench --compare` finds a regression.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
+        say("", end="")  # before any work is done for nothing
         args = _parser(argv).parse_args(argv)
-        code = args.run(args)
-        sys.stdout.flush()  # here, where a broken pipe can still be caught
-        return code
+        return args.run(args)
     except SystemExit as stop:  # argparse ends --help and --version this way
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     except Failure as failure:
-        print(f"fastloss: error: {failure}", file=sys.stderr)
+        note(f"fastloss: error: {failure}")
         return EXIT_BAD_INPUT
+    except Unwritten as problem:
+        give_up(sys.stdout)
+        note(f"fastloss: error: standard output {problem}")
+        return EXIT_UNWRITTEN
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _discard_stdout()
+        give_up(sys.stdout)
         return EXIT_BROKEN_PIPE
     except MemoryError as error:
-        print(f"fastloss: error: {Failure(None, f'out of memory: {error}')}", file=sys.stderr)
+        note(f"fastloss: error: {Failure(None, f'out of memory: {error}')}")
         return EXIT_BAD_INPUT
-
-
-def _discard_stdout() -> None:
-    """Send what is still buffered to nowhere: the interpreter's last flush would complain once more."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is no real file (a test's buffer)
-        pass

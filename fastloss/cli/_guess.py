@@ -35,6 +35,7 @@ def class_axis(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int
     return None
 
 
+@np.errstate(all="ignore")
 def choose(predictions: Source, targets: Source, axis: int | None, ignore_index: int) -> Choice:
     """Guess the loss.
 
@@ -149,5 +150,4 @@ def _are_distributions(rows: np.ndarray) -> bool:
     """Whether all rows are non-negative and sum to 1, as closely as half precision keeps it."""
     if not rows.size:
         return False
-    with np.errstate(all="ignore"):
-        return bool(np.all(rows >= 0) and np.all(np.abs(rows.sum(axis=1) - 1) <= 0.01))
+    return bool(np.all(rows >= 0) and np.all(np.abs(rows.sum(axis=1) - 1) <= 0.01))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -159,12 +158,6 @@ def _group_table(groups: list[dict[str, Any]]) -> str:
     ]
     rest = len(groups) - _SHOWN_GROUPS
     return "\n".join([*lines, f"... ({rest} more groups; --json gives all)"] if rest > 0 else lines)
-
-
-def show(line: str) -> None:
-    """Print to stdout, escaping what its encoding lacks: a file's name must not end in a traceback."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _rate(amount: float, seconds: float) -> float:

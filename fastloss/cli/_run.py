@@ -17,6 +17,7 @@ from ._pieces import Plan, survey
 from ._progress import Progress
 from ._shards import Shard, find, read_manifest
 from ._state import Measures, State
+from ._streams import say
 from .readers import split
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             file.commit()
         if journal is not None:
             journal.remove()
-    _report.show(report if args.json else _report.text(plan, figures, args))
+    say(report if args.json else _report.text(plan, figures, args))
     return 0
 
 

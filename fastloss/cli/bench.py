@@ -29,7 +29,8 @@ builds take turns and a regression must exceed --fail-above with the whole
 99 % interval, in two pairs of processes. Otherwise times are divided by the
 roof of each run and the limit is widened by a further 1.25.
 
-Exit codes: 0, 1 for a regression, 2 for bad input, 130 after Ctrl-C.
+Exit codes: 0, 1 for a regression, 2 for bad input, 74 where standard output
+cannot be written, 130 after Ctrl-C.
 
 examples:
   fastloss bench --plot losses.png

@@ -29,8 +29,8 @@ Perplexity is exp(mean loss). Accuracy is not weighted; a binary prediction
 above 0.5 (a logit above 0) says 1. MSE, RMSE and MAE are weighted as the loss
 is. Speeds count the bytes of all inputs, after a first call on a few rows.
 --json prints one object on one line; a number that is not finite is written
-as "NaN", "Infinity" or "-Infinity". Exit codes: 0, 2 for bad input, 130 after
-Ctrl-C.
+as "NaN", "Infinity" or "-Infinity". Exit codes: 0, 2 for bad input, 74 where
+standard output cannot be written, 130 after Ctrl-C.
 
 Sums are exact, so that shards, workers and resumed runs give the same bits.
 A run of several shards that writes a file keeps a journal beside it until it is
