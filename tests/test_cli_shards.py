@@ -211,6 +211,70 @@ def test_weighted_groups_and_infinite_losses(evaluate, folder, capsys):
     assert table[1].split()[0] == "0" and table[2].split()[1] == "inf"
 
 
+BIG = [2**63, -(2**70), 7]
+
+
+@pytest.mark.parametrize("form", ["g.txt", "g.csv", "g.json", "g.jsonl", "m.jsonl", "m.csv", "g.npy"])
+def test_group_ids_beyond_int64(evaluate, folder, form):
+    """They stay the integers they are, in order."""
+    for i in range(3):
+        np.save(f"x{i}.npy", np.full((4, 2), float(i)))
+        np.save(f"y{i}.npy", np.zeros(4, int))
+    ids = [2**63, 2**64 - 1, 7] if form == "g.npy" else BIG
+    if form == "g.npy":
+        np.save(form, np.array(ids, np.uint64))
+    elif form == "m.jsonl":
+        entries = [{"predictions": f"x{i}.npy", "targets": f"y{i}.npy", "group": ids[i]} for i in range(3)]
+        Path(form).write_text("\n".join(map(json.dumps, entries)))
+    elif form == "m.csv":
+        Path(form).write_text("".join(f"x{i}.npy,y{i}.npy,{ids[i]}\n" for i in range(3)))
+    else:
+        Path(form).write_text(json.dumps(ids) if form == "g.json" else "".join(f"{number}\n" for number in ids))
+    options = ["--manifest", form] if form[0] == "m" else ["x?.npy", "y?.npy", "--group-by", form]
+    result = evaluate(*options, "--bootstrap", 10, "--resample", "group", "--output", "out.json")
+    assert [entry["group"] for entry in result["groups"]] == sorted(ids)
+    assert json.loads(Path("out.json").read_text())["groups"] == result["groups"]
+
+
+# What str.splitlines takes for the end of a line, and files of lines don't.
+SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("form", ["g.txt", "g.csv", "g.tsv", "g.json", "g.jsonl", "m.jsonl", "m.csv", "m.tsv"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_only_line_ends_end_lines(evaluate, folder, form, newline):
+    names = [f"a{separator}b" for separator in SEPARATORS]
+    for i, name in enumerate(names):
+        np.save(f"x{i}.npy" if form[0] == "g" else f"x{i}{name}.npy", np.full((3, 2), float(i)))
+        np.save(f"y{i}.npy", np.zeros(3, int))
+    files = [(f"x{i}{name}.npy", f"y{i}.npy", name) for i, name in enumerate(names)]
+    if form == "g.json":
+        text = json.dumps(names, ensure_ascii=False)
+    elif form.endswith(".jsonl"):
+        keys = ("predictions", "targets", "group")
+        entries = names if form == "g.jsonl" else [dict(zip(keys, entry, strict=True)) for entry in files]
+        text = newline.join(json.dumps(entry, ensure_ascii=False) for entry in entries) + newline
+    elif form == "g.txt":
+        text = newline.join(names) + newline
+    else:
+        rows = files if form[0] == "m" else [(name,) for name in names]
+        comma = "\t" if form.endswith("tsv") else ","
+        text = newline.join(comma.join(f'"{cell}"' for cell in row) for row in rows) + newline
+    Path(form).write_bytes(text.encode())
+    options = ["--manifest", form] if form[0] == "m" else ["x*.npy", "y*.npy", "--group-by", form]
+    groups = evaluate(*options)["groups"]
+    assert {entry["group"]: entry["counted"] for entry in groups} == dict.fromkeys(names, 3)
+
+
+def test_a_quoted_field_may_span_lines(evaluate, folder):
+    np.save("x.npy", np.zeros((2, 2)))
+    np.save("y.npy", np.zeros(2, int))
+    Path("g.csv").write_text('id,group\n1,"a\nb"\n2,c\n')
+    assert [entry["group"] for entry in evaluate("x.npy", "y.npy", "--group-by", "g.csv")["groups"]] == ["a\nb", "c"]
+    Path("m.csv").write_text('predictions,targets,group\nx.npy,y.npy,"a\nb"\n')
+    assert [entry["group"] for entry in evaluate("--manifest", "m.csv")["groups"]] == ["a\nb"]
+
+
 def test_groups_that_do_not_fit(error, folder):
     save(folder, *data())
     np.save("g.npy", np.arange(9))
@@ -218,6 +282,15 @@ def test_groups_that_do_not_fit(error, folder):
     assert error("x", "y", "--group-by", "g.npy") == f"g.npy: holds 9 entries; expected 11 (shards) or {total} (rows)"
     np.save("g.npy", np.zeros(total))
     assert error("x", "y", "--group-by", "g.npy") == "g.npy: groups are integers or strings, not float64"
+    for entries, problem in (
+        ("[1, null]", "groups: [1]: expected an integer or a string, got None"),
+        ("[true]", "groups: [0]: expected an integer or a string, got True"),
+        ("[0.5]", "groups: [0]: expected an integer or a string, got 0.5"),
+        ("{}", "a list of groups is expected"),
+        ("[" * 100_000, "cannot be read: "),
+    ):
+        Path("g.json").write_text(entries)
+        assert error("x", "y", "--group-by", "g.json").startswith(f"g.json: {problem}")
     Path("g.csv").write_text("a,b\n1,2\n")
     assert error("x", "y", "--group-by", "g.csv") == "g.csv: has several columns, none of which is called 'group'"
     assert error("x", "y", "--resample", "group", "--bootstrap", 9) == "--resample group: needs --group-by FILE"
@@ -258,6 +331,16 @@ def test_manifest_errors(error, folder):
     assert manifest("a,b,c,d\n") == "m.csv, line 1: 4 columns; expected predictions, targets, group"
     assert manifest("{oops\n", "m.jsonl").startswith("m.jsonl, line 1: not JSON: ")
     assert manifest('{"predictions": "a", "labels": "b"}\n', "m.jsonl").startswith("m.jsonl, line 1: unknown: labels;")
+    entry = '{"predictions": "a\\u0000", "targets": "b", "group": %s}\n'
+    assert manifest(entry % "1", "m.jsonl").startswith("a\\x00: ")
+    assert manifest((entry % "1").replace("0000", "d800"), "m.jsonl").startswith("a\\ud800: ")
+    for group, shown in (("true", "True"), ("1.5", "1.5"), ("[]", "[]")):
+        message = f"m.jsonl, line 1: group: expected an integer or a string or null, got {shown}"
+        assert manifest(entry % group, "m.jsonl") == message
+    assert manifest('{"predictions": ' + "[" * 100_000, "m.jsonl").startswith("m.jsonl, line 1: not JSON: ")
+    assert manifest("a" * 140_000 + ",b\n") == "m.csv: cannot be read: field larger than field limit (131072)"
+    Path("m.csv").write_bytes(b"a,b\xff\n")
+    assert error("--manifest", "m.csv") == "m.csv: not a text file in UTF-8: byte 3 is 0xff"
     assert manifest("a.npy,b.npy\n") == "a.npy: no such file or directory"
     assert manifest("a.npy,b.npy,g\nc.npy,d.npy\n") == "m.csv: some shards have a group, others have none"
     assert error("a", "b", "--manifest", "m.csv") == "--manifest: takes the place of PREDICTIONS and TARGETS"
