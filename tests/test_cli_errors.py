@@ -65,6 +65,12 @@ def header(descr="<f4", shape="(3, 2)", version=b"\x01\x00"):
         (header(shape="(3, 2") + bytes(24), "damaged .npy header: "),
         (header(shape="('a',)") + bytes(24), "damaged .npy header: "),
         (header(shape="(99999999999999, 99999999999999)") + bytes(24), "truncated: "),
+        (header(shape="(0, 1180591620717411303424)"), "cannot be read: "),
+        (header(shape="(0,) + (1,) * 70"), "damaged .npy header: "),
+        (header(shape=str((0,) + (1,) * 70)), "cannot be read: maximum supported dimension"),
+        (header(shape="(True, 2)") + bytes(24), "damaged .npy header: shape (True, 2)"),
+        (header(shape="(2.0,)") + bytes(24), "damaged .npy header: "),
+        (header(shape="(" * 100), "damaged .npy header: "),
         (header(descr="nonsense") + bytes(24), "damaged .npy header: "),
         (header(version=b"\x04\x00") + bytes(24), "version 4.0 of the .npy format is not supported"),
         (

@@ -342,6 +342,14 @@ def test_safetensors_errors(error, folder):
     for bad in (
         {"a": entry | {"shape": [-4]}},
         {"a": entry | {"data_offsets": [16]}},
+        {"a": entry | {"dtype": ["F32"]}},
+        {"a": entry | {"dtype": None}},
+        {"a": entry | {"shape": "4"}},
+        {"a": entry | {"shape": [True, 4]}},
+        {"a": entry | {"shape": [2.0, 2]}},
+        {"a": entry | {"shape": [2**70]}},
+        {"a": entry | {"data_offsets": [0, 16, 16]}},
+        {"a": entry | {"data_offsets": [-16, 0]}},
         {"a": {}},
         {"a": 3},
         b"[]",
@@ -349,6 +357,10 @@ def test_safetensors_errors(error, folder):
         b"[" * 100_000,
     ):
         assert "damaged .safetensors header" in shown(bad, bytes(16))
+    for shape in ([0, 2**70], [0] + [1] * 70):
+        assert shown({"a": entry | {"shape": shape, "data_offsets": [0, 0]}}).startswith(
+            "x.safetensors: cannot be read"
+        )
     assert shown({"a": entry}, length=10**12) == "x.safetensors: damaged .safetensors header"
     Path("x.safetensors").write_bytes(b"")
     assert error("x.safetensors", "y.npy") == "x.safetensors: the file is empty"
@@ -369,6 +381,20 @@ def test_zarr_errors(error, folder):
     chunks[2].write_bytes(b"not what it was")
     assert error("x.zarr", "y.npy").startswith("x.zarr: rows ")
     assert array.shape == x.shape
+    for change in (
+        {"shape": [2**70, 7]},
+        {"shape": [2**62, 7]},
+        {"shape": [-1, 7]},
+        {"shape": "x"},
+        {"data_type": "r8"},
+    ):
+        described = json.loads(Path("x.zarr/zarr.json").read_text())
+        Path("x.zarr/zarr.json").write_text(json.dumps(described | change))
+        assert error("x.zarr", "y.npy").startswith(("x.zarr: cannot be read", "y.npy: shape (500,) does not fit"))
+        Path("x.zarr/zarr.json").write_text(json.dumps(described))
+    described["chunk_grid"]["configuration"]["chunk_shape"] = [0, 0]
+    Path("x.zarr/zarr.json").write_text(json.dumps(described))
+    assert error("x.zarr", "y.npy").startswith("x.zarr: rows 0 to 0 cannot be read: ")
     Path("x.zarr/zarr.json").write_text("{oops")
     assert error("x.zarr", "y.npy").startswith("x.zarr: cannot be read as Zarr: ")
 

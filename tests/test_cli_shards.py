@@ -296,6 +296,66 @@ def test_groups_that_do_not_fit(error, folder):
     assert error("x", "y", "--resample", "group", "--bootstrap", 9) == "--resample group: needs --group-by FILE"
 
 
+@pytest.mark.parametrize("at", ["first", "middle", "last", "both ends"])
+def test_empty_shards_count_no_rows(evaluate, folder, at):
+    logits, labels = data()
+    for which in {"first": [0], "middle": [5], "last": [10], "both ends": [0, 9, 10]}[at]:
+        logits[which], labels[which] = logits[which][:0], labels[which][:0]
+    save(folder, logits, labels)
+    options = ["--per-sample", "each.npy", "--report", "r.html", "--bootstrap", 10, "--top-k", 2]
+    whole = evaluate("x.npy", "y.npy", *options)
+    losses = Path("each.npy").read_bytes()
+    groups = [f"g{i % 2}" for i in range(len(SIZES))]
+    Path("g.json").write_text(json.dumps(groups))
+    for loss in [], ["--loss", "cross_entropy"]:
+        result = evaluate("x", "y", *options, *loss)
+        assert {**figures(result), "guessed": 0, "reason": 0} == {**figures(whole), "guessed": 0, "reason": 0}
+        assert (result["shards"], result["predictions"]["shape"]) == (len(SIZES), [len(np.load("y.npy")), CLASSES])
+        assert Path("each.npy").read_bytes() == losses
+    by_shard = evaluate("x", "y", "--group-by", "g.json")["groups"]
+    np.save("g.npy", np.repeat(groups, [len(y) for y in labels]))
+    assert evaluate("x", "y", "--group-by", "g.npy")["groups"] == by_shard
+    x, y = np.concatenate(logits[::2]), np.concatenate(labels[::2])
+    assert by_shard[0]["mean"] == pytest.approx(float(reference.loss("cross_entropy", x, y)), rel=3e-7)
+
+
+def test_empty_shards_of_values_and_weights(evaluate, error, folder):
+    x = [np.random.default_rng(i).random((n, 2)) for i, n in enumerate((0, 4, 0, 3))]
+    save(folder, x, [2 * a for a in x])
+    np.save("w.npy", w := np.arange(1.0, 8.0))
+    x = np.concatenate(x)
+    assert evaluate("x", "y", "--weight", "w.npy")["mean"] == pytest.approx(np.average((x**2).mean(axis=1), weights=w))
+    assert evaluate("x", "y", "--axis", 0)["value"] == pytest.approx((x**2).mean(axis=0))
+    np.save("y/step7_labels_0002.npy", np.zeros((2, 2)))
+    assert error("x", "y") == "x/logits-2.npy: holds no data: its shape is (0, 2)"
+
+
+@pytest.mark.parametrize("kind", ["fixed", "list", "tensor"])
+def test_empty_parts_of_parquet(evaluate, folder, kind):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+    from test_cli_readers import table
+
+    logits, labels = data()
+    for i in (0, 4, 10):
+        logits[i], labels[i] = logits[i][:0], labels[i][:0]
+    save(folder, logits, labels)
+    for i, (x, y) in enumerate(zip(logits, labels, strict=True)):
+        more = (
+            np.concatenate([x, np.ones((1, CLASSES), x.dtype)]),
+            np.append(y, 0),
+        )  # pyarrow makes no tensors of nothing
+        parquet.write_table(table(*more, kind)[: len(x)], f"part-{i}.parquet")
+    assert figures(evaluate("part-*.parquet:x", "part-*.parquet:y")) == figures(evaluate("x.npy", "y.npy"))
+
+
+def test_nothing_but_empty_shards(error, folder):
+    save(folder, [np.zeros((0, 3))] * 3, [np.zeros(0, int)] * 3)
+    assert error("x", "y") == "x/logits-0.npy: holds no data: its shape is (0, 3)"
+    assert error("x", "y", "--loss", "mse_loss") == "x/logits-0.npy: holds no data: its shape is (0, 3)"
+    assert error("x.npy", "y.npy") == "x.npy: holds no data: its shape is (0, 3)"
+
+
 # Which files belong together.
 
 

@@ -22,6 +22,10 @@ from .readers import Source, Stored, open_array, shape_text
 IGNORE_INDEX = -100  # the library's default
 
 
+class Empty(Failure):
+    """Predictions and targets are there, but no data in them: an error, unless they are one shard of several."""
+
+
 @dataclass(frozen=True)
 class Request:
     """The options of `fastloss eval` as they were given; None where they were not."""
@@ -101,9 +105,10 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
     named = None if request.loss is None else find_loss(request.loss)
     predictions, targets = open_array(request.predictions), open_array(request.targets)
     weight = None if request.weight is None else open_array(request.weight)
-    for source in (predictions, targets):
-        if not source.array.size:
-            raise Failure(source.name, f"holds no data: its shape is {shape_text(source.array.shape)}")
+    without = [source for source in (predictions, targets) if not source.array.size]
+    if without:
+        kind = Empty if len(without) == 2 else Failure
+        raise kind(without[0].name, f"holds no data: its shape is {shape_text(without[0].array.shape)}")
     axis = _normal_axis(request.axis, predictions)
     if axis == 0 and (named is None or named.family == "classes") or targets.array.ndim == 0:
         # stored arrays are cut along their first axis, which here is the classes'

@@ -17,7 +17,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from .._failure import Failure
+from fastloss._schema import SIZE, TEXT, check
+
+from .._failure import Failure, reading
 from . import Source, bfloat16, chosen, shape_text
 from .npy import map_array
 
@@ -33,13 +35,10 @@ def open_array(name: str, path: str, member: str | None, file: IO[bytes]) -> Sou
     header, begin = _header(file, name)
     member = chosen(name, path, member, [key for key in header if key != "__metadata__"], "array")
     name = f"{path}:{member}"
-    try:
+    with reading(name, "damaged .safetensors header"):
+        check(header[member], {"dtype": TEXT, "shape": [SIZE], "data_offsets": [SIZE, ...]})
         kind, shape = header[member]["dtype"], tuple(header[member]["shape"])
         first, last = header[member]["data_offsets"]
-        if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
-            raise TypeError
-    except (TypeError, KeyError, ValueError):
-        raise Failure(name, "damaged .safetensors header") from None
     if kind == "BF16":
         dtype = bfloat16(name, "the array is bfloat16")
     elif kind in _DTYPES:
@@ -62,10 +61,8 @@ def _header(file: IO[bytes], name: str) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(_MOST_HEADER, os.fstat(file.fileno()).st_size - 8):
         raise Failure(name, "damaged .safetensors header")
-    try:
+    with reading(name, "damaged .safetensors header"):
         header = json.loads(file.read(length))
-    except (ValueError, RecursionError):
-        raise Failure(name, "damaged .safetensors header") from None
     if not isinstance(header, dict):
         raise Failure(name, "damaged .safetensors header")
     return header, 8 + length
