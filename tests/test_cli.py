@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -456,6 +457,37 @@ def test_the_guess_looks_beyond_the_head(evaluate, save):
 
 
 # The program around it.
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "taken", "other"),
+    [
+        ((6, 8, 8), (6, 8), 2, 1),
+        ((8, 8, 8), (8, 8), 2, 1),
+        ((6, 8, 4), (6, 4), 1, None),  # as torch lays out; nothing else fits
+        ((6, 4, 8), (6, 4), 2, None),
+        ((8, 8), (8,), 1, None),
+        ((5, 6, 8), (5, 6, 8), 2, 1),  # distributions
+        ((6, 8), (6, 8), 1, None),
+    ],
+)
+def test_which_class_axis_was_taken(tmp_path, capsys, shape, targets, taken, other):
+    rng = np.random.default_rng(70)
+    x = rng.normal(size=shape)
+    y = rng.integers(0, 4, targets) if shape != targets else fastloss.softmax(rng.normal(size=shape))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    names = [str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+    note = re.compile(rf"^class axis +{taken} \(--axis {other} would fit, too\)$", re.MULTILINE)
+    for options in [], ["--loss", "cross_entropy"]:
+        assert main(["eval", *names, *options]) == 0
+        out = capsys.readouterr().out
+        assert bool(note.search(out)) == (other is not None) == ("would fit" in out)
+        assert (f", class axis {taken};" in out) == (not options and (other is not None or taken != len(shape) - 1))
+        assert main(["eval", *names, *options, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["axis"] == taken
+    assert main(["eval", *names, "--axis", str(taken)]) == 0
+    assert "class axis" not in capsys.readouterr().out
 
 
 def test_info(text, capsys):

@@ -251,6 +251,31 @@ def test_bfloat16_of_torch(evaluate, folder):
     assert ours["correct"] == theirs["correct"] and ours["mean"] == pytest.approx(theirs["mean"], rel=1e-6)
 
 
+def test_what_else_lies_in_a_zarr_directory(evaluate, folder, recwarn):
+    """Files that no array knows, as desktops leave them, are passed over in silence."""
+    pytest.importorskip("zarr")
+    x, y = data()
+    names = write_zarr_group("data", x, y)
+    expected = evaluate(*names)
+    for place in ("data.zarr", "data.zarr/run", "data.zarr/run/x", "data.zarr/run/x/c"):
+        Path(place, ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        Path(place, "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    assert evaluate(*names) == expected
+    assert not recwarn.list
+
+
+def test_npy_version_3(evaluate, folder):
+    x, y = data()
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    expected = evaluate("x.npy", "y.npy")
+    for version in (1, 0), (2, 0), (3, 0):
+        with open("x.npy", "wb") as file:
+            np.lib.format.write_array(file, x, version=version)
+        assert Path("x.npy").read_bytes()[6:8] == bytes(version)
+        assert evaluate("x.npy", "y.npy") == expected
+
+
 # Nothing is held as a whole.
 
 

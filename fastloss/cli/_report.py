@@ -13,6 +13,7 @@ import numpy as np
 from . import _library
 from ._failure import printable
 from ._figures import Figures
+from ._guess import other_axis
 from ._pieces import Plan
 from ._sums import Value
 from .readers import shape_text
@@ -107,6 +108,10 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
     if plan.weight is not None:
         lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
     lines.append(("loss", chosen))
+    if job.loss.family == "classes" and args.axis is None:
+        other = other_axis(job.predictions.array.shape, job.targets.array.shape, job.axis or 0)
+        if other is not None:
+            lines.append(("class axis", f"{job.axis} (--axis {other} would fit, too)"))
     if job.reduction == "none":
         written = f"(mean; each written to {printable(args.output or '')})"
         lines.append((job.loss.name, f"{_number(figures.mean)} {written}"))
