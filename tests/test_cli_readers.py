@@ -276,6 +276,23 @@ def test_npy_version_3(evaluate, folder):
         assert evaluate("x.npy", "y.npy") == expected
 
 
+def test_numbers_that_are_too_small(error, folder):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    np.save("y.npy", np.zeros(4, int))
+    expected = "is not supported: floating-point numbers of 16 bits or more are expected"
+    for kind, what in (
+        ("float8_e5m2", "dtype float8_e5m2"),
+        ("float8_e4m3fn", "dtype |V1 may be float8, or another type of ml_dtypes that"),
+        ("int4", "dtype |V1 may be float8, or another type of ml_dtypes that"),
+    ):
+        x = np.ones((4, 3)).astype(getattr(ml_dtypes, kind))
+        np.save("x.npy", x)
+        np.savez("x.npz", x=x)
+        np.savez_compressed("c.npz", x=x)
+        for name in ("x.npy", "x.npz:x", "c.npz:x"):
+            assert error(name, "y.npy") == f"{name}: {what} {expected}"
+
+
 # Nothing is held as a whole.
 
 
@@ -362,7 +379,11 @@ def test_safetensors_errors(error, folder):
     assert shown({"a": entry}, bytes(15)) == (
         "x.safetensors:a: truncated: the header speaks of 16 bytes of data, the file holds 15"
     )
-    assert shown({"a": entry | {"dtype": "F8_E4M3"}}).startswith("x.safetensors:a: dtype F8_E4M3 is not supported")
+    expected = "is not supported: floating-point numbers of 16 bits or more are expected"
+    for kind, what in (("F8_E4M3", "float8"), ("F8_E5M2", "float8"), ("F8_E8M0", "float8"), ("F4", "float4")):
+        assert shown({"a": entry | {"dtype": kind}}) == f"x.safetensors:a: dtype {kind}, a {what}, {expected}"
+    message = "x.safetensors:a: dtype C64 is not supported: real numbers are expected"
+    assert shown({"a": entry | {"dtype": "C64"}}) == message
     assert shown({"a": entry | {"shape": [5]}}, bytes(16)).startswith("x.safetensors:a: damaged .safetensors header")
     for bad in (
         {"a": entry | {"shape": [-4]}},

@@ -18,6 +18,7 @@ import numpy as np
 from .._failure import Failure, reading
 from . import _ZIP_MAGICS, Source, bfloat16, listed, shape_text
 
+TOO_SMALL = "is not supported: floating-point numbers of 16 bits or more are expected"
 _NPY_MAGIC = b"\x93NUMPY"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's own header: signature, length of name, of extras
 
@@ -50,7 +51,12 @@ def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dty
         version = np.lib.format.read_magic(stream)
         if version not in readers:
             raise Failure(name, f"version {version[0]}.{version[1]} of the .npy format is not supported")
-        shape, fortran, dtype = readers[version](stream)
+        try:
+            shape, fortran, dtype = readers[version](stream)
+        except ValueError as error:
+            if "f1'" not in str(error):
+                raise
+            raise Failure(name, f"dtype float8_e5m2 {TOO_SMALL}") from None  # NumPy alone has no name for it
     if dtype.hasobject:
         raise Failure(name, "holds pickled Python objects, which are never loaded; save a numeric array")
     if any(type(length) is not int or length < 0 for length in shape):
@@ -147,4 +153,6 @@ def _numeric(array: np.ndarray, name: str) -> np.ndarray:
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
         # ml_dtypes' arrays are saved as 2 bytes of nothing in particular.
         return array.view(bfloat16(name, f"dtype {dtype.str} may be bfloat16"))
+    if dtype.kind == "V" and dtype.itemsize == 1 and dtype.names is None:
+        raise Failure(name, f"dtype {dtype.str} may be float8, or another type of ml_dtypes that {TOO_SMALL}")
     raise Failure(name, f"dtype {dtype} is not supported: real numbers are expected")

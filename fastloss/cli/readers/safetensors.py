@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from typing import IO, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from fastloss._schema import SIZE, TEXT, check
 
 from .._failure import Failure, reading
 from . import Source, bfloat16, chosen, shape_text
-from .npy import map_array
+from .npy import TOO_SMALL, map_array
 
 _MOST_HEADER = 100_000_000  # bytes, as the format says
 _DTYPES = {
@@ -43,8 +44,10 @@ def open_array(name: str, path: str, member: str | None, file: IO[bytes]) -> Sou
         dtype = bfloat16(name, "the array is bfloat16")
     elif kind in _DTYPES:
         dtype = np.dtype(_DTYPES[kind])
+    elif small := re.match(r"F([468])(?:_|$)", kind):
+        raise Failure(name, f"dtype {kind}, a float{small[1]}, {TOO_SMALL}")
     else:
-        raise Failure(name, f"dtype {kind} is not supported: real numbers of 8 bits or more are expected")
+        raise Failure(name, f"dtype {kind} is not supported: real numbers are expected")
     n_bytes = math.prod(shape) * dtype.itemsize
     if last - first != n_bytes:
         raise Failure(name, f"damaged .safetensors header: {shape_text(shape)} of {kind} in {last - first} bytes")
