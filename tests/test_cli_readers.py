@@ -358,6 +358,21 @@ def test_names():
     assert split("A.SafeTensors:k") == ("A.SafeTensors", "k")
 
 
+def test_encoded_columns(evaluate, folder):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    x, y = data()
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    expected = evaluate("x.npy", "y.npy")
+    encoded = pa.table({"x": table(x, y)["x"], "y": pa.array(y).dictionary_encode()})
+    feather.write_feather(encoded, "a.feather", chunksize=60)
+    parquet.write_table(encoded, "a.parquet", row_group_size=70)
+    for name in ("a.feather", "a.parquet"):
+        assert evaluate(f"{name}:x", f"{name}:y") == expected
+
+
 # What is wrong is said in a line.
 
 
@@ -458,6 +473,15 @@ def test_arrow_errors(error, folder):
     feather.write_feather(pa.table({"v": [1.0, None], "w": [[1.0], [1.0, 2.0]]}), "f.feather")
     assert error("f.feather:v", "y.npy") == "f.feather:v: holds 1 nulls, which are no numbers"
     assert error("f.feather:w", "y.npy") == "f.feather:w: holds lists of different lengths, such as 1 and 2"
+    pairs = pa.list_(pa.float32(), 2)
+    for column, n in (
+        (pa.array([[1.0, None], None, [2.0, 3.0]], pairs), 2),
+        (pa.array([[[1.0, None]], [[None, 2.0]]], pa.list_(pairs, 1)), 2),
+        (pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, None]), pa.array([1.0, None])), 3),
+        (pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (2,)), pa.array([[1, None]], pairs)), 1),
+    ):
+        feather.write_feather(pa.table({"v": column}), "f.feather")
+        assert error("f.feather:v", "y.npy") == f"f.feather:v: holds {n} nulls, which are no numbers"
     lists = pa.table({"v": [[1.0], [2.0], [1.0, 2.0], [3.0, 4.0]]})
     parquet.write_table(lists, "l.parquet", row_group_size=2)
     np.save("y.npy", np.zeros(4, int))

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fastloss import _foreign
+
 from .._failure import Failure, reading
 from . import Source, Stored, chosen, needed
 
@@ -78,14 +80,15 @@ def _array(pyarrow: Any, column: Any, name: str) -> np.ndarray:
     if isinstance(column, pyarrow.ChunkedArray):
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     column.validate(full=True)  # lengths and offsets that a damaged file gives would be followed anywhere
+    if n_missing := _foreign.missing_in_pyarrow(column):
+        raise Failure(name, f"holds {n_missing} nulls, which are no numbers")
     if isinstance(column, pyarrow.FixedShapeTensorArray):
-        _without_nulls(column, name)
         return column.to_numpy_ndarray()
     return _numbers(pyarrow, column, name)
 
 
 def _numbers(pyarrow: Any, column: Any, name: str) -> np.ndarray:
-    _without_nulls(column, name)
+    column = _foreign.decoded(column)
     kind = column.type
     types = pyarrow.types
     if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
@@ -103,8 +106,3 @@ def _numbers(pyarrow: Any, column: Any, name: str) -> np.ndarray:
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         raise Failure(name, f"columns of {kind} are not supported: real numbers, or lists of them, are expected")
     return column.to_numpy(zero_copy_only=False)
-
-
-def _without_nulls(column: Any, name: str) -> None:
-    if column.null_count:
-        raise Failure(name, f"holds {column.null_count} nulls, which are no numbers")
