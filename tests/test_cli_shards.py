@@ -209,6 +209,12 @@ def test_weighted_groups_and_infinite_losses(evaluate, folder, capsys):
     table = capsys.readouterr().out.splitlines()[-3:]
     assert table[0].split() == ["group", "mean", "perplexity", "accuracy", "counted"]
     assert table[1].split()[0] == "0" and table[2].split()[1] == "inf"
+    options = ["--group-by", "g.npy", "--top-k", "2", "--report", "r.html"]
+    assert main(["eval", "x.npy", "y.npy", "--loss", "cross_entropy", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].split() == ["group", "mean", "perplexity", "accuracy", "top-2", "counted"]
+    assert any(line.startswith("top-2 ") for line in lines)  # the figure of all goes by the same name
+    assert '<th scope="col">top-2</th>' in Path("r.html").read_text()
 
 
 BIG = [2**63, -(2**70), 7]

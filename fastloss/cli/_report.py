@@ -126,7 +126,7 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
             lines.append((name, f"written to {printable(path)}"))
     width = max(len(name) for name, _ in lines) + 2
     shown = "\n".join(f"{name:<{width}}{value}" for name, value in lines)
-    return shown if figures.groups is None else f"{shown}\n\n{_group_table(figures.groups)}"
+    return shown if figures.groups is None else f"{shown}\n\n{_group_table(figures.groups, args.top_k)}"
 
 
 def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
@@ -147,10 +147,15 @@ def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, 
             yield name, _number(value)
 
 
-def _group_table(groups: list[dict[str, Any]]) -> str:
+def group_columns(groups: list[dict[str, Any]], top_k: int | None) -> list[str]:
+    """What the columns of a table of groups are called."""
+    return [f"top-{top_k}" if name == "top_k_accuracy" else name for name in groups[0]]
+
+
+def _group_table(groups: list[dict[str, Any]], top_k: int | None) -> str:
     """Aligned columns, numbers to the right."""
-    names = list(groups[0])
-    cells = [[name.replace("_", " ") for name in names]]
+    names = group_columns(groups, top_k)
+    cells = [names]
     for entry in groups[:_SHOWN_GROUPS]:
         cells.append([f"{v:.6g}" if isinstance(v, float) else printable(str(v)) for v in entry.values()])
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
