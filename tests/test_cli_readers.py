@@ -2,13 +2,16 @@
 
 import json
 import os
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from subprocesses import run_python
 
+import fastloss
 from fastloss.cli import main
 from fastloss.cli._failure import Failure
 from fastloss.cli.readers import Stored, open_array, split
@@ -328,6 +331,68 @@ def test_memory_is_a_piece(folder, name, capsys):
         monkey.undo()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that takes advice on maps")
+@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors", "arrow", "weights"])
+def test_a_mapped_file_is_given_back(folder, kind):
+    """What a process has looked at is no longer counted as its memory."""
+    n, classes = 1 << 19, 256  # 256 MiB of float16, in holes of a file
+    x = np.lib.format.open_memmap("x.npy", "w+", np.float16, (n, classes))
+    np.save("y.npy", np.zeros(n, np.uint8))
+    names = ["x.npy", "y.npy"]
+    if kind == "npz":
+        np.savez("x.npz", x=x)
+        names[0] = "x.npz:x"
+    elif kind == "safetensors":
+        pytest.importorskip("safetensors.numpy").save_file({"x": x}, "x.safetensors")
+        names[0] = "x.safetensors"
+    elif kind == "arrow":
+        pa = pytest.importorskip("pyarrow")
+        column = pa.FixedSizeListArray.from_arrays(x[: n // 50].ravel(), classes)
+        with pa.OSFile("x.arrow", "wb") as file, pa.ipc.new_file(file, pa.table({"x": column}).schema) as writer:
+            for _ in range(50):
+                writer.write_batch(pa.record_batch({"x": column}))
+        np.save("y.npy", np.zeros(50 * len(column), np.uint8))
+        names[0] = "x.arrow"
+    elif kind == "weights":
+        names = ["x.npy", "x.npy", "--weight", "x.npy", "--loss", "l1_loss"]  # mapped three times
+    del x
+    code = f"""
+        import re, sys
+        from fastloss.cli import main
+
+        code = main(["eval", *{names!r}, "--json"])
+        print(re.search("VmHWM: *(.*) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+        sys.exit(code)
+    """
+    done = run_python(code, PYTHONPATH=str(Path(fastloss.__file__).parents[1]))
+    assert done.returncode == 0 and json.loads(done.stdout)["predictions"]["shape"][1] == classes
+    assert int(done.stderr) < 200 << 10  # KiB, of which libraries take 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that takes advice on maps")
+def test_a_file_that_is_cut_off_while_it_is_read(folder):
+    """It is an error; looking beyond its end would kill the process."""
+    np.save("x.npy", np.zeros((1 << 14, 64)))
+    np.save("y.npy", np.zeros(1 << 14, int))
+    code = """
+        import os, sys
+        from fastloss import functional
+        from fastloss.cli import main
+
+        def cut(*arguments, real=functional.score, calls=[], **options):
+            calls.append(0)
+            if len(calls) == 3:
+                os.truncate("x.npy", 1 << 20)
+            return real(*arguments, **options)
+
+        functional.score = cut
+        sys.exit(main(["eval", "x.npy", "y.npy", "--chunk-size", "1000"]))
+    """
+    done = run_python(code, PYTHONPATH=str(Path(fastloss.__file__).parents[1]))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "fastloss: error: x.npy: can no longer be read: it may have been cut off\n"
+
+
 def test_pieces_are_read_once_and_in_any_cut():
     asked = []
     whole = np.arange(60).reshape(20, 3)
@@ -509,10 +574,6 @@ def test_missing_packages(error, folder, monkeypatch, package, content, name):
 
 
 def test_nothing_is_imported_without_need(folder):
-    import subprocess
-
-    import fastloss
-
     x, y = data()
     np.save("x.npy", x)
     np.save("y.npy", y)

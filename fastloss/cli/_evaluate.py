@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ._job import Job
 from ._locate import improbable, refusal, undefined
 from ._state import Measures, State
 from ._sums import Place, Rows, Value
+from .readers.pages import resident
 
 Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
 
@@ -58,9 +58,14 @@ def evaluate(
     layout = job.layout
     n_chunks = -(-(stop - start) // layout.slices_per_chunk(chunk_rows))
     bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
-    for first, last in pairwise(bounds):
+    for first, last, then in zip(bounds, bounds[1:], [*bounds[2:], stop], strict=False):
         here = place.after((first - start) * layout.losses_per_slice)
-        step(Chunk(job, first, *layout.chunk(first, last), here, measures), state, sink)
+        x, y, w = layout.chunk(first, last)
+        read = [(job.predictions.name, x), (job.targets.name, y)]
+        if job.weight is not None and w is not None:
+            read.append((job.weight.name, w))
+        with resident(read, layout.mapped(last, then)):
+            step(Chunk(job, first, x, y, w, here, measures), state, sink)
         advance((last - first) * layout.n_rows // layout.n_slices)
 
 

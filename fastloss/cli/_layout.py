@@ -81,6 +81,11 @@ class Layout:
             w = w[start:stop]
         return x, y, w
 
+    def mapped(self, start: int, stop: int) -> list[np.ndarray]:
+        """Those predictions and targets of slices [start, stop) that need no decoding."""
+        arrays = ((self.predictions, self.cut), (self.targets, self.target_cut))
+        return [a[(slice(None),) * cut + (slice(start, stop),)] for a, cut in arrays if isinstance(a, np.ndarray)]
+
 
 def lay_out_classes(x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int) -> Layout:
     """The layout of class scores with labels, of the shape without `axis`, or with distributions."""

@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from .._failure import Failure, reading
+from .pages import give_back
 
 # What a directory is searched for; the part after a colon names an array within such a file.
 SUFFIXES = (".npy", ".npz", ".safetensors", ".zarr", ".zip", ".parquet", ".arrow", ".feather", ".ipc")
@@ -56,6 +57,8 @@ class Stored:
     def _decoded(self, i: int) -> np.ndarray:
         """Piece `i`; chunks are often smaller than pieces and come in order, so the last one is kept."""
         if self._last is None or self._last[0] != i:
+            if self._last is not None:
+                give_back(self._last[1])  # a piece that had not to be decoded lies in its file
             self._last = None  # before the next is decoded: never two of them
             self._last = (i, self._piece(i))
         return self._last[1]
@@ -74,7 +77,11 @@ class Stored:
                 parts.append(self._decoded(i)[max(0, start - begin) : stop - begin])
         if not parts:
             parts.append(np.empty((0, *self.shape[1:]), self.dtype))
-        array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(parts) == 1:
+            return parts[0][(slice(None), *others)]
+        array = np.concatenate(parts)
+        for part in parts:
+            give_back(part)
         return array[(slice(None), *others)]
 
     def without_last(self) -> Stored:

@@ -16,6 +16,7 @@ from fastloss import _foreign
 
 from .._failure import Failure, reading
 from . import Source, Stored, chosen, needed
+from .pages import map_file
 
 
 def open_array(name: str, path: str, member: str | None) -> Source:
@@ -55,7 +56,8 @@ def _opened(pyarrow: Any, path: str) -> tuple[Any, list[int], Callable[[int, str
     """The schema, the rows of each piece, and how to read a column of one."""
     with open(path, "rb") as file:
         magic = file.read(4)
-    if magic == b"PAR1":
+        data = None if magic == b"PAR1" else pyarrow.BufferReader(pyarrow.py_buffer(map_file(file)))
+    if data is None:
         from pyarrow import parquet
 
         groups = parquet.ParquetFile(path, memory_map=True)
@@ -65,7 +67,6 @@ def _opened(pyarrow: Any, path: str) -> tuple[Any, list[int], Callable[[int, str
             return groups.read_row_group(i, columns=[column]).column(0).combine_chunks()
 
         return groups.schema_arrow, lengths, of_group
-    data = pyarrow.memory_map(path)
     if magic == b"\xff\xff\xff\xff":
         stream = pyarrow.ipc.open_stream(data)
         batches = list(stream)

@@ -7,7 +7,6 @@ than memory. Compressed members (`np.savez_compressed`) have to be read as a who
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import struct
 import zipfile
@@ -17,6 +16,7 @@ import numpy as np
 
 from .._failure import Failure, reading
 from . import _ZIP_MAGICS, Source, bfloat16, listed, shape_text
+from .pages import map_file
 
 TOO_SMALL = "is not supported: floating-point numbers of 16 bits or more are expected"
 _NPY_MAGIC = b"\x93NUMPY"
@@ -88,11 +88,7 @@ def map_array(
 ) -> np.ndarray:
     """The array whose data begin at byte `offset` of `file`, mapped into memory."""
     with reading(name, "cannot be mapped into memory"):
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        array: np.ndarray = np.ndarray(shape, dtype, buffer=data, offset=offset, order=order)
-    if hasattr(mmap, "MADV_SEQUENTIAL"):
-        data.madvise(mmap.MADV_SEQUENTIAL)  # read ahead; pages already used may go first
-    return array
+        return np.ndarray(shape, dtype, buffer=map_file(file), offset=offset, order=order)
 
 
 def _from_archive(file: IO[bytes], name: str, path: str, member: str | None) -> tuple[str, np.ndarray]:
