@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from subprocesses import run_python
 
 import fastloss
 from fastloss import functional
@@ -497,6 +498,31 @@ def test_interrupt(folder, monkeypatch, capsys):
     assert main(["eval", LOGITS, LABELS, *options]) == 130
     assert capsys.readouterr() == ("", "")
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["argparse", "fastloss.cli._failure", "fastloss.cli.eval", "fastloss.cli._run", "numpy", "numpy._core.multiarray",
+     "fastloss.functional", "fastloss.cli._pieces"],
+)  # fmt: skip
+def test_an_interrupt_during_start_up(module):
+    """Ctrl-C as this module is imported: some libraries make other errors of it."""
+    code = f"""
+        import os, runpy, signal, sys
+
+        class Hasty:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.modules.pop("argparse", None)
+        sys.meta_path.insert(0, Hasty())
+        sys.argv = ["fastloss", "eval", {LOGITS!r}, {LABELS!r}]
+        runpy.run_module("fastloss", run_name="__main__")
+    """
+    done = run_python(code, PYTHONPATH=PATH)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_out_of_memory_is_one_line(error, monkeypatch):

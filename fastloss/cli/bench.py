@@ -97,7 +97,10 @@ _factor.__name__ = "number"
 
 def run(args: argparse.Namespace) -> int:
     """Measure and report, or compare; bad input raises a `Failure`."""
-    from . import _bench
+    from ._interrupt import ends_at_once
+
+    with ends_at_once():
+        from . import _bench
 
     if args.list:
         return _bench.show_list(args)

@@ -170,6 +170,9 @@ _fraction.__name__ = "number"
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report; bad input raises a `Failure`."""
-    from ._run import run  # only here: NumPy and the library, which `fastloss eval --help` can do without
+    from ._interrupt import ends_at_once
+
+    with ends_at_once():
+        from ._run import run  # only here: NumPy and the library, which `fastloss eval --help` can do without
 
     return run(args)

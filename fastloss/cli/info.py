@@ -32,7 +32,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the configuration."""
     import io
 
-    from . import _library, _report
+    from ._interrupt import ends_at_once
+
+    with ends_at_once():
+        from . import _library, _report
     from ._streams import say
 
     if args.warm is not None:
