@@ -5,6 +5,8 @@ The functions carry the names and parameters of ``torch.nn.functional`` and take
 imported as the first of them is asked for, so that the command line answers at once, Ctrl-C included.
 """
 
+# ruff: noqa: F401
+
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from fastloss._config import use_backend, use_threads, use_wait
