@@ -353,7 +353,6 @@ def test_nan_in_an_ignored_row_does_not_count(evaluate, save):
     assert result["value"] == pytest.approx(np.log(2))
 
 
-@pytest.mark.xfail(strict=True, reason="the functions cut ignore_index to int64")
 @pytest.mark.parametrize("options", [[], ["--label-smoothing", 0.1], ["--top-k", 2], ["--loss", "nll_loss"]], ids=str)
 def test_an_ignored_label_beyond_int64(evaluate, save, capsys, options):
     """The same figures as with -100 in its place; labels near it are as wrong as any other."""
