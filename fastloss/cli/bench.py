@@ -69,6 +69,8 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    if number >= 1 << 63:  # nothing can be counted so far
+        raise argparse.ArgumentTypeError(f"must be below 2**63, not {number}")
     return number
 
 

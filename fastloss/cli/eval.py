@@ -46,6 +46,9 @@ examples:
 """
 
 
+_MOST_RESAMPLES = 1_000_000  # each takes some bytes of every sum
+
+
 class _Manifest(argparse.Action):
     """`--manifest`, which takes the place of the two names."""
 
@@ -105,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=_positive, metavar="K", help="also how often the target is among the K largest")
     parser.add_argument("--group-by", metavar="FILE", help="results for each group too: a language, a task, a document")
     parser.add_argument(
-        "--bootstrap", type=_positive, metavar="N", help="95 %% confidence intervals from N resamples (1000, say)"
+        "--bootstrap", type=_resamples, metavar="N", help="95 %% confidence intervals from N resamples (1000, say)"
     )
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the resamples (default: 0)")
     parser.add_argument(
@@ -142,10 +145,22 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    if number >= 1 << 63:  # nothing can be counted so far
+        raise argparse.ArgumentTypeError(f"must be below 2**63, not {number}")
     return number
 
 
 _positive.__name__ = "whole number"  # argparse names the type in its message
+
+
+def _resamples(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MOST_RESAMPLES:
+        raise argparse.ArgumentTypeError(f"must lie in [1, {_MOST_RESAMPLES}], not {number}")
+    return number
+
+
+_resamples.__name__ = "whole number"
 
 
 def _seed(text: str) -> int:
