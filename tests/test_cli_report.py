@@ -241,6 +241,8 @@ DISTRIBUTIONS = {
     "two": np.concatenate((np.zeros(500), np.ones(500))),
     "far": np.array([0.0] * 8 + [1000.0] * 2),
     "zeros and spread": np.concatenate((np.zeros(50), np.random.default_rng(57).exponential(size=500) ** 9)),
+    "all but a few zero": np.concatenate((np.zeros(100_000), np.full(5, 1000.0))),
+    "a few negative": np.concatenate((-np.ones(2), np.random.default_rng(60).exponential(size=9000) ** 9)),
     "one": np.full(10, 3.0),
     "close": 0.7 + np.random.default_rng(58).random(100) * 1e-6,
     "closest": np.nextafter(0.7, np.arange(3)),

@@ -60,9 +60,9 @@ def bars(buckets: list[Bucket]) -> Bars:
     buckets = [bucket for bucket in buckets if math.isfinite(bucket[0])]
     ignored = sum(count for *_, count in buckets) * 0.001
     low, high = _reach(buckets, ignored)
-    positive = [bucket for bucket in buckets if bucket[1] > 0]
     zeros, logarithmic = 0.0, False
-    if positive and low >= 0:
+    if 0 <= low and 0 < high:
+        positive = [bucket for bucket in buckets if bucket[1] > 0]
         start = _reach(positive, ignored)[0] if low == 0 else low
         start = max(start, sys.float_info.min)  # what is smaller has few bits left
         if logarithmic := high / start > _LOGARITHMIC:
