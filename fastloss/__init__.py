@@ -1,27 +1,39 @@
 """Fused, numerically stable loss functions for arrays.
 
 The functions carry the names and parameters of ``torch.nn.functional`` and take anything array-like; see the README, or
-``help(fastloss.cross_entropy)``.  Importing the package imports neither Numba nor anything optional.
+``help(fastloss.cross_entropy)``.  Importing the package imports neither Numba nor anything optional; NumPy and the functions are
+imported as the first of them is asked for, so that the command line answers at once, Ctrl-C included.
 """
 
-from fastloss._config import use_backend, use_threads, use_wait
-from fastloss._info import backends, show_config
-from fastloss._scores import Scores
-from fastloss._version import __version__
-from fastloss.accumulate import Accumulator
-from fastloss.functional import *  # noqa: F403  (the functions of the table, see its __all__)
-from fastloss.functional import __all__ as _functions
-from fastloss.grad import value_and_grad
+# ruff: noqa: F401
 
-__all__ = [
-    "Accumulator",
-    "Scores",
-    "__version__",
-    "backends",
-    "show_config",
-    "use_backend",
-    "use_threads",
-    "use_wait",
-    "value_and_grad",
-    *_functions,
-]
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from fastloss._config import use_backend, use_threads, use_wait
+from fastloss._info import backends, show_config  # the function takes the place of the package of that name
+from fastloss._version import __version__
+
+if _TYPE_CHECKING:
+    from fastloss._api import *  # noqa: F403
+
+_HERE = ("__version__", "backends", "show_config", "use_backend", "use_threads", "use_wait")
+
+
+def __getattr__(name):
+    from importlib.util import find_spec
+
+    # Modules of the package are for the import statement that asks for them.
+    special = name.startswith("__") and name != "__all__"
+    if not special and find_spec(f"{__name__}.{name}") is None:
+        from fastloss import _api
+
+        globals().setdefault("__all__", sorted([*_HERE, *_api.__all__]))
+        for public in _api.__all__:
+            globals().setdefault(public, getattr(_api, public))
+    if special or name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
+
+
+def __dir__():
+    return sorted({*globals(), *__getattr__("__all__")})

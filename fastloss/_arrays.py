@@ -58,12 +58,12 @@ def floats(value, name):
     if dtype is FLOAT32 or dtype is FLOAT64:
         return a if a.flags.aligned else a.copy()
     kind = dtype.kind
-    if kind == "f" and dtype.itemsize <= 8:
+    if kind == "f" and dtype.itemsize in _FLOATS:
         # equal dtypes need not be one object (pickling, metadata); from here on they are
         own = _FLOATS[dtype.itemsize]
         a = a.view(own) if dtype.isnative else converted(a, own)
         return a if a.flags.aligned else a.copy()
-    if kind in "biuf":
+    if kind in "biu" or kind == "f" and dtype.itemsize > 8:  # not float8_e5m2, whose kind is "f", too
         return converted(a, FLOAT64)
     if is_bfloat16(dtype):
         a = a if dtype.isnative else a.astype(dtype.newbyteorder("="))
@@ -101,7 +101,7 @@ def indices(a):
 def check_out(out, shape):
     if not isinstance(out, np.ndarray) or out.shape != tuple(shape):
         raise _errors.bad_out(shape, out)
-    if out.dtype.kind != "f" and not is_bfloat16(out.dtype):
+    if not (out.dtype.kind == "f" and out.dtype.itemsize > 1) and not is_bfloat16(out.dtype):
         raise _errors.narrow_out("floating", out.dtype)
     if not out.flags.writeable:
         raise _errors.read_only_out()

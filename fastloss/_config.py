@@ -52,7 +52,8 @@ class _Setting:
         try:
             value = self.parse(text) if text else self.parse(None)
         except (ValueError, TypeError) as error:
-            raise _errors.bad_environment(self.variable, text, str(error).split("expected ")[-1]) from None
+            expected = str(error).partition("expected ")[2].rpartition(", got ")[0]
+            raise _errors.bad_environment(self.variable, text, expected) from None
         with _lock:
             if self._process is None:
                 self._uses[-1] = _nobody, value

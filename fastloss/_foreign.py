@@ -32,10 +32,8 @@ def from_torch(value, name):
 
 def _from_pandas(value, name):
     columns = [value.iloc[:, i] for i in range(value.shape[1])] if value.ndim == 2 else [value]
-    extended = [column for column in columns if not isinstance(column.dtype, np.dtype)]
-    n_missing = sum(int(column.isna().sum()) for column in extended)
-    if n_missing:
-        raise _errors.missing_values(name, n_missing)
+    extended = [column for column in columns if not isinstance(column.dtype, np.dtype) or column.dtype.kind == "O"]
+    _check(name, sum(_missing_in_pandas(column) for column in extended))
     if value.ndim == 1 or not extended:
         return np.asarray(value)
     dtypes = [getattr(column.dtype, "numpy_dtype", column.dtype) for column in columns]
@@ -44,32 +42,86 @@ def _from_pandas(value, name):
     return value.to_numpy(dtype=np.result_type(*dtypes))
 
 
+def _missing_in_pandas(column):
+    if hasattr(column.dtype, "pyarrow_dtype"):
+        array = getattr(column, "array", column)  # a column's, or an array itself
+        return missing_in_pyarrow(array.__arrow_array__())
+    return int(column.isna().sum())
+
+
 def _from_pyarrow(value, name):
     pa = sys.modules["pyarrow"]
     if isinstance(value, pa.ChunkedArray):
         return _from_pyarrow(value.chunk(0) if value.num_chunks == 1 else value.combine_chunks(), name)
     if isinstance(value, (pa.Table, pa.RecordBatch)):
-        n_missing = sum(column.null_count for column in value.columns)
-        if n_missing:
-            raise _errors.missing_values(name, n_missing)
+        _check(name, sum(map(missing_in_pyarrow, value.columns)))
     if not isinstance(value, pa.Array):
         return np.asarray(value)
-    if value.null_count:
-        raise _errors.missing_values(name, value.null_count)
+    _check(name, missing_in_pyarrow(value))
+    try:
+        return _numbers(decoded(value))
+    except pa.ArrowNotImplementedError:  # unions
+        raise _errors.not_numeric(name, value.type) from None
+
+
+def _numbers(value):
+    """An array of pyarrow's that lacks no values."""
+    pa = sys.modules["pyarrow"]
     if isinstance(value, pa.FixedShapeTensorArray):
-        _from_pyarrow(value.storage, name)  # has no missing values, or raises
         return value.to_numpy_ndarray()
     if pa.types.is_fixed_size_list(value.type):
-        inner = _from_pyarrow(value.flatten(), name)
+        inner = _numbers(decoded(value.flatten()))
         return inner.reshape(len(value), value.type.list_size, *inner.shape[1:])
     return value.to_numpy(zero_copy_only=False)
 
 
+def decoded(value):
+    """An array of pyarrow's whose entries are written out: a dictionary and runs have nulls of their own."""
+    pa = sys.modules["pyarrow"]
+    if pa.types.is_dictionary(value.type):
+        return value.dictionary_decode()
+    if pa.types.is_run_end_encoded(value.type):
+        import pyarrow.compute
+
+        return pyarrow.compute.run_end_decode(value)
+    return value
+
+
+def missing_in_pyarrow(value):
+    """How many values are missing in an array of pyarrow's, however deep they lie."""
+    pa = sys.modules["pyarrow"]
+    if isinstance(value, pa.ChunkedArray):
+        return sum(map(missing_in_pyarrow, value.chunks))
+    if isinstance(value, pa.ExtensionArray):
+        return missing_in_pyarrow(value.storage)
+    value, kind = decoded(value), value.type
+    inner = ()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = (value.flatten(),)
+    elif pa.types.is_struct(kind):
+        inner = (value.field(i) for i in range(kind.num_fields))
+    return value.null_count + sum(map(missing_in_pyarrow, inner))
+
+
 def _from_polars(value, name):
-    n_missing = sum(column.null_count() for column in value) if len(value.shape) == 2 else value.null_count()
+    columns = value.get_columns() if len(value.shape) == 2 else [value]
+    _check(name, sum(map(_missing_in_polars, columns)))
+    return value.to_numpy()
+
+
+def _missing_in_polars(column):
+    pl = sys.modules["polars"]
+    inner = ()
+    if isinstance(column.dtype, pl.Array) and column.dtype.size:
+        inner = (column.drop_nulls().explode(),)
+    elif isinstance(column.dtype, pl.Struct):
+        inner = column.struct.unnest().get_columns()
+    return column.null_count() + sum(map(_missing_in_polars, inner))
+
+
+def _check(name, n_missing):
     if n_missing:
         raise _errors.missing_values(name, n_missing)
-    return value.to_numpy()
 
 
 # By library; and what an array of it has, unlike a scalar or a shape.

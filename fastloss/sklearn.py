@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloss import _errors, functional, losses
+from fastloss import _arrays, _errors, functional, losses
 from fastloss._optional import require
 
 require("sklearn", "sklearn", "fastloss.sklearn")
@@ -134,7 +134,7 @@ def _mean_of_rows(values: Any, sample_weight: Any) -> np.ndarray:
 
 
 def _row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    w = np.asarray(sample_weight, np.float64)
+    w = np.asarray(_arrays.asarray(sample_weight, "sample_weight"), np.float64)
     if w.shape != (n_rows,):
         raise _errors.wrong_shape("sample_weight", w.shape, f"({n_rows},)")
     return w
@@ -161,7 +161,7 @@ def _regression(fn, estimator, X, y, sample_weight, **options):
         more = (np.square(deviations),)
     else:
         predictions = _response(estimator, X, "predict")
-    predictions, y = np.asarray(predictions), np.asarray(y)
+    predictions = _arrays.asarray(predictions, "predictions")
     if predictions.size == y.size and len(predictions) == len(y):  # one output may be a column or not
         y = y.reshape(predictions.shape)
     if predictions.shape != y.shape:
@@ -201,6 +201,7 @@ class Scorer:
 
     def __call__(self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None) -> float:
         """The score of `estimator` on data and targets; larger is better."""
+        y_true = _arrays.asarray(y_true, "y")  # which says what is missing
         metric = self.name.removeprefix("neg_")
         if metric in _OF_ROWS:
             values = _mean_of_rows(_OF_ROWS[metric](estimator, X, y_true, **self.options), sample_weight)

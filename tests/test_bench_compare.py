@@ -35,6 +35,8 @@ def _slower(loss, factor):
 
     return slow
 
+from fastloss.functional import mse_loss
+
 mse_loss = _slower(mse_loss, {factor})
 """
 
@@ -154,7 +156,9 @@ def test_what_a_build_cannot_do_is_said(builds):
         assert way.verdict(CASES["mse_f32_10"], ours, 0.5).ratio is not None  # the workers live on
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', '{"format": 1, "build": {"digest": "x"}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "[" * 100_000, '{"format": 1}', '{"format": 1, "build": {"digest": "x"}}']
+)
 def test_files_that_are_no_baseline(capsys, tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
@@ -163,12 +167,66 @@ def test_files_that_are_no_baseline(capsys, tmp_path, text):
     assert "is not what `fastloss bench --json` of this version writes" in captured.err and not captured.out
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (["cases", 0, "roof", "rounds", 1], 0.0, "cases[0].roof.rounds[1]: expected a number above 0, got 0.0"),
+        (["cases", 0, "roof", "rounds", 0], "1e-5", "cases[0].roof.rounds[0]: expected a number above 0, got '1e-5'"),
+        (["cases", 0, "roof", "rounds"], [], "cases[0].roof.rounds: expected a list of at least one entry, got []"),
+        (["cases", 0, "roof"], None, "cases[0].roof: expected an object, got None"),
+        (
+            ["cases", 0, "contenders", 0, "rounds", 2],
+            None,
+            "cases[0].contenders[0].rounds[2]: expected a number above 0,",
+        ),
+        (
+            ["cases", 0, "contenders", 0, "rounds", 2],
+            -1e-5,
+            "cases[0].contenders[0].rounds[2]: expected a number above 0,",
+        ),
+        (["cases", 0, "contenders", 0, "rounds"], {}, "cases[0].contenders[0].rounds: expected a list, got {}"),
+        (["cases", 0, "contenders", 0, "value"], "Infinity", "cases[0].contenders[0].value: expected a number, got"),
+        (
+            ["cases", 0, "contenders", 0, "value"],
+            float("nan"),
+            "cases[0].contenders[0].value: expected a number, got nan",
+        ),
+        (["cases", 0, "contenders", 0, "name"], 3, "cases[0].contenders[0].name: expected a string, got 3"),
+        (["cases", 1, "loss"], "eval", "cases[1].loss: expected 'cross_entropy' or "),
+        (["cases", 1, "loss"], ["mse_loss"], "cases[1].loss: expected 'cross_entropy' or "),
+        (["cases", 1, "shape"], [0], "cases[1].shape[0]: expected an integer of at least 1, got 0"),
+        (["cases", 1, "shape"], [True], "cases[1].shape[0]: expected an integer of at least 1, got True"),
+        (["cases", 1, "axis"], 1, "cases[1].axis: expected one of 1 axes, got 1"),
+        (["cases", 1, "axis"], 0.0, "cases[1].axis: expected an integer, got 0.0"),
+        (["cases"], {"a": 1}, "cases: expected a list, got {'a': 1}"),
+        (["build", "path"], 3, "build.path: expected a string, got 3"),
+        (["build"], {}, "build.path is missing"),
+        (["threads"], 0, "threads: expected an integer of at least 1, got 0"),
+        (["threads"], "2", "threads: expected an integer of at least 1, got '2'"),
+        (["format"], 0, "format: expected 1, got 0"),
+        (["format"], True, "format: expected 1, got True"),
+    ],
+)
+def test_a_baseline_is_checked_in_every_place(capsys, baseline, tmp_path, path, value, problem):
+    data = json.loads(baseline.read_text())
+    *parents, last = path
+    place = data
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    (tmp_path / "bent.json").write_text(json.dumps(data))
+    assert main(["bench", "--compare", str(tmp_path / "bent.json")]) == 2
+    message = capsys.readouterr().err
+    what = "is not what `fastloss bench --json` of this version writes"
+    assert message.startswith(f"fastloss: error: {tmp_path}/bent.json: {what}: {problem}") and message.count("\n") == 1
+
+
 def test_bad_arguments(capsys, baseline, tmp_path):
     def refused(*arguments):
         assert main(["bench", "--compare", *map(str, arguments)]) == 2
         return capsys.readouterr().err
 
-    assert "cannot be read" in refused(tmp_path / "absent.json")
+    assert "absent.json: no such file or directory" in refused(tmp_path / "absent.json")
     assert "no package fastloss in this directory" in refused(baseline, "--baseline-path", tmp_path)
     assert "does not go with --compare" in refused(baseline, "--plot", "x.png")
     assert "has none of these cases" in refused(baseline, "--cases", "huber")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -352,6 +353,43 @@ def test_nan_in_an_ignored_row_does_not_count(evaluate, save):
     assert result["value"] == pytest.approx(np.log(2))
 
 
+@pytest.mark.parametrize("options", [[], ["--label-smoothing", 0.1], ["--top-k", 2], ["--loss", "nll_loss"]], ids=str)
+def test_an_ignored_label_beyond_int64(evaluate, save, capsys, options):
+    """The same figures as with -100 in its place; labels near it are as wrong as any other."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(60, 5)), rng.integers(0, 5, 60)
+    y[::7] = -100
+    options = ["--loss", "cross_entropy", *options]
+    expected = evaluate(save(x), save(y), *options)
+    largest = y.astype(np.uint64)
+    largest[::7] = 2**64 - 1
+    result = evaluate(save(x), name := save(largest), "--ignore-index", 2**64 - 1, *options)
+    told = {"seconds", "rows_per_second", "gigabytes_per_second", "targets", "predictions", "ignore_index"}
+    assert {key: result[key] for key in result.keys() - told} == {key: expected[key] for key in expected.keys() - told}
+    assert result["ignore_index"] == 2**64 - 1 and result["rows_ignored"] == 9
+    for label in (2**63 - 1, 2**64 - 2):
+        largest[21] = label
+        np.save(name, largest)
+        arguments = ["eval", *map(str, [save(x), name, "--ignore-index", 2**64 - 1, *options])]
+        assert main(arguments) == 2
+        assert f"label {label} at [21] is out of range: there are 5 classes" in capsys.readouterr().err
+
+
+def test_an_ignored_label_that_no_label_can_be(evaluate, save, capsys):
+    """Numbers of any size are compared, not cut."""
+    rng = np.random.default_rng(5)
+    x, y = save(rng.normal(size=(60, 5))), rng.integers(0, 5, 60)
+    expected = evaluate(x, save(y), "--loss", "cross_entropy")
+    wrong = y.copy()
+    wrong[20] = 2**63 - 1
+    wrong, y = save(wrong), save(y)
+    for ignored in (2**63, 2**64, 10**30, -(10**30)):
+        result = evaluate(x, y, "--loss", "cross_entropy", "--ignore-index", ignored)
+        assert (result["mean"], result["rows_ignored"]) == (expected["mean"], 0)
+        assert main(["eval", str(x), str(wrong), "--loss", "cross_entropy", "--ignore-index", str(-(2**63) - 1)]) == 2
+        assert f"label {2**63 - 1} at [20] is out of range" in capsys.readouterr().err
+
+
 # What files may be.
 
 
@@ -456,6 +494,37 @@ def test_the_guess_looks_beyond_the_head(evaluate, save):
 
 
 # The program around it.
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "taken", "other"),
+    [
+        ((6, 8, 8), (6, 8), 2, 1),
+        ((8, 8, 8), (8, 8), 2, 1),
+        ((6, 8, 4), (6, 4), 1, None),  # as torch lays out; nothing else fits
+        ((6, 4, 8), (6, 4), 2, None),
+        ((8, 8), (8,), 1, None),
+        ((5, 6, 8), (5, 6, 8), 2, 1),  # distributions
+        ((6, 8), (6, 8), 1, None),
+    ],
+)
+def test_which_class_axis_was_taken(tmp_path, capsys, shape, targets, taken, other):
+    rng = np.random.default_rng(70)
+    x = rng.normal(size=shape)
+    y = rng.integers(0, 4, targets) if shape != targets else fastloss.softmax(rng.normal(size=shape))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    names = [str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+    note = re.compile(rf"^class axis +{taken} \(--axis {other} would fit, too\)$", re.MULTILINE)
+    for options in [], ["--loss", "cross_entropy"]:
+        assert main(["eval", *names, *options]) == 0
+        out = capsys.readouterr().out
+        assert bool(note.search(out)) == (other is not None) == ("would fit" in out)
+        assert (f", class axis {taken};" in out) == (not options and (other is not None or taken != len(shape) - 1))
+        assert main(["eval", *names, *options, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["axis"] == taken
+    assert main(["eval", *names, "--axis", str(taken)]) == 0
+    assert "class axis" not in capsys.readouterr().out
 
 
 def test_info(text, capsys):

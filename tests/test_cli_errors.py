@@ -1,5 +1,8 @@
 """The command line on bad input: one line that names the file and the problem, exit code 2, no traceback."""
 
+import errno
+import io
+import json
 import os
 import pickle
 import subprocess
@@ -9,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from subprocesses import run_python
 
+import fastloss
 from fastloss import functional
 from fastloss.cli import main
 
 DATA = Path(__file__).parent / "data"
 LOGITS, LABELS = str(DATA / "digits_logits.npy"), str(DATA / "digits_labels.npy")
+PATH = str(Path(fastloss.__file__).parents[1])
 PROBS, BINARY = str(DATA / "cancer_probs.npy"), str(DATA / "cancer_labels.npy")
 
 
@@ -60,8 +66,14 @@ def header(descr="<f4", shape="(3, 2)", version=b"\x01\x00"):
         (header(shape="(3, 2") + bytes(24), "damaged .npy header: "),
         (header(shape="('a',)") + bytes(24), "damaged .npy header: "),
         (header(shape="(99999999999999, 99999999999999)") + bytes(24), "truncated: "),
+        (header(shape="(0, 1180591620717411303424)"), "cannot be read: "),
+        (header(shape="(0,) + (1,) * 70"), "damaged .npy header: "),
+        (header(shape=str((0,) + (1,) * 70)), "cannot be read: maximum supported dimension"),
+        (header(shape="(True, 2)") + bytes(24), "damaged .npy header: shape (True, 2)"),
+        (header(shape="(2.0,)") + bytes(24), "damaged .npy header: "),
+        (header(shape="(" * 100), "damaged .npy header: "),
         (header(descr="nonsense") + bytes(24), "damaged .npy header: "),
-        (header(version=b"\x03\x00") + bytes(24), "version 3.0 of the .npy format is not supported"),
+        (header(version=b"\x04\x00") + bytes(24), "version 4.0 of the .npy format is not supported"),
         (
             header(descr="|O", shape="(3,)") + pickle.dumps([1]),
             "holds pickled Python objects, which are never loaded",
@@ -75,9 +87,10 @@ def header(descr="<f4", shape="(3, 2)", version=b"\x01\x00"):
             "dtype complex64 is not supported: real numbers are expected",
         ),
         (header(descr="<M8[s]", shape="(3,)") + bytes(24), "dtype datetime64[s] is not supported"),
-        (header(descr="|V1", shape="(3,)") + bytes(3), "dtype |V1 is not supported"),
+        (header(descr="|V1", shape="(3,)") + bytes(3), "dtype |V1 may be float8, or another type of ml_dtypes"),
+        (header(descr="|f1", shape="(3,)") + bytes(3), "dtype float8_e5m2 is not supported: floating-point numbers of"),
         (header(shape="(0, 2)"), "holds no data: its shape is (0, 2)"),
-        (b"PK\x03\x04 and so on", "damaged .npz: File is not a zip file"),
+        (b"PK\x03\x04 and so on", "cannot be read as .npz: File is not a zip file"),
     ],
 )
 def test_files_that_are_no_arrays(error, folder, content, problem):
@@ -131,9 +144,9 @@ def test_archives(error, folder):
     assert error("eval", "plain.npz:x", LABELS) == "plain.npz:x: a .npy file, which has no members"
     whole = Path("c.npz").read_bytes()
     Path("cut.npz").write_bytes(whole[: len(whole) // 2])
-    assert error("eval", "cut.npz", LABELS) == "cut.npz: damaged .npz: File is not a zip file"
+    assert error("eval", "cut.npz", LABELS) == "cut.npz: cannot be read as .npz: File is not a zip file"
     Path("bent.npz").write_bytes(whole[:5000] + bytes(50) + whole[5050:])
-    assert error("eval", "bent.npz", LABELS).startswith("bent.npz:x: damaged .npz: ")
+    assert error("eval", "bent.npz", LABELS).startswith("bent.npz:x: cannot be read from the .npz: ")
     for name, compression in (("stored.npz", zipfile.ZIP_STORED), ("packed.npz", zipfile.ZIP_DEFLATED)):
         with zipfile.ZipFile(name, "w", compression) as archive:
             archive.writestr("x.npy", header() + bytes(20))
@@ -249,6 +262,61 @@ def test_nan(error, folder, chunk):
         assert error("eval", "good.npy", BINARY, "--weight", "x.npy", *options) == "x.npy: NaN at [123]"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_nan_warns_of_nothing(error, folder, dtype, backend):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    rng = np.random.default_rng(3)
+    x, p, y = rng.normal(size=(60, 4)), rng.random(240), rng.integers(0, 4, 60)
+    np.save("good.npy", p.astype(dtype))
+    x[4], p[17] = np.nan, np.nan
+    np.save("x.npy", x.astype(dtype))
+    np.save("p.npy", p.astype(dtype))
+    np.save("y.npy", y)
+    np.save("t.npy", (rng.random(240) > 0.5).astype(dtype))
+    options = ["--report", "r.html", "--backend", backend]
+    for loss in ("cross_entropy", "nll_loss"):
+        assert error("eval", "x.npy", "y.npy", "--loss", loss, "--top-k", 2, *options) == "x.npy: NaN at [4, 0]"
+    for loss in ("binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "huber_loss", "msle_loss"):
+        options += ["--bootstrap", 5]
+        assert error("eval", "p.npy", "t.npy", "--loss", loss, *options) == "p.npy: NaN at [17]"
+        assert error("eval", "good.npy", "p.npy", "--loss", loss, *options) == "p.npy: NaN at [17]"
+    p[200] = 1.5
+    np.save("p.npy", p.astype(dtype))
+    message = error("eval", "good.npy", "p.npy", "--loss", "binary_cross_entropy", *options)
+    assert message == "p.npy: 1.5 at [200] is no probability in [0, 1], as binary_cross_entropy takes"
+
+
+@pytest.mark.filterwarnings("error")
+def test_nan_that_signals_warns_of_nothing(error, folder):
+    x = np.load(LOGITS).astype("f4")
+    x.view("u4")[3, 2] = 0x7F800001  # NumPy warns where it converts this one
+    np.save("x.npy", x)
+    np.save("z.npy", x)
+    assert error("eval", "x.npy", LABELS) == "x.npy: NaN at [3, 2]"
+    assert error("eval", "x.npy", "z.npy", "--report", "r.html") == "x.npy: NaN at [3, 2]"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_pipes_are_refused(error, folder):
+    """Wherever a file is named: opening one would wait for somebody to write."""
+    for name in ("pipe.npy", "pipe.json", "pipe.csv", "pipe"):
+        os.mkfifo(name)
+        for arguments in (
+            ["eval", name, LABELS],
+            ["eval", LOGITS, name],
+            ["eval", "--manifest", name],
+            ["eval", LOGITS, LABELS, "--group-by", name],
+            ["eval", LOGITS, LABELS, "--weight", name],
+            ["bench", "--compare", name],
+        ):
+            assert error(*arguments) == f"{name}: not a regular file"
+        journal = error("eval", LOGITS, LABELS, "--journal", name, "--resume")
+        assert journal == f"{name}: the journal cannot be used: not a regular file"
+
+
 def test_nan_in_class_weights_and_distributions(error, folder):
     weights = np.ones(10)
     weights[4] = np.nan
@@ -327,6 +395,12 @@ def test_weights_that_do_not_fit(error, folder):
         (["--chunk-size", "0"], "argument --chunk-size: must be at least 1, not 0"),
         (["--chunk-size", "x"], "argument --chunk-size: invalid whole number value: 'x'"),
         (["--threads", "0"], "argument --threads: must be at least 1, not 0"),
+        (["--bootstrap", str(10**30)], f"argument --bootstrap: must lie in [1, 1000000], not {10**30}"),
+        (["--bootstrap", "0"], "argument --bootstrap: must lie in [1, 1000000], not 0"),
+        (["--top-k", str(10**30)], f"argument --top-k: must be below 2**63, not {10**30}"),
+        (["--chunk-size", "9" * 5000], "argument --chunk-size: invalid whole number value: '9999"),
+        (["--axis", str(10**30)], f"--axis: {10**30} is out of range for predictions of shape (540, 10)"),
+        (["--top-k", str(10**18)], f"--top-k: {10**18} of 10 classes"),
         (["--label-smoothing", "1.5"], "argument --label-smoothing: must lie in [0, 1], not 1.5"),
         (["--label-smoothing", "nan"], "argument --label-smoothing: must lie in [0, 1], not nan"),
         (["--axis", "x"], "argument --axis: invalid int value: 'x'"),
@@ -348,15 +422,20 @@ def test_settings(error, monkeypatch):
     assert message.startswith("--threads: expected an integer in [1, ")
 
 
-@pytest.mark.parametrize("variable", ["FASTLOSS_BACKEND", "FASTLOSS_NUM_THREADS"])
-def test_a_bad_environment(variable):
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("FASTLOSS_BACKEND", "one of 'auto', 'cython', 'numba', 'numpy', 'cuda'"),
+        ("FASTLOSS_NUM_THREADS", "an integer in [1, 1024]"),
+    ],
+)
+def test_a_bad_environment(variable, expected):
     done = subprocess.run(
         [sys.executable, "-m", "fastloss", "eval", LOGITS, LABELS],
         env={**os.environ, variable: "abacus"}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"fastloss: error: environment variable {variable}: ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == f"fastloss: error: environment variable {variable}: expected {expected}, got 'abacus'\n"
 
 
 def test_options_the_loss_does_not_heed(error):
@@ -427,6 +506,31 @@ def test_interrupt(folder, monkeypatch, capsys):
     assert os.listdir() == []
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["argparse", "fastloss.cli._failure", "fastloss.cli.eval", "fastloss.cli._run", "numpy", "numpy._core.multiarray",
+     "fastloss.functional", "fastloss.cli._pieces"],
+)  # fmt: skip
+def test_an_interrupt_during_start_up(module):
+    """Ctrl-C as this module is imported: some libraries make other errors of it."""
+    code = f"""
+        import os, runpy, signal, sys
+
+        class Hasty:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.modules.pop("argparse", None)
+        sys.meta_path.insert(0, Hasty())
+        sys.argv = ["fastloss", "eval", {LOGITS!r}, {LABELS!r}]
+        runpy.run_module("fastloss", run_name="__main__")
+    """
+    done = run_python(code, PYTHONPATH=PATH)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_out_of_memory_is_one_line(error, monkeypatch):
     def exhausted(*arguments, **options):
         raise MemoryError("Unable to allocate 3 GiB")
@@ -435,9 +539,66 @@ def test_out_of_memory_is_one_line(error, monkeypatch):
     assert error("eval", LOGITS, LABELS) == "out of memory: Unable to allocate 3 GiB"
 
 
-def test_a_name_stdout_cannot_spell(folder, monkeypatch, capsys):
-    import io
+PRINTING = [
+    ["eval", LOGITS, LABELS],
+    ["eval", LOGITS, LABELS, "--json"],
+    ["eval", LOGITS, LABELS, "--output", "out.json"],
+    ["eval", "--help"],
+    ["bench", "--list"],
+    ["bench", "--cases", "mse_f32_10", "--contenders", "numpy", "--seconds", "0.1"],
+    ["bench", "--cases", "mse_f32_10", "--contenders", "numpy", "--seconds", "0.1", "--json", "--output", "out.json"],
+    ["info"],
+    ["info", "--json"],
+    ["--help"],
+    ["--version"],
+]
 
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", PRINTING, ids=lambda arguments: " ".join(map(os.path.basename, arguments)))
+def test_a_stdout_that_cannot_be_written(folder, arguments):
+    def run(redirection):
+        command = f'exec "$@" {redirection}'
+        return subprocess.run(
+            ["sh", "-c", command, "sh", sys.executable, "-m", "fastloss", *arguments],
+            capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": PATH},
+        )  # fmt: skip
+
+    done = run(">&-")
+    assert (done.returncode, done.stderr) == (74, "fastloss: error: standard output is closed\n")
+    assert os.listdir() == []  # no work was done in vain
+    done = run(">/dev/full")
+    expected = "fastloss: error: standard output cannot be written: no space left on device\n"
+    assert (done.returncode, done.stderr) == (74, expected)
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("command", [["eval", LOGITS, LABELS], PRINTING[6][:-3]], ids=["eval", "bench"])
+def test_what_can_be_kept_is_kept(folder, monkeypatch, capsys, command):
+    class Full(io.StringIO):
+        def write(self, text):
+            if text:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main([*command, "--json", "--output", "out.json"]) == 74
+    assert json.loads(Path("out.json").read_text())
+    assert "standard output cannot be written: no space left" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_stderr_that_cannot_be_written(folder):
+    """The code tells, and nothing else is printed in its place."""
+    for redirection in ("2>&-", "2>/dev/full"):
+        for arguments, code in ((["eval", "none.npy", LABELS], 2), (["eval", LOGITS, LABELS, "--json"], 0)):
+            command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "fastloss", *arguments]
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, timeout=300, env={**os.environ, "PYTHONPATH": PATH}
+            )
+            assert done.returncode == code and done.stdout.count("\n") == (code == 0)
+
+
+def test_a_name_stdout_cannot_spell(folder, monkeypatch, capsys):
     name = "größe\udcff.npy"
     try:
         np.save(name, np.load(LOGITS))

@@ -2,13 +2,16 @@
 
 import json
 import os
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from subprocesses import run_python
 
+import fastloss
 from fastloss.cli import main
 from fastloss.cli._failure import Failure
 from fastloss.cli.readers import Stored, open_array, split
@@ -251,6 +254,48 @@ def test_bfloat16_of_torch(evaluate, folder):
     assert ours["correct"] == theirs["correct"] and ours["mean"] == pytest.approx(theirs["mean"], rel=1e-6)
 
 
+def test_what_else_lies_in_a_zarr_directory(evaluate, folder, recwarn):
+    """Files that no array knows, as desktops leave them, are passed over in silence."""
+    pytest.importorskip("zarr")
+    x, y = data()
+    names = write_zarr_group("data", x, y)
+    expected = evaluate(*names)
+    for place in ("data.zarr", "data.zarr/run", "data.zarr/run/x", "data.zarr/run/x/c"):
+        Path(place, ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        Path(place, "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    assert evaluate(*names) == expected
+    assert not recwarn.list
+
+
+def test_npy_version_3(evaluate, folder):
+    x, y = data()
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    expected = evaluate("x.npy", "y.npy")
+    for version in (1, 0), (2, 0), (3, 0):
+        with open("x.npy", "wb") as file:
+            np.lib.format.write_array(file, x, version=version)
+        assert Path("x.npy").read_bytes()[6:8] == bytes(version)
+        assert evaluate("x.npy", "y.npy") == expected
+
+
+def test_numbers_that_are_too_small(error, folder):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    np.save("y.npy", np.zeros(4, int))
+    expected = "is not supported: floating-point numbers of 16 bits or more are expected"
+    for kind, what in (
+        ("float8_e5m2", "dtype float8_e5m2"),
+        ("float8_e4m3fn", "dtype |V1 may be float8, or another type of ml_dtypes that"),
+        ("int4", "dtype |V1 may be float8, or another type of ml_dtypes that"),
+    ):
+        x = np.ones((4, 3)).astype(getattr(ml_dtypes, kind))
+        np.save("x.npy", x)
+        np.savez("x.npz", x=x)
+        np.savez_compressed("c.npz", x=x)
+        for name in ("x.npy", "x.npz:x", "c.npz:x"):
+            assert error(name, "y.npy") == f"{name}: {what} {expected}"
+
+
 # Nothing is held as a whole.
 
 
@@ -286,6 +331,68 @@ def test_memory_is_a_piece(folder, name, capsys):
         monkey.undo()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that takes advice on maps")
+@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors", "arrow", "weights"])
+def test_a_mapped_file_is_given_back(folder, kind):
+    """What a process has looked at is no longer counted as its memory."""
+    n, classes = 1 << 19, 256  # 256 MiB of float16, in holes of a file
+    x = np.lib.format.open_memmap("x.npy", "w+", np.float16, (n, classes))
+    np.save("y.npy", np.zeros(n, np.uint8))
+    names = ["x.npy", "y.npy"]
+    if kind == "npz":
+        np.savez("x.npz", x=x)
+        names[0] = "x.npz:x"
+    elif kind == "safetensors":
+        pytest.importorskip("safetensors.numpy").save_file({"x": x}, "x.safetensors")
+        names[0] = "x.safetensors"
+    elif kind == "arrow":
+        pa = pytest.importorskip("pyarrow")
+        column = pa.FixedSizeListArray.from_arrays(x[: n // 50].ravel(), classes)
+        with pa.OSFile("x.arrow", "wb") as file, pa.ipc.new_file(file, pa.table({"x": column}).schema) as writer:
+            for _ in range(50):
+                writer.write_batch(pa.record_batch({"x": column}))
+        np.save("y.npy", np.zeros(50 * len(column), np.uint8))
+        names[0] = "x.arrow"
+    elif kind == "weights":
+        names = ["x.npy", "x.npy", "--weight", "x.npy", "--loss", "l1_loss"]  # mapped three times
+    del x
+    code = f"""
+        import re, sys
+        from fastloss.cli import main
+
+        code = main(["eval", *{names!r}, "--json"])
+        print(re.search("VmHWM: *(.*) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+        sys.exit(code)
+    """
+    done = run_python(code, PYTHONPATH=str(Path(fastloss.__file__).parents[1]))
+    assert done.returncode == 0 and json.loads(done.stdout)["predictions"]["shape"][1] == classes
+    assert int(done.stderr) < 200 << 10  # KiB, of which libraries take 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that takes advice on maps")
+def test_a_file_that_is_cut_off_while_it_is_read(folder):
+    """It is an error; looking beyond its end would kill the process."""
+    np.save("x.npy", np.zeros((1 << 14, 64)))
+    np.save("y.npy", np.zeros(1 << 14, int))
+    code = """
+        import os, sys
+        from fastloss import functional
+        from fastloss.cli import main
+
+        def cut(*arguments, real=functional.score, calls=[], **options):
+            calls.append(0)
+            if len(calls) == 3:
+                os.truncate("x.npy", 1 << 20)
+            return real(*arguments, **options)
+
+        functional.score = cut
+        sys.exit(main(["eval", "x.npy", "y.npy", "--chunk-size", "1000"]))
+    """
+    done = run_python(code, PYTHONPATH=str(Path(fastloss.__file__).parents[1]))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "fastloss: error: x.npy: can no longer be read: it may have been cut off\n"
+
+
 def test_pieces_are_read_once_and_in_any_cut():
     asked = []
     whole = np.arange(60).reshape(20, 3)
@@ -316,6 +423,21 @@ def test_names():
     assert split("A.SafeTensors:k") == ("A.SafeTensors", "k")
 
 
+def test_encoded_columns(evaluate, folder):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    x, y = data()
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    expected = evaluate("x.npy", "y.npy")
+    encoded = pa.table({"x": table(x, y)["x"], "y": pa.array(y).dictionary_encode()})
+    feather.write_feather(encoded, "a.feather", chunksize=60)
+    parquet.write_table(encoded, "a.parquet", row_group_size=70)
+    for name in ("a.feather", "a.parquet"):
+        assert evaluate(f"{name}:x", f"{name}:y") == expected
+
+
 # What is wrong is said in a line.
 
 
@@ -337,11 +459,23 @@ def test_safetensors_errors(error, folder):
     assert shown({"a": entry}, bytes(15)) == (
         "x.safetensors:a: truncated: the header speaks of 16 bytes of data, the file holds 15"
     )
-    assert shown({"a": entry | {"dtype": "F8_E4M3"}}).startswith("x.safetensors:a: dtype F8_E4M3 is not supported")
+    expected = "is not supported: floating-point numbers of 16 bits or more are expected"
+    for kind, what in (("F8_E4M3", "float8"), ("F8_E5M2", "float8"), ("F8_E8M0", "float8"), ("F4", "float4")):
+        assert shown({"a": entry | {"dtype": kind}}) == f"x.safetensors:a: dtype {kind}, a {what}, {expected}"
+    message = "x.safetensors:a: dtype C64 is not supported: real numbers are expected"
+    assert shown({"a": entry | {"dtype": "C64"}}) == message
     assert shown({"a": entry | {"shape": [5]}}, bytes(16)).startswith("x.safetensors:a: damaged .safetensors header")
     for bad in (
         {"a": entry | {"shape": [-4]}},
         {"a": entry | {"data_offsets": [16]}},
+        {"a": entry | {"dtype": ["F32"]}},
+        {"a": entry | {"dtype": None}},
+        {"a": entry | {"shape": "4"}},
+        {"a": entry | {"shape": [True, 4]}},
+        {"a": entry | {"shape": [2.0, 2]}},
+        {"a": entry | {"shape": [2**70]}},
+        {"a": entry | {"data_offsets": [0, 16, 16]}},
+        {"a": entry | {"data_offsets": [-16, 0]}},
         {"a": {}},
         {"a": 3},
         b"[]",
@@ -349,6 +483,10 @@ def test_safetensors_errors(error, folder):
         b"[" * 100_000,
     ):
         assert "damaged .safetensors header" in shown(bad, bytes(16))
+    for shape in ([0, 2**70], [0] + [1] * 70):
+        assert shown({"a": entry | {"shape": shape, "data_offsets": [0, 0]}}).startswith(
+            "x.safetensors: cannot be read"
+        )
     assert shown({"a": entry}, length=10**12) == "x.safetensors: damaged .safetensors header"
     Path("x.safetensors").write_bytes(b"")
     assert error("x.safetensors", "y.npy") == "x.safetensors: the file is empty"
@@ -369,6 +507,20 @@ def test_zarr_errors(error, folder):
     chunks[2].write_bytes(b"not what it was")
     assert error("x.zarr", "y.npy").startswith("x.zarr: rows ")
     assert array.shape == x.shape
+    for change in (
+        {"shape": [2**70, 7]},
+        {"shape": [2**62, 7]},
+        {"shape": [-1, 7]},
+        {"shape": "x"},
+        {"data_type": "r8"},
+    ):
+        described = json.loads(Path("x.zarr/zarr.json").read_text())
+        Path("x.zarr/zarr.json").write_text(json.dumps(described | change))
+        assert error("x.zarr", "y.npy").startswith(("x.zarr: cannot be read", "y.npy: shape (500,) does not fit"))
+        Path("x.zarr/zarr.json").write_text(json.dumps(described))
+    described["chunk_grid"]["configuration"]["chunk_shape"] = [0, 0]
+    Path("x.zarr/zarr.json").write_text(json.dumps(described))
+    assert error("x.zarr", "y.npy").startswith("x.zarr: rows 0 to 0 cannot be read: ")
     Path("x.zarr/zarr.json").write_text("{oops")
     assert error("x.zarr", "y.npy").startswith("x.zarr: cannot be read as Zarr: ")
 
@@ -386,13 +538,22 @@ def test_arrow_errors(error, folder):
     feather.write_feather(pa.table({"v": [1.0, None], "w": [[1.0], [1.0, 2.0]]}), "f.feather")
     assert error("f.feather:v", "y.npy") == "f.feather:v: holds 1 nulls, which are no numbers"
     assert error("f.feather:w", "y.npy") == "f.feather:w: holds lists of different lengths, such as 1 and 2"
+    pairs = pa.list_(pa.float32(), 2)
+    for column, n in (
+        (pa.array([[1.0, None], None, [2.0, 3.0]], pairs), 2),
+        (pa.array([[[1.0, None]], [[None, 2.0]]], pa.list_(pairs, 1)), 2),
+        (pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, None]), pa.array([1.0, None])), 3),
+        (pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (2,)), pa.array([[1, None]], pairs)), 1),
+    ):
+        feather.write_feather(pa.table({"v": column}), "f.feather")
+        assert error("f.feather:v", "y.npy") == f"f.feather:v: holds {n} nulls, which are no numbers"
     lists = pa.table({"v": [[1.0], [2.0], [1.0, 2.0], [3.0, 4.0]]})
     parquet.write_table(lists, "l.parquet", row_group_size=2)
     np.save("y.npy", np.zeros(4, int))
     assert error("l.parquet", "y.npy", "--loss", "cross_entropy").startswith("l.parquet:v: rows 2 to 3 have the shape")
     whole = Path("a.parquet").read_bytes()
     Path("cut.parquet").write_bytes(whole[: len(whole) // 2])
-    assert error("cut.parquet:x", "y.npy").startswith("cut.parquet:x: cannot be read by pyarrow: ")
+    assert error("cut.parquet:x", "y.npy").startswith("cut.parquet:x: cannot be read: ")
     feather.write_feather(pa.table({"v": pa.array([], pa.float32())}), "none.feather")
     assert error("none.feather", "y.npy").startswith("none.feather:v: holds no data")
 
@@ -413,10 +574,6 @@ def test_missing_packages(error, folder, monkeypatch, package, content, name):
 
 
 def test_nothing_is_imported_without_need(folder):
-    import subprocess
-
-    import fastloss
-
     x, y = data()
     np.save("x.npy", x)
     np.save("y.npy", y)

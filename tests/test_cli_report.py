@@ -15,7 +15,7 @@ import pytest
 import reference
 
 from fastloss.cli import main
-from fastloss.cli._charts import bars, quantiles
+from fastloss.cli._charts import bars, histogram, quantiles
 from fastloss.cli._distribution import BINS, Histogram
 from fastloss.cli._sums import Place, Rows
 
@@ -232,50 +232,136 @@ def test_the_page_stands_alone(folder, report):
 # What the histogram makes of losses.
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        np.random.default_rng(53).exponential(size=5000),
-        np.random.default_rng(54).exponential(size=5000) ** 9,
-        np.random.default_rng(55).normal(size=5000),
-        -np.random.default_rng(55).exponential(size=5000),
-        np.zeros(7),
-        np.concatenate((np.zeros(500), np.ones(500))),
-        np.full(10, 3.0),
-        np.array([1e-40, 1e38, 1e300]),
-        np.array([-1.0, np.inf, -0.0]),
-    ],
-    ids=["plain", "spread", "signed", "negative", "zeros", "two", "one", "extreme", "infinite"],
-)
+DISTRIBUTIONS = {
+    "plain": np.random.default_rng(53).exponential(size=5000),
+    "spread": np.random.default_rng(54).exponential(size=5000) ** 9,
+    "signed": np.random.default_rng(55).normal(size=5000),
+    "negative": -np.random.default_rng(55).exponential(size=5000),
+    "zeros": np.zeros(7),
+    "two": np.concatenate((np.zeros(500), np.ones(500))),
+    "far": np.array([0.0] * 8 + [1000.0] * 2),
+    "zeros and spread": np.concatenate((np.zeros(50), np.random.default_rng(57).exponential(size=500) ** 9)),
+    "all but a few zero": np.concatenate((np.zeros(100_000), np.full(5, 1000.0))),
+    "a few negative": np.concatenate((-np.ones(2), np.random.default_rng(60).exponential(size=9000) ** 9)),
+    "one": np.full(10, 3.0),
+    "close": 0.7 + np.random.default_rng(58).random(100) * 1e-6,
+    "closest": np.nextafter(0.7, np.arange(3)),
+    "far below": -np.full(10, 1e200),
+    "extreme": np.array([1e-40, 1e38, 1e300]),
+    "largest": np.array([-1.7e308, 1.7e308, 5e-324]),
+    "least": np.array([5e-324, 1e-320]),
+    "infinite": np.array([-1.0, np.inf, -0.0]),
+    "infinities": np.array([-np.inf, 2.0, np.inf, np.inf]),
+    "float32": np.random.default_rng(59).exponential(size=300).astype("f4"),
+}
+
+
+def filled(values):
+    found = Histogram()
+    found.add(Rows(values), PLACE)
+    return found
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("values", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
 def test_histogram(values):
-    whole, parts = Histogram(), Histogram()
-    whole.add(Rows(values), PLACE)
+    whole, parts = filled(values), Histogram()
     for piece in np.array_split(values, 3):
-        part = Histogram()
-        part.add(Rows(piece), PLACE)
-        parts.merge(Histogram.from_json(json.loads(json.dumps(part.to_json()))))
-    assert whole.counts == parts.counts
+        parts.merge(Histogram.from_json(json.loads(json.dumps(filled(piece).to_json()))))
     buckets = whole.buckets()
-    finite = np.sort(values[np.isfinite(values.astype("f4"))])
-    assert sum(count for *_, count in buckets) == finite.size
+    assert parts.buckets() == buckets
+    values = np.sort(values.astype("f8"))
+    finite = values[np.isfinite(values)]
+    assert sum(count for *_, count in buckets) == values.size
     for (low, high, count), (following, *_) in zip(buckets, [*buckets[1:], (np.inf,)], strict=True):
-        assert low <= high <= following and (high - low) <= 0.04 * max(abs(low), abs(high)) + 1e-38
-        single = finite.astype("f4").astype("f8")
-        inside = (single >= low) & (single < high) if low >= 0 else (single > low) & (single <= high)
-        assert inside.sum() == count
+        assert low <= high <= following
+        assert low == high or high - low <= 0.04 * max(abs(low), abs(high)) + 1e-308
+        inside = ((values > low) & (values < high)).sum(), ((values >= low) & (values <= high)).sum()
+        assert inside[0] <= count <= inside[1]
     shown = bars(buckets)
-    assert sum(shown.counts) == pytest.approx(finite.size) and len(shown.counts) == 40
-    assert shown.edges == sorted(shown.edges) and min(shown.counts) >= 0
+    assert sum(shown.counts) + shown.zeros == pytest.approx(finite.size) and len(shown.counts) == 40
+    assert np.all(np.diff(shown.edges) > 0) and min(shown.counts) >= 0
+    assert np.all(np.isfinite(shown.edges))
     for share, loss in quantiles(buckets):
-        exact = finite[min(finite.size - 1, int(np.ceil(share * finite.size)) - 1)]
-        assert loss == pytest.approx(exact, rel=0.04, abs=1e-37)
+        exact = values[min(values.size - 1, int(np.ceil(share * values.size)) - 1)]
+        assert loss == exact or loss == pytest.approx(exact, rel=0.04, abs=1e-308)
+        assert values[0] <= loss <= values[-1]
+    chart = ElementTree.fromstring(histogram(shown))
+    for tick in ticks(chart):
+        assert float(f"{tick:.3g}") == tick
+        assert shown.edges[0] <= tick <= shown.edges[-1] or shown.zeros and tick == 0
+    assert 2 <= len(ticks(chart)) <= 9 or shown.edges[-1] < 1e-300
+
+
+def ticks(chart):
+    """The numbers below the chart."""
+    labels = [element for element in chart.iter("text") if element.get("text-anchor") in ("middle", "end")]
+    return [float(label.text) for label in labels if label.get("y") == "251"]
+
+
+def drawn(values):
+    """Lower and upper edges of the bars that hold something, and their counts."""
+    shown = bars(filled(np.asarray(values)).buckets())
+    found = [(0.0, 0.0, shown.zeros)] if shown.zeros else []
+    found += zip(shown.edges, shown.edges[1:], shown.counts, strict=False)
+    return [(low, high, round(count)) for low, high, count in found if count], shown
+
+
+def test_bars_are_where_the_losses_are():
+    found, shown = drawn([0.0] * 8 + [1000.0] * 2)
+    assert found == [(0, 25, 8), (975, 1000, 2)] and not shown.logarithmic
+    assert dict(quantiles(filled(np.array([0.0] * 8 + [1000.0] * 2)).buckets()))[0.5] == 0
+
+    found, shown = drawn(
+        [0.0] * 8 + [1e-6, 1.0, 1000.0]
+    )  # zeros have no place on a logarithmic axis, but one beside it
+    assert shown.logarithmic and found[0] == (0, 0, 8) and [count for *_, count in found[1:]] == [1, 1, 1]
+
+    for value in (3.0, -3.0, 0.7, 1e-300, 1e300):  # one value is in the middle, and is its own quantile
+        found, shown = drawn([value] * 10)
+        assert len(found) == 1 and found[0][0] <= value <= found[0][1] and found[0][2] == 10
+        assert {loss for _, loss in quantiles(filled(np.full(10, value)).buckets())} == {value}
+    assert drawn([0.0] * 7)[0] == [(0, 0.025, 7)]
+
+    found, shown = drawn(np.full(9, 0.7) + np.arange(9) * 1e-9)  # closer than can be told
+    assert len(found) <= 2 and 0.5 < shown.edges[0] < 0.7 < shown.edges[-1] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 1000.0], ["0", "200", "400", "600", "800", "1000"]),
+        (np.geomspace(5.09e-6, 8, 100), ["1e-05", "0.0001", "0.001", "0.01", "0.1", "1"]),
+        (np.geomspace(0.15, 9, 100), ["0.2", "0.5", "1", "2", "5"]),
+        (np.geomspace(1e-30, 1e30, 100), ["1e-27", "1e-18", "1e-09", "1", "1e+09", "1e+18", "1e+27"]),
+        (np.linspace(-0.3, 0.4, 99), ["-0.2", "0", "0.2", "0.4"]),
+    ],
+    ids=["linear", "decades", "few decades", "many decades", "signed"],
+)
+def test_ticks_are_round(values, expected):
+    chart = ElementTree.fromstring(histogram(bars(filled(np.asarray(values)).buckets())))
+    labels = [e.text for e in chart.iter("text") if e.get("y") == "251"]
+    assert labels == expected
+    counts = [e.text for e in chart.iter("text") if e.get("x") == "56"]
+    assert counts == [str(int(text)) for text in counts]  # there are no halves of rows
+
+
+def test_infinite_losses_are_counted(folder, report):
+    x = np.zeros((10, 2))
+    x[:6, 0] = -np.inf
+    np.save("x.npy", x)
+    np.save("y.npy", np.zeros(10, int))
+    _, page, text = report("x.npy", "y.npy", "--loss", "cross_entropy")
+    assert "6 losses are infinite: counted in the quantiles, not drawn." in text
+    shares = dict(page.table("share of rows"))
+    assert shares["25%"] == "0.6931" and shares["50%"] == shares["99%"] == "inf"
+    rows = page.table("loss")
+    assert rows[-1] == ["infinite", "6"] and sum(int(row[1]) for row in rows) == 10
 
 
 def test_bars_of_a_plain_distribution():
     values = np.random.default_rng(56).uniform(1, 3, 200_000)
-    histogram = Histogram()
-    histogram.add(Rows(values), PLACE)
-    shown = bars(histogram.buckets())
+    shown = bars(filled(values).buckets())
     assert not shown.logarithmic and shown.edges[0] <= 1.04 and shown.edges[-1] >= 2.95
     expected = np.histogram(values, shown.edges)[0]
     # a bar's neighbours may get some of its buckets' counts

@@ -230,6 +230,67 @@ def test_losses_that_are_gone(stopped):
     assert Path("a.npy.journal").exists()
 
 
+@pytest.mark.parametrize(
+    ("damage", "resumed"),
+    [
+        (lambda data: data[: len(data) // 2], (4, 6)),
+        (lambda data: data[:200], (0, 0)),
+        (lambda data: b"", (0, 0)),
+        (lambda data: data[:3000] + bytes(4) + data[3004:], (10, 10)),  # losses of the second shard
+        (lambda data: bytes(100) + data[100:], (11, 11)),  # the header, which is written anew
+        (lambda data: data + bytes(200_000), (11, 11)),
+    ],
+    ids=["half", "one loss", "nothing", "four bytes", "header", "longer"],
+)
+def test_losses_that_were_damaged_are_computed_again(stopped, damage, resumed):
+    undisturbed = run("x", "y", "--per-sample", "a.npy")
+    losses = Path("a.npy").read_bytes()
+    os.unlink("a.npy")
+    stopped("x", "y", "--per-sample", "a.npy")
+    part = Path(".a.npy.part")
+    part.write_bytes(damage(part.read_bytes()))
+    result = stopped.go_on("x", "y", "--per-sample", "a.npy")
+    low, high = resumed
+    assert low <= result["pieces_resumed"] <= high and same(result, undisturbed)
+    assert Path("a.npy").read_bytes() == losses
+
+
+def test_damaged_after_the_last_shard(stopped, monkeypatch):
+    """What had been put in its place already is taken back, checked and mended."""
+    undisturbed = run("x", "y", "--per-sample", "a.npy")
+    losses = Path("a.npy").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "remove", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(["eval", "x", "y", "--per-sample", "a.npy"]) == 130
+    os.truncate("a.npy", 1000)
+    result = stopped.go_on("x", "y", "--per-sample", "a.npy")
+    assert result["pieces_resumed"] == 0 and same(result, undisturbed)
+    assert Path("a.npy").read_bytes() == losses
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit of file sizes")
+def test_a_full_disk_is_one_line(folder):
+    """Neither closing the journal nor closing the losses hides the error that ended the run."""
+    import resource
+
+    def run(*options, limit):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastloss", "eval", "x", "y", *options],
+            capture_output=True, text=True, timeout=240,
+            env={**os.environ, "PYTHONPATH": str(Path(fastloss.__file__).parents[1])},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+        assert done.returncode == 2 and done.stdout == ""
+        return done.stderr
+
+    expected = "fastloss: error: j: the journal cannot be used: file too large\n"
+    assert run("--journal", "j", limit=9000) == expected
+    os.unlink("j")
+    os.mkdir("small")
+    message = run("--reduction", "none", "--output", "small/a.npy", "--journal", "small/j", limit=30_000)
+    assert message == "fastloss: error: small/a.npy: cannot be written: file too large\n"
+
+
 def test_killed_after_the_last_shard(stopped, monkeypatch):
     """At each of the last steps: before the files are put in place, and before the journal goes."""
     from fastloss.cli._output import OutputFile

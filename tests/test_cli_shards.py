@@ -209,6 +209,76 @@ def test_weighted_groups_and_infinite_losses(evaluate, folder, capsys):
     table = capsys.readouterr().out.splitlines()[-3:]
     assert table[0].split() == ["group", "mean", "perplexity", "accuracy", "counted"]
     assert table[1].split()[0] == "0" and table[2].split()[1] == "inf"
+    options = ["--group-by", "g.npy", "--top-k", "2", "--report", "r.html"]
+    assert main(["eval", "x.npy", "y.npy", "--loss", "cross_entropy", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].split() == ["group", "mean", "perplexity", "accuracy", "top-2", "counted"]
+    assert any(line.startswith("top-2 ") for line in lines)  # the figure of all goes by the same name
+    assert '<th scope="col">top-2</th>' in Path("r.html").read_text()
+
+
+BIG = [2**63, -(2**70), 7]
+
+
+@pytest.mark.parametrize("form", ["g.txt", "g.csv", "g.json", "g.jsonl", "m.jsonl", "m.csv", "g.npy"])
+def test_group_ids_beyond_int64(evaluate, folder, form):
+    """They stay the integers they are, in order."""
+    for i in range(3):
+        np.save(f"x{i}.npy", np.full((4, 2), float(i)))
+        np.save(f"y{i}.npy", np.zeros(4, int))
+    ids = [2**63, 2**64 - 1, 7] if form == "g.npy" else BIG
+    if form == "g.npy":
+        np.save(form, np.array(ids, np.uint64))
+    elif form == "m.jsonl":
+        entries = [{"predictions": f"x{i}.npy", "targets": f"y{i}.npy", "group": ids[i]} for i in range(3)]
+        Path(form).write_text("\n".join(map(json.dumps, entries)))
+    elif form == "m.csv":
+        Path(form).write_text("".join(f"x{i}.npy,y{i}.npy,{ids[i]}\n" for i in range(3)))
+    else:
+        Path(form).write_text(json.dumps(ids) if form == "g.json" else "".join(f"{number}\n" for number in ids))
+    options = ["--manifest", form] if form[0] == "m" else ["x?.npy", "y?.npy", "--group-by", form]
+    result = evaluate(*options, "--bootstrap", 10, "--resample", "group", "--output", "out.json")
+    assert [entry["group"] for entry in result["groups"]] == sorted(ids)
+    assert json.loads(Path("out.json").read_text())["groups"] == result["groups"]
+
+
+# What str.splitlines takes for the end of a line, and files of lines don't.
+SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("form", ["g.txt", "g.csv", "g.tsv", "g.json", "g.jsonl", "m.jsonl", "m.csv", "m.tsv"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_only_line_ends_end_lines(evaluate, folder, form, newline):
+    names = [f"a{separator}b" for separator in SEPARATORS]
+    for i, name in enumerate(names):
+        np.save(f"x{i}.npy" if form[0] == "g" else f"x{i}{name}.npy", np.full((3, 2), float(i)))
+        np.save(f"y{i}.npy", np.zeros(3, int))
+    files = [(f"x{i}{name}.npy", f"y{i}.npy", name) for i, name in enumerate(names)]
+    if form == "g.json":
+        text = json.dumps(names, ensure_ascii=False)
+    elif form.endswith(".jsonl"):
+        keys = ("predictions", "targets", "group")
+        entries = names if form == "g.jsonl" else [dict(zip(keys, entry, strict=True)) for entry in files]
+        text = newline.join(json.dumps(entry, ensure_ascii=False) for entry in entries) + newline
+    elif form == "g.txt":
+        text = newline.join(names) + newline
+    else:
+        rows = files if form[0] == "m" else [(name,) for name in names]
+        comma = "\t" if form.endswith("tsv") else ","
+        text = newline.join(comma.join(f'"{cell}"' for cell in row) for row in rows) + newline
+    Path(form).write_bytes(text.encode())
+    options = ["--manifest", form] if form[0] == "m" else ["x*.npy", "y*.npy", "--group-by", form]
+    groups = evaluate(*options)["groups"]
+    assert {entry["group"]: entry["counted"] for entry in groups} == dict.fromkeys(names, 3)
+
+
+def test_a_quoted_field_may_span_lines(evaluate, folder):
+    np.save("x.npy", np.zeros((2, 2)))
+    np.save("y.npy", np.zeros(2, int))
+    Path("g.csv").write_text('id,group\n1,"a\nb"\n2,c\n')
+    assert [entry["group"] for entry in evaluate("x.npy", "y.npy", "--group-by", "g.csv")["groups"]] == ["a\nb", "c"]
+    Path("m.csv").write_text('predictions,targets,group\nx.npy,y.npy,"a\nb"\n')
+    assert [entry["group"] for entry in evaluate("--manifest", "m.csv")["groups"]] == ["a\nb"]
 
 
 def test_groups_that_do_not_fit(error, folder):
@@ -218,9 +288,78 @@ def test_groups_that_do_not_fit(error, folder):
     assert error("x", "y", "--group-by", "g.npy") == f"g.npy: holds 9 entries; expected 11 (shards) or {total} (rows)"
     np.save("g.npy", np.zeros(total))
     assert error("x", "y", "--group-by", "g.npy") == "g.npy: groups are integers or strings, not float64"
+    for entries, problem in (
+        ("[1, null]", "groups: [1]: expected an integer or a string, got None"),
+        ("[true]", "groups: [0]: expected an integer or a string, got True"),
+        ("[0.5]", "groups: [0]: expected an integer or a string, got 0.5"),
+        ("{}", "a list of groups is expected"),
+        ("[" * 100_000, "cannot be read: "),
+    ):
+        Path("g.json").write_text(entries)
+        assert error("x", "y", "--group-by", "g.json").startswith(f"g.json: {problem}")
     Path("g.csv").write_text("a,b\n1,2\n")
     assert error("x", "y", "--group-by", "g.csv") == "g.csv: has several columns, none of which is called 'group'"
     assert error("x", "y", "--resample", "group", "--bootstrap", 9) == "--resample group: needs --group-by FILE"
+
+
+@pytest.mark.parametrize("at", ["first", "middle", "last", "both ends"])
+def test_empty_shards_count_no_rows(evaluate, folder, at):
+    logits, labels = data()
+    for which in {"first": [0], "middle": [5], "last": [10], "both ends": [0, 9, 10]}[at]:
+        logits[which], labels[which] = logits[which][:0], labels[which][:0]
+    save(folder, logits, labels)
+    options = ["--per-sample", "each.npy", "--report", "r.html", "--bootstrap", 10, "--top-k", 2]
+    whole = evaluate("x.npy", "y.npy", *options)
+    losses = Path("each.npy").read_bytes()
+    groups = [f"g{i % 2}" for i in range(len(SIZES))]
+    Path("g.json").write_text(json.dumps(groups))
+    for loss in [], ["--loss", "cross_entropy"]:
+        result = evaluate("x", "y", *options, *loss)
+        assert {**figures(result), "guessed": 0, "reason": 0} == {**figures(whole), "guessed": 0, "reason": 0}
+        assert (result["shards"], result["predictions"]["shape"]) == (len(SIZES), [len(np.load("y.npy")), CLASSES])
+        assert Path("each.npy").read_bytes() == losses
+    by_shard = evaluate("x", "y", "--group-by", "g.json")["groups"]
+    np.save("g.npy", np.repeat(groups, [len(y) for y in labels]))
+    assert evaluate("x", "y", "--group-by", "g.npy")["groups"] == by_shard
+    x, y = np.concatenate(logits[::2]), np.concatenate(labels[::2])
+    assert by_shard[0]["mean"] == pytest.approx(float(reference.loss("cross_entropy", x, y)), rel=3e-7)
+
+
+def test_empty_shards_of_values_and_weights(evaluate, error, folder):
+    x = [np.random.default_rng(i).random((n, 2)) for i, n in enumerate((0, 4, 0, 3))]
+    save(folder, x, [2 * a for a in x])
+    np.save("w.npy", w := np.arange(1.0, 8.0))
+    x = np.concatenate(x)
+    assert evaluate("x", "y", "--weight", "w.npy")["mean"] == pytest.approx(np.average((x**2).mean(axis=1), weights=w))
+    assert evaluate("x", "y", "--axis", 0)["value"] == pytest.approx((x**2).mean(axis=0))
+    np.save("y/step7_labels_0002.npy", np.zeros((2, 2)))
+    assert error("x", "y") == "x/logits-2.npy: holds no data: its shape is (0, 2)"
+
+
+@pytest.mark.parametrize("kind", ["fixed", "list", "tensor"])
+def test_empty_parts_of_parquet(evaluate, folder, kind):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+    from test_cli_readers import table
+
+    logits, labels = data()
+    for i in (0, 4, 10):
+        logits[i], labels[i] = logits[i][:0], labels[i][:0]
+    save(folder, logits, labels)
+    for i, (x, y) in enumerate(zip(logits, labels, strict=True)):
+        more = (
+            np.concatenate([x, np.ones((1, CLASSES), x.dtype)]),
+            np.append(y, 0),
+        )  # pyarrow makes no tensors of nothing
+        parquet.write_table(table(*more, kind)[: len(x)], f"part-{i}.parquet")
+    assert figures(evaluate("part-*.parquet:x", "part-*.parquet:y")) == figures(evaluate("x.npy", "y.npy"))
+
+
+def test_nothing_but_empty_shards(error, folder):
+    save(folder, [np.zeros((0, 3))] * 3, [np.zeros(0, int)] * 3)
+    assert error("x", "y") == "x/logits-0.npy: holds no data: its shape is (0, 3)"
+    assert error("x", "y", "--loss", "mse_loss") == "x/logits-0.npy: holds no data: its shape is (0, 3)"
+    assert error("x.npy", "y.npy") == "x.npy: holds no data: its shape is (0, 3)"
 
 
 # Which files belong together.
@@ -258,6 +397,16 @@ def test_manifest_errors(error, folder):
     assert manifest("a,b,c,d\n") == "m.csv, line 1: 4 columns; expected predictions, targets, group"
     assert manifest("{oops\n", "m.jsonl").startswith("m.jsonl, line 1: not JSON: ")
     assert manifest('{"predictions": "a", "labels": "b"}\n', "m.jsonl").startswith("m.jsonl, line 1: unknown: labels;")
+    entry = '{"predictions": "a\\u0000", "targets": "b", "group": %s}\n'
+    assert manifest(entry % "1", "m.jsonl").startswith("a\\x00: ")
+    assert manifest((entry % "1").replace("0000", "d800"), "m.jsonl").startswith("a\\ud800: ")
+    for group, shown in (("true", "True"), ("1.5", "1.5"), ("[]", "[]")):
+        message = f"m.jsonl, line 1: group: expected an integer or a string or null, got {shown}"
+        assert manifest(entry % group, "m.jsonl") == message
+    assert manifest('{"predictions": ' + "[" * 100_000, "m.jsonl").startswith("m.jsonl, line 1: not JSON: ")
+    assert manifest("a" * 140_000 + ",b\n") == "m.csv: cannot be read: field larger than field limit (131072)"
+    Path("m.csv").write_bytes(b"a,b\xff\n")
+    assert error("--manifest", "m.csv") == "m.csv: not a text file in UTF-8: byte 3 is 0xff"
     assert manifest("a.npy,b.npy\n") == "a.npy: no such file or directory"
     assert manifest("a.npy,b.npy,g\nc.npy,d.npy\n") == "m.csv: some shards have a group, others have none"
     assert error("a", "b", "--manifest", "m.csv") == "--manifest: takes the place of PREDICTIONS and TARGETS"
@@ -501,6 +650,20 @@ def test_bootstrap_of_weighted_and_infinite_losses(evaluate, folder):
 @pytest.fixture(scope="module")
 def distributed():
     return pytest.importorskip("distributed")
+
+
+def test_no_more_workers_than_pieces(evaluate, folder, distributed, monkeypatch):
+    asked, start = [], distributed.LocalCluster
+
+    def cluster(**settings):
+        asked.append(settings["n_workers"])
+        return start(**settings)
+
+    monkeypatch.setattr(distributed, "LocalCluster", cluster)
+    save(folder, *data())
+    alone = evaluate("x.npy", "y.npy")
+    assert figures(evaluate("x.npy", "y.npy", "--workers", 100_000)) == figures(alone)
+    assert asked == [1]
 
 
 def test_workers_give_the_same_bits(evaluate, folder, distributed):

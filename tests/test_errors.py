@@ -11,6 +11,11 @@ from cases import CASES, PLAIN_CASES, REGRESSION_CASES, generator
 
 import fastloss
 
+try:
+    import ml_dtypes
+except ImportError:  # the package does without, and some tests as well
+    ml_dtypes = None
+
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")
 BAD_DTYPES = {
     "complex": np.zeros((3, 4), complex),
@@ -20,6 +25,9 @@ BAD_DTYPES = {
     "dates": np.zeros((3, 4), "M8[s]"),
     "records": np.zeros((3, 4), "f4,f4"),
 }
+if ml_dtypes is not None:
+    # the first one's kind is "f", as if NumPy knew it
+    BAD_DTYPES |= {n: np.ones((3, 4), getattr(ml_dtypes, n)) for n in ("float8_e5m2", "float8_e4m3fn", "int4")}
 
 
 def raises(error, *words):
@@ -309,7 +317,8 @@ def test_out_that_does_not_fit(case):
     frozen = np.zeros(shape)
     frozen.flags.writeable = False
     fine = np.zeros(shape)
-    for out in (np.zeros((5, *shape)), np.zeros(()), fine.astype(np.int64), frozen, fine.tolist()):
+    small = [] if ml_dtypes is None else [fine.astype(ml_dtypes.float8_e5m2)]
+    for out in (np.zeros((5, *shape)), np.zeros(()), fine.astype(np.int64), frozen, fine.tolist(), *small):
         with raises((ValueError, TypeError), "out"):
             function(*arguments, reduction="none", out=out)
     with raises((ValueError, TypeError), "out"):

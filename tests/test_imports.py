@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from subprocesses import check_python
 
 PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "losses", "_dialect", "_version", "_optional", "_templates", "_tiles", "_costs"),
+    ("scalars", "losses", "_dialect", "_version", "_optional", "_schema", "_templates", "_tiles", "_costs"),
     ("_errors", "_exact", "_branchless", "_order"),
     ("_foreign",),
     ("_config", "_arrays", "_reduce", "_threads", "_scores"),
@@ -26,6 +27,7 @@ LADDER = (
     ("functional",),
     ("grad", "_info", "accumulate"),
     ("_warm", "torch", "sklearn"),
+    ("_api",),
     ("bench",),
     ("cli",),
     ("__init__", "__main__"),
@@ -73,6 +75,22 @@ def test_import_brings_nothing_heavy():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     unwanted = {"numba", "llvmlite", "ml_dtypes", "scipy", "torch", "tqdm", "dask", "matplotlib", "argparse", "logging"}
     assert not unwanted & set(loaded)
+
+
+def test_numpy_waits_for_the_first_function():
+    code = """
+        import sys, fastloss
+        assert "numpy" not in sys.modules
+        assert set(fastloss.__all__) <= set(dir(fastloss))
+        assert callable(fastloss.backends) and callable(fastloss.mse_loss) and callable(fastloss.backends)
+        assert "numpy" in sys.modules and fastloss.score is fastloss.functional.score
+        try:
+            fastloss.nonesuch
+        except AttributeError as error:
+            assert str(error) == "module 'fastloss' has no attribute 'nonesuch'"
+            print("fine")
+    """
+    check_python(code)
 
 
 def test_import_time(tmp_path):

@@ -150,6 +150,30 @@ def test_pandas_nullable():
             fastloss.mse_loss(words, [1.0, 2.0])
 
 
+def test_pandas_objects():
+    """What pandas makes of columns with missing values it has no type for."""
+    pd = pytest.importorskip("pandas")
+    for column in (pd.Series([3, None, 1, 0, 0, 0], dtype=object), pd.Series([3, pd.NA, 1, 0, 0, 0], dtype=object)):
+        for function in (fastloss.cross_entropy, fastloss.score):
+            with pytest.raises(ValueError, match="target: expected numbers throughout, got 1 missing values"):
+                function(NUMBERS, column)
+        with pytest.raises(ValueError, match="pred: expected numbers throughout, got 1 missing values"):
+            fastloss.mse_loss(pd.DataFrame({"a": column, "b": 1.0}), 1.0)
+    with pytest.raises(TypeError, match="pred: expected real numbers, got dtype object"):
+        fastloss.mse_loss(pd.Series([1.0, 2.0], dtype=object), 1.0)
+
+
+def test_pandas_nested_in_arrow():
+    pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    dictionary = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1]), pa.array([1.0, None]))
+    lists = pa.array([[1.0, None], [2.0, 3.0], None], pa.list_(pa.float64(), 2))
+    for array in (dictionary, lists):
+        column = pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([array])))
+        for value in (column, column.array, column.to_frame()):
+            with pytest.raises(ValueError, match="pred: expected numbers throughout, got 2 missing values"):
+                fastloss.mse_loss(value, 1.0)
+
+
 def test_pandas_over_arrow():
     pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
@@ -220,6 +244,47 @@ def test_pyarrow_missing_values():
             fastloss.mse_loss(value, 1.0)
 
 
+def test_pyarrow_encoded():
+    """Dictionaries and runs are written out; nulls may be in either part of them."""
+    pa = pytest.importorskip("pyarrow")
+    compute = pytest.importorskip("pyarrow.compute")
+    column = pa.array([1.5, 2.5, 2.5, 1.5])
+    rows = pa.FixedSizeListArray.from_arrays(column.dictionary_encode(), 2)
+    for value in (column.dictionary_encode(), compute.run_end_encode(column)):
+        np.testing.assert_array_equal(_arrays.floats(value, "x"), [1.5, 2.5, 2.5, 1.5])
+        np.testing.assert_array_equal(_arrays.floats(pa.chunked_array([value, value]), "x"), [1.5, 2.5, 2.5, 1.5] * 2)
+    np.testing.assert_array_equal(_arrays.floats(rows, "x"), [[1.5, 2.5], [2.5, 1.5]])
+    labels = pa.array(LABELS).dictionary_encode()
+    check(NUMBERS, labels)
+    unused = pa.DictionaryArray.from_arrays(pa.array([0, 0]), pa.array([1.0, None]))
+    assert fastloss.mse_loss(unused, 1.0) == 0
+
+
+def test_pyarrow_missing_values_wherever_they_are():
+    pa = pytest.importorskip("pyarrow")
+    compute = pytest.importorskip("pyarrow.compute")
+    dictionary = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 1]), pa.array([1.0, None]))
+    runs = compute.run_end_encode(pa.array([1.0, None, None, None]))
+    flat = pa.array([1.0, None, None, 2.0, 3.0, None])
+    nested = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(flat, 3), 1)
+    of_dictionary = pa.FixedSizeListArray.from_arrays(dictionary, 2)
+    lists = pa.array([[1.0, None], None, [2.0], [None]])
+    record = pa.array([{"a": 1.0, "b": None}, {"a": None, "b": None}])
+    values = [dictionary, runs, nested, of_dictionary, lists, record]
+    for value in (*values, *(pa.chunked_array([value]) for value in values), *(pa.table({"a": v}) for v in values)):
+        with pytest.raises(ValueError, match="pred: expected numbers throughout, got 3 missing values"):
+            fastloss.mse_loss(value, 1.0)
+    sliced = dictionary.slice(0, 1)
+    assert fastloss.mse_loss(sliced, 1.0) == 0
+    labels = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0, 0, 0, 0]), pa.array([3, None]))
+    for function in (fastloss.cross_entropy, fastloss.score, fastloss.nll_loss):
+        with pytest.raises(ValueError, match="target: expected numbers throughout, got 1 missing values"):
+            function(NUMBERS, labels)
+    union = pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array([1.0, 2.0])])
+    with pytest.raises(TypeError, match="pred: expected real numbers"):
+        fastloss.mse_loss(union, 1.0)
+
+
 # --- others -----------------------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +297,25 @@ def test_polars():
     for value in (pl.Series([1.0, None]), pl.DataFrame({"a": [1.0, 2.0], "b": [None, 1.0]})):
         with pytest.raises(ValueError, match="pred: expected numbers throughout, got 1 missing values"):
             fastloss.mse_loss(value, 1.0)
+
+
+def test_polars_nested():
+    pl = pytest.importorskip("polars")
+    pairs, cubes = pl.Array(pl.Float64, 2), pl.Array(pl.Array(pl.Float64, 2), 1)
+    np.testing.assert_array_equal(_arrays.floats(pl.Series([[1, 2], [3, 4]], dtype=pairs), "x"), [[1, 2], [3, 4]])
+    for value, n in (
+        (pl.Series([[1.0, None], [2.0, 3.0]], dtype=pairs), 1),
+        (pl.Series([[1.0, None], [None, 3.0], None], dtype=pairs), 3),
+        (pl.Series([[[1.0, None]], [[None, None]]], dtype=cubes), 3),
+        (pl.Series([{"a": 1.0, "b": None}]), 1),
+        (pl.DataFrame({"a": pl.Series([[1.0, None]], dtype=pairs)}), 1),
+    ):
+        with pytest.raises(ValueError, match=f"pred: expected numbers throughout, got {n} missing values"):
+            fastloss.mse_loss(value, 1.0)
+    labels = pl.Series([[1, None], [2, 3]], dtype=pl.Array(pl.Int64, 2))
+    for function in (fastloss.cross_entropy, fastloss.score):
+        with pytest.raises(ValueError, match="target: expected numbers throughout, got 1 missing values"):
+            function(np.zeros((2, 2, 5)), labels)
 
 
 def test_xarray():

@@ -225,6 +225,36 @@ def test_every_metric():
     assert pickle.loads(pickle.dumps(get_scorer("neg_quantile_loss", q=0.9))).options == {"q": 0.9}
 
 
+def test_missing_values():
+    """What pandas says is missing is counted, not compared; estimators have no say in it."""
+    pd = pytest.importorskip("pandas")
+    classifier, regressor = LogisticRegression().fit(X, TWO), LinearRegression().fit(X, NOISE)
+    numbers = LogisticRegression().fit(X, (TWO == "yes").astype(int))
+    words, truth, values = pd.Series(TWO, dtype="string"), pd.Series(TWO == "yes").astype("Int64"), pd.Series(NOISE)
+    weights = pd.Series(W).astype("Float64")
+    objects = pd.Series(TWO, dtype=object)
+    close(get_scorer("neg_nll_loss")(classifier, X, words), get_scorer("neg_nll_loss")(classifier, X, TWO))
+    close(get_scorer("neg_mse_loss")(regressor, X, values, sample_weight=weights), -mean_squared_error(
+        NOISE, regressor.predict(X), sample_weight=W
+    ))  # fmt: skip
+    for column in (words, truth, objects, weights):
+        column[[3, 7]] = pd.NA
+    values = values.astype("Float64")
+    values[[3, 7]] = pd.NA
+    missing = "expected numbers throughout, got 2 missing values"
+    for name in ("neg_cross_entropy", "neg_nll_loss", "neg_binary_cross_entropy", "accuracy", "neg_perplexity"):
+        for estimator, y in ((classifier, words), (classifier, objects), (numbers, truth)):
+            with pytest.raises(ValueError, match=f"y: {missing}"):
+                get_scorer(name)(estimator, X, y)
+    for name in ("neg_mse_loss", "neg_huber_loss"):
+        with pytest.raises(ValueError, match=f"y: {missing}"):
+            get_scorer(name)(regressor, X, values)
+        with pytest.raises(ValueError, match=f"sample_weight: {missing}"):
+            get_scorer(name)(regressor, X, NOISE, sample_weight=weights)
+    with pytest.raises(ValueError, match=f"sample_weight: {missing}"):
+        get_scorer("neg_nll_loss")(classifier, X, TWO, sample_weight=weights)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="name: expected one of 'neg_cross_entropy'"):
         get_scorer("cross_entropy")

@@ -25,7 +25,7 @@ TARGETS = {
 # What a call's time goes to: its overhead, arithmetic on data in cache, or reading memory.
 BOUNDS = ("launch", "cache", "memory")
 
-_ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 _INDEX = np.dtype(np.int64)  # torch takes no other
 
 
@@ -85,13 +85,13 @@ class Case:
     @property
     def input_bytes(self) -> int:
         """Bytes of predictions and targets: what the definition needs, each once."""
-        item = _INDEX.itemsize if self.target == "indices" else _ITEM_BYTES[self.dtype]
-        return self.n_elements * _ITEM_BYTES[self.dtype] + math.prod(self.target_shape) * item
+        item = _INDEX.itemsize if self.target == "indices" else ITEM_BYTES[self.dtype]
+        return self.n_elements * ITEM_BYTES[self.dtype] + math.prod(self.target_shape) * item
 
     @property
     def output_bytes(self) -> int:
         """Bytes of the gradient, if there is one."""
-        return self.n_elements * max(_ITEM_BYTES[self.dtype], 4) if self.op == "grad" else 0
+        return self.n_elements * max(ITEM_BYTES[self.dtype], 4) if self.op == "grad" else 0
 
     @property
     def moved_bytes(self) -> int:
@@ -154,7 +154,7 @@ def from_dict(data: Mapping[str, Any]) -> Case:
     KeyError, TypeError, ValueError
         If it describes none.
     """
-    if data["loss"] not in TARGETS or data["dtype"] not in _ITEM_BYTES or data["op"] not in ("value", "grad"):
+    if data["loss"] not in TARGETS or data["dtype"] not in ITEM_BYTES or data["op"] not in ("value", "grad"):
         raise ValueError(f"no such case: {data['loss']!r}, {data['dtype']!r}, {data['op']!r}")
     shape = tuple(int(n) for n in data["shape"])
     name, axis = str(data["name"]), int(data["axis"])

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .cases import from_dict
+from fastloss._schema import COUNT, INTEGER, NUMBER, POSITIVE, TEXT, Rule, check, one_of
+
+from .cases import BOUNDS, ITEM_BYTES, TARGETS
 from .measure import Ratio
 from .session import Result
 
@@ -126,22 +128,45 @@ def contender_data(result: Result, name: str) -> dict[str, Any]:
     }
 
 
+# What is read of it again.
+_SCHEMA = {
+    "build": {"path": TEXT, "digest": TEXT},
+    "threads": COUNT,
+    "cases": [
+        {
+            "name": TEXT,
+            "loss": one_of(*TARGETS),
+            "shape": [COUNT, ...],
+            "bound": one_of(*BOUNDS),
+            "dtype": one_of(*ITEM_BYTES),
+            "op": one_of("value", "grad"),
+            "axis": INTEGER,
+            "roof": {"rounds": [POSITIVE, ...]},
+            "contenders": [{"name": TEXT, "value": NUMBER, "rounds": [POSITIVE, ...]}],
+        }
+    ],
+}
+
+
 def read(text: str) -> dict[str, Any]:
     """What `document` made, from JSON.
 
     Raises
     ------
     ValueError
-        If it is anything else.
+        If it is anything else; the message names the place.
     """
+    what = "is not what `fastloss bench --json` of this version writes"
     try:
         data = json.loads(text)
-        if data["format"] != FORMAT or not data["build"]["digest"] or not isinstance(data["threads"], int):
-            raise ValueError
-        for case in data["cases"]:
-            from_dict(case)
-            if not case["roof"]["rounds"] or any(not entry["rounds"] for entry in case["contenders"]):
-                raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError("is not what `fastloss bench --json` of this version writes") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{what}: not JSON") from None
+    try:
+        check(data, {"format": one_of(FORMAT)})
+        check(data, _SCHEMA)
+        for i, case in enumerate(data["cases"]):
+            n_axes = len(case["shape"])
+            check(case["axis"], Rule(f"one of {n_axes} axes", range(-n_axes, n_axes).__contains__), f"cases[{i}].axis")
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
     return data

@@ -1,69 +1,8 @@
-"""The command line: `fastloss eval`, `fastloss info`.
-
-A subcommand is a module of this package with `add_arguments(parser)` and `run(args) -> int`, plus one row in
-`COMMANDS`. Those modules import nothing heavy at their top, and only the one asked for is imported at all, so
-that `fastloss --help` costs no more than `import fastloss`.
-"""
+"""The command line: `fastloss eval`, `fastloss bench`, `fastloss info`."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
-import sys
 from collections.abc import Sequence
-from typing import NoReturn
-
-from ._failure import Failure
-
-# name -> (module, what `fastloss --help` says of it)
-COMMANDS = {
-    "eval": ("fastloss.cli.eval", "score predictions in files against their targets"),
-    "bench": ("fastloss.cli.bench", "measure speed: against memory, other libraries, another build"),
-    "info": ("fastloss.cli.info", "show versions, backends, threads and the cache directory"),
-}
-
-EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 2, 130, 141
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, as all errors of this command are."""
-
-    def error(self, message: str) -> NoReturn:
-        raise Failure(None, f"{message} (see {self.prog} --help)")
-
-
-class _Version(argparse.Action):
-    """`--version`, which asks for the number only when it is wanted."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: object) -> None:
-        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help="show the version and exit")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from ._library import version
-
-        print(f"fastloss {version()}")
-        parser.exit()
-
-
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="fastloss", description="Losses of predictions: fast, exact and in one pass.")
-    parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module_name, summary) in COMMANDS.items():
-        if name not in argv:
-            commands.add_parser(name, help=summary)
-            continue
-        module = importlib.import_module(module_name)
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,33 +16,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, 2 for bad input or usage (one line on stderr says which), 130 after Ctrl-C, 141 when
-        the reader of stdout went away.
+        The exit code: 0, 2 for bad input or usage (one line on stderr says which), 74 if stdout cannot be written, 130 after
+        Ctrl-C, 141 when the reader of stdout went away; 1 if `bench --compare` finds a regression.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        args = _parser(argv).parse_args(argv)
-        code = args.run(args)
-        sys.stdout.flush()  # here, where a broken pipe can still be caught
-        return code
-    except SystemExit as stop:  # argparse ends --help and --version this way
-        return stop.code if isinstance(stop.code, int) else EXIT_OK
-    except Failure as failure:
-        print(f"fastloss: error: {failure}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        _discard_stdout()
-        return EXIT_BROKEN_PIPE
-    except MemoryError as error:
-        print(f"fastloss: error: {Failure(None, f'out of memory: {error}')}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    from ._interrupt import ends_at_once
 
+    with ends_at_once():  # importing takes longer than a hasty user
+        from ._main import run
 
-def _discard_stdout() -> None:
-    """Send what is still buffered to nowhere: the interpreter's last flush would complain once more."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is no real file (a test's buffer)
-        pass
+    return run(argv)

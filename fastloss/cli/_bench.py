@@ -16,6 +16,8 @@ from fastloss.bench import compare as comparing
 from . import _library, _report
 from ._failure import Failure
 from ._output import OutputFile
+from ._streams import note, say
+from .readers import read_text
 
 EXIT_OK, EXIT_REGRESSION = 0, 1
 
@@ -49,7 +51,7 @@ def show_list(args: argparse.Namespace) -> int:
             "cases": [{**case.as_dict(), "headline": case.headline} for case in chosen],
             "contenders": [{"name": who.name, "missing": who.missing()} for who in everyone],
         }
-        _report.show(_report.as_json(document))
+        say(_report.as_json(document))
         return EXIT_OK
     lines = ["cases (* headline):"]
     for case in chosen:
@@ -57,7 +59,7 @@ def show_list(args: argparse.Namespace) -> int:
         lines.append(f"{mark} {case.name:<28} {case.bound:<7} {report.size(case.moved_bytes):>8}  {case.title}")
     lines.append("contenders:")
     lines += [f"  {who.name:<16} {who.missing() or 'installed'}" for who in everyone]
-    _report.show("\n".join(lines))
+    say("\n".join(lines))
     return EXIT_OK
 
 
@@ -72,19 +74,19 @@ def measure(args: argparse.Namespace) -> int:
         threads = _library.n_threads()
         conditions = session.conditions(who, threads)
         if not args.json:
-            _say(report.heading(conditions))
+            say(report.heading(conditions))
         results = []
         end = time.perf_counter() + args.seconds
         for i, case in enumerate(chosen):
             if reason := case.missing():
-                print(f"fastloss: {case.name} is left out: {reason}", file=sys.stderr)
+                note(f"fastloss: {case.name} is left out: {reason}")
                 continue
             with _watching(f"{case.name} ({i + 1} of {len(chosen)})"):
                 share = max((end - time.perf_counter()) / (len(chosen) - i), 0.25 * args.seconds / len(chosen))
                 result = session.run_case(case, who, seconds=share, threads=threads)
             results.append(result)
             if not args.json:
-                _say(f"\n{report.table(result)}")
+                say(f"\n{report.table(result)}")
         if not results:
             raise Failure("--cases", "none of them can run here")
         document = report.document(results, conditions, build.this_build())
@@ -99,11 +101,7 @@ def compare(args: argparse.Namespace) -> int:
     """Run a baseline's cases again and say whether this build is slower."""
     if args.plot is not None:
         raise Failure("--plot", "does not go with --compare")
-    try:
-        with open(args.compare, encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(args.compare, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    text = read_text(args.compare)
     with _failing(args.compare, ValueError):
         baseline = report.read(text)
     todo = comparing.pairs(baseline, None if args.cases is None else _cases(args), _contenders(args))
@@ -120,27 +118,27 @@ def compare(args: argparse.Namespace) -> int:
             problem = f"the baseline's figures are for {baseline['threads']}, and its build is not at hand"
             raise Failure("--threads", problem)
         if not args.json:
-            _say(way.description)
+            say(way.description)
         found = []
         with _failing(None, comparing.WorkerError):
             for verdict in comparing.verdicts(way, todo, args.seconds):
                 found.append(verdict)
                 if not args.json:
-                    _say(str(verdict))
+                    say(str(verdict))
         document = comparing.document(args.compare, way, found, args.fail_above)
         _finish(document, args, output)
     if not args.json:
-        _say(f"regressions above {args.fail_above:g}: {document['regressions']} of {len(found)}")
+        say(f"regressions above {args.fail_above:g}: {document['regressions']} of {len(found)}")
     return EXIT_REGRESSION if document["regressions"] else EXIT_OK
 
 
 def _finish(document: dict[str, Any], args: argparse.Namespace, output: OutputFile | None) -> None:
     text = _report.as_json(document)
-    if args.json:
-        _report.show(text)
     if output is not None:
         output.write(text.encode() + b"\n")
         output.commit()
+    if args.json:
+        say(text)
 
 
 def _check_plot(path: str) -> None:
@@ -152,11 +150,6 @@ def _check_plot(path: str) -> None:
     folder = os.path.dirname(path) or "."
     if not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
         raise Failure(path, "cannot be written")
-
-
-def _say(text: str) -> None:
-    _report.show(text)
-    sys.stdout.flush()
 
 
 @contextlib.contextmanager

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 N_BARS = 40
+_ZEROS_WIDTH = 40  # with the gap to the others
 _WIDTH, _HEIGHT = 640, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 46
+_LOGARITHMIC = 50  # so many times the least loss is far
+_LEAST_SPAN = 0.25  # of the largest loss: eight buckets
+_FAR = sys.float_info.max / 4
 _QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 Bucket = tuple[float, float, float]  # lower edge, upper edge, count
@@ -16,11 +22,15 @@ Bucket = tuple[float, float, float]  # lower edge, upper edge, count
 
 @dataclass(frozen=True)
 class Bars:
-    """A histogram of few bars; on a logarithmic axis if losses spread far. The last bars take what lies beyond them."""
+    """A histogram of few bars; the first and the last take what lies beyond them.
+
+    On a logarithmic axis, for losses that spread far, those of 0 are `zeros`, a bar of their own.
+    """
 
     edges: list[float]
     counts: list[float]
     logarithmic: bool
+    zeros: float = 0.0
 
 
 def number(value: float) -> str:
@@ -29,33 +39,45 @@ def number(value: float) -> str:
 
 
 def quantiles(buckets: list[Bucket]) -> list[tuple[float, float]]:
-    """Pairs (share, loss): as exact as the buckets, some 3 %."""
+    """Pairs (share, loss): as exact as the buckets, some 3 %; of all losses, infinite ones included."""
     total, found = sum(count for *_, count in buckets), []
     for share in _QUANTILES if total else ():
         before = 0.0
         for low, high, count in buckets:
             if before + count >= share * total:
-                found.append((share, low + (high - low) * (share * total - before) / count))
+                inside = low if low == high else low + (high - low) * (share * total - before) / count
+                found.append((share, inside))
                 break
             before += count
     return found
 
 
 def bars(buckets: list[Bucket]) -> Bars:
-    """Few bars of one width from many buckets; the count of one that is wider than a bar is spread evenly over it."""
-    total = sum(count for *_, count in buckets)
-    low, high = _reach(buckets, total * 0.001), -_reach([(-b, -a, n) for a, b, n in buckets[::-1]], total * 0.001)
-    logarithmic = low > 0 and high / low > 50
-    if high - low <= max(0.05 * max(abs(low), abs(high)), 1e-30):  # all alike, within a bucket
-        high = low + max(abs(low), 1.0)
+    """Few bars of one width from many buckets, of which one is finite at least.
+
+    The count of a bucket that is wider than a bar is spread evenly over it. Infinite losses are not drawn.
+    """
+    buckets = [bucket for bucket in buckets if math.isfinite(bucket[0])]
+    ignored = sum(count for *_, count in buckets) * 0.001
+    low, high = _reach(buckets, ignored)
+    zeros, logarithmic = 0.0, False
+    if 0 <= low and 0 < high:
+        positive = [bucket for bucket in buckets if bucket[1] > 0]
+        start = _reach(positive, ignored)[0] if low == 0 else low
+        start = max(start, sys.float_info.min)  # what is smaller has few bits left
+        if logarithmic := high / start > _LOGARITHMIC:
+            zeros, low = (sum(n for _, b, n in buckets if b <= 0), start) if low == 0 else (0.0, start)
+            buckets = positive if zeros else buckets
+    if not logarithmic:
+        low, high = _widened(low, high)
     scale = math.log if logarithmic else float
     ends = scale(low), scale(high)
-    places = [ends[0] + (ends[1] - ends[0]) * i / N_BARS for i in range(N_BARS + 1)]
+    width = (ends[1] - ends[0]) / N_BARS
+    places = [ends[0] + width * i for i in range(N_BARS)] + [ends[1]]
     counts = [0.0] * N_BARS
     for a, b, n in buckets:
         start, stop = (_clipped(scale, edge, low, high, ends) for edge in (a, b))
-        width = (ends[1] - ends[0]) / N_BARS
-        first, last = (min(N_BARS - 1, int((p - ends[0]) / width)) for p in (start, stop))
+        first, last = (min(N_BARS - 1, int((place - ends[0]) / width)) for place in (start, stop))
         if stop - start < width:  # whole, where it mostly is
             counts[min(N_BARS - 1, int(((start + stop) / 2 - ends[0]) / width))] += n
             continue
@@ -63,17 +85,32 @@ def bars(buckets: list[Bucket]) -> Bars:
             share = (min(stop, places[i + 1]) - max(start, places[i])) / (stop - start)
             counts[i] += n * max(0.0, share)
     edges = [math.exp(place) for place in places] if logarithmic else places
-    return Bars(edges, counts, logarithmic)
+    return Bars(edges, counts, logarithmic, zeros)
 
 
-def _reach(buckets: list[Bucket], ignored: float) -> float:
-    """Where the buckets begin, but for `ignored` of the count; 0 is taken for the least positive bucket of a weight."""
-    before = 0.0
-    for low, _, count in buckets:
-        before += count
-        if before > ignored and low != 0:
-            return low
-    return buckets[-1][0]
+def _reach(buckets: list[Bucket], ignored: float) -> tuple[float, float]:
+    """Where the buckets begin and end, but for `ignored` of the count at either end."""
+    ends = []
+    for ordered, end in ((buckets, 0), (buckets[::-1], 1)):
+        before = 0.0
+        for bucket in ordered:
+            before += bucket[2]
+            if before > ignored:
+                ends.append(bucket[end])
+                break
+    return ends[0], ends[1]
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """The axis of losses in [low, high]: no narrower than a few buckets, as these are all that is known of them."""
+    low, high = max(low, -_FAR), min(high, _FAR)
+    least = _LEAST_SPAN * max(abs(low), abs(high))
+    if least < sys.float_info.min:  # nothing but 0, or all but 0
+        return 0.0, 1.0
+    if high - low >= least:
+        return low, high
+    middle = low + (high - low) / 2
+    return middle - least / 2, middle + least / 2
 
 
 def _clipped(scale, edge: float, low: float, high: float, ends: tuple[float, float]) -> float:
@@ -82,24 +119,54 @@ def _clipped(scale, edge: float, low: float, high: float, ends: tuple[float, flo
 
 def histogram(shown: Bars) -> str:
     """The distribution of losses."""
-    top = max(shown.counts) or 1.0
-    ticks = _ticks(0, top, 4)
+    top = max(*shown.counts, shown.zeros) or 1.0
+    ticks = _ticks(0, top, 4, whole=True)
     top = max(top, ticks[-1])
-    width = (_WIDTH - _LEFT - _RIGHT) / N_BARS
+    begin = _LEFT + (_ZEROS_WIDTH if shown.zeros else 0)
+    width = (_WIDTH - begin - _RIGHT) / N_BARS
+    places = [(begin + i * width, width, low, high) for i, (low, high) in enumerate(pairwise(shown.edges))]
+    slots = list(zip(places, shown.counts, strict=True))
+    if shown.zeros:
+        slots.insert(0, ((_LEFT, 2 * width, 0.0, 0.0), shown.zeros))
     marks = []
-    for i, count in enumerate(shown.counts):
+    for (x, wide, low, high), count in slots:
         height = (_HEIGHT - _TOP - _BOTTOM) * count / top
-        title = f"{number(shown.edges[i])} to {number(shown.edges[i + 1])}: {count:.0f}"
-        place = f'x="{_LEFT + i * width + 0.75:.2f}" y="{_HEIGHT - _BOTTOM - height:.2f}"'
+        title = f"{span(low, high)}: {count:.0f}"
+        place = f'x="{x + 0.75:.2f}" y="{_HEIGHT - _BOTTOM - height:.2f}"'
         marks.append(
-            f'<rect {place} width="{width - 1.5:.2f}" height="{height:.2f}"><title>{escape(title)}</title></rect>'
+            f'<rect {place} width="{wide - 1.5:.2f}" height="{height:.2f}"><title>{escape(title)}</title></rect>'
         )
-    step = N_BARS // 5
-    x_labels = [(_LEFT + i * width, f"{shown.edges[i]:.3g}") for i in range(0, N_BARS + 1, step)]
+    scale = math.log if shown.logarithmic else float
+    first, last = scale(shown.edges[0]), scale(shown.edges[-1])
+    x_labels = [
+        (begin + (scale(tick) - first) / (last - first) * (_WIDTH - begin - _RIGHT), f"{tick:.6g}")
+        for tick in _x_ticks(shown)
+    ]
+    if shown.zeros:
+        x_labels.insert(0, (_LEFT + width, "0"))
     axis = "loss (logarithmic)" if shown.logarithmic else "loss"
     y_labels = [(_y(tick, 0, top), _short(tick)) for tick in ticks]
     body = _frame(x_labels, y_labels, axis, "rows") + f'<g class="bar">{"".join(marks)}</g>'
-    return _svg("Distribution of losses", f"Histogram of {N_BARS} bars.", body)
+    return _svg("Distribution of losses", f"Histogram of {len(slots)} bars.", body)
+
+
+def span(low: float, high: float) -> str:
+    """What a bar stands for."""
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def _x_ticks(shown: Bars) -> list[float]:
+    """Round numbers on the axis of losses: multiples of 1, 2 or 5 times a power of ten, or powers of ten themselves."""
+    low, high = shown.edges[0], shown.edges[-1]
+    if not shown.logarithmic:
+        return [tick for tick in _ticks(low, high, 6) if low <= tick <= high]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    n_decades = math.log10(high) - math.log10(low)
+    step = math.ceil(n_decades / 7)
+    factors = (1, 2, 5) if n_decades < 3 else (1,)
+    powers = range(-(-first // step) * step, last + 1, step)
+    ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def reliability(bins: list[tuple[int, float, float]], outcome: str) -> str:
@@ -161,12 +228,16 @@ def _svg(title: str, description: str, body: str) -> str:
     )
 
 
-def _ticks(low: float, high: float, wanted: int) -> list[float]:
-    """Round numbers from `low` to at least `high`."""
+def _ticks(low: float, high: float, wanted: int, whole: bool = False) -> list[float]:
+    """Round numbers from below `low`, or at it, to `high` at least; `whole` ones where rows are counted."""
     raw = (high - low) / wanted
-    step = 10.0 ** math.floor(math.log10(raw))
-    step *= next(factor for factor in (1, 2, 5, 10) if factor * step >= raw)
-    return [low + step * i for i in range(math.ceil((high - low) / step - 1e-9) + 1)]
+    power = math.floor(math.log10(raw))
+    factor = next(factor for factor in (1, 2, 5, 10) if float(f"{factor}e{power}") >= raw)
+    step = float(f"{factor}e{power}")
+    if whole:
+        step = max(step, 1.0)
+    first = math.floor(low / step + 1e-9)
+    return [step * i for i in range(first, math.ceil(high / step - 1e-9) + 1)]
 
 
 def _short(count: float) -> str:

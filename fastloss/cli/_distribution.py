@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Any
 
 import numpy as np
 
 from ._sums import Place, Rows
 
-# A loss's bucket is the top of its float32 pattern: sign, exponent, five bits of mantissa, so buckets are 1/32 of an octave.
-_DROPPED = 18
-_INFINITE = 0x7F800000 >> _DROPPED
+# A loss's bucket is the top of its float64 pattern: exponent and five bits of mantissa, so buckets are 1/32 of an octave.
+_DROPPED = 47
+_INFINITE = 0x7FF0000000000000 >> _DROPPED
 
 BINS = 15  # of the calibration, as in Guo et al. 2017
 _CONFIDENCE_UNIT = 2.0**-30
@@ -19,18 +21,22 @@ WORST = 20
 
 
 class Histogram:
-    """Counts of losses in buckets of about 3 % width, of either sign."""
+    """Counts of losses in buckets of about 3 % width, of either sign; 0 and the infinities have buckets of their own."""
 
     def __init__(self) -> None:
+        # By key: 0 for a loss of 0, else one more than the pattern's top, with the loss's sign. Keys are in the losses' order.
         self.counts: dict[int, int] = {}
+        self.low, self.high = math.inf, -math.inf  # of the finite losses
 
     def add(self, rows: Rows, place: Place) -> None:
-        loss = rows.loss if rows.counted is None else rows.loss[rows.counted]
-        with np.errstate(over="ignore"):
-            bits = (np.abs(loss) + np.float32(0)).astype(np.float32).view(np.int32) >> _DROPPED
-        keys = np.where(loss < 0, ~bits, bits)
+        loss = (rows.loss if rows.counted is None else rows.loss[rows.counted]).astype(np.float64)
+        keys = (np.abs(loss).view(np.int64) >> _DROPPED) + 1
+        keys = np.where(loss < 0, -keys, np.where(loss == 0, 0, keys))
         for key, count in zip(*np.unique(keys, return_counts=True), strict=True):
             self._add(int(key), int(count))
+        finite = loss[np.isfinite(loss)]
+        self.low = min(self.low, float(finite.min(initial=math.inf)))
+        self.high = max(self.high, float(finite.max(initial=-math.inf)))
 
     def _add(self, key: int, count: int) -> None:
         self.counts[key] = self.counts.get(key, 0) + count
@@ -38,27 +44,36 @@ class Histogram:
     def merge(self, other: Histogram) -> None:
         for key, count in other.counts.items():
             self._add(key, count)
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     def buckets(self) -> list[tuple[float, float, int]]:
-        """Lower edge, upper edge and count, ascending; infinite losses are left out."""
+        """Lower edge, upper edge and count, ascending. Edges lie within what occurred; those of 0 and an infinity are equal."""
 
-        def edge(bucket: int) -> float:
-            return float(np.array(min(bucket, _INFINITE) << _DROPPED, np.int32).view(np.float32))
+        def edges(key: int) -> tuple[float, float]:
+            if key < 0:
+                low, high = edges(-key)
+                return -high, -low
+            if key == 0 or key - 1 >= _INFINITE:
+                return (math.inf, math.inf) if key else (0.0, 0.0)
+            low, high = (float(np.int64(top << _DROPPED).view(np.float64)) for top in (key - 1, key))
+            return low, min(high, sys.float_info.max)
 
         found = []
-        for key in sorted(self.counts, key=lambda key: (key >= 0, key)):
-            low, high = (edge(key), edge(key + 1)) if key >= 0 else (-edge(~key + 1), -edge(~key))
-            if (key if key >= 0 else ~key) < _INFINITE:
-                found.append((low, high, self.counts[key]))
+        for key, count in sorted(self.counts.items()):
+            low, high = edges(key)
+            if low < high:
+                low, high = max(low, self.low), min(high, self.high)
+            found.append((low, high, count))
         return found
 
     def to_json(self) -> Any:
-        return {str(key): count for key, count in self.counts.items()}
+        return [{str(key): count for key, count in self.counts.items()}, self.low, self.high]
 
     @classmethod
     def from_json(cls, data: Any) -> Histogram:
         new = cls()
-        new.counts = {int(key): count for key, count in data.items()}
+        counts, new.low, new.high = data
+        new.counts = {int(key): count for key, count in counts.items()}
         return new
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ._job import Job
 from ._locate import improbable, refusal, undefined
 from ._state import Measures, State
 from ._sums import Place, Rows, Value
+from .readers.pages import resident
 
 Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
 
@@ -35,6 +35,7 @@ class Chunk:
     measures: Measures
 
 
+@np.errstate(all="ignore")  # NaN is told with its place; infinities are results
 def evaluate(
     job: Job,
     start: int,
@@ -57,12 +58,18 @@ def evaluate(
     layout = job.layout
     n_chunks = -(-(stop - start) // layout.slices_per_chunk(chunk_rows))
     bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
-    for first, last in pairwise(bounds):
+    for first, last, then in zip(bounds, bounds[1:], [*bounds[2:], stop], strict=False):
         here = place.after((first - start) * layout.losses_per_slice)
-        step(Chunk(job, first, *layout.chunk(first, last), here, measures), state, sink)
+        x, y, w = layout.chunk(first, last)
+        read = [(job.predictions.name, x), (job.targets.name, y)]
+        if job.weight is not None and w is not None:
+            read.append((job.weight.name, w))
+        with resident(read, layout.mapped(last, then)):
+            step(Chunk(job, first, x, y, w, here, measures), state, sink)
         advance((last - first) * layout.n_rows // layout.n_slices)
 
 
+@np.errstate(all="ignore")
 def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
     """Evaluate a few rows for nothing: what is compiled or loaded on a first call is not the data's speed."""
     layout = job.layout
@@ -179,20 +186,19 @@ def _flat(array: np.ndarray | None) -> np.ndarray | None:
 def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.ndarray:
     """The probability given to the most likely class."""
     top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis).astype(np.float64)
-    with np.errstate(all="ignore"):
-        if chunk.job.loss.probabilities:
-            return top
-        if chunk.job.loss.name == "nll_loss":
-            return np.exp(top)
-        lse = score.lse if score is not None else _library.loss("logsumexp", chunk.x, axis=axis)
-        return np.exp(top - lse)
+    if chunk.job.loss.probabilities:
+        return top
+    if chunk.job.loss.name == "nll_loss":
+        return np.exp(top)
+    lse = score.lse if score is not None else _library.loss("logsumexp", chunk.x, axis=axis)
+    return np.exp(top - lse)
 
 
 def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of a binary loss: whatever the weights, the mean divides by the number of elements."""
     job, x, y = chunk.job, chunk.x, chunk.y
     # The library takes any target, as torch does, but labels -1 and 1 have no place in a report.
-    if (y.min() < 0 or y.max() > 1) and (failure := improbable(job, chunk.start, job.targets, y)):
+    if not (y.min() >= 0 and y.max() <= 1) and (failure := improbable(job, chunk.start, job.targets, y)):
         raise failure
     said, truth = x > job.loss.threshold, y > 0.5
     loss, losses = _elements(chunk, job.loss.name, sink, weight=chunk.w)
@@ -202,9 +208,8 @@ def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
     if losses is not None and chunk.measures.rows:
         probability = None
         if chunk.measures.report:
-            with np.errstate(over="ignore"):
-                wide = x.astype(np.float64)
-                probability = wide if job.loss.probabilities else 1 / (1 + np.exp(-wide))
+            wide = x.astype(np.float64)
+            probability = wide if job.loss.probabilities else 1 / (1 + np.exp(-wide))
         state.add(
             Rows(
                 loss=losses.reshape(-1), correct=_flat(said == truth), probability=_flat(probability),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,49 +54,62 @@ def execute(
     )
     # Closed at once, should this loop end early: a cluster's pieces are given up.
     with contextlib.closing(results):
-        for result in results:
+        for result, checksum in results:
             if journal is not None:
                 if writer is not None:
                     writer.file.sync()
-                journal.finished(result.number, result.state)
+                journal.finished(result.number, result.state, checksum)
             state.merge(result.state)
             progress.finished()
     return time.perf_counter() - begin
 
 
-def _here(
-    plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress
-) -> Generator[Result, None, None]:
+def intact(plan: Plan, writer: LossWriter, finished: dict[int, int | None]) -> set[int]:
+    """The pieces whose losses, written by an earlier process, are still what they were; `finished` has their checksums."""
+    places = list(_places(plan))
+    return {piece for piece, checksum in finished.items() if writer.holds(*places[piece], checksum)}
+
+
+def _places(plan: Plan) -> Iterator[tuple[int, int]]:
+    """Of each piece, where its losses begin and end among all."""
+    for shard in plan.shards:
+        for ends in pairwise(shard.bounds):
+            yield tuple(shard.first_loss + end * shard.losses_per_slice for end in ends)
+
+
+# Each result, with the checksum of the losses that were written.
+_Results = Generator[tuple[Result, int | None], None, None]
+
+
+def _here(plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress) -> _Results:
     """Evaluate in this process, piece by piece."""
     for task in tasks:
         sink = None if writer is None else _Sink(writer, task.place.loss)
-        yield run_task(task, plan.first if len(plan.shards) == 1 else None, sink, progress.advance)
+        result = run_task(task, plan.first if len(plan.shards) == 1 else None, sink, progress.advance)
+        yield result, None if sink is None else sink.checksum
 
 
-def _there(
-    plan: Plan, cluster: Any, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress
-) -> Generator[Result, None, None]:
+def _there(plan: Plan, cluster: Any, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress) -> _Results:
     """Evaluate on a cluster."""
-    firsts, rows = [], []
-    for shard in plan.shards:
-        for start, stop in zip(shard.bounds, shard.bounds[1:], strict=False):
-            firsts.append(shard.first_loss + start * shard.losses_per_slice)
-            rows.append((stop - start) * shard.n_rows // shard.bounds[-1])
+    places = list(_places(plan))
+    rows = [(stop - start) * s.n_rows // s.bounds[-1] for s in plan.shards for start, stop in pairwise(s.bounds)]
     for result in cluster.results(tasks):
+        checksum = None
         if writer is not None and result.losses is not None:
-            writer.write(result.losses, firsts[result.number])
+            checksum = writer.write(result.losses, places[result.number][0])
         progress.advance(rows[result.number])
-        yield result
+        yield result, checksum
 
 
 class _Sink:
-    """Takes a piece's losses in order."""
+    """Takes a piece's losses in order; `checksum` is that of all it took."""
 
     def __init__(self, writer: LossWriter, first: int) -> None:
         self._writer, self._next = writer, first
+        self.checksum = 0
 
     def __call__(self, losses: np.ndarray) -> None:
-        self._writer.write(losses, self._next)
+        self.checksum = self._writer.write(losses, self._next, self.checksum)
         self._next += losses.size
 
 

@@ -1,6 +1,12 @@
-"""The one exception the command line turns into a one-line message."""
+"""The one exception the command line turns into a one-line message, and what makes it of all that can go wrong with a file."""
 
 from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+_LONGEST = 1000  # characters of a message: a damaged header may be quoted in full, and names may be anything
 
 
 class Failure(Exception):
@@ -21,8 +27,35 @@ class Failure(Exception):
 
     def __str__(self) -> str:
         # A library's message may span lines, and a file name may hold anything at all.
-        problem = printable(" ".join(self.problem.split()))
-        return problem if self.where is None else f"{printable(self.where) or repr('')}: {problem}"
+        problem = _shown(" ".join(self.problem.split()))
+        return problem if self.where is None else f"{_shown(self.where) or repr('')}: {problem}"
+
+
+@contextlib.contextmanager
+def reading(name: str, problem: str = "cannot be read") -> Iterator[None]:
+    """Whatever goes wrong in the block becomes a Failure that names the file: damaged bytes end in any exception at all.
+
+    A `problem` that is not the usual one stands before what the system says, too. Warnings of the libraries that read are
+    dropped.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Failure:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            told = error.strerror.lower()
+            if problem == "cannot be read":
+                raise Failure(name, told) from None
+        else:
+            told = str(error) or type(error).__name__
+        raise Failure(name, f"{problem}: {told}") from None
+
+
+def _shown(text: str) -> str:
+    return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def printable(text: str) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 from typing import Any
 
 import numpy as np
 
+from fastloss._schema import LABEL, check
+
 from ._exactly import finite, levels, units
-from ._failure import Failure
+from ._failure import Failure, reading
 from ._sums import Place, Rows, Sums
-from .readers import Stored, open_array, split
+from .readers import Stored, open_array, open_file, read_text, split
 
 _TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 
@@ -59,19 +63,19 @@ class GroupSums:
 class Grouping:
     """Which group each loss is in: `names` of the groups, and their codes."""
 
-    def __init__(self, labels: np.ndarray, samples: list[int], losses: list[int], name: str) -> None:
+    def __init__(self, labels: np.ndarray | Stored, samples: list[int], losses: list[int], name: str) -> None:
         """`labels` has one entry for each of all losses, or samples, or shards, of which each shard has so many."""
         if labels.ndim != 1:
             raise Failure(name, f"groups are a list of one entry a row or a shard, not of shape {labels.shape}")
-        found, codes = np.unique(labels, return_inverse=True)
-        self.names = [_plain(entry) for entry in found]
-        self._codes = codes.astype(np.int32)
-        self._samples, self._losses = samples, losses
         lengths = {len(samples): "shard", sum(samples): "sample", sum(losses): "row"}
         if labels.size not in lengths:
             expected = " or ".join(f"{size} ({what}s)" for size, what in lengths.items())
             raise Failure(name, f"holds {labels.size} entries; expected {expected}")
         self.kind = lengths[labels.size]
+        found, codes = np.unique(labels[:], return_inverse=True)
+        self.names = [_plain(entry) for entry in found.tolist()]
+        self._codes = codes.astype(np.int32)
+        self._samples, self._losses = samples, losses
         self._starts = np.concatenate(([0], np.cumsum(losses if self.kind == "row" else samples)))
 
     def codes(self, shard: int, start: int, stop: int) -> np.ndarray:
@@ -84,7 +88,7 @@ class Grouping:
         return own[np.arange(start, stop) // (self._losses[shard] // self._samples[shard])]
 
 
-def read_labels(name: str) -> np.ndarray:
+def read_labels(name: str) -> np.ndarray | Stored:
     """The entries of a file of groups: integers or strings.
 
     `.json` holds a list; `.jsonl`, `.txt` and `.csv` one entry a line (of a `.csv` the column called `group`, or the
@@ -92,20 +96,15 @@ def read_labels(name: str) -> np.ndarray:
     """
     path, _ = split(name)
     if path.lower().endswith(_TEXT):
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                entries = _entries(file, path.lower(), name)
-        except OSError as error:
-            raise Failure(name, (error.strerror or str(error)).lower()) from None
-        except (ValueError, csv.Error) as error:
-            raise Failure(name, f"cannot be read: {error}") from None
+        text = read_text(path)
+        with reading(name):
+            entries = _entries(text, path.lower(), name)
         return uniform(entries, name)
     if path.lower().endswith(".npy"):
         labels = _strings(path)
         if labels is not None:
             return labels
     array = open_array(name).array
-    array = array[:] if isinstance(array, Stored) else array
     if array.dtype.kind not in "biu":
         raise Failure(name, f"groups are integers or strings, not {array.dtype}")
     return array
@@ -114,47 +113,54 @@ def read_labels(name: str) -> np.ndarray:
 def _strings(path: str) -> np.ndarray | None:
     """A `.npy` file of strings, which hold no objects; None for any other."""
     try:
-        labels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        with reading(path), open_file(path, path):  # not a pipe, which would block
+            labels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Failure:
         return None  # the reader of numbers says what is wrong
-    return np.asarray(labels) if labels.dtype.kind in "US" else None
+    if labels.dtype.kind not in "US":
+        return None
+    labels = np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
+    if labels.dtype.kind == "U" and labels.size and labels.reshape(-1).view(np.uint32).max(initial=0) > sys.maxunicode:
+        raise Failure(path, "holds strings that are no text")
+    return labels
 
 
-def _entries(file: Any, path: str, name: str) -> list[Any]:
+def _entries(text: str, path: str, name: str) -> list[Any]:
     if path.endswith(".json"):
-        entries = json.load(file)
+        entries = json.loads(text)
         if not isinstance(entries, list):
             raise Failure(name, "a list of groups is expected")
         return entries
+    lines = io.StringIO(text, newline=None)  # str.splitlines knows many more ends of lines
     if path.endswith(".jsonl"):
-        return [json.loads(line) for line in file if line.strip()]
+        return [json.loads(line) for line in lines if line.strip()]
     if path.endswith(".txt"):
-        return [line.rstrip("\r\n") for line in file]
-    lines = [line for line in csv.reader(file, delimiter="\t" if path.endswith(".tsv") else ",") if line]
+        return [line.removesuffix("\n") for line in lines]
+    cells = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.endswith(".tsv") else ",")
+    rows = [row for row in cells if row]
     at = 0
-    if lines and "group" in lines[0]:
-        at = lines.pop(0).index("group")
-    elif any(len(line) != 1 for line in lines):
+    if rows and "group" in rows[0]:
+        at = rows.pop(0).index("group")
+    elif any(len(row) != 1 for row in rows):
         raise Failure(name, "has several columns, none of which is called 'group'")
-    if any(len(line) <= at for line in lines):
+    if any(len(row) <= at for row in rows):
         raise Failure(name, "has lines without a group")
-    return [line[at] for line in lines]
+    return [row[at] for row in rows]
 
 
 def uniform(entries: list[Any], name: str) -> np.ndarray:
-    """The entries as one array: of integers if all are, else of strings."""
-    for entry in entries:
-        if not isinstance(entry, str | int):
-            raise Failure(name, f"groups are integers or strings, not {entry!r}")
+    """The entries as one array: of integers, of any size, if all are; else of strings."""
+    with reading(name, "groups"):
+        check(entries, [LABEL])
     try:
         numbers = [int(entry) for entry in entries if str(int(entry)) == str(entry)]
     except ValueError:
         numbers = []
-    if len(numbers) == len(entries):
-        return np.array(numbers, np.int64)
-    return np.array([str(entry) for entry in entries])
+    if len(numbers) < len(entries):
+        return np.array([str(entry) for entry in entries])
+    fits = all(-(1 << 63) <= number < 1 << 63 for number in numbers)
+    return np.array(numbers, np.int64 if fits else object)
 
 
 def _plain(entry: Any) -> Any:
-    value = entry.item()
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return entry.decode("utf-8", "backslashreplace") if isinstance(entry, bytes) else entry

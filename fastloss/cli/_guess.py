@@ -29,12 +29,20 @@ def class_axis(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int
     Without `axis` the last one is tried, then torch's layout `(N, C, d1, ...)`.
     """
     tried = (axis,) if axis is not None else (len(predictions) - 1, 1)
-    for candidate in tried:
-        if candidate < len(predictions) and predictions[:candidate] + predictions[candidate + 1 :] == targets:
-            return candidate
-    return None
+    return next((candidate for candidate in tried if _fits(predictions, targets, candidate)), None)
 
 
+def _fits(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int) -> bool:
+    return axis < len(predictions) and predictions[:axis] + predictions[axis + 1 :] == targets
+
+
+def other_axis(predictions: tuple[int, ...], targets: tuple[int, ...], taken: int) -> int | None:
+    """The other of the two axes that are tried as class axis, if it fits as well; distributions fit along both."""
+    others = {len(predictions) - 1, 1} - {taken} if len(predictions) > 2 else set()
+    return next((axis for axis in others if predictions == targets or _fits(predictions, targets, axis)), None)
+
+
+@np.errstate(all="ignore")
 def choose(predictions: Source, targets: Source, axis: int | None, ignore_index: int) -> Choice:
     """Guess the loss.
 
@@ -57,7 +65,7 @@ def choose(predictions: Source, targets: Source, axis: int | None, ignore_index:
     x, y = _decoded(predictions, targets)
     real = x.dtype.kind not in "biu"
     if found is not None and y.dtype.kind in "biu":
-        where = "" if axis is not None or found == x.ndim - 1 else f", class axis {found}"
+        where = _taken(predictions, targets, axis, found)
         if real and _are_distributions(_rows(x, y, found, ignore_index)):
             reason = f"class labels, rows of probabilities{where}"
             return Choice(LOSSES["categorical_cross_entropy"], found, reason)
@@ -66,11 +74,19 @@ def choose(predictions: Source, targets: Source, axis: int | None, ignore_index:
         raise mismatch(predictions, targets, axis)
     if real and x.ndim >= 2 and x.shape[along := x.ndim - 1 if axis is None else axis] >= 2:
         if _are_distributions(_rows(y, None, along, ignore_index)):
+            where = _taken(predictions, targets, axis, along)
             if _are_distributions(_rows(x, None, along, ignore_index)):
-                reason = "targets and predictions are distributions"
+                reason = f"targets and predictions are distributions{where}"
                 return Choice(LOSSES["categorical_cross_entropy"], along, reason)
-            return Choice(LOSSES["cross_entropy"], along, "targets are distributions, rows of logits")
+            return Choice(LOSSES["cross_entropy"], along, f"targets are distributions, rows of logits{where}")
     return _choose_elementwise(x, y)
+
+
+def _taken(predictions: Source, targets: Source, axis: int | None, found: int) -> str:
+    """Which class axis was taken, for the reason, if that is not plain to see."""
+    x, y = predictions.array.shape, targets.array.shape
+    plain = axis is not None or (found == len(x) - 1 and other_axis(x, y, found) is None)
+    return "" if plain else f", class axis {found}"
 
 
 def _decoded(predictions: Source, targets: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -149,5 +165,4 @@ def _are_distributions(rows: np.ndarray) -> bool:
     """Whether all rows are non-negative and sum to 1, as closely as half precision keeps it."""
     if not rows.size:
         return False
-    with np.errstate(all="ignore"):
-        return bool(np.all(rows >= 0) and np.all(np.abs(rows.sum(axis=1) - 1) <= 0.01))
+    return bool(np.all(rows >= 0) and np.all(np.abs(rows.sum(axis=1) - 1) <= 0.01))

@@ -8,11 +8,22 @@ import numpy as np
 
 from ._failure import Failure
 from ._guess import Choice, choose, class_axis, mismatch, one_output
-from ._layout import Layout, class_weights, element_weights, lay_out_classes, lay_out_elements
+from ._layout import (
+    Layout,
+    check_class_weights,
+    check_element_weights,
+    element_weights,
+    lay_out_classes,
+    lay_out_elements,
+)
 from ._losses import LossInfo, find_loss
 from .readers import Source, Stored, open_array, shape_text
 
 IGNORE_INDEX = -100  # the library's default
+
+
+class Empty(Failure):
+    """Predictions and targets are there, but no data in them: an error, unless they are one shard of several."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +104,17 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
     """
     named = None if request.loss is None else find_loss(request.loss)
     predictions, targets = open_array(request.predictions), open_array(request.targets)
-    weight = None if request.weight is None else _whole(open_array(request.weight))
-    for source in (predictions, targets):
-        if not source.array.size:
-            raise Failure(source.name, f"holds no data: its shape is {shape_text(source.array.shape)}")
+    weight = None if request.weight is None else open_array(request.weight)
+    without = [source for source in (predictions, targets) if not source.array.size]
+    if without:
+        kind = Empty if len(without) == 2 else Failure
+        raise kind(without[0].name, f"holds no data: its shape is {shape_text(without[0].array.shape)}")
     axis = _normal_axis(request.axis, predictions)
     if axis == 0 and (named is None or named.family == "classes") or targets.array.ndim == 0:
         # stored arrays are cut along their first axis, which here is the classes'
+        shapes = predictions.array.shape, targets.array.shape
+        if shapes[0] != shapes[1] and class_axis(*shapes, axis) is None and not one_output(*shapes, axis):
+            raise mismatch(predictions, targets, axis)  # before all is read
         predictions, targets = _whole(predictions), _whole(targets)
     ignore_index = IGNORE_INDEX if request.ignore_index is None else request.ignore_index
     if named is None:
@@ -113,15 +128,22 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
         assert choice.axis is not None
         labels = y.shape != x.shape
         layout = lay_out_classes(x, y, choice.axis)
-        weights = None if weight is None else class_weights(weight, x.shape[choice.axis])
-        per_output = False
+        weights, per_output = None, False
+        if weight is not None:
+            check_class_weights(weight, x.shape[choice.axis])
+            weight = _whole(weight)
+            weights = weight.array
     else:
         if one_output(x.shape, y.shape, axis):
             x = x[..., 0] if isinstance(x, np.ndarray) else x.without_last()
         labels, weights, per_output = False, None, axis is not None
         if weight is not None and part is not None and weight.array.shape[:1] == (part.n_all,):
             weight = replace(weight, array=weight.array[part.first : part.first + part.n_rows])
-        each = None if weight is None else element_weights(weight, x.shape)
+        each = None
+        if weight is not None:
+            check_element_weights(weight, x.shape)
+            weight = _whole(weight)
+            each = element_weights(weight.array, x.ndim)
         layout = lay_out_elements(x, y, each, per_output)
     return Job(
         loss=choice.loss,

@@ -1,20 +1,24 @@
 """The journal of a run: a line of JSON for each piece that is finished, from which a stopped run goes on.
 
-The first line describes the job; each other one holds a piece's number, its state, and a checksum. A line is in the file
-when the disk says so, before the next piece counts as finished. A last line that is torn is a piece that is not.
+The first line describes the job; each other one holds a piece's number, its state, and a checksum of the losses that were
+written to a file. A line ends in a checksum of its own, and is in the file when the disk says so, before the next piece
+counts as finished. A last line that is torn is a piece that is not finished, and so is one whose losses are no longer there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
 from typing import Any
 
-from ._failure import Failure
+from fastloss._schema import SIZE, check, optional
+
+from ._failure import Failure, reading
 from ._state import Measures, State
 
-_FORMAT = 1
+_FORMAT = 2
 _BEGINNING = b'{"fastloss journal": '
 
 
@@ -39,49 +43,67 @@ class Journal:
         self._open("xb")
         self._append(self._job)
 
-    def resume(self, measures: Measures) -> tuple[State, set[int]]:
-        """Go on with the journal that is there: the state of all finished pieces, and their numbers.
+    def pieces(self) -> dict[int, int | None]:
+        """The numbers of the finished pieces, with the checksum of the losses each has written (None if it wrote none).
 
         A last line that is torn is cut off.
 
         Raises
         ------
         Failure
-            It belongs to another job, or is damaged elsewhere than in its last line.
+            The journal belongs to another job, or is damaged elsewhere than in its last line.
         """
         self._open("r+b")
-        state, kept = State(measures), 0
-        done: set[int] = set()
-        for number, line in enumerate(self._file, 1):
-            entry = _checked(line)
-            if entry is None:
-                if self._file.read(1):
-                    raise Failure(self.path, f"damaged in line {number}; remove the file to start anew")
-                break  # torn: written in part when the power went
-            if number == 1:
-                self._compare(entry)
-            elif entry["piece"] not in done:
-                done.add(entry["piece"])
-                state.merge(State.from_json(entry["state"], measures))
-            kept += len(line)
-        self._file.seek(kept)
-        self._file.truncate()
+        found: dict[int, int | None] = {}
+        kept = 0
+        with reading(self.path):
+            for number, line in enumerate(self._file, 1):
+                entry = _checked(line)
+                if entry is None:
+                    if self._file.read(1):
+                        raise Failure(self.path, f"damaged in line {number}; remove the file to start anew")
+                    break  # torn: written in part when the power went
+                if number == 1:
+                    self._compare(entry)
+                else:
+                    check(entry, {"piece": SIZE, "losses": optional(SIZE)}, f"line {number}")
+                    found[entry["piece"]] = entry["losses"]
+                kept += len(line)
+            self._file.seek(kept)
+            self._file.truncate()
         if not kept:
             self._append(self._job)
-        return state, done
+        return found
 
-    def finished(self, piece: int, state: State) -> None:
-        """Note that a piece is finished."""
-        self._append({"piece": piece, "state": state.to_json()})
+    def state(self, measures: Measures, pieces: set[int]) -> State:
+        """The state of these finished pieces, added up."""
+        state, rest = State(measures), set(pieces)
+        with reading(self.path), open(self.path, "rb") as file:
+            next(file)  # the job
+            for line in file:
+                entry = json.loads(line)
+                if entry["piece"] in rest:  # one that was done again is there twice
+                    rest.remove(entry["piece"])
+                    state.merge(State.from_json(entry["state"], measures))
+        return state
+
+    def finished(self, piece: int, state: State, losses: int | None) -> None:
+        """Note that a piece is finished, and the checksum of the losses it has written."""
+        self._append({"piece": piece, "losses": losses, "state": state.to_json()})
 
     def close(self) -> None:
+        """Close the file. What could not be written to it was told when it was tried."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def remove(self) -> None:
         """The run is over: nothing is left to resume."""
         self.close()
-        os.unlink(self.path)
+        try:
+            os.unlink(self.path)
+        except OSError as error:
+            raise self._failure(error) from None
 
     def _is_journal(self) -> bool:
         """By its first bytes; they may be all that was written."""
@@ -135,6 +157,6 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
         checksum = entry.pop("crc32")
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return entry if zlib.crc32(json.dumps(entry).encode()) == checksum else None

@@ -81,6 +81,11 @@ class Layout:
             w = w[start:stop]
         return x, y, w
 
+    def mapped(self, start: int, stop: int) -> list[np.ndarray]:
+        """Those predictions and targets of slices [start, stop) that need no decoding."""
+        arrays = ((self.predictions, self.cut), (self.targets, self.target_cut))
+        return [a[(slice(None),) * cut + (slice(start, stop),)] for a, cut in arrays if isinstance(a, np.ndarray)]
+
 
 def lay_out_classes(x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int) -> Layout:
     """The layout of class scores with labels, of the shape without `axis`, or with distributions."""
@@ -121,22 +126,26 @@ def _in_order(array: np.ndarray | Stored) -> TypeGuard[np.ndarray]:
     return isinstance(array, np.ndarray) and array.flags.c_contiguous
 
 
-def class_weights(weight: Source, n_classes: int) -> np.ndarray:
-    """Check the weights of a loss over classes: one for each."""
+def check_class_weights(weight: Source, n_classes: int) -> None:
+    """The weights of a loss over classes: one for each."""
     if weight.array.shape != (n_classes,):
         raise Failure(
             weight.name,
             f"class weights have shape {shape_text((n_classes,))}, not {shape_text(weight.array.shape)}",
         )
-    return weight.array
 
 
-def element_weights(weight: Source, shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of rows `(N,)` or of elements, as an array with the predictions' number of dimensions."""
+def check_element_weights(weight: Source, shape: tuple[int, ...]) -> None:
+    """Weights of rows `(N,)` or of elements, for predictions of that shape."""
     w = weight.array
     if w.ndim == 1 and w.shape == shape[:1]:
-        return w.reshape(w.shape + (1,) * (len(shape) - 1))
+        return
     if w.ndim == len(shape) and all(own in (1, length) for own, length in zip(w.shape, shape, strict=True)):
-        return w
+        return
     expected = " or ".join(dict.fromkeys((shape_text(shape), shape_text(shape[:1]))))
     raise Failure(weight.name, f"weights of shape {shape_text(w.shape)} do not fit; expected {expected}")
+
+
+def element_weights(w: np.ndarray, n_axes: int) -> np.ndarray:
+    """The weights with as many axes as the predictions have."""
+    return w.reshape(w.shape + (1,) * (n_axes - w.ndim))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import os
 import stat
+import zlib
 from types import TracebackType
 from typing import IO
 
 import numpy as np
 
 from ._failure import Failure
+
+_READ = 1 << 20  # bytes looked at together
 
 
 class OutputFile:
@@ -68,6 +73,29 @@ class OutputFile:
         except OSError as error:
             raise self._failure(error) from None
 
+    def cut(self, size: int) -> None:
+        """Cut off what an earlier process, or damage, has left beyond `size` bytes."""
+        try:
+            if self._temporary is not None and os.fstat(self._file.fileno()).st_size > size:
+                self._file.truncate(size)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def checksum(self, offset: int, size: int) -> int | None:
+        """CRC-32 of `size` bytes at `offset` that an earlier process wrote; None if they are not there."""
+        total, rest = 0, size
+        try:
+            self._position = -1  # the next write seeks its place
+            self._file.seek(offset)
+            while rest:
+                data = self._file.read(min(rest, _READ))
+                if not data:
+                    return None
+                total, rest = zlib.crc32(data, total), rest - len(data)
+        except OSError:
+            return None
+        return total
+
     def sync(self) -> None:
         """What has been written is on the disk."""
         try:
@@ -92,12 +120,11 @@ class OutputFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the flush of a full disk fails again; the first failure has been reported
             self._file.close()
-        except OSError:  # the flush of a full disk fails again; the first failure has been reported
-            pass
         if self._temporary is not None and not self._kept:
-            os.unlink(self._temporary)
+            with contextlib.suppress(OSError):  # what ended the run is the error to tell
+                os.unlink(self._temporary)
 
 
 def _lasting(target: str) -> str:
@@ -124,8 +151,18 @@ class LossWriter:
         np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
         self._header = header.getvalue()
         file.write(self._header, 0)
+        file.cut(self._offset(math.prod(shape)))
 
-    def write(self, losses: np.ndarray, first: int) -> None:
-        """Write `losses` to their place."""
-        data = np.ascontiguousarray(losses, self._dtype)
-        self.file.write(data.data.cast("B"), len(self._header) + first * self._dtype.itemsize)
+    def _offset(self, first: int) -> int:
+        return len(self._header) + first * self._dtype.itemsize
+
+    def write(self, losses: np.ndarray, first: int, checksum: int = 0) -> int:
+        """Write `losses` to their place; returns the CRC-32 of their bytes after those that have `checksum`."""
+        data = np.ascontiguousarray(losses, self._dtype).data.cast("B")
+        self.file.write(data, self._offset(first))
+        return zlib.crc32(data, checksum)
+
+    def holds(self, first: int, stop: int, checksum: int | None) -> bool:
+        """Whether losses [first, stop), which an earlier process wrote, are those that had `checksum`."""
+        found = self.file.checksum(self._offset(first), self._offset(stop) - self._offset(first))
+        return found is not None and found == checksum

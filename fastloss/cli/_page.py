@@ -14,6 +14,7 @@ from ._charts import number
 from ._failure import printable
 from ._figures import Figures
 from ._pieces import Plan
+from ._report import group_columns
 from ._state import State
 
 _SHOWN_GROUPS = 1000
@@ -65,7 +66,7 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
         _tiles(plan, figures, args),
         _distribution(state),
         _calibration(plan, state),
-        _groups(figures),
+        _groups(figures, args),
         _worst(plan, state),
     ]
     title = f"{job.loss.name}: {number(float(figures.mean))}"
@@ -132,21 +133,29 @@ def _tiles(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
 
 def _distribution(state: State) -> str:
     buckets = state.parts["histogram"].buckets()
-    if not buckets:
-        return "<h2>Distribution of losses</h2><p>No finite loss was counted.</p>"
+    n_infinite = sum(count for low, _, count in buckets if np.isinf(low))
+    n_finite = sum(count for *_, count in buckets) - n_infinite
+    infinite = f"{n_infinite} {'loss is' if n_infinite == 1 else 'losses are'} infinite" if n_infinite else ""
+    if not n_finite:
+        return f"<h2>Distribution of losses</h2><p>No finite loss was counted{f'; {infinite}' if infinite else ''}.</p>"
     shown = _charts.bars(buckets)
     quantiles = _table(
         ["share of rows", "loss at most"],
         [(f"{share:.0%}", number(loss)) for share, loss in _charts.quantiles(buckets)],
     )
     rows = [
-        (f"{number(low)} to {number(high)}", f"{count:.0f}")
-        for low, high, count in zip(shown.edges, shown.edges[1:], shown.counts, strict=False)
+        (_charts.span(*ends), f"{count:.0f}")
+        for *ends, count in zip(shown.edges, shown.edges[1:], shown.counts, strict=False)
     ]
+    if shown.zeros:
+        rows.insert(0, ("0", f"{shown.zeros:.0f}"))
+    if infinite:
+        rows.append(("infinite", str(n_infinite)))
+    note = f" {infinite}: counted in the quantiles, not drawn." if infinite else ""
     return (
         f"<h2>Distribution of losses</h2><figure>{_charts.histogram(shown)}"
-        "<figcaption><p>Rows by loss; the first and the last bar take what lies beyond. Quantiles are right to 3 %.</p>"
-        f"{quantiles}</figcaption></figure>{_details('The bars as a table', _table(['loss', 'rows'], rows))}"
+        "<figcaption><p>Rows by loss; the first and the last bar take what lies beyond. Quantiles are right to 3 %."
+        f"{note}</p>{quantiles}</figcaption></figure>{_details('The bars as a table', _table(['loss', 'rows'], rows))}"
     )
 
 
@@ -172,10 +181,10 @@ def _calibration(plan: Plan, state: State) -> str:
     )
 
 
-def _groups(figures: Figures) -> str:
+def _groups(figures: Figures, args: argparse.Namespace) -> str:
     if not figures.groups:
         return ""
-    head = [name.replace("_", " ") for name in figures.groups[0]]
+    head = group_columns(figures.groups, args.top_k)
     rows = [
         [number(value) if isinstance(value, float) else value for value in entry.values()]
         for entry in figures.groups[:_SHOWN_GROUPS]

@@ -11,13 +11,14 @@ import numpy as np
 from . import _library
 from ._evaluate import Sink, evaluate, losses_dtype
 from ._failure import Failure
-from ._job import Job, Part, Request, prepare
+from ._job import Empty, Job, Part, Request, prepare
 from ._shards import Shard
 from ._state import Measures, State
 from ._sums import Place
 from .readers import Source, open_array, shape_text, split
 
 _PIECE_BYTES = 256 << 20  # of predictions
+_MOST_PIECES = 1 << 16  # of a shard: beyond 16 TiB they grow
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,7 @@ class Plan:
 
 def survey(shards: list[Shard], request: Request, losses_wanted: bool) -> Plan:
     """Look at all files, choose the loss, and check that everything fits, before anything is evaluated."""
-    first = replace(request, predictions=shards[0].predictions, targets=shards[0].targets)
-    job = _first_job(first, shards)
+    job = _first_job(request, shards)
     weight = job.weight if len(shards) == 1 or request.weight is None else open_array(request.weight)
     plan = Plan(job, request, weight)
     if len(shards) == 1:
@@ -143,28 +143,50 @@ def survey(shards: list[Shard], request: Request, losses_wanted: bool) -> Plan:
         return plan
     losses = samples = 0
     for shard in shards:
-        job = prepare(replace(plan.named(shard), weight=None), plan.first.reason)
+        try:
+            job = prepare(replace(plan.named(shard), weight=None), plan.first.reason)
+        except Empty:
+            plan.shards.append(_without_rows(shard, plan.first, losses, samples))
+            continue
         _check_alike(job, plan.first)
         plan.shards.append(found := _surveyed(shard, job, losses, samples, losses_wanted))
         losses += found.n_losses
         samples += found.n_samples
-    for i in {0, len(shards) - 1}:  # the weights fit the whole
+    filled = [i for i, shard in enumerate(plan.shards) if shard.n_rows]
+    for i in {filled[0], filled[-1]}:  # the weights fit the whole
         prepare(plan.named(shards[i]), part=plan.part(i))
     return plan
 
 
 def _first_job(request: Request, shards: list[Shard]) -> Job:
+    """The job of the first shard that holds data; the last one must call for the same loss."""
     if len(shards) == 1:
-        return prepare(request)
+        return prepare(_for_shard(request, shards[0]))
     # Weights are of all rows: they are looked at when the number of rows is known.
-    job = prepare(replace(request, weight=None))
+    request = replace(request, weight=None)
+    job = _first_filled(request, shards)
     if request.loss is None:
-        last = replace(request, weight=None, predictions=shards[-1].predictions, targets=shards[-1].targets)
-        other = prepare(last)
+        other = _first_filled(request, shards[::-1])
         if (job.loss, job.axis) != (other.loss, other.axis):
             guesses = f"{job.loss.name} for {job.predictions.name}, {other.loss.name} for {other.predictions.name}"
             raise Failure("--loss", f"cannot be guessed ({guesses}): name it")
     return job
+
+
+def _first_filled(request: Request, shards: list[Shard]) -> Job:
+    """The job of the first of these shards that holds data."""
+    empty: Empty | None = None
+    for shard in shards:
+        try:
+            return prepare(_for_shard(request, shard))
+        except Empty as found:
+            empty = empty or found
+    assert empty is not None
+    raise empty
+
+
+def _for_shard(request: Request, shard: Shard) -> Request:
+    return replace(request, predictions=shard.predictions, targets=shard.targets)
 
 
 def _check_alike(job: Job, first: Job) -> None:
@@ -182,7 +204,7 @@ def _check_alike(job: Job, first: Job) -> None:
 
 def _surveyed(shard: Shard, job: Job, first_loss: int, first_sample: int, losses_wanted: bool) -> Surveyed:
     layout = job.layout
-    n_pieces = min(layout.n_slices, -(-layout.predictions.nbytes // _PIECE_BYTES))
+    n_pieces = min(layout.n_slices, -(-layout.predictions.nbytes // _PIECE_BYTES), _MOST_PIECES)
     bounds = [layout.n_slices * i // n_pieces for i in range(n_pieces + 1)]
     predictions, targets = ((str(s.array.dtype), list(s.array.shape)) for s in (job.predictions, job.targets))
     return Surveyed(
@@ -198,8 +220,32 @@ def _surveyed(shard: Shard, job: Job, first_loss: int, first_sample: int, losses
         losses_per_slice=layout.losses_per_slice,
         losses_per_sample=layout.losses_per_sample,
         dtype=losses_dtype(job) if losses_wanted else None,
-        stamps={name: stamp_of(name) for name in (shard.predictions, shard.targets)},
+        stamps=_stamps(shard),
     )
+
+
+def _without_rows(shard: Shard, first: Job, first_loss: int, first_sample: int) -> Surveyed:
+    """A shard that holds no data: no pieces, and the shape of a part of `first` of no rows."""
+    predictions, targets = ((str(s.array.dtype), [0, *s.array.shape[1:]]) for s in (first.predictions, first.targets))
+    return Surveyed(
+        shard=shard,
+        shape=(0, *first.layout.shape[1:]),
+        predictions=predictions,
+        targets=targets,
+        n_bytes=0,
+        n_rows=0,
+        first_loss=first_loss,
+        first_sample=first_sample,
+        bounds=[0],
+        losses_per_slice=0,
+        losses_per_sample=1,
+        dtype=None,
+        stamps=_stamps(shard),
+    )
+
+
+def _stamps(shard: Shard) -> dict[str, list[int]]:
+    return {name: stamp_of(name) for name in (shard.predictions, shard.targets)}
 
 
 def stamp_of(name: str) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from . import _library
 from ._failure import printable
 from ._figures import Figures
+from ._guess import other_axis
 from ._pieces import Plan
 from ._sums import Value
 from .readers import shape_text
@@ -108,6 +108,10 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
     if plan.weight is not None:
         lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
     lines.append(("loss", chosen))
+    if job.loss.family == "classes" and args.axis is None:
+        other = other_axis(job.predictions.array.shape, job.targets.array.shape, job.axis or 0)
+        if other is not None:
+            lines.append(("class axis", f"{job.axis} (--axis {other} would fit, too)"))
     if job.reduction == "none":
         written = f"(mean; each written to {printable(args.output or '')})"
         lines.append((job.loss.name, f"{_number(figures.mean)} {written}"))
@@ -122,7 +126,7 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
             lines.append((name, f"written to {printable(path)}"))
     width = max(len(name) for name, _ in lines) + 2
     shown = "\n".join(f"{name:<{width}}{value}" for name, value in lines)
-    return shown if figures.groups is None else f"{shown}\n\n{_group_table(figures.groups)}"
+    return shown if figures.groups is None else f"{shown}\n\n{_group_table(figures.groups, args.top_k)}"
 
 
 def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
@@ -143,10 +147,15 @@ def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, 
             yield name, _number(value)
 
 
-def _group_table(groups: list[dict[str, Any]]) -> str:
+def group_columns(groups: list[dict[str, Any]], top_k: int | None) -> list[str]:
+    """What the columns of a table of groups are called."""
+    return [f"top-{top_k}" if name == "top_k_accuracy" else name for name in groups[0]]
+
+
+def _group_table(groups: list[dict[str, Any]], top_k: int | None) -> str:
     """Aligned columns, numbers to the right."""
-    names = list(groups[0])
-    cells = [[name.replace("_", " ") for name in names]]
+    names = group_columns(groups, top_k)
+    cells = [names]
     for entry in groups[:_SHOWN_GROUPS]:
         cells.append([f"{v:.6g}" if isinstance(v, float) else printable(str(v)) for v in entry.values()])
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
@@ -159,12 +168,6 @@ def _group_table(groups: list[dict[str, Any]]) -> str:
     ]
     rest = len(groups) - _SHOWN_GROUPS
     return "\n".join([*lines, f"... ({rest} more groups; --json gives all)"] if rest > 0 else lines)
-
-
-def show(line: str) -> None:
-    """Print to stdout, escaping what its encoding lacks: a file's name must not end in a traceback."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _rate(amount: float, seconds: float) -> float:

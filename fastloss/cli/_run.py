@@ -7,10 +7,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from . import _library, _report
-from ._execute import execute, job_description, loss_writer
+from ._execute import execute, intact, job_description, loss_writer
 from ._failure import Failure
 from ._figures import figures_of
 from ._job import Job, Request
@@ -19,6 +17,7 @@ from ._pieces import Plan, survey
 from ._progress import Progress
 from ._shards import Shard, find, read_manifest
 from ._state import Measures, State
+from ._streams import say
 from .readers import split
 
 if TYPE_CHECKING:
@@ -54,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
             journal = Journal(journal_path, described, args.resume)
             stack.callback(journal.close)
         resumed = journal is not None and journal.resumed
-        state, done = journal.resume(measures) if journal is not None and resumed else (State(measures), set())
-        if resumed and losses_path is not None and len(done) == plan.n_pieces:
+        finished = journal.pieces() if journal is not None and resumed else {}
+        if resumed and losses_path is not None and len(finished) == plan.n_pieces:
             take_back(losses_path)
         files_written = {}
         for path in paths:
@@ -65,11 +64,15 @@ def run(args: argparse.Namespace) -> int:
         if journal is not None and not resumed:
             journal.start()
         writer = None if losses_path is None else loss_writer(plan, files_written[losses_path])
+        done = set(finished) if writer is None else intact(plan, writer, finished)
+        state = journal.state(measures, done) if journal is not None and resumed else State(measures)
         cluster = None
         if args.workers is not None or args.scheduler is not None:
             from ._cluster import Cluster
 
-            cluster = stack.enter_context(Cluster(args.workers, args.scheduler))
+            n_left = max(1, plan.n_pieces - len(done))
+            n_workers = None if args.workers is None else min(args.workers, n_left)  # a piece is what one worker does
+            cluster = stack.enter_context(Cluster(n_workers, args.scheduler))
 
         codes = None if grouping is None else grouping.codes
         n_rows = sum(shard.n_rows for shard in plan.shards)
@@ -88,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             file.commit()
         if journal is not None:
             journal.remove()
-    _report.show(report if args.json else _report.text(plan, figures, args))
+    say(report if args.json else _report.text(plan, figures, args))
     return 0
 
 
@@ -160,7 +163,7 @@ def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
     else:
         name, labels = args.manifest, uniform([shard.shard.group for shard in plan.shards], args.manifest)
     samples, losses = ([getattr(s, n) for s in plan.shards] for n in ("n_samples", "n_losses"))
-    return Grouping(np.asarray(labels), samples, losses, name)
+    return Grouping(labels, samples, losses, name)
 
 
 def _resampling(args: argparse.Namespace) -> Resampling | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from ._failure import Failure
-from .readers import SUFFIXES, is_zarr, listed, split
+from fastloss._schema import LABEL, check, optional
+
+from ._failure import Failure, reading
+from .readers import SUFFIXES, is_zarr, listed, read_text, split
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -50,15 +53,10 @@ def read_manifest(path: str) -> list[Shard]:
     JSON lines (`.jsonl`, `.json`, `.ndjson`) of objects with `predictions`, `targets` and perhaps `group`; or CSV (`.tsv`:
     separated by tabs) with these names in its first line, or without: then in this order.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-    except UnicodeDecodeError:
-        raise Failure(path, "a manifest is a text file") from None
-    except OSError as error:
-        raise Failure(path, (error.strerror or str(error)).lower()) from None
+    text = read_text(path)
     is_json = path.lower().endswith((".jsonl", ".json", ".ndjson")) or text.lstrip()[:1] == "{"
-    entries = _json_lines(text, path) if is_json else _table(text, path)
+    with reading(path):
+        entries = _json_lines(text, path) if is_json else _table(text, path)
     if not entries:
         raise Failure(path, "the manifest lists nothing")
     shards, folder = [], os.path.dirname(path)
@@ -69,8 +67,8 @@ def read_manifest(path: str) -> list[Shard]:
         x, y, group = (entry.get(name) for name in ("predictions", "targets", "group"))
         if not (isinstance(x, str) and isinstance(y, str) and x and y):
             raise Failure(where, "predictions and targets are expected")
-        if not isinstance(group, str | int | None):
-            raise Failure(where, f"a group is an integer or a string, not {group!r}")
+        with reading(where, "group"):
+            check(group, optional(LABEL))
         shards.append(Shard(os.path.join(folder, x), os.path.join(folder, y), group))
     if len({shard.group is None for shard in shards}) > 1:
         raise Failure(path, "some shards have a group, others have none")
@@ -151,13 +149,11 @@ def _unmatched(
 
 def _json_lines(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
     entries = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):  # str.splitlines knows many more ends of lines
         if not line.strip():
             continue
-        try:
+        with reading(f"{path}, line {number}", "not JSON"):
             entry = json.loads(line)
-        except ValueError as error:
-            raise Failure(f"{path}, line {number}", f"not JSON: {error}") from None
         if not isinstance(entry, dict):
             raise Failure(f"{path}, line {number}", "an object is expected")
         entries.append((number, entry))
@@ -165,11 +161,11 @@ def _json_lines(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _table(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(text.splitlines(), delimiter="\t" if path.lower().endswith(".tsv") else ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.lower().endswith(".tsv") else ",")
     names = ["predictions", "targets", "group"]
     entries: list[tuple[int, dict[str, Any]]] = []
     for line in reader:
-        line = [cell.strip() for cell in line]
+        line = [cell.strip(" \t") for cell in line]
         if not any(line):
             continue
         if not entries and "predictions" in line:

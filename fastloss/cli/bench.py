@@ -29,7 +29,8 @@ builds take turns and a regression must exceed --fail-above with the whole
 99 % interval, in two pairs of processes. Otherwise times are divided by the
 roof of each run and the limit is widened by a further 1.25.
 
-Exit codes: 0, 1 for a regression, 2 for bad input, 130 after Ctrl-C.
+Exit codes: 0, 1 for a regression, 2 for bad input, 74 where standard output
+cannot be written, 130 after Ctrl-C.
 
 examples:
   fastloss bench --plot losses.png
@@ -68,6 +69,8 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    if number >= 1 << 63:  # nothing can be counted so far
+        raise argparse.ArgumentTypeError(f"must be below 2**63, not {number}")
     return number
 
 
@@ -96,7 +99,10 @@ _factor.__name__ = "number"
 
 def run(args: argparse.Namespace) -> int:
     """Measure and report, or compare; bad input raises a `Failure`."""
-    from . import _bench
+    from ._interrupt import ends_at_once
+
+    with ends_at_once():
+        from . import _bench
 
     if args.list:
         return _bench.show_list(args)

@@ -29,8 +29,8 @@ Perplexity is exp(mean loss). Accuracy is not weighted; a binary prediction
 above 0.5 (a logit above 0) says 1. MSE, RMSE and MAE are weighted as the loss
 is. Speeds count the bytes of all inputs, after a first call on a few rows.
 --json prints one object on one line; a number that is not finite is written
-as "NaN", "Infinity" or "-Infinity". Exit codes: 0, 2 for bad input, 130 after
-Ctrl-C.
+as "NaN", "Infinity" or "-Infinity". Exit codes: 0, 2 for bad input, 74 where
+standard output cannot be written, 130 after Ctrl-C.
 
 Sums are exact, so that shards, workers and resumed runs give the same bits.
 A run of several shards that writes a file keeps a journal beside it until it is
@@ -44,6 +44,9 @@ examples:
   fastloss eval logits.npy labels.npy --per-sample losses.npy --report page.html
   fastloss eval 'out/*.safetensors:logits' labels/ --workers 8 --output run.json
 """
+
+
+_MOST_RESAMPLES = 1_000_000  # each takes some bytes of every sum
 
 
 class _Manifest(argparse.Action):
@@ -105,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=_positive, metavar="K", help="also how often the target is among the K largest")
     parser.add_argument("--group-by", metavar="FILE", help="results for each group too: a language, a task, a document")
     parser.add_argument(
-        "--bootstrap", type=_positive, metavar="N", help="95 %% confidence intervals from N resamples (1000, say)"
+        "--bootstrap", type=_resamples, metavar="N", help="95 %% confidence intervals from N resamples (1000, say)"
     )
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the resamples (default: 0)")
     parser.add_argument(
@@ -142,10 +145,22 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    if number >= 1 << 63:  # nothing can be counted so far
+        raise argparse.ArgumentTypeError(f"must be below 2**63, not {number}")
     return number
 
 
 _positive.__name__ = "whole number"  # argparse names the type in its message
+
+
+def _resamples(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MOST_RESAMPLES:
+        raise argparse.ArgumentTypeError(f"must lie in [1, {_MOST_RESAMPLES}], not {number}")
+    return number
+
+
+_resamples.__name__ = "whole number"
 
 
 def _seed(text: str) -> int:
@@ -170,6 +185,9 @@ _fraction.__name__ = "number"
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report; bad input raises a `Failure`."""
-    from ._run import run  # only here: NumPy and the library, which `fastloss eval --help` can do without
+    from ._interrupt import ends_at_once
+
+    with ends_at_once():
+        from ._run import run  # only here: NumPy and the library, which `fastloss eval --help` can do without
 
     return run(args)

@@ -32,16 +32,20 @@ def run(args: argparse.Namespace) -> int:
     """Print the configuration."""
     import io
 
-    from . import _library, _report
+    from ._interrupt import ends_at_once
+
+    with ends_at_once():
+        from . import _library, _report
+    from ._streams import say
 
     if args.warm is not None:
         return _warm(tuple(args.warm), tuple(args.dtypes))
     if args.json:
-        _report.show(_report.as_json(_library.configuration()))
+        say(_report.as_json(_library.configuration()))
         return 0
     lines = io.StringIO()
     _library.show_configuration(lines)
-    _report.show(lines.getvalue().rstrip())
+    say(lines.getvalue().rstrip())
     return 0
 
 
@@ -49,13 +53,13 @@ def _warm(names: tuple[str, ...], dtypes: tuple[str, ...]) -> int:
     """Compile ahead, and say what."""
     from fastloss import _warm as ahead
 
-    from . import _report
     from ._failure import Failure
+    from ._streams import say
 
     for kind, given, known in (("loss", names, ahead.names()), ("dtype", dtypes, ahead.DTYPES)):
         for name in given:
             if name not in known:
                 raise Failure("--warm", f"no {kind} {name!r}; there are {', '.join(known)}")
     for what in ahead.warm(names, dtypes):
-        _report.show(what)
+        say(what)
     return 0

@@ -6,14 +6,17 @@ A format whose bytes are the array's (`.npy`, `.npz`, `.safetensors`) is mapped 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
-from .._failure import Failure
+from .._failure import Failure, reading
+from .pages import give_back
 
 # What a directory is searched for; the part after a colon names an array within such a file.
 SUFFIXES = (".npy", ".npz", ".safetensors", ".zarr", ".zip", ".parquet", ".arrow", ".feather", ".ipc")
@@ -45,7 +48,7 @@ class Stored:
         piece: Callable[[int], np.ndarray],
     ) -> None:
         self.shape, self.dtype = shape, dtype
-        self.ndim, self.size = len(shape), int(np.prod(shape, dtype=np.int64))
+        self.ndim, self.size = len(shape), math.prod(shape)
         self.nbytes = self.size * dtype.itemsize
         self._starts = np.asarray(starts, np.int64)
         self._piece = piece
@@ -54,6 +57,8 @@ class Stored:
     def _decoded(self, i: int) -> np.ndarray:
         """Piece `i`; chunks are often smaller than pieces and come in order, so the last one is kept."""
         if self._last is None or self._last[0] != i:
+            if self._last is not None:
+                give_back(self._last[1])  # a piece that had not to be decoded lies in its file
             self._last = None  # before the next is decoded: never two of them
             self._last = (i, self._piece(i))
         return self._last[1]
@@ -72,7 +77,11 @@ class Stored:
                 parts.append(self._decoded(i)[max(0, start - begin) : stop - begin])
         if not parts:
             parts.append(np.empty((0, *self.shape[1:]), self.dtype))
-        array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(parts) == 1:
+            return parts[0][(slice(None), *others)]
+        array = np.concatenate(parts)
+        for part in parts:
+            give_back(part)
         return array[(slice(None), *others)]
 
     def without_last(self) -> Stored:
@@ -101,14 +110,14 @@ def open_array(name: str) -> Source:
         lacks the array, or holds several when none is named; the package that reads the format is missing.
     """
     path, member = split(name)
-    try:
+    with reading(name):
         if os.path.isdir(path):
             if not is_zarr(path):
                 raise Failure(name, "not a regular file")
             from . import zarr
 
             return zarr.open_array(name, path, member)
-        with _regular(path, name) as file:
+        with open_file(path, name) as file:
             magic = file.read(10)
             if magic[:4] in _ZIP_MAGICS and _holds_zarr(path):
                 from . import zarr
@@ -125,8 +134,23 @@ def open_array(name: str) -> Source:
             from . import npy
 
             return npy.open_array(name, path, member, file, magic)
-    except OSError as error:
-        raise Failure(name, (error.strerror or str(error)).lower()) from None
+
+
+def read_text(path: str) -> str:
+    """The text of a file: a manifest, a list of groups, the figures of another run.
+
+    Raises
+    ------
+    Failure
+        The file is missing, unreadable, no regular file, or not in UTF-8.
+    """
+    with reading(path), open_file(path, path) as file:
+        try:
+            return file.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Failure(
+                path, f"not a text file in UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+            ) from None
 
 
 def split(name: str) -> tuple[str, str | None]:
@@ -199,10 +223,11 @@ def sample_rows(n_rows: int, n_bytes: int) -> list[slice]:
     return [slice(int(start), int(start) + size) for start in np.unique(starts)]
 
 
-def _regular(path: str, name: str):
+def open_file(path: str, name: str) -> IO[bytes]:
+    """Open a file, and nothing else: a pipe would block, a device never end."""
     import stat
 
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe that would block, a device
+    if not stat.S_ISREG(os.stat(path).st_mode):
         raise Failure(name, "not a regular file")
     return open(path, "rb")
 

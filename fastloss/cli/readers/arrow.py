@@ -12,33 +12,35 @@ from typing import Any
 
 import numpy as np
 
-from .._failure import Failure
+from fastloss import _foreign
+
+from .._failure import Failure, reading
 from . import Source, Stored, chosen, needed
+from .pages import map_file
 
 
 def open_array(name: str, path: str, member: str | None) -> Source:
     """Open the column `FILE:COLUMN`, or the only one of FILE."""
     pyarrow = needed(name, "pyarrow", "an Arrow or Parquet file")
-    try:
-        columns, lengths, read = _opened(pyarrow, path)
-        if len(set(columns)) < len(columns):
-            raise Failure(name, "holds columns of the same name")
-        member = chosen(name, path, member, columns, "column")
-        name = f"{path}:{member}"
-        starts = [0, *accumulate(lengths)]
+    schema, lengths, read = _opened(pyarrow, path)
+    if len(set(schema.names)) < len(schema.names):
+        raise Failure(name, "holds columns of the same name")
+    member = chosen(name, path, member, schema.names, "column")
+    name = f"{path}:{member}"
+    starts = [0, *accumulate(lengths)]
 
-        def piece(i: int) -> np.ndarray:
-            try:
-                return _array(pyarrow, read(i, member), name)
-            except (pyarrow.ArrowException, OSError) as error:
-                raise Failure(name, f"rows {starts[i]} to {starts[i + 1] - 1} cannot be read: {error}") from None
+    def piece(i: int) -> np.ndarray:
+        rows = f"rows {starts[i]} to {starts[i + 1] - 1}"
+        with reading(name, f"{rows} cannot be read"):
+            array = _array(pyarrow, read(i, member), name)
+            if len(array) != lengths[i]:
+                raise Failure(name, f"{rows} cannot be read: {lengths[i]} are promised, {len(array)} are there")
+            return array
 
-        filled = next((i for i, length in enumerate(lengths) if length), None)
-        if filled is None:
-            return Source(name, path, np.empty(0))
-        first = piece(filled)
-    except pyarrow.ArrowException as error:
-        raise Failure(name, f"cannot be read by pyarrow: {error}") from None
+    filled = next((i for i, length in enumerate(lengths) if length), None)
+    if filled is None:
+        return Source(name, path, _array(pyarrow, pyarrow.nulls(0, schema.field(member).type), name))
+    first = piece(filled)
 
     def checked(i: int) -> np.ndarray:
         array = piece(i)
@@ -50,11 +52,12 @@ def open_array(name: str, path: str, member: str | None) -> Source:
     return Source(name, path, Stored((starts[-1], *first.shape[1:]), first.dtype, starts, checked))
 
 
-def _opened(pyarrow: Any, path: str) -> tuple[list[str], list[int], Callable[[int, str], Any]]:
-    """The columns, the rows of each piece, and how to read a column of one."""
+def _opened(pyarrow: Any, path: str) -> tuple[Any, list[int], Callable[[int, str], Any]]:
+    """The schema, the rows of each piece, and how to read a column of one."""
     with open(path, "rb") as file:
         magic = file.read(4)
-    if magic == b"PAR1":
+        data = None if magic == b"PAR1" else pyarrow.BufferReader(pyarrow.py_buffer(map_file(file)))
+    if data is None:
         from pyarrow import parquet
 
         groups = parquet.ParquetFile(path, memory_map=True)
@@ -63,32 +66,30 @@ def _opened(pyarrow: Any, path: str) -> tuple[list[str], list[int], Callable[[in
         def of_group(i: int, column: str) -> Any:
             return groups.read_row_group(i, columns=[column]).column(0).combine_chunks()
 
-        return list(groups.schema_arrow.names), lengths, of_group
-    data = pyarrow.memory_map(path)
+        return groups.schema_arrow, lengths, of_group
     if magic == b"\xff\xff\xff\xff":
-        batches = list(pyarrow.ipc.open_stream(data))
-        return (
-            batches[0].schema.names if batches else [],
-            [batch.num_rows for batch in batches],
-            (lambda i, column: batches[i].column(column)),
-        )
+        stream = pyarrow.ipc.open_stream(data)
+        batches = list(stream)
+        return stream.schema, [batch.num_rows for batch in batches], lambda i, column: batches[i].column(column)
     reader = pyarrow.ipc.open_file(data)
     lengths = [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)]
-    return list(reader.schema.names), lengths, lambda i, column: reader.get_batch(i).column(column)
+    return reader.schema, lengths, lambda i, column: reader.get_batch(i).column(column)
 
 
 def _array(pyarrow: Any, column: Any, name: str) -> np.ndarray:
     """A column's piece as an array; without a copy where the memory allows."""
     if isinstance(column, pyarrow.ChunkedArray):
-        column = pyarrow.concat_arrays(column.chunks)
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    column.validate(full=True)  # lengths and offsets that a damaged file gives would be followed anywhere
+    if n_missing := _foreign.missing_in_pyarrow(column):
+        raise Failure(name, f"holds {n_missing} nulls, which are no numbers")
     if isinstance(column, pyarrow.FixedShapeTensorArray):
-        _without_nulls(column, name)
         return column.to_numpy_ndarray()
     return _numbers(pyarrow, column, name)
 
 
 def _numbers(pyarrow: Any, column: Any, name: str) -> np.ndarray:
-    _without_nulls(column, name)
+    column = _foreign.decoded(column)
     kind = column.type
     types = pyarrow.types
     if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
@@ -106,8 +107,3 @@ def _numbers(pyarrow: Any, column: Any, name: str) -> np.ndarray:
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         raise Failure(name, f"columns of {kind} are not supported: real numbers, or lists of them, are expected")
     return column.to_numpy(zero_copy_only=False)
-
-
-def _without_nulls(column: Any, name: str) -> None:
-    if column.null_count:
-        raise Failure(name, f"holds {column.null_count} nulls, which are no numbers")

@@ -7,19 +7,18 @@ than memory. Compressed members (`np.savez_compressed`) have to be read as a who
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import struct
-import warnings
 import zipfile
-import zlib
 from typing import IO, Literal
 
 import numpy as np
 
-from .._failure import Failure
+from .._failure import Failure, reading
 from . import _ZIP_MAGICS, Source, bfloat16, listed, shape_text
+from .pages import map_file
 
+TOO_SMALL = "is not supported: floating-point numbers of 16 bits or more are expected"
 _NPY_MAGIC = b"\x93NUMPY"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's own header: signature, length of name, of extras
 
@@ -43,21 +42,24 @@ def open_array(name: str, path: str, member: str | None, file: IO[bytes], magic:
 
 def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read a `.npy` header: the shape, whether it is in Fortran order, and the dtype."""
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # files written by Python 2 parse, but noisily
-            version = np.lib.format.read_magic(stream)
-            if version not in readers:  # 3.0 exists for field names beyond latin-1, which are no numbers
-                raise Failure(name, f"version {version[0]}.{version[1]} of the .npy format is not supported")
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+        (3, 0): np.lib.format.read_array_header_2_0,  # differs in the encoding of field names, which numbers lack
+    }
+    with reading(name, "damaged .npy header"):
+        version = np.lib.format.read_magic(stream)
+        if version not in readers:
+            raise Failure(name, f"version {version[0]}.{version[1]} of the .npy format is not supported")
+        try:
             shape, fortran, dtype = readers[version](stream)
-    except (Failure, OSError, zipfile.BadZipFile, zlib.error):
-        raise
-    except Exception as error:  # a damaged header ends in any of tokenize's, ast's and numpy's exceptions
-        raise Failure(name, f"damaged .npy header: {error}") from None
+        except ValueError as error:
+            if "f1'" not in str(error):
+                raise
+            raise Failure(name, f"dtype float8_e5m2 {TOO_SMALL}") from None  # NumPy alone has no name for it
     if dtype.hasobject:
         raise Failure(name, "holds pickled Python objects, which are never loaded; save a numeric array")
-    if any(length < 0 for length in shape):
+    if any(type(length) is not int or length < 0 for length in shape):
         raise Failure(name, f"damaged .npy header: shape {shape}")
     return shape, fortran, dtype
 
@@ -85,43 +87,33 @@ def map_array(
     file: IO[bytes], offset: int, shape: tuple[int, ...], dtype: np.dtype, order: Literal["C", "F"], name: str
 ) -> np.ndarray:
     """The array whose data begin at byte `offset` of `file`, mapped into memory."""
-    try:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        array: np.ndarray = np.ndarray(shape, dtype, buffer=data, offset=offset, order=order)
-    except (ValueError, OverflowError) as error:
-        raise Failure(name, f"cannot be mapped into memory: {error}") from None
-    if hasattr(mmap, "MADV_SEQUENTIAL"):
-        data.madvise(mmap.MADV_SEQUENTIAL)  # read ahead; pages already used may go first
-    return array
+    with reading(name, "cannot be mapped into memory"):
+        return np.ndarray(shape, dtype, buffer=map_file(file), offset=offset, order=order)
 
 
 def _from_archive(file: IO[bytes], name: str, path: str, member: str | None) -> tuple[str, np.ndarray]:
     """Open a member of an `.npz`; returns its full name `FILE.npz:member` too."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            listing = listed(list(members))
-            if not members:
-                raise Failure(name, "the archive is empty")
-            if member is None:
-                if len(members) > 1:
-                    example = f"{path}:{next(iter(members))}"
-                    raise Failure(name, f"holds several arrays ({listing}): name one as {example}")
-                member = next(iter(members))
-            info = members.get(member.removesuffix(".npy"))
-            if info is None:
-                raise Failure(name, f"no such array in the archive; it holds {listing}")
-            name = f"{path}:{member.removesuffix('.npy')}"
+    with reading(name, "cannot be read as .npz"), zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        listing = listed(list(members))
+        if not members:
+            raise Failure(name, "the archive is empty")
+        if member is None:
+            if len(members) > 1:
+                example = f"{path}:{next(iter(members))}"
+                raise Failure(name, f"holds several arrays ({listing}): name one as {example}")
+            member = next(iter(members))
+        info = members.get(member.removesuffix(".npy"))
+        if info is None:
+            raise Failure(name, f"no such array in the archive; it holds {listing}")
+        name = f"{path}:{member.removesuffix('.npy')}"
+        with reading(name, "cannot be read from the .npz"):
             if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:  # bit 0: encrypted
                 begin = _member_data(file, info, name)
                 end = min(begin + info.file_size, os.fstat(file.fileno()).st_size)
                 return name, _mapped(file, begin, end, name)
             with archive.open(info) as stream:
                 return name, _read(stream, info.file_size, name)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise Failure(name, f"damaged .npz: {error}") from None
-    except (NotImplementedError, RuntimeError) as error:  # an unknown compression; an encrypted member
-        raise Failure(name, f"cannot be read: {error}") from None
 
 
 def _member_data(file: IO[bytes], info: zipfile.ZipInfo, name: str) -> int:
@@ -157,4 +149,6 @@ def _numeric(array: np.ndarray, name: str) -> np.ndarray:
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
         # ml_dtypes' arrays are saved as 2 bytes of nothing in particular.
         return array.view(bfloat16(name, f"dtype {dtype.str} may be bfloat16"))
+    if dtype.kind == "V" and dtype.itemsize == 1 and dtype.names is None:
+        raise Failure(name, f"dtype {dtype.str} may be float8, or another type of ml_dtypes that {TOO_SMALL}")
     raise Failure(name, f"dtype {dtype} is not supported: real numbers are expected")

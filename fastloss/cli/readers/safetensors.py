@@ -13,13 +13,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from typing import IO, Any
 
 import numpy as np
 
-from .._failure import Failure
+from fastloss._schema import SIZE, TEXT, check
+
+from .._failure import Failure, reading
 from . import Source, bfloat16, chosen, shape_text
-from .npy import map_array
+from .npy import TOO_SMALL, map_array
 
 _MOST_HEADER = 100_000_000  # bytes, as the format says
 _DTYPES = {
@@ -33,19 +36,18 @@ def open_array(name: str, path: str, member: str | None, file: IO[bytes]) -> Sou
     header, begin = _header(file, name)
     member = chosen(name, path, member, [key for key in header if key != "__metadata__"], "array")
     name = f"{path}:{member}"
-    try:
+    with reading(name, "damaged .safetensors header"):
+        check(header[member], {"dtype": TEXT, "shape": [SIZE], "data_offsets": [SIZE, ...]})
         kind, shape = header[member]["dtype"], tuple(header[member]["shape"])
         first, last = header[member]["data_offsets"]
-        if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
-            raise TypeError
-    except (TypeError, KeyError, ValueError):
-        raise Failure(name, "damaged .safetensors header") from None
     if kind == "BF16":
         dtype = bfloat16(name, "the array is bfloat16")
     elif kind in _DTYPES:
         dtype = np.dtype(_DTYPES[kind])
+    elif small := re.match(r"F([468])(?:_|$)", kind):
+        raise Failure(name, f"dtype {kind}, a float{small[1]}, {TOO_SMALL}")
     else:
-        raise Failure(name, f"dtype {kind} is not supported: real numbers of 8 bits or more are expected")
+        raise Failure(name, f"dtype {kind} is not supported: real numbers are expected")
     n_bytes = math.prod(shape) * dtype.itemsize
     if last - first != n_bytes:
         raise Failure(name, f"damaged .safetensors header: {shape_text(shape)} of {kind} in {last - first} bytes")
@@ -62,10 +64,8 @@ def _header(file: IO[bytes], name: str) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(_MOST_HEADER, os.fstat(file.fileno()).st_size - 8):
         raise Failure(name, "damaged .safetensors header")
-    try:
+    with reading(name, "damaged .safetensors header"):
         header = json.loads(file.read(length))
-    except (ValueError, RecursionError):
-        raise Failure(name, "damaged .safetensors header") from None
     if not isinstance(header, dict):
         raise Failure(name, "damaged .safetensors header")
     return header, 8 + length

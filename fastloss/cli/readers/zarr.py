@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 
 import numpy as np
 
-from .._failure import Failure
+from .._failure import Failure, reading
 from . import Source, Stored, chosen, needed
 
 _PIECE_BYTES = 16 << 20  # several small chunks are read together
+_MOST_PIECES = 1 << 20  # so many starts are held, whatever a damaged file says of its length
 
 
 def open_array(name: str, path: str, member: str | None) -> Source:
     """Open `FILE.zarr` (an array, or a group of one) or `FILE.zarr:KEY`; the same in a zip file."""
     zarr = needed(name, "zarr", "a Zarr array")
-    try:
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # failures of its tasks are told once, by this program
+    with reading(name, "cannot be read as Zarr"):
         store = zarr.storage.LocalStore(path, read_only=True)
         if not os.path.isdir(path):
             store = zarr.storage.ZipStore(path, mode="r")
@@ -27,10 +30,6 @@ def open_array(name: str, path: str, member: str | None) -> Source:
             name, node = f"{path}:{member}", node[member]
         elif member is not None:
             raise Failure(name, "a Zarr array, which has no members")
-    except (Failure, OSError):
-        raise
-    except Exception as error:  # a damaged store ends in any of its codecs' and JSON's exceptions
-        raise Failure(name, f"cannot be read as Zarr: {error}") from None
     shape, dtype = tuple(node.shape), np.dtype(node.dtype)
     if dtype.kind not in "biuf" and dtype.name != "bfloat16":
         raise Failure(name, f"dtype {dtype} is not supported: real numbers are expected")
@@ -39,12 +38,11 @@ def open_array(name: str, path: str, member: str | None) -> Source:
     chunk = (node.shards or node.chunks)[0]
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
     chunk *= max(1, _PIECE_BYTES // max(1, chunk * row_bytes))
+    chunk = max(chunk, -(-shape[0] // _MOST_PIECES))
     starts = [*range(0, shape[0], chunk), shape[0]]
 
     def piece(i: int) -> np.ndarray:
-        try:
+        with reading(name, f"rows {starts[i]} to {starts[i + 1] - 1} cannot be read"):
             return np.asarray(node[starts[i] : starts[i + 1]])
-        except Exception as error:
-            raise Failure(name, f"rows {starts[i]} to {starts[i + 1] - 1} cannot be read: {error}") from None
 
     return Source(name, path, Stored(shape, dtype, starts, piece))

@@ -1,0 +1,9 @@
+"""The public names that need NumPy, from where they are defined."""
+
+from fastloss._scores import Scores
+from fastloss.accumulate import Accumulator
+from fastloss.functional import *  # noqa: F403  (the functions of the table, see its __all__)
+from fastloss.functional import __all__ as _functions
+from fastloss.grad import value_and_grad
+
+__all__ = ["Accumulator", "Scores", "value_and_grad", *_functions]
