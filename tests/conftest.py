@@ -1,17 +1,24 @@
-"""Tests of what every backend must do run on each of them, one after the other."""
+"""Tests of what every backend must do run on each of them; of many combinations of parameters, a run makes a cover of all pairs."""
 
+import functools
+import itertools
+
+import pairwise
 import pytest
 
 import fastloss
+from fastloss.backends import load
 
 # The compiled backends, and whatever answers where neither is to be had: it is slow, so the largest arrays are left out.
-COMPILED = ("numba", "cython")
-EVERY = (*COMPILED, "numpy")
+# Numba comes last, as its kernels are compiled first: where a cover of pairs has a choice, it takes what comes first.
+COMPILED = ("cython", "numba")
+EVERY = ("cython", "numpy", "numba")
 
 MODULES = {
     "test_accumulate": EVERY,
     "test_accuracy": COMPILED,
     "test_accuracy_pointwise": COMPILED,
+    "test_backends": EVERY,
     "test_bounds": EVERY,
     "test_dask_classes": EVERY,
     "test_determinism": COMPILED,
@@ -19,7 +26,6 @@ MODULES = {
     "test_gradients": EVERY,
     "test_linear": EVERY,
     "test_linear_score": EVERY,
-    "test_plain": EVERY,
     "test_properties": EVERY,
     "test_regression": EVERY,
     "test_rows_exact": EVERY,
@@ -34,32 +40,58 @@ MODULES = {
 }
 
 
+@functools.cache
+def reason_missing(backend):
+    return load(backend).available()
+
+
+def available_first(names):
+    """Those that would be skipped come last, or a cover of pairs would choose them for what others can show."""
+    return sorted(names, key=lambda name: reason_missing(name) is not None)
+
+
 def pytest_generate_tests(metafunc):
     names = MODULES.get(metafunc.module.__name__)
     if names:
-        metafunc.fixturenames.append("backend")
-        metafunc.parametrize("backend", names, indirect=True)
+        metafunc.parametrize("backend", available_first(names), indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items):
-    """The oracle has no backends: its comparisons run once."""
+    """The oracle has no backends: its comparisons run once.  What is beyond a cover of all pairs is marked `full`."""
     items[:] = [item for item in items if not _is_oracle_again(item)]
+    for _, test in itertools.groupby(items, key=lambda item: (item.parent, getattr(item, "originalname", item.name))):
+        combinations = [item for item in test if hasattr(item, "callspec") and not item.get_closest_marker("slow")]
+        strength = 1 if combinations and combinations[0].get_closest_marker("expensive") else 2
+        covered = set(pairwise.cover([_row(item) for item in combinations], strength))
+        for position, item in enumerate(combinations):
+            if position not in covered:
+                item.add_marker(pytest.mark.full)
+
+
+def _row(item):
+    """The values of a test's parameters, told apart by identity, as not all are hashable."""
+    return tuple(map(id, item.callspec.params.values()))
 
 
 def _is_oracle_again(item):
     parameters = getattr(item, "callspec", None) and item.callspec.params or {}
-    subject = getattr(parameters.get("subject"), "__name__", None)
-    return subject == "Oracle" and parameters.get("backend", COMPILED[0]) != COMPILED[0]
+    if getattr(parameters.get("subject"), "__name__", None) != "Oracle" or "backend" not in parameters:
+        return False
+    return parameters["backend"] != available_first(MODULES[item.module.__name__])[0]
 
 
-@pytest.fixture
-def backend(request, monkeypatch):
-    """The backend by name, in force for this process and those it starts."""
-    reason = fastloss.backends()[request.param]
-    if reason != "available":
-        pytest.skip(f"backend {request.param!r}: {reason}")
-    monkeypatch.setenv("FASTLOSS_BACKEND", request.param)
-    chosen = fastloss.use_backend(request.param)
-    yield request.param
+@pytest.fixture(autouse=True)  # a fixture that a test does not ask for by name would be left out, parametrised or not
+def backend(request):
+    """The backend by name, in force for this process and those it starts; None in modules that run on the default."""
+    name = getattr(request, "param", None)
+    if name is None:
+        yield None
+        return
+    if reason_missing(name):
+        pytest.skip(f"backend {name!r}: {reason_missing(name)}")
+    request.getfixturevalue("monkeypatch").setenv("FASTLOSS_BACKEND", name)
+    chosen = fastloss.use_backend(name)
+    yield name
     with chosen:  # takes it back
         pass

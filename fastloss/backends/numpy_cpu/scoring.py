@@ -4,7 +4,7 @@ import numpy as np
 
 from fastloss._order import n_before
 from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S, exp_of_difference, merge, new_state
-from fastloss.backends.numpy_cpu._widen import quietly, wide
+from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
 from fastloss.backends.numpy_cpu.softmax import (
     Batch,
     as_rows,
@@ -62,48 +62,56 @@ def _inside(labels, rows, start, width):
     return found, own[found]
 
 
+def _parts(n_rows, width, block, first, last):
+    """Rows of blocks [first, last) a few at a time, so that what is computed of them stays small."""
+    step = max(1, SPAN // max(width, 1))
+    stop = min(last * block, n_rows)
+    for start in range(first * block, stop, step):
+        yield slice(start, min(start + step, stop))
+
+
 @quietly
 def reduce_tile(x, start, width, bias, labels, y, w, keep, spread, block, first, last, state):
-    rows = slice(first * block, min(last * block, len(x)))
-    logits = _logits(x, width, bias, rows)
-    batch, tile = Batch(logits), new_state(len(logits))
-    top = batch.top[:, 0]
-    tile[:, TOP] = top
-    tile[:, S], tile[:, G] = batch.others(np.argmax(logits, axis=1))
-    infinite = np.isinf(top)
-    tile[infinite, S] = np.where((logits[infinite] == -np.inf).all(axis=1), 0.0, np.nan)
-    tile[infinite, G] = 0.0
-    if labels is not None:
-        found, own = _inside(labels, rows, start, width)
-        tile[found, OWN] = logits[found, own]
-    if spread is not None:
-        q = np.broadcast_to(coefficients(None if y is None else y[rows], w, keep, spread), logits.shape)
-        base = np.where(np.isfinite(top), top, 0.0)[:, None]
-        tile[:, SHARE] = np.sum(plus(q, base - logits), axis=1)
-        tile[:, MASS] = np.sum(q, axis=1)
-    merge(state[rows], tile)
+    for rows in _parts(len(x), width, block, first, last):
+        logits = _logits(x, width, bias, rows)
+        batch, tile = Batch(logits), new_state(len(logits))
+        top = batch.top[:, 0]
+        tile[:, TOP] = top
+        tile[:, S], tile[:, G] = batch.others(np.argmax(logits, axis=1))
+        infinite = np.isinf(top)
+        tile[infinite, S] = np.where((logits[infinite] == -np.inf).all(axis=1), 0.0, np.nan)
+        tile[infinite, G] = 0.0
+        if labels is not None:
+            found, own = _inside(labels, rows, start, width)
+            tile[found, OWN] = logits[found, own]
+        if spread is not None:
+            q = np.broadcast_to(coefficients(None if y is None else y[rows], w, keep, spread), logits.shape)
+            base = np.where(np.isfinite(top), top, 0.0)[:, None]
+            tile[:, SHARE] = np.sum(plus(q, base - logits), axis=1)
+            tile[:, MASS] = np.sum(q, axis=1)
+        merge(state[rows], tile)
 
 
 @quietly
 def slope_tile(
     x, start, width, bias, labels, y, w, keep, spread, block, first, last, state, tails, shares, owns, scale, out
 ):
-    rows = slice(first * block, min(last * block, len(x)))
-    logits, known = _logits(x, width, bias, rows), state[rows]
-    share, mass, top = shares[rows], known[:, MASS], known[:, TOP]
-    others = exp_of_difference(known[:, S], known[:, G], top)
-    p = exp_of_difference(1.0, logits, top[:, None]) / (1.0 + others)[:, None]
-    slopes = (share + mass)[:, None] * p
-    if spread is not None:
-        slopes = slopes - coefficients(None if y is None else y[rows], w, keep, spread)
-    if labels is not None:
-        found, own = _inside(labels, rows, start, width)
-        at_label = p[found, own]
-        # 1 - p from the others' sum where p is large, as the difference would cancel
-        rest = np.where(logits[found, own] == top[found], (others / (1.0 + others))[found], 1.0 - at_label)
-        slopes[found, own] = (mass[found] * at_label - owns[rows][found]) - share[found] * rest
-    slopes = scale * slopes
-    out[rows, :width] = slopes if labels is None else np.where(labels[rows, None] < 0, 0.0, slopes)
+    for rows in _parts(len(x), width, block, first, last):
+        logits, known = _logits(x, width, bias, rows), state[rows]
+        share, mass, top = shares[rows], known[:, MASS], known[:, TOP]
+        others = exp_of_difference(known[:, S], known[:, G], top)
+        p = exp_of_difference(1.0, logits, top[:, None]) / (1.0 + others)[:, None]
+        slopes = (share + mass)[:, None] * p
+        if spread is not None:
+            slopes = slopes - coefficients(None if y is None else y[rows], w, keep, spread)
+        if labels is not None:
+            found, own = _inside(labels, rows, start, width)
+            at_label = p[found, own]
+            # 1 - p from the others' sum where p is large, as the difference would cancel
+            rest = np.where(logits[found, own] == top[found], (others / (1.0 + others))[found], 1.0 - at_label)
+            slopes[found, own] = (mass[found] * at_label - owns[rows][found]) - share[found] * rest
+        slopes = scale * slopes
+        out[rows, :width] = slopes if labels is None else np.where(labels[rows, None] < 0, 0.0, slopes)
 
 
 KERNELS = {f.__name__: f for f in (score_rows, score_columns, reduce_tile, slope_tile)}
