@@ -3,7 +3,7 @@
 import functools
 import warnings
 
-from fastloss import _config, _costs, _errors, _threads
+from fastloss import _config, _errors, _threads
 from fastloss.backends import load
 
 # Elements a block of a reduction has at least, and blocks it has at most.  Both depend on the shape alone, so that the
@@ -57,13 +57,13 @@ def lane_blocks(n, inner):
     return block, -(-n // block)
 
 
-def run(call, n_blocks, n_elements, light=False, ns=None, *, kernel=True):
+def run(call, n_blocks, n_elements, ns, *, kernel=True):
     """call(first, last) over all blocks, on as many threads as pay for so many elements.
 
-    ns : nanoseconds an element takes on one CPU, see `_costs`; without it, `light` tells the cheapest losses from the others.
+    ns : nanoseconds an element takes on one CPU, see `_costs`.
     kernel : whether `call` does no more than call a kernel of the backend in force, once.
     """
-    work = int(n_elements * (ns or (_costs.LIGHT if light else _costs.OTHER)))
+    work = int(n_elements * ns)
     if work < _threads.WORTHWHILE:
         call(0, n_blocks)
         return

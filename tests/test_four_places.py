@@ -161,7 +161,7 @@ assert "charbonnier_loss" in printed.getvalue()
     run(package, code, FASTLOSS_BACKEND="numpy")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_compiled(package):
     pytest.importorskip("Cython")
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]

@@ -59,13 +59,9 @@ from fastloss.backends.numba_cpu._registers import (
     without_own,
 )
 from fastloss.backends.numba_cpu._softmax import (
-    COUNT,
-    FIRST_BAD,
     INF,
-    LOSS,
     NAN,
     NEG_INF,
-    NO_BAD,
     coefficient,
     count,
     doubtful,
@@ -570,17 +566,8 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
                     store_tile(tile, classes, strip, part, first_class)
 
 
-def small_columns(x, target, ignore_index):
-    """Summed loss, count and whether a label was bad, for one block of plain rows (n_rows, n_classes)."""
-    partials = np.empty((1, 4))
-    tiles = (x.shape[0] + LANES - 1) // LANES
-    views = np.expand_dims(x.T, 0), np.expand_dims(target, 0)
-    whole(*views, None, ignore_index, 1.0, None, 1.0, tiles, 0, 1, partials, None, None)
-    return partials[0, LOSS], partials[0, COUNT], partials[0, FIRST_BAD] != NO_BAD
-
-
 whole = None  # a hole: index_columns
-TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns, small_columns)}
+TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns)}
 
 
 @functools.cache

@@ -222,17 +222,6 @@ def flat_total(
         partials[b, 1] = sums[1] + sums[3]
 
 
-def flat_small(x, y, p):
-    """The sum of one block as a float: what `flat_total` computes, with fewer arguments to unpack."""
-    scratch, wide = np.empty(SPAN, Real), np.empty(SPAN)
-    sums = (0.0, 0.0, 0.0, 0.0, 0)
-    for start in range(0, x.size, SPAN):
-        stop = smaller(start + SPAN, x.size)
-        t, v = total_span(span(x, start, stop), span(y, start, stop), None, None, p, stop - start, scratch, wide)
-        sums = counted(sums, t, v)
-    return sums[0] + sums[2]
-
-
 def flat_each(x, y, z, w, p, size, block, first, last, out):
     """out[i] = weight * loss over blocks [first, last)."""
     end = smaller(last * block, size)
@@ -383,10 +372,7 @@ def lanes_total(
 
 # --- filling the holes ---------------------------------------------------------------------------------------------------
 
-TEMPLATES = {
-    f.__name__: f
-    for f in (flat_total, flat_small, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)
-}
+TEMPLATES = {f.__name__: f for f in (flat_total, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)}
 
 
 @functools.cache

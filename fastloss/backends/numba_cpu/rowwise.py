@@ -55,13 +55,9 @@ from fastloss.backends.numba_cpu._registers import (
     with_share,
 )
 from fastloss.backends.numba_cpu._softmax import (
-    COUNT,
-    FIRST_BAD,
     INF,
-    LOSS,
     NAN,
     NEG_INF,
-    NO_BAD,
     SPAN,
     coefficient,
     count,
@@ -346,16 +342,8 @@ def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
             fill_softmax(row, top, row_sum, 1.0, softmax[i, j])
 
 
-def small_rows(x, target, ignore_index):
-    """Summed loss, count and whether a label was bad, for one block of plain rows (n_rows, n_classes)."""
-    partials = np.empty((1, 4))
-    views = np.expand_dims(x, 0), np.expand_dims(target, 0)
-    whole(*views, None, ignore_index, 1.0, None, 1.0, x.shape[0], 0, 1, partials, None, None)
-    return partials[0, LOSS], partials[0, COUNT], partials[0, FIRST_BAD] != NO_BAD
-
-
 whole = None  # a hole: index_rows
-TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows, small_rows)}
+TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows)}
 
 
 @functools.cache

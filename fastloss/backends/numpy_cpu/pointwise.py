@@ -81,12 +81,6 @@ def flat_total(loss, x, y, z, w, p, size, block, first, last, partials):
         partials[b] = np.sum(sums, axis=1)
 
 
-def flat_small(loss, x, y, p):
-    partials = np.zeros((1, 2))
-    flat_total(loss, x, y, None, None, p, x.size, x.size, 0, 1, partials)
-    return float(partials[0, 0])
-
-
 @quietly
 def flat_each(loss, x, y, z, w, p, size, block, first, last, out):
     for _, index in _spans(size, block, first, last):
@@ -159,7 +153,4 @@ def _lane_sums(values):
     return np.sum(values, axis=0)
 
 
-KERNELS = {
-    f.__name__: f
-    for f in (flat_total, flat_small, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)
-}
+KERNELS = {f.__name__: f for f in (flat_total, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)}

@@ -264,21 +264,6 @@ def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last
             gradient[i, labels[counted], columns[counted]] = plus(v * scale, slopes)[counted]
 
 
-def _small(kernel, x, target, ignore_index):
-    """Summed loss, count and whether a label was bad, for one block of plain rows (1, n_rows, n_classes)."""
-    partials = np.empty((1, 4))
-    kernel(x, target[None], None, ignore_index, 1.0, None, 1.0, target.size, 0, 1, partials, None, None)
-    return partials[0, 0], partials[0, 2], partials[0, 3] != NO_BAD
-
-
-def small_rows(x, target, ignore_index):
-    return _small(index_rows, x[None], target, ignore_index)
-
-
-def small_columns(x, target, ignore_index):
-    return _small(index_columns, x.T[None], target, ignore_index)
-
-
 KERNELS = {
     f.__name__: f
     for f in (
@@ -289,7 +274,5 @@ KERNELS = {
         dense_columns,
         normalise_columns,
         gather_index,
-        small_rows,
-        small_columns,
     )
 }

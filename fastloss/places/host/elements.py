@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fastloss import _arrays, _errors, _plan, _reduce
+from fastloss import _arrays, _costs, _errors, _plan, _reduce, losses
 from fastloss._arrays import FLOAT64, delivered
 from fastloss.calls.want import Sums
 from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of, then
@@ -102,18 +102,19 @@ class _Plan:
             steps = self.steps or (None,) * 4
             self.steps = tuple(then(step, self.geometry.copies.get(i)) for i, step in enumerate(steps))
         self.n_blocks = self.geometry.n_blocks
+        self.ns = _costs.of_elements(resolved.formula.ns, resolved.want.what == "slopes", resolved.real == "float64")
 
     def prepared(self, operands):
         return operands if self.steps is None else prepare(self.steps, operands)
 
-    def kernel_to(self, purpose):
-        """The kernel for "total", "each" or "slope"."""
+    def kernel_to(self, purpose, formula=None, parameters=()):
+        """The kernel for "total", "each" or "slope" of the loss, or of another formula."""
         g = self.geometry
         return _plan.backend().element_kernel(
-            self.resolved.formula,
+            formula or self.resolved.formula,
             f"{g.schedule}_{purpose}",
             self.real,
-            self.resolved.parameters,
+            parameters if formula else self.resolved.parameters,
             g.shape3,
             g.layouts,
             g.block,
@@ -127,7 +128,7 @@ class _Plan:
             lambda first, last: kernel.run(operands, scale, out, first, last, partials),
             self.n_blocks,
             self.size,
-            self.resolved.formula.light,
+            self.ns,
         )
 
     def sums(self, kernel, operands, scale=1.0, out=None):
@@ -147,6 +148,11 @@ class _Plan:
                 require_inside(a, name, domain)
 
 
+# Sums of squares below which digits are lost, and powers of two that bring small and large errors into the range of squares.  Sums
+# are float64: those of float32 are never too large.
+_SQUARES = {"float32": (1e-28, 2.0**100, 1.0), "float64": (1e-290, 2.0**600, 2.0**-600)}
+
+
 class _Reduced(_Plan):
     """Plans whose result is one number."""
 
@@ -163,8 +169,17 @@ class _Reduced(_Plan):
         *others, w = operands
         return self.prepared((*others, None)), float(w)
 
-    def value_of(self, total, weights, factor):
-        """The reduced loss as a float, and what a mean divides by."""
+    def squares(self, kernel, operands):
+        """Sums of what is under a root: of squares of the errors times a power of two, and that; also the sums of weights."""
+        total, weights = self.sums(kernel, operands)
+        small, up, down = _SQUARES[self.resolved.real]
+        if small <= total < math.inf or total != total or not self.size:
+            return total, weights, 1.0
+        by = up if total < small else down
+        return *self.sums(self.kernel_to("total", losses.MSE_SCALED, (by,)), operands), by
+
+    def value_of(self, total, weights, factor, by=1.0):
+        """The reduced loss as a float, and what a mean divides by; of a root, errors have been multiplied by `by`."""
         resolved = self.resolved
         if self.has_factor:
             total = total * factor if factor else 0.0
@@ -172,7 +187,7 @@ class _Reduced(_Plan):
         divisor = weights if resolved.divisor is None else resolved.divisor
         value = total if resolved.reduction == "sum" else _reduce.ratio(total, divisor)
         if resolved.root:
-            value = math.sqrt(value) if value >= 0.0 else math.nan
+            value = math.sqrt(value) / by if value >= 0.0 else math.nan
         return value, divisor
 
 
@@ -187,13 +202,17 @@ class _Total(_Reduced):
 
     def __call__(self, operands, out, scale):
         operands, factor = self.split(operands)
-        total, weights = self.sums(self.kernel, operands)
+        by = 1.0
+        if self.resolved.root:
+            total, weights, by = self.squares(self.kernel, operands)
+        else:
+            total, weights = self.sums(self.kernel, operands)
         if total != total and self.domains:
             self.check_domain(operands)
         if self.wants_sums:
             _, divisor = self.value_of(total, weights, factor)
-            return Sums(total * factor if factor else 0.0, float(divisor), self.resolved.count)
-        value, _ = self.value_of(total, weights, factor)
+            return Sums(total / by / by * factor if factor else 0.0, float(divisor), self.resolved.count)
+        value, _ = self.value_of(total, weights, factor, by)
         result = _arrays.scalar(value, self.real)
         return result if out is None else delivered(result, out)
 
@@ -258,19 +277,33 @@ class _Along(_Plan):
             )
             if self.finish(partials, *arguments) and self.domains:
                 self.check_domain(operands)
+            if resolved.root:
+                self._mend(operands, partials, arguments)
         return result if out is None else delivered(result, out)
 
-    def _partials(self, operands):
+    def _mend(self, operands, partials, arguments):
+        """Take roots again where squares have left the range, one power of two after the other."""
+        small, up, down = _SQUARES[self.resolved.real]
+        totals = partials[..., 0] if self.geometry.schedule == "rows" else partials[0]
+        *others, result = arguments
+        for bad, by in ((totals < small, up), (totals == np.inf, down)):
+            if bad.any() and by != 1.0:
+                scaled = np.empty_like(result)
+                kernel = self.kernel_to("total", losses.MSE_SCALED, (by,))
+                self.finish(self._partials(operands, kernel), *others, scaled)
+                np.copyto(result, scaled / self.real.type(by), where=bad.reshape(result.shape))
+
+    def _partials(self, operands, kernel=None):
         """Sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
         if not self.size:
             return np.zeros((2, math.prod(self.resolved.result_shape)))
         if self.geometry.schedule == "rows":
             partials = np.empty((self.n_blocks, 2))
-            self.run(self.kernel, operands, 1.0, None, partials)
+            self.run(kernel or self.kernel, operands, 1.0, None, partials)
             return partials
         outer, _, inner = self.geometry.shape3
         partials = np.empty((self.geometry.n_chunks, 2, outer, inner))
-        self.run(self.kernel, operands, 1.0, None, partials)
+        self.run(kernel or self.kernel, operands, 1.0, None, partials)
         return _reduce.total(partials)
 
     def _sums(self, partials, operands):
@@ -297,16 +330,20 @@ class _Slopes(_Reduced):
     def __call__(self, operands, out, scale):
         resolved, (out,) = self.resolved, out
         operands, factor = self.split(operands)
+        kernel, by = self.kernel, 1.0
         if resolved.root:
-            value, divisor = self.value_of(*self.sums(self.total_kernel, operands), factor)
+            total, weights, by = self.squares(self.total_kernel, operands)
+            value, divisor = self.value_of(total, weights, factor, by)
         else:
             divisor = self._sum_of_weights(operands[3]) * factor if resolved.divisor is None else resolved.divisor
         if scale is None:
             scale = _reduce.inverse(divisor) if resolved.reduction == "mean" else 1.0
             if resolved.root:
                 scale = scale / (2.0 * value) if value else 0.0
+        if by != 1.0:  # as the value's, the slopes' errors are multiplied by that
+            kernel, scale = self.kernel_to("slope", losses.MSE_SCALED, (by,)), scale / by / by
         full = destination(out if self.own_shape else None, resolved.shape, self.real, operands)
-        total, weights = self.sums(self.kernel, operands, scale * factor, full)
+        total, weights = self.sums(kernel, operands, scale * factor, full)
         if total != total and self.domains:
             self.check_domain(operands)
         if not resolved.root:

@@ -6,7 +6,7 @@ while it is in cache.  Gradients compute each tile a second time.
 
 import numpy as np
 
-from fastloss import _arrays, _plan, _reduce, _tiles
+from fastloss import _arrays, _costs, _plan, _reduce, _tiles
 from fastloss._arrays import delivered
 from fastloss._tiles import LEAST, TILE
 from fastloss.calls.want import Sums
@@ -187,7 +187,8 @@ class Head:
         kernel = _plan.backend().tile_kernel(op, self.real)
         block, n_blocks = _plan.block_size(n_rows, width)
         inputs = (logits, start, width, bias, labels, y, w, self.keep, self.spread)
-        _plan.run(lambda first, last: kernel(*inputs, block, first, last, *more), n_blocks, logits.size)
+        ns = _costs.of_rows(width, op == "slope_tile", self.real.itemsize == 8)
+        _plan.run(lambda first, last: kernel(*inputs, block, first, last, *more), n_blocks, logits.size, ns)
         return logits[:, :width]
 
     def weights(self, start, stop):

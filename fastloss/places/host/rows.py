@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from fastloss import _arrays, _plan, _reduce, losses
+from fastloss import _arrays, _costs, _plan, _reduce, losses
 from fastloss._arrays import delivered
 from fastloss.backends import LANES
 from fastloss.calls.want import Sums
@@ -143,6 +143,9 @@ class RowKernel:
         ]
         self.block, self.n_blocks = _plan.block_size(geometry.n_rows, 8) if op == "gather" else geometry.blocks()
         self.size = x.size
+        written = any(out is not None and out[1] for out in outs) or spread is not None or op == "score"
+        ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8)
+        self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # which reads one element per row
         self.kernel = _plan.backend().row_kernel(
             op,
             geometry.across,
@@ -182,7 +185,10 @@ class RowKernel:
             self.kernel.run(x, y, w, outs, scale, 0, 1, partials)
             return
         _plan.run(
-            lambda first, last: self.kernel.run(x, y, w, outs, scale, first, last, partials), self.n_blocks, self.size
+            lambda first, last: self.kernel.run(x, y, w, outs, scale, first, last, partials),
+            self.n_blocks,
+            self.size,
+            self.ns,
         )
 
     def weigh(self, y, w):
