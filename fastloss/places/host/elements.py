@@ -178,8 +178,8 @@ class _Reduced(_Plan):
         by = up if total < small else down
         return *self.sums(self.kernel_to("total", losses.MSE_SCALED, (by,)), operands), by
 
-    def value_of(self, total, weights, factor, by=1.0):
-        """The reduced loss as a float, and what a mean divides by; of a root, errors have been multiplied by `by`."""
+    def value_of(self, total, weights, factor):
+        """The reduced loss as a float, and what a mean divides by."""
         resolved = self.resolved
         if self.has_factor:
             total = total * factor if factor else 0.0
@@ -187,7 +187,7 @@ class _Reduced(_Plan):
         divisor = weights if resolved.divisor is None else resolved.divisor
         value = total if resolved.reduction == "sum" else _reduce.ratio(total, divisor)
         if resolved.root:
-            value = math.sqrt(value) / by if value >= 0.0 else math.nan
+            value = math.sqrt(value) if value >= 0.0 else math.nan
         return value, divisor
 
 
@@ -212,7 +212,7 @@ class _Total(_Reduced):
         if self.wants_sums:
             _, divisor = self.value_of(total, weights, factor)
             return Sums(total / by / by * factor if factor else 0.0, float(divisor), self.resolved.count)
-        value, _ = self.value_of(total, weights, factor, by)
+        value = self.value_of(total, weights, factor)[0] / by
         result = _arrays.scalar(value, self.real)
         return result if out is None else delivered(result, out)
 
@@ -333,15 +333,16 @@ class _Slopes(_Reduced):
         kernel, by = self.kernel, 1.0
         if resolved.root:
             total, weights, by = self.squares(self.total_kernel, operands)
-            value, divisor = self.value_of(total, weights, factor, by)
+            scaled, divisor = self.value_of(total, weights, factor)
+            value = scaled / by
         else:
             divisor = self._sum_of_weights(operands[3]) * factor if resolved.divisor is None else resolved.divisor
         if scale is None:
             scale = _reduce.inverse(divisor) if resolved.reduction == "mean" else 1.0
             if resolved.root:
-                scale = scale / (2.0 * value) if value else 0.0
-        if by != 1.0:  # as the value's, the slopes' errors are multiplied by that
-            kernel, scale = self.kernel_to("slope", losses.MSE_SCALED, (by,)), scale / by / by
+                scale = scale / (2.0 * scaled) / by if scaled else 0.0
+        if by != 1.0:  # the slopes' errors are multiplied by that, as the value's
+            kernel = self.kernel_to("slope", losses.MSE_SCALED, (by,))
         full = destination(out if self.own_shape else None, resolved.shape, self.real, operands)
         total, weights = self.sums(kernel, operands, scale * factor, full)
         if total != total and self.domains:
