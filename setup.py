@@ -6,10 +6,12 @@ best that the CPU has is taken on import.
 """
 
 import importlib.util
+import logging
 import os
 import platform
 import runpy
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -50,9 +52,22 @@ def translated():
 
 
 class optional_build_ext(build_ext):
-    """Builds what can be built."""
+    """Builds what can be built, one instruction set beside the other."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def run(self):
+        names = ", ".join(extension.name for extension in self.extensions)
+        print(f"compiling {names} ...", end=" ", flush=True)
+        start = time.monotonic()
+        if self.distribution.verbose < 2:  # without -v: no command lines
+            logging.getLogger().setLevel(logging.WARNING)
+        self.build()
+        print(f"{time.monotonic() - start:.0f} s", flush=True)
+
+    def build(self):
         generated = Path(self.build_temp) / "generated"
         generated.mkdir(parents=True, exist_ok=True)
         header, text = generated / "scalars.h", translated()
@@ -64,7 +79,7 @@ class optional_build_ext(build_ext):
             for extension in self.extensions:
                 extension.include_dirs.append(str(generated))
                 extension.depends.append(str(header))
-            self.extensions[:] = cythonize(self.extensions, build_dir=str(Path(self.build_temp) / "cython"))
+            self.extensions[:] = cythonize(self.extensions, build_dir=str(Path(self.build_temp) / "cython"), quiet=True)
             for extension in self.extensions:
                 extension._needs_stub = False
             super().run()
@@ -103,6 +118,7 @@ def extensions():
             ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
         ],
         "depends": INCLUDED,
+        "extra_link_args": [] if MSVC else ["-pthread"],
         "optional": not REQUIRED,
     }
     found = [Extension("fastloss_c._cpu", ["fastloss_c/_cpu.pyx"], optional=not REQUIRED)]

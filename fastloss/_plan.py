@@ -3,18 +3,13 @@
 import functools
 import warnings
 
-from fastloss import _config, _errors, _threads
+from fastloss import _config, _costs, _errors, _threads
 from fastloss.backends import load
 
 # Elements a block of a reduction has at least, and blocks it has at most.  Both depend on the shape alone, so that the
 # order of every sum does.
 BLOCK = 1 << 15
 MAX_BLOCKS = 4096
-
-# Elements below which a second thread costs more than it saves: waking one takes about as long as computing these, or as reading
-# those of a loss that is little more than that.
-PARALLEL_FROM = 1 << 20
-PARALLEL_FROM_LIGHT = 1 << 21
 
 # Classes from which a row by itself fills the registers; fewer are computed across rows.
 ROWWISE_FROM = 128
@@ -62,9 +57,15 @@ def lane_blocks(n, inner):
     return block, -(-n // block)
 
 
-def run(call, n_blocks, n_elements, light=False):
-    """call(first, last) over all blocks, on as many threads as pay for so many elements."""
-    if n_elements < (PARALLEL_FROM_LIGHT if light else PARALLEL_FROM):
+def run(call, n_blocks, n_elements, light=False, ns=None, *, kernel=True):
+    """call(first, last) over all blocks, on as many threads as pay for so many elements.
+
+    ns : nanoseconds an element takes on one CPU, see `_costs`; without it, `light` tells the cheapest losses from the others.
+    kernel : whether `call` does no more than call a kernel of the backend in force, once.
+    """
+    work = int(n_elements * (ns or (_costs.LIGHT if light else _costs.OTHER)))
+    if work < _threads.WORTHWHILE:
         call(0, n_blocks)
-    else:
-        _threads.run(call, n_blocks, _config.threads.get())
+        return
+    share = getattr(backend(), "share", None) if kernel else None
+    _threads.run(call, n_blocks, _config.threads.get(), work, share and share())

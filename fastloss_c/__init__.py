@@ -8,6 +8,7 @@ Attributes
 instruction_set : the one in use, or None if no kernels could be loaded.
 reason : why there are none, else None.
 scalars : CRC-32 of the formulas' text that the kernels were built from.
+share : lets a thread's next kernel use more threads; None where kernels have none of their own.
 """
 
 import importlib
@@ -15,12 +16,12 @@ import os
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
-instruction_set = reason = ElementKernel = RowKernel = TileKernels = finish = scalars = None
+instruction_set = reason = ElementKernel = RowKernel = TileKernels = finish = scalars = share = None
 
 
 def _load():
     """Import the best build that there is."""
-    global instruction_set, reason, ElementKernel, RowKernel, TileKernels, finish, scalars
+    global instruction_set, reason, ElementKernel, RowKernel, TileKernels, finish, scalars, share
     cap = os.environ.get("FASTLOSS_CPU", "")
     if cap and cap not in INSTRUCTION_SETS:
         raise ValueError(
@@ -40,6 +41,7 @@ def _load():
             continue
         instruction_set, scalars, finish, reason = name, module.scalars, module.finish, None
         ElementKernel, RowKernel, TileKernels = module.ElementKernel, module.RowKernel, module.TileKernels
+        share = module.share if module.pooled else None
         return
 
 

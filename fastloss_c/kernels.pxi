@@ -106,6 +106,24 @@ cdef extern from "inner.h" nogil:
         int64_t *labels) noexcept
 
 
+cdef extern from "pool.h":
+    int POOLED  # whether there are threads for the kernels
+    ctypedef void (*Blocks)(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nogil
+    void grant(int n_threads, long long work)
+    int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last) except -1
+
+
+def share(int n_threads, long long work):
+    """Let the next kernel that this thread calls, for about `work` ns of work, use up to n_threads threads as it sees fit.
+
+    Signal handlers run in the middle of long calls then, too.
+    """
+    grant(n_threads, work)
+
+
+pooled = bool(POOLED)
+
+
 cdef struct Operand:
     char *data  # NULL where the operand is absent
     Py_ssize_t step[3]  # in bytes, along the last axes; 0 before an array's first axis

@@ -147,6 +147,32 @@ cdef enum Schedule:
     BY_LANES  # sums over the middle axis
 
 
+cdef struct Division:  # of a job into blocks
+    Job *job
+    Schedule schedule
+    Py_ssize_t outer
+    Py_ssize_t block
+    double *partials
+
+
+cdef void divided(void *division, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Blocks [first, last) of a job, as any of several threads may compute them."""
+    cdef Division d = (<Division *>division)[0]
+    cdef Job job = d.job[0]  # a copy, as blocks write to it
+    cdef Py_ssize_t b, n_rows = d.outer * job.middle
+    for b in range(first, last):
+        if d.schedule == FLAT:
+            run_block(&job, 0, 1, b * d.block, smaller((b + 1) * d.block, job.size), d.partials + 2 * b)
+        elif d.schedule == BY_ROWS:
+            run_block(&job, b * d.block, smaller((b + 1) * d.block, n_rows), 0, job.size, d.partials + 2 * b)
+        else:
+            add_lanes(
+                &job, b % d.outer, (b // d.outer) * d.block, smaller((b // d.outer + 1) * d.block, job.middle),
+                d.partials + (b // d.outer * 2 * d.outer + b % d.outer) * job.size,
+                d.partials + ((b // d.outer * 2 + 1) * d.outer + b % d.outer) * job.size,
+            )
+
+
 @cython.final
 cdef class ElementKernel:
     """A kernel of one loss for operands of known shape and strides, which computes in float32 or float64.
@@ -196,39 +222,23 @@ cdef class ElementKernel:
             job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>out)
         return 0
 
-    cdef void blocks(self, Job *job, Py_ssize_t first, Py_ssize_t last, double *partials) noexcept nogil:
-        cdef Py_ssize_t b, n_rows = self.outer * job.middle
-        for b in range(first, last):
-            if self.schedule == FLAT:
-                run_block(job, 0, 1, b * self.block, smaller((b + 1) * self.block, job.size), partials + 2 * b)
-            else:
-                run_block(job, b * self.block, smaller((b + 1) * self.block, n_rows), 0, job.size, partials + 2 * b)
-
     def run(self, tuple operands, double scale, out, Py_ssize_t first, Py_ssize_t last, partials):
         """Blocks [first, last): sums to `partials`, losses or slopes to `out`."""
         cdef Job job
         cdef double *sums = NULL if partials is None else sums_of(partials)
-        cdef Py_ssize_t b, outer = self.outer
+        cdef Division division = Division(&job, self.schedule, self.outer, self.block, sums)
         self.start(&job, operands, scale, out)
-        with nogil:
-            if self.schedule != BY_LANES:
-                self.blocks(&job, first, last, sums)
-            else:
-                for b in range(first, last):
-                    add_lanes(
-                        &job, b % outer, (b // outer) * self.block, smaller((b // outer + 1) * self.block, job.middle),
-                        sums + (b // outer * 2 * outer + b % outer) * job.size,
-                        sums + ((b // outer * 2 + 1) * outer + b % outer) * job.size,
-                    )
+        divide(divided, &division, first, last)
 
     def once(self, tuple operands, double scale, out):
         """The only block: its sums of weight * loss and of weights, as floats."""
         cdef Job job
         cdef double partial[2]
+        cdef Division division = Division(&job, self.schedule, self.outer, self.block, &partial[0])
         partial[0] = partial[1] = 0.0
         self.start(&job, operands, scale, out)
         with nogil:
-            self.blocks(&job, 0, 1, partial)
+            divided(&division, 0, 1)
         return partial[0], partial[1]
 
 

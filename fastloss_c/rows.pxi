@@ -8,6 +8,43 @@ cdef enum RowOp:
     SCORE
 
 
+cdef struct RowTask:
+    Call *call
+    const Operand *outs
+    RowOp op
+    bint across
+    bint take_log
+    Py_ssize_t block
+
+
+cdef void row_blocks(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Blocks [first, last) of rows, as any of several threads may compute them."""
+    cdef RowTask t = (<RowTask *>task)[0]
+    cdef Call *call = t.call
+    cdef const Operand *outs = t.outs
+    cdef Scores scores
+    if t.op == SCORE:
+        scores.nll, scores.lse, scores.best, scores.correct, scores.rank = outs[0], outs[1], outs[2], outs[3], outs[4]
+        if t.across:
+            score_column_blocks(call, &scores, t.block, first, last)
+        else:
+            score_row_blocks(call, &scores, t.block, first, last)
+    elif t.op == GATHER:
+        gather_blocks(call, t.take_log, t.block, first, last)
+    elif t.op == INDEX and t.across:
+        column_blocks(call, WITH_INDICES, t.block, first, last, NULL, NULL)
+    elif t.op == INDEX:
+        index_row_blocks(call, t.block, first, last)
+    elif t.op == DENSE and t.across:
+        column_blocks(call, WITH_PROBABILITIES, t.block, first, last, NULL, NULL)
+    elif t.op == DENSE:
+        dense_row_blocks(call, t.block, first, last)
+    elif t.across:
+        column_blocks(call, NORMALISED, t.block, first, last, &outs[1], &outs[2])
+    else:
+        normalise_row_blocks(call, t.block, first, last, &outs[1], &outs[2])
+
+
 @cython.final
 cdef class RowKernel:
     """A kernel of the softmax family for arrays of known shape and strides, which computes in float32 or float64.
@@ -61,51 +98,29 @@ cdef class RowKernel:
             call.gradient = outs[1]
         return 0
 
-    cdef void blocks(self, Call *call, const Operand *outs, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-        cdef Scores scores
-        if self.op == SCORE:
-            scores.nll, scores.lse, scores.best, scores.correct, scores.rank = outs[0], outs[1], outs[2], outs[3], outs[4]
-            if self.across:
-                score_column_blocks(call, &scores, self.block, first, last)
-            else:
-                score_row_blocks(call, &scores, self.block, first, last)
-        elif self.op == GATHER:
-            gather_blocks(call, self.take_log, self.block, first, last)
-        elif self.op == INDEX and self.across:
-            column_blocks(call, WITH_INDICES, self.block, first, last, NULL, NULL)
-        elif self.op == INDEX:
-            index_row_blocks(call, self.block, first, last)
-        elif self.op == DENSE and self.across:
-            column_blocks(call, WITH_PROBABILITIES, self.block, first, last, NULL, NULL)
-        elif self.op == DENSE:
-            dense_row_blocks(call, self.block, first, last)
-        elif self.across:
-            column_blocks(call, NORMALISED, self.block, first, last, &outs[1], &outs[2])
-        else:
-            normalise_row_blocks(call, self.block, first, last, &outs[1], &outs[2])
-
     def run(self, x, target, w, tuple outs, double scale, Py_ssize_t first, Py_ssize_t last, partials):
         """Blocks [first, last): sums to `partials`, results of rows and gradients to `outs`."""
         cdef Call call
         cdef Operand written[5]
+        cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.block)
         self.start(&call, written, x, target, w, outs, scale)
         if partials is not None:
             call.partials = sums_of(partials)
-        with nogil:
-            self.blocks(&call, written, first, last)
+        divide(row_blocks, &task, first, last)
 
     def once(self, x, target, w, tuple outs, double scale):
         """The only block: loss, weight and count of its rows, and the first whose label is bad, or inf."""
         cdef Call call
         cdef Operand written[5]
         cdef double partial[4]
+        cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.block)
         partial[0] = partial[1] = partial[2] = 0.0
         partial[3] = INFINITY
         self.start(&call, written, x, target, w, outs, scale)
         if self.op != NORMALISE:
             call.partials = partial
         with nogil:
-            self.blocks(&call, written, 0, 1)
+            row_blocks(&task, 0, 1)
         return partial[0], partial[1], partial[2], partial[3]
 
     def weigh(self, target, w):

@@ -236,12 +236,40 @@ cdef void slope_row(
     put(slopes + own * tile.real.size, tile.real.size, scale * slope)
 
 
+# --- as threads call them --------------------------------------------------------------------------------------------
+
+
+cdef struct TileTask:
+    Tile *tile
+    Py_ssize_t block
+    const double *tails
+    const double *shares
+    const double *owns
+    double scale
+
+
+cdef void reduce_task(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef TileTask *t = <TileTask *>task
+    cdef Py_ssize_t r
+    for r in range(first * t.block, smaller(last * t.block, t.tile.x.length[1])):
+        reduce_row(t.tile, r)
+
+
+cdef void slope_task(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef TileTask *t = <TileTask *>task
+    cdef Py_ssize_t r
+    for r in range(first * t.block, smaller(last * t.block, t.tile.x.length[1])):
+        slope_row(t.tile, r, t.tails[r], t.shares[r], t.owns[r], t.scale)
+
+
 # --- as Python calls them --------------------------------------------------------------------------------------------
 
 
 cdef const char *data_of(object array) except? NULL:
     """Where a contiguous array begins; NULL for None."""
-    return NULL if array is None else <const char *>cnp.PyArray_DATA(<cnp.ndarray?>array)
+    if array is None:
+        return NULL
+    return <const char *>cnp.PyArray_DATA(<cnp.ndarray?>array)
 
 
 @cython.final
@@ -273,11 +301,9 @@ cdef class TileKernels:
     ):
         """Take up a tile of logits, and their bias, into the rows' states."""
         cdef Tile tile
-        cdef Py_ssize_t r
+        cdef TileTask task = TileTask(&tile, block, NULL, NULL, NULL, 0.0)
         self.take_tile(&tile, x, start, width, bias, labels, y, w, keep, spread, state, None)
-        with nogil:
-            for r in range(first * block, smaller(last * block, tile.x.length[1])):
-                reduce_row(&tile, r)
+        divide(reduce_task, &task, first, last)
 
     def slope_tile(
         self, x, Py_ssize_t start, Py_ssize_t width, bias, labels, y, w, double keep, spread, Py_ssize_t block,
@@ -285,11 +311,6 @@ cdef class TileKernels:
     ):
         """Derivatives of the rows' losses with respect to a tile of logits."""
         cdef Tile tile
-        cdef Py_ssize_t r
-        cdef const double *tail = sums_of(tails)
-        cdef const double *share = sums_of(shares)
-        cdef const double *own = sums_of(owns)
+        cdef TileTask task = TileTask(&tile, block, sums_of(tails), sums_of(shares), sums_of(owns), scale)
         self.take_tile(&tile, x, start, width, bias, labels, y, w, keep, spread, state, out)
-        with nogil:
-            for r in range(first * block, smaller(last * block, tile.x.length[1])):
-                slope_row(&tile, r, tail[r], share[r], own[r], scale)
+        divide(slope_task, &task, first, last)

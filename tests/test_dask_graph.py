@@ -150,7 +150,7 @@ def test_one_thread_a_task(monkeypatch):
     numbers = []
     run = _threads.run
     monkeypatch.setattr(
-        _threads, "run", lambda call, n, n_threads: (numbers.append(n_threads), run(call, n, n_threads))
+        _threads, "run", lambda call, n, n_threads, *more: (numbers.append(n_threads), run(call, n, n_threads, *more))
     )
     x = np.ones((3 << 20, 2), np.float32)
     with fastloss.use_threads(2):

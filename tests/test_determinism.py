@@ -6,7 +6,7 @@ from cases import CASES, PLAIN_CASES, generator
 from compare import same_bits
 
 import fastloss
-from fastloss import _plan
+from fastloss import _costs, _threads
 
 # Small, and several MB with lengths that fit no block: there the work is divided among threads.
 SIZES = {"small": (37, 11), "wide": (53, 40_001), "long": (240_003, 9)}
@@ -31,7 +31,8 @@ def assert_same(expected, results):
 
 def test_sizes_want_threads():
     for size in ("wide", "long"):
-        assert np.prod(SIZES[size]) >= max(_plan.PARALLEL_FROM, _plan.PARALLEL_FROM_LIGHT)
+        work = np.prod(SIZES[size]) * _costs.LIGHT
+        assert work >= max(_threads.WORTHWHILE, _threads.WAKE_FROM)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "losses", "_version", "_optional", "_templates", "_tiles"),
+    ("scalars", "losses", "_version", "_optional", "_templates", "_tiles", "_costs"),
     ("_errors", "_exact", "_branchless", "_order"),
     ("_foreign",),
     ("_config", "_arrays", "_reduce", "_threads", "_scores"),

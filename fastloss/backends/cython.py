@@ -53,6 +53,14 @@ def finish_means(*arguments):
     return fastloss_c.finish(*arguments)
 
 
+@functools.cache
+def share():
+    """What lets a thread's next kernel use several threads, as (n_threads, ns of work); None where kernels have none of their own."""
+    import fastloss_c
+
+    return fastloss_c.share
+
+
 def instruction_set():
     """The one that the kernels in use were compiled for."""
     import fastloss_c

@@ -89,7 +89,7 @@ def _by_rows(x, call):
             with np.errstate(invalid="ignore"):
                 call(part, x[part])
 
-    _plan.run(over, -(-len(x) // ABREAST), x.size)
+    _plan.run(over, -(-len(x) // ABREAST), x.size, kernel=False)
 
 
 def _note_best(x, start, top, best):

@@ -1,0 +1,416 @@
+/* The blocks of a kernel on several threads.
+
+The threads are the system's, and never touch Python.  So they need no GIL, a struggle for which costs more than the work that they
+take over; no signal handler, fork or interpreter that shuts down finds them in the middle of anything; and whatever a signal handler
+raises, it raises in the caller, here, once they are done.  They are started when they are first wanted, and stay.
+
+A thread that has done its part looks out for more for a while before it goes to sleep.  On a virtual machine waking it takes 12 us of
+the caller's time, and 20 to 40 until it runs; seeing that there is work takes a fraction of one.  While it looks out it leaves the CPU
+to whoever else has a use for it.
+
+A call hands its job, which lies on its stack, to threads that rest, and takes pieces of it like them.  When none are left, it takes the
+job back from those that have not begun, so that a thread that comes late is not waited for.  Which thread takes which blocks is
+left to chance: results must not depend on it. */
+#ifndef FASTLOSS_POOL_H
+#define FASTLOSS_POOL_H
+
+#include <Python.h>
+#include <limits.h>
+
+typedef void (*Blocks)(void *task, Py_ssize_t first, Py_ssize_t last);
+
+#if defined(_WIN32)
+
+/* The caller has to divide the work. */
+enum { POOLED = 0 };
+
+static void grant(int n_threads, long long work)
+{
+    (void)n_threads, (void)work;
+}
+
+static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
+{
+    Py_BEGIN_ALLOW_THREADS
+    blocks(task, first, last);
+    Py_END_ALLOW_THREADS
+    return 0;
+}
+
+#else
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#define POOL_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define POOL_PAUSE() __asm__ volatile("yield")
+#else
+#define POOL_PAUSE() ((void)0)
+#endif
+
+#define POOL_GET(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
+#define POOL_SET(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
+
+enum { POOLED = 1 };
+enum { POOL_MOST = 1023 };       /* workers */
+enum { POOL_STACK = 1 << 20 };   /* bytes: kernels have their scratch there */
+enum { POOL_PATIENCE = 4 };      /* how often the work for which a thread is woken doubles while that is in vain */
+enum { POOL_RETRY = 16 };        /* one of how many calls tries all the same */
+enum { POOL_SLEEPS = 1 << 30 };  /* beside a number of workers: the caller is to be woken */
+
+/* Nanoseconds. */
+enum {
+    POOL_SHARE = 15000,        /* work for each thread, at least */
+    POOL_ASLEEP_FROM = 120000, /* work for which one that sleeps is woken */
+    POOL_PIECE = 4000,         /* work in a piece, at least */
+    POOL_FIRST = 2000000,      /* work in the first piece of a long call: what it takes tells how long pieces may be */
+    POOL_LONG = 20000000,      /* time that a piece should take, at most */
+    POOL_CHECK = 50000000,     /* time after which signal handlers get to run */
+    POOL_LOOK = 70000          /* time to look out before going to sleep */
+};
+
+/* What the next kernel may have that this thread calls; 0 is nothing. */
+static __thread struct {
+    int n_threads;
+    long long work; /* ns */
+} pool_granted;
+
+typedef struct {
+    Blocks blocks;
+    void *task;
+    Py_ssize_t next, end;    /* blocks that nobody has taken */
+    Py_ssize_t least, limit; /* blocks in a piece; how many there may be is found out as they are computed */
+    int n_threads;
+    int stopped;
+    int done; /* workers that began and are done, and POOL_SLEEPS */
+} SharedJob;
+
+/* What a worker is doing; any other state is the job it was given and has not begun.  A caller takes it, to hand it one. */
+enum { RESTING, ASLEEP, TAKEN, WORKING, N_STATES };
+
+typedef struct {
+    uintptr_t state;
+    int looks; /* whether there is a CPU on which it may look out */
+    pthread_mutex_t mutex;
+    pthread_cond_t woken;
+} Worker;
+
+static struct {
+    int n_workers;
+    int generation; /* is another in a forked child */
+    int vain;       /* times in a row that workers were woken for nothing, up to POOL_PATIENCE */
+    int tries;
+    long long last; /* when the last call ended that could have done with a worker */
+    pthread_mutex_t growing, joining;
+    pthread_cond_t joined;
+    Worker *workers[POOL_MOST];
+} pool = {0, 0, 0, 0, 0, PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, {NULL}};
+
+static long long pool_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Whether the state was `from`, and has become `to`. */
+static int pool_turn(Worker *worker, uintptr_t from, uintptr_t to)
+{
+    return __atomic_compare_exchange_n(&worker->state, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* --- a job ------------------------------------------------------------------------------------------------------------- */
+
+static int pool_take(SharedJob *job, Py_ssize_t limit, Py_ssize_t *first, Py_ssize_t *last)
+{
+    Py_ssize_t size;
+    *first = POOL_GET(job->next);
+    do {
+        if (*first >= job->end || POOL_GET(job->stopped))
+            return 0;
+        /* large pieces first, so that few will do, small ones last, so that all threads end together */
+        size = (job->end - *first) / (2 * job->n_threads);
+        size = size < job->least ? job->least : size;
+        size = size > limit ? limit : size;
+        *last = size < job->end - *first ? *first + size : job->end;
+    } while (!__atomic_compare_exchange_n(&job->next, first, *last, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return 1;
+}
+
+/* Compute a piece, and return how many blocks the next one may have. */
+static Py_ssize_t pool_compute(SharedJob *job, Py_ssize_t limit, Py_ssize_t first, Py_ssize_t last)
+{
+    const long long start = pool_clock();
+    double took, fitting;
+    job->blocks(job->task, first, last);
+    took = (double)(pool_clock() - start);
+    fitting = (double)(last - first) * POOL_LONG / (took > 1.0 ? took : 1.0);
+    if (fitting > 2.0 * (double)limit)
+        fitting = 2.0 * (double)limit;
+    return fitting < 1.0 ? 1 : fitting < (double)job->end ? (Py_ssize_t)fitting : job->end;
+}
+
+/* --- workers ----------------------------------------------------------------------------------------------------------- */
+
+/* Return when there may be a job. */
+static void pool_rest(Worker *worker)
+{
+    const long long start = pool_clock();
+    while (worker->looks && pool_clock() - start < POOL_LOOK) {
+        for (int i = 0; i < 8; i++) {
+            if (POOL_GET(worker->state) >= N_STATES)
+                return;
+            POOL_PAUSE();
+        }
+        sched_yield();
+    }
+    if (!pool_turn(worker, RESTING, ASLEEP))
+        return;
+    pthread_mutex_lock(&worker->mutex);
+    while (POOL_GET(worker->state) == ASLEEP)
+        pthread_cond_wait(&worker->woken, &worker->mutex);
+    pthread_mutex_unlock(&worker->mutex);
+}
+
+static void *pool_work(void *self)
+{
+    Worker *worker = self;
+    for (;;) {
+        const uintptr_t state = POOL_GET(worker->state);
+        SharedJob *job = (SharedJob *)state;
+        Py_ssize_t limit, first, last;
+        if (state < N_STATES || !pool_turn(worker, state, WORKING)) {
+            pool_rest(worker);
+            continue;
+        }
+        limit = job->limit;
+        while (pool_take(job, limit, &first, &last))
+            limit = pool_compute(job, limit, first, last);
+        POOL_SET(worker->state, RESTING);
+        /* thereafter the job may be gone */
+        if (__atomic_fetch_add(&job->done, 1, __ATOMIC_SEQ_CST) & POOL_SLEEPS) {
+            pthread_mutex_lock(&pool.joining);
+            pthread_cond_broadcast(&pool.joined);
+            pthread_mutex_unlock(&pool.joining);
+        }
+    }
+    return NULL;
+}
+
+static int pool_cpus(void)
+{
+#if defined(CPU_COUNT)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CPU_COUNT(&set);
+#endif
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* In a forked child: the threads are not there, and those that held the locks neither. */
+static void pool_forget(void)
+{
+    pool.n_workers = pool.vain = 0;
+    pool.generation++;
+    pthread_mutex_init(&pool.growing, NULL);
+    pthread_mutex_init(&pool.joining, NULL);
+    pthread_cond_init(&pool.joined, NULL);
+}
+
+/* A new worker, which begins with the job; NULL if there are no more threads to be had. */
+static Worker *pool_start(SharedJob *job)
+{
+    static int registered = 0;
+    Worker *worker = calloc(1, sizeof *worker);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    int failed;
+    if (worker == NULL)
+        return NULL;
+    if (!registered)
+        registered = pthread_atfork(NULL, NULL, pool_forget) == 0;
+    worker->state = (uintptr_t)job;
+    worker->looks = pool.n_workers + 1 < pool_cpus();
+    pthread_mutex_init(&worker->mutex, NULL);
+    pthread_cond_init(&worker->woken, NULL);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, POOL_STACK);
+    sigfillset(&all); /* signals are for Python's threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    failed = !registered || pthread_create(&thread, &attributes, pool_work, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (failed) {
+        free(worker);
+        return NULL;
+    }
+    pool.workers[pool.n_workers] = worker;
+    POOL_SET(pool.n_workers, pool.n_workers + 1);
+    return worker;
+}
+
+static void pool_hand(Worker *worker, SharedJob *job, int asleep)
+{
+    POOL_SET(worker->state, (uintptr_t)job);
+    if (!asleep)
+        return;
+    pthread_mutex_lock(&worker->mutex);
+    pthread_cond_signal(&worker->woken);
+    pthread_mutex_unlock(&worker->mutex);
+}
+
+/* Hand the job to at most `wanted` workers, and return how many: those that are awake, and as many others as it pays to wake. */
+static int pool_call(SharedJob *job, int wanted, long long work, Worker **called)
+{
+    const int n_workers = POOL_GET(pool.n_workers), vain = POOL_GET(pool.vain);
+    long long wake = (work / POOL_ASLEEP_FROM) >> vain;
+    int n = 0, i;
+    for (i = 0; i < n_workers && n < wanted; i++)
+        if (pool_turn(pool.workers[i], RESTING, TAKEN)) {
+            pool_hand(pool.workers[i], job, 0);
+            called[n++] = pool.workers[i];
+        }
+    /* Calls in a loop: one that is woken now is awake for the next.  And once in a while, to see whether it still is in vain. */
+    if (!wake && (work >= POOL_ASLEEP_FROM || pool_clock() - POOL_GET(pool.last) < POOL_LOOK * 2 / 3))
+        wake = !vain || __atomic_add_fetch(&pool.tries, 1, __ATOMIC_SEQ_CST) % POOL_RETRY == 0;
+    for (i = 0; i < n_workers && n < wanted && wake > 0; i++)
+        if (pool_turn(pool.workers[i], ASLEEP, TAKEN)) {
+            pool_hand(pool.workers[i], job, 1);
+            called[n++] = pool.workers[i];
+            wake--;
+        }
+    if (n < wanted && wake > 0 && n_workers < wanted && pthread_mutex_trylock(&pool.growing) == 0) {
+        while (n < wanted && wake-- > 0 && pool.n_workers < wanted) {
+            Worker *worker = pool_start(job);
+            if (worker == NULL)
+                break;
+            called[n++] = worker;
+        }
+        pthread_mutex_unlock(&pool.growing);
+    }
+    return n;
+}
+
+/* Take the job back from those that have not begun, wait for the others, and return how many these are. */
+static int pool_join(SharedJob *job, int n, Worker **called)
+{
+    long long start;
+    int begun = 0, i;
+    for (i = 0; i < n; i++)
+        begun += !pool_turn(called[i], (uintptr_t)job, RESTING);
+    start = pool_clock();
+    while (POOL_GET(job->done) < begun && pool_clock() - start < POOL_LOOK) {
+        for (i = 0; i < 8 && POOL_GET(job->done) < begun; i++)
+            POOL_PAUSE();
+        sched_yield();
+    }
+    if (POOL_GET(job->done) < begun && __atomic_fetch_or(&job->done, POOL_SLEEPS, __ATOMIC_SEQ_CST) < begun) {
+        pthread_mutex_lock(&pool.joining);
+        while ((POOL_GET(job->done) & ~POOL_SLEEPS) < begun)
+            pthread_cond_wait(&pool.joined, &pool.joining);
+        pthread_mutex_unlock(&pool.joining);
+    }
+    return begun;
+}
+
+/* --- a call ------------------------------------------------------------------------------------------------------------ */
+
+/* Let the next kernel that this thread calls have up to n_threads for about `work` ns of work. */
+static void grant(int n_threads, long long work)
+{
+    pool_granted.n_threads = n_threads;
+    pool_granted.work = work;
+}
+
+/* Run signal handlers; -1 if one raised, or forked and is in the child, where the workers are missing. */
+static int pool_check(int n_called, int generation)
+{
+    if (PyErr_CheckSignals() < 0)
+        return -1;
+    if (n_called && generation != pool.generation) {
+        PyErr_SetString(
+            PyExc_RuntimeError, "forked in the middle of a call, whose other threads are missing in the child process");
+        return -1;
+    }
+    return 0;
+}
+
+/* blocks(task, first, last) over all of [first, last), on as many threads as were granted and pay.  Called with the GIL, which is
+released meanwhile; -1 if a signal handler raised. */
+static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
+{
+    const Py_ssize_t n = last - first;
+    const long long work = pool_granted.work;
+    int n_threads = pool_granted.n_threads;
+    pool_granted.n_threads = 0;
+    pool_granted.work = 0;
+    if (n_threads > n)
+        n_threads = (int)n;
+    if (n_threads > work / POOL_SHARE)
+        n_threads = (int)(work / POOL_SHARE);
+    if (n_threads > POOL_MOST + 1)
+        n_threads = POOL_MOST + 1;
+    if (n_threads < 2 && work < POOL_FIRST) {
+        Py_BEGIN_ALLOW_THREADS
+        blocks(task, first, last);
+        Py_END_ALLOW_THREADS
+        return 0;
+    }
+
+    SharedJob job = {blocks, task, first, last, 0, 0, n_threads < 1 ? 1 : n_threads, 0, 0};
+    Worker *few[15], **called = few;
+    const int generation = pool.generation;
+    int n_called = 0, failed = 0;
+    Py_ssize_t limit, from, to;
+    PyThreadState *state;
+    long long checked;
+    job.least = (Py_ssize_t)((double)n * POOL_PIECE / (double)work);
+    job.limit = (Py_ssize_t)((double)n * POOL_FIRST / (double)work);
+    job.least = job.least < 1 ? 1 : job.least;
+    job.limit = limit = job.limit < 1 ? 1 : job.limit;
+    if (n_threads > 16 && (called = malloc(n_threads * sizeof *called)) == NULL) {
+        called = few;
+        n_threads = 16;
+    }
+    state = PyEval_SaveThread();
+    if (n_threads > 1)
+        n_called = pool_call(&job, n_threads - 1, work, called);
+    checked = pool_clock();
+    while (!failed && pool_take(&job, limit, &from, &to)) {
+        limit = pool_compute(&job, limit, from, to);
+        if (pool_clock() - checked > POOL_CHECK) {
+            PyEval_RestoreThread(state);
+            failed = pool_check(n_called, generation);
+            state = PyEval_SaveThread();
+            checked = pool_clock();
+        }
+    }
+    if (failed)
+        POOL_SET(job.stopped, 1);
+    if (n_threads > 1) {
+        if (n_called && generation == pool.generation) {
+            const int vain = POOL_GET(pool.vain);
+            if (pool_join(&job, n_called, called))
+                POOL_SET(pool.vain, 0);
+            else if (vain < POOL_PATIENCE)
+                POOL_SET(pool.vain, vain + 1);
+        }
+        POOL_SET(pool.last, pool_clock());
+    }
+    PyEval_RestoreThread(state);
+    if (called != few)
+        free(called);
+    return failed;
+}
+
+#endif
+#endif

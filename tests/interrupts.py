@@ -1,0 +1,125 @@
+"""Signals at bad moments, for the processes that test_interrupts.py starts."""
+
+import random
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+
+import fastloss
+from fastloss import _threads
+
+
+class Interruption(Exception):
+    """What the handler of SIGALRM raises."""
+
+
+def raise_interruption(*_):
+    raise Interruption
+
+
+def storm(n_signals, calls, longest=4e-3):
+    """Interrupt the calls, one after the other and at random moments, until that many exceptions have been raised.
+
+    calls : functions that return whether all is right with a call that was not interrupted.
+    """
+    signal.signal(signal.SIGALRM, raise_interruption)
+    chance, n_raised, i = random.Random(1), 0, 0
+    while n_raised < n_signals:
+        i += 1
+        try:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, longest))
+                assert calls[i % len(calls)]()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interruption:
+            n_raised += 1
+            yield
+
+
+def logits_and_labels(n_rows=4000):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n_rows, 1000)).astype(np.float32), rng.integers(0, 1000, n_rows)
+
+
+def endless(n_rows=10_000_000):
+    """Logits and labels that take no memory to speak of and seconds to go through."""
+    rows = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    return np.broadcast_to(rows, (n_rows, 1000)), np.broadcast_to(np.int64(3), (n_rows,))
+
+
+def seconds_to_stop(call, after=0.2):
+    """How long after a signal the exception comes out of a call that would go on for seconds."""
+    signalled = []
+
+    def handler(*_):
+        signalled.append(None)
+        raise Interruption
+
+    signal.signal(signal.SIGALRM, handler)
+    start = time.perf_counter()
+    signal.setitimer(signal.ITIMER_REAL, after)
+    try:
+        call()
+    except Interruption:
+        return time.perf_counter() - start - after
+    raise AssertionError("the call ended before the signal came")
+
+
+class Injector:
+    """Raises between the instructions of `_threads` in this thread: before those with the given numbers."""
+
+    def __init__(self, kind, numbers):
+        self.kind, self.numbers, self.n = kind, list(numbers), 0
+
+    def __call__(self, frame, event, argument):
+        if frame.f_code.co_filename != _threads.__file__:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self.step
+
+    def step(self, frame, event, argument):
+        if event == "opcode":
+            self.n += 1
+            if self.numbers and self.n == self.numbers[0]:
+                del self.numbers[0]
+                raise self.kind
+        return self.step
+
+
+def run_injected(kind, *numbers):
+    """A run of four blocks by two threads: instructions that were gone through, what was raised, blocks done, threads still at it."""
+    computing, done = [], []
+    caller = threading.get_ident()
+
+    def call(first, last):
+        computing.append(None)
+        time.sleep(0.0001 if threading.get_ident() == caller else 0.0003)
+        done.extend(range(first, last))
+        computing.pop()
+
+    injector, raised = Injector(kind, numbers), None
+
+    def traced():
+        sys.settrace(injector)
+        try:
+            _threads.run(call, 4, 2, 1_000_000)
+        finally:
+            sys.settrace(None)
+
+    try:
+        traced()
+    except kind as error:
+        raised = error
+    return injector, raised, sorted(done), len(computing)
+
+
+run = _threads.run
+
+
+def use(backend, n_threads=2):
+    fastloss.use_backend(backend)
+    fastloss.use_threads(n_threads)

@@ -1,0 +1,210 @@
+"""Exceptions from signal handlers, at any moment of a call: it stops soon, the next one is right, and the process ends."""
+
+import os
+import signal
+
+import pytest
+from subprocesses import check_python
+
+TESTS = os.path.dirname(__file__)
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signal.setitimer")
+# kernels of the first have threads of their own, those of the second run on Python's
+BACKENDS = pytest.mark.parametrize("backend", ["cython", "numpy"])
+
+
+def check(code, **options):
+    return check_python("from interrupts import *\n" + code, PYTHONPATH=TESTS, timeout=60, **options)
+
+
+def code_of(text, backend):
+    import textwrap
+
+    return f"use({backend!r})\n" + textwrap.dedent(text)
+
+
+@BACKENDS
+def test_storm(backend):
+    """Once the exception is there, no thread writes to the caller's arrays any more."""
+    n_rows, n_signals = (4000, 300) if backend == "cython" else (1000, 150)
+    text = f"""
+        x, y = logits_and_labels({n_rows})
+        losses, slopes = np.empty({n_rows}, np.float32), np.empty_like(x)
+        each = fastloss.cross_entropy(x, y, reduction="none")
+        value, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(x, y)
+
+        def some():
+            return np.array_equal(fastloss.cross_entropy(x, y, reduction="none", out=losses), each)
+
+        def both():
+            return fastloss.value_and_grad(fastloss.cross_entropy)(x, y)[0] == value
+
+        calls = [some, lambda: fastloss.cross_entropy(x, y) == value, both]
+        for _ in storm({n_signals}, calls, longest=2 * {n_rows} * 1e-6):
+            losses.fill(-1.0)
+            for _ in range(3):
+                time.sleep(0)
+                assert (losses == -1.0).all()
+        assert some() and both()
+        print("fine")
+    """
+    check(code_of(text, backend))
+
+
+def test_any_moment():
+    """Before each instruction of the caller's, then before two or three: nothing is swallowed, nothing goes on, the next is right."""
+    code = """
+import random
+blocks = [0, 1, 2, 3]
+for kind in (Interruption, IndexError, RuntimeError):
+    k = 0
+    while True:
+        k += 1
+        injector, raised, _, n_computing = run_injected(kind, k)
+        assert not n_computing, k
+        if injector.numbers:
+            break
+        assert raised is not None, k
+        if k % 10 == 0:
+            assert run_injected(kind)[1:] == (None, blocks, 0), k
+    assert k > 300  # it did go through it all
+chance = random.Random(1)
+for _ in range(300):
+    first = chance.randrange(1, k)
+    numbers = [first, first + chance.randrange(1, 40), first + 40 + chance.randrange(40)][: chance.randrange(2, 4)]
+    injector, raised, _, n_computing = run_injected(Interruption, *numbers)
+    assert not n_computing, numbers
+    assert raised is not None or injector.numbers == numbers, numbers
+assert run_injected(Interruption)[1:] == (None, blocks, 0)
+print("fine")
+"""
+    check(code)
+
+
+@BACKENDS
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_long_calls_stop_soon(backend, n_threads):
+    text = f"""
+        fastloss.use_threads({n_threads})
+        x, y = endless()
+        times = [seconds_to_stop(lambda: fastloss.cross_entropy(x, y)) for _ in range(3)]
+        assert min(times) < 0.2, times  # of three, as the machine may have had something else to do
+        assert abs(fastloss.cross_entropy(x[:3000], y[:3000]) - fastloss.cross_entropy(x[:1], y[:1])) < 1e-5
+        print("fine")
+    """
+    check(code_of(text, backend))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@BACKENDS
+def test_fork_in_a_signal_handler(backend):
+    """The child finds itself in the middle of a call that other threads took part in; the parent does not notice."""
+    text = """
+        import os
+        children = []
+
+        def handler(*_):
+            children.append(os.fork())
+            if children == [0]:
+                signal.alarm(30)
+
+        x, y = endless(2_000_000 if fastloss._config.backend.get() == "cython" else 100_000)
+        expected = fastloss.cross_entropy(x[:5000], y[:5000])
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            value = fastloss.cross_entropy(x, y)
+        except RuntimeError as error:
+            assert children == [0] and "forked" in str(error)
+            value = expected
+        if children == [0]:
+            right = abs(value - expected) < 1e-5 and fastloss.cross_entropy(x[:5000], y[:5000]) == expected
+            os._exit(0 if right else 1)
+        assert len(children) == 1 and abs(value - expected) < 1e-5
+        assert os.waitpid(children[0], 0)[1] == 0
+        print("fine")
+    """
+    check(code_of(text, backend))
+
+
+@BACKENDS
+def test_other_threads_take_part(backend):
+    text = """
+        n_rows = 2_000_000 if fastloss._config.backend.get() == "cython" else 50_000
+        x, y = endless(n_rows)
+        for _ in range(10):  # the other CPU may have been busy
+            together, alone = time.process_time(), time.thread_time()
+            fastloss.cross_entropy(x, y)
+            together, alone = time.process_time() - together, time.thread_time() - alone
+            if together > 1.2 * alone:
+                break
+        else:
+            raise AssertionError((together, alone))
+        print("fine")
+    """
+    check(code_of(text, backend))
+
+
+@BACKENDS
+def test_no_more_threads(backend):
+    """Where the system has none to give, a call does without."""
+    text = """
+        import os
+        import resource
+        x, y = logits_and_labels(1000)
+        out = np.empty(1000, np.float32)
+        with fastloss.use_threads(1):
+            fastloss.cross_entropy(x, y, reduction="none", out=out)
+            expected = out.copy()
+        out.fill(0)
+        pages = int(open("/proc/self/statm").read().split()[0])
+        limit = pages * resource.getpagesize() + (600 << 10)  # less than a stack
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        fastloss.cross_entropy(x, y, reduction="none", out=out)
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert np.array_equal(out, expected)
+        n_before = len(os.listdir("/proc/self/task"))
+        fastloss.cross_entropy(x, y, reduction="none", out=out)
+        assert np.array_equal(out, expected)
+        assert len(os.listdir("/proc/self/task")) == n_before + 1  # there are some again
+        print("fine")
+    """
+    if not os.path.exists("/proc/self/task"):
+        pytest.skip("needs Linux")
+    check(code_of(text, backend))
+
+
+def test_an_error_in_another_thread():
+    """What a helper raises is raised by the call, and keeps nobody from going on."""
+    code = """
+caller = threading.get_ident()
+def call(first, last):
+    time.sleep(0.01)
+    if threading.get_ident() != caller:
+        raise ValueError("from a helper")
+for _ in range(20):
+    try:
+        run(call, 8, 2, 10_000_000)
+    except ValueError as error:
+        assert str(error) == "from a helper"
+    else:
+        raise AssertionError
+assert run_injected(Interruption)[1:] == (None, [0, 1, 2, 3], 0)
+print("fine")
+"""
+    check(code)
+
+
+def test_more_threads_than_blocks_or_cpus():
+    code = """
+fastloss.use_threads(1024)
+x, y = logits_and_labels()
+value = fastloss.cross_entropy(x, y)
+for n_threads in (1, 2, 64):
+    with fastloss.use_threads(n_threads):
+        assert fastloss.cross_entropy(x, y) == value
+done = []
+run(lambda first, last: done.extend(range(first, last)), 100, 1024, 10**9)
+assert sorted(done) == list(range(100))
+print("fine")
+"""
+    check(code)
