@@ -11,6 +11,7 @@ may open.  A call that is interrupted raises once the pieces that other threads 
 
 import _thread
 import os
+import threading
 import time
 from collections import deque
 
@@ -39,11 +40,11 @@ def run(call, n_blocks, n_threads, work, share=None):
     share : as `backends.cython.share` returns it, where `call` does no more than call one such kernel; otherwise None.
     """
     if share is not None:
-        share(n_threads, work)
+        share(n_threads, work, work >= FIRST and _thread.get_ident() == threading.main_thread().ident)
         try:
             call(0, n_blocks)
         finally:
-            share(0, 0)  # what did not get as far as its kernel leaves nothing behind
+            share(0, 0, False)  # a call that did not get as far as its kernel leaves nothing behind
         return
     limit = max(1, n_blocks * FIRST // work)
     n_helpers = min(n_threads - 1, n_blocks - 1, work // WAKE_FROM)

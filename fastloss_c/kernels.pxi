@@ -109,16 +109,16 @@ cdef extern from "inner.h" nogil:
 cdef extern from "pool.h":
     int POOLED  # whether there are threads for the kernels
     ctypedef void (*Blocks)(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nogil
-    void grant(int n_threads, long long work)
+    void grant(int n_threads, long long work, bint interruptible)
     int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last) except -1
 
 
-def share(int n_threads, long long work):
+def share(int n_threads, long long work, bint interruptible):
     """Let the next kernel that this thread calls, for about `work` ns of work, use up to n_threads threads as it sees fit.
 
-    Signal handlers run in the middle of long calls then, too.
+    interruptible : whether signal handlers are to run in the middle of it, if it takes long; for the main thread alone.
     """
-    grant(n_threads, work)
+    grant(n_threads, work, interruptible)
 
 
 pooled = bool(POOLED)

@@ -24,9 +24,9 @@ typedef void (*Blocks)(void *task, Py_ssize_t first, Py_ssize_t last);
 /* The caller has to divide the work. */
 enum { POOLED = 0 };
 
-static void grant(int n_threads, long long work)
+static void grant(int n_threads, long long work, int interruptible)
 {
-    (void)n_threads, (void)work;
+    (void)n_threads, (void)work, (void)interruptible;
 }
 
 static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
@@ -80,6 +80,7 @@ enum {
 static __thread struct {
     int n_threads;
     long long work; /* ns */
+    int interruptible;
 } pool_granted;
 
 typedef struct {
@@ -324,11 +325,15 @@ static int pool_join(SharedJob *job, int n, Worker **called)
 
 /* --- a call ------------------------------------------------------------------------------------------------------------ */
 
-/* Let the next kernel that this thread calls have up to n_threads for about `work` ns of work. */
-static void grant(int n_threads, long long work)
+/* Let the next kernel that this thread calls have up to n_threads for about `work` ns of work.
+
+interruptible : whether it is the main thread, which runs the signal handlers.  No other may ask for the GIL while workers have its
+job: when the interpreter shuts down it would not come back, and its stack would be gone. */
+static void grant(int n_threads, long long work, int interruptible)
 {
     pool_granted.n_threads = n_threads;
     pool_granted.work = work;
+    pool_granted.interruptible = interruptible;
 }
 
 /* Run signal handlers; -1 if one raised, or forked and is in the child, where the workers are missing. */
@@ -350,16 +355,16 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
 {
     const Py_ssize_t n = last - first;
     const long long work = pool_granted.work;
+    const int interruptible = pool_granted.interruptible;
     int n_threads = pool_granted.n_threads;
-    pool_granted.n_threads = 0;
-    pool_granted.work = 0;
+    grant(0, 0, 0);
     if (n_threads > n)
         n_threads = (int)n;
     if (n_threads > work / POOL_SHARE)
         n_threads = (int)(work / POOL_SHARE);
     if (n_threads > POOL_MOST + 1)
         n_threads = POOL_MOST + 1;
-    if (n_threads < 2 && work < POOL_FIRST) {
+    if (n_threads < 2 && (work < POOL_FIRST || !interruptible)) {
         Py_BEGIN_ALLOW_THREADS
         blocks(task, first, last);
         Py_END_ALLOW_THREADS
@@ -387,7 +392,7 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
     checked = pool_clock();
     while (!failed && pool_take(&job, limit, &from, &to)) {
         limit = pool_compute(&job, limit, from, to);
-        if (pool_clock() - checked > POOL_CHECK) {
+        if (interruptible && pool_clock() - checked > POOL_CHECK) {
             PyEval_RestoreThread(state);
             failed = pool_check(n_called, generation);
             state = PyEval_SaveThread();

@@ -55,7 +55,9 @@ def finish_means(*arguments):
 
 @functools.cache
 def share():
-    """What lets a thread's next kernel use several threads, as (n_threads, ns of work); None where kernels have none of their own."""
+    """What lets a thread's next kernel use several threads, of (n_threads, ns of work, whether signal handlers are to run
+    meanwhile); None where kernels have no threads of their own.
+    """
     import fastloss_c
 
     return fastloss_c.share
