@@ -1,5 +1,6 @@
 """Comparing results with the oracle, in units in the last place of the result's own dtype."""
 
+import mpmath
 import numpy as np
 
 LONG = np.longdouble
@@ -31,6 +32,18 @@ def assert_ulp(got, exact, ulp, at=0.0, what=""):
             f"{what}: {error.max():.3g} ulp at {tuple(map(int, worst))}, at most {ulp} allowed: "
             f"got {np.asarray(got)[worst]!r}, exact {np.asarray(exact)[worst]!r}"
         )
+
+
+def to_mpf(value):
+    """The very number as one of mpmath's, which knows nothing of the platform's long double: 64 bits, 113, or 53."""
+    fraction, exponent = np.frexp(LONG(value))
+    result = mpmath.mpf(0)
+    with mpmath.workprec(np.finfo(LONG).nmant + 1):
+        while fraction:  # of which a float64 holds the first 53 bits
+            piece = float(fraction)
+            result += piece
+            fraction -= piece
+        return mpmath.ldexp(result, int(exponent))
 
 
 def same_bits(a, b):

@@ -1,5 +1,8 @@
-"""Tests of what every backend must do run on each of them, one after the other."""
+"""Tests of what every backend must do run on each of them; of many combinations of parameters, a run makes a cover of all pairs."""
 
+import itertools
+
+import pairwise
 import pytest
 
 import fastloss
@@ -12,6 +15,7 @@ MODULES = {
     "test_accumulate": EVERY,
     "test_accuracy": COMPILED,
     "test_accuracy_pointwise": COMPILED,
+    "test_backends": EVERY,
     "test_bounds": EVERY,
     "test_dask_classes": EVERY,
     "test_determinism": COMPILED,
@@ -36,13 +40,28 @@ MODULES = {
 def pytest_generate_tests(metafunc):
     names = MODULES.get(metafunc.module.__name__)
     if names:
-        metafunc.fixturenames.append("backend")
         metafunc.parametrize("backend", names, indirect=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items):
-    """The oracle has no backends: its comparisons run once."""
+    """The oracle has no backends: its comparisons run once.  What is beyond a cover of all pairs is marked `full`."""
     items[:] = [item for item in items if not _is_oracle_again(item)]
+    for _, test in itertools.groupby(items, key=lambda item: (item.parent, getattr(item, "originalname", item.name))):
+        combinations = [item for item in test if hasattr(item, "callspec") and not item.get_closest_marker("slow")]
+        covered = set(pairwise.cover([_row(item) for item in combinations]))
+        for position, item in enumerate(combinations):
+            if position not in covered:
+                item.add_marker(pytest.mark.full)
+
+
+def _row(item):
+    """What each `parametrize` of a test chose for it; values are told apart by identity, as not all are hashable."""
+    values = {name: id(value) for name, value in item.callspec.params.items()}
+    together = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    together = [names.replace(",", " ").split() if isinstance(names, str) else names for names in together]
+    row = [tuple(values.pop(name) for name in names) for names in together]
+    return (*row, *values.values())  # what is left was not parametrised by a mark, such as the backend
 
 
 def _is_oracle_again(item):
@@ -51,14 +70,18 @@ def _is_oracle_again(item):
     return subject == "Oracle" and parameters.get("backend", COMPILED[0]) != COMPILED[0]
 
 
-@pytest.fixture
-def backend(request, monkeypatch):
-    """The backend by name, in force for this process and those it starts."""
-    reason = fastloss.backends()[request.param]
+@pytest.fixture(autouse=True)  # a fixture that a test does not ask for by name would be left out, parametrised or not
+def backend(request):
+    """The backend by name, in force for this process and those it starts; None in modules that run on the default."""
+    name = getattr(request, "param", None)
+    if name is None:
+        yield None
+        return
+    reason = fastloss.backends()[name]
     if reason != "available":
-        pytest.skip(f"backend {request.param!r}: {reason}")
-    monkeypatch.setenv("FASTLOSS_BACKEND", request.param)
-    chosen = fastloss.use_backend(request.param)
-    yield request.param
+        pytest.skip(f"backend {name!r}: {reason}")
+    request.getfixturevalue("monkeypatch").setenv("FASTLOSS_BACKEND", name)
+    chosen = fastloss.use_backend(name)
+    yield name
     with chosen:  # takes it back
         pass

@@ -240,20 +240,23 @@ def test_an_unknown_instruction_set_is_refused():
 
 
 def test_without_numba():
-    """Nothing imports it, `auto` answers, and the first result is there at once."""
+    """Nothing imports it, `auto` answers, and the first result is there in a fraction of the time that importing NumPy takes."""
     code = """
         import sys, time
         sys.modules["numba"] = None
         import importlib.util as u
         find = u.find_spec
         u.find_spec = lambda name, *rest: None if name == "numba" else find(name, *rest)
-        import numpy as np, fastloss
+        start = time.perf_counter()
+        import numpy as np
+        imported = time.perf_counter() - start
+        import fastloss
         x, y = np.array([[20, 0, 0]], np.float32), np.array([0])
         start = time.perf_counter()
         loss = fastloss.cross_entropy(x, y)
         took = time.perf_counter() - start
         assert abs(loss - 4.1223073e-9) < 1e-15, loss
-        assert took < 0.05, took  # 5 ms on a quiet machine; 10 are promised
+        assert took < imported / 3, (took, imported)  # a fifteenth on a quiet machine; compiling anything takes more than an import
         assert "cython" in fastloss.backends() and fastloss.backends()["cython"] == "available"
         assert not [name for name in sys.modules if name.startswith("numba.") or name == "llvmlite"]
         print("fine")

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -76,15 +75,20 @@ def test_import_brings_nothing_heavy():
 
 
 def test_import_time(tmp_path):
-    """From bytecode, which installing a package writes, and this test to a place of its own."""
-    code = "import time, numpy; t = time.perf_counter(); import fastloss; print(time.perf_counter() - t)"
+    """A fraction of what NumPy's own import takes, from bytecode, which installing writes, and this test to a place of its own."""
+    code = (
+        "import time; start = time.perf_counter(); import numpy; between = time.perf_counter(); import fastloss;"
+        "print(between - start, time.perf_counter() - between)"
+    )
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def run():
         command = [sys.executable, "-c", code]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        return [float(seconds) for seconds in done.stdout.split()]
 
     run()
-    # 20 ms on a quiet machine; 50 is promised
-    assert statistics.median(run() for _ in range(5)) < 0.05
+    # Whatever else the machine does only adds to a time, so the least of several is the import's own.
+    numpys, own = (min(seconds) for seconds in zip(*(run() for _ in range(7)), strict=True))
+    assert own < 0.6 * numpys

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference
 from cases import CASES, generator
+from compare import to_mpf
 from mpmath import mpf
 
 EPS = float(np.finfo(np.longdouble).eps)
@@ -53,9 +54,38 @@ def test_pointwise_against_mpmath(case):
     with mpmath.workdps(60):
         for value, *numbers in zip(got, *arguments, strict=True):
             exact = TEXTBOOK[case.loss](*(mpf(float(number)) for number in numbers), **case.options)
-            high = np.float64(value)
-            error = abs(mpf(float(high)) + mpf(float(np.float64(value - high))) - exact)
-            assert error <= 16 * EPS * max(abs(exact), mpf(case.at)), numbers
+            assert abs(to_mpf(value) - exact) <= 16 * EPS * max(abs(exact), mpf(case.at)), numbers
+
+
+def mp_cross_entropy(logits, label):
+    """log(1 + sum of the others' exp(x - x[label])), without a subtraction that cancels."""
+    own = mpf(float(logits[label]))
+    others = mpmath.fsum(mpmath.exp(mpf(float(x)) - own) for i, x in enumerate(logits) if i != label)
+    return mpmath.log1p(others)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 1000, 10000])
+def test_cross_entropy_against_mpmath(n_classes):
+    rng = generator("mpmath", n_classes)
+    with mpmath.workprec(300):  # enough for 1 + exp(-100) and then some
+        for scale, gap in [(1, 0), (10, 0), (1, 20), (1, 100), (0, 0), (0, 50)]:
+            logits = rng.normal(0, scale, n_classes).astype(np.float32)
+            label = int(rng.integers(n_classes))
+            logits[label] += gap
+            got = reference.loss("cross_entropy", logits[None], np.array([label]), reduction="none")[0]
+            exact = mp_cross_entropy(logits, label)
+            assert abs(to_mpf(got) - exact) <= 64 * EPS * exact, (scale, gap)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.25])
+def test_binary_cross_entropy_against_mpmath(target):
+    logits = np.linspace(-104, 104, 209, dtype=np.float32)
+    got = reference.loss("binary_cross_entropy_with_logits", logits, np.full(209, target), reduction="none")
+    with mpmath.workprec(300):
+        for number, value in zip(logits, got, strict=True):
+            x, y = mpf(float(number)), mpf(target)
+            exact = (1 - y) * mpmath.log1p(mpmath.exp(x)) + y * mpmath.log1p(mpmath.exp(-x))
+            assert abs(to_mpf(value) - exact) <= 64 * EPS * exact, x
 
 
 def row_loss(case, prediction, target, index, step):
