@@ -4,6 +4,8 @@ import mpmath
 import numpy as np
 
 LONG = np.longdouble
+LONGER = np.finfo(LONG).nmant > np.finfo(np.float64).nmant  # not on every platform
+ORACLE_ULP = 16  # of `LONG`: what test_reference.py holds the oracle to
 
 
 def ulp_error(got, exact, at=0.0):
@@ -25,6 +27,8 @@ def ulp_error(got, exact, at=0.0):
 
 def assert_ulp(got, exact, ulp, at=0.0, what=""):
     """Every entry of `got` lies within `ulp` units in the last place of the exact value."""
+    if np.asarray(got).dtype == np.float64 and not LONGER:
+        ulp += ORACLE_ULP  # the exact value is as exact as float64 can be
     error = ulp_error(got, exact, at)
     if error.size and not error.max() <= ulp:
         worst = np.unravel_index(np.argmax(error), error.shape)

@@ -186,7 +186,9 @@ def test_numpy_answers_where_nothing_is_compiled_and_says_so_once():
     done = run(code, FASTLOSS_BACKEND="auto")
     *squares, entropy = map(float, done.stdout.split())
     assert squares == [4.0, 4.0, 4.0]
-    assert_ulp(entropy, 1.0986122886681098, 2)  # log 3 to within half an ulp; NumPy's logarithm and the mean round once more each
+    assert_ulp(
+        entropy, 1.0986122886681098, 2
+    )  # log 3 to within half an ulp; NumPy's logarithm and the mean round once more each
     assert done.stderr.count("RuntimeWarning") == 1
     assert "pip install numba" in done.stderr and "C compiler" in done.stderr
 

@@ -164,6 +164,7 @@ GRADIENTS = [
 ]
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize(("op", "second", "name", "size"), FORWARD + GRADIENTS, ids=str)
 def test_rows(op, second, name, size):
     kernel, n_threads, vectors = row_kernel(op, second, name, *size)
@@ -207,6 +208,7 @@ POINTS = [(loss, op, "float32") for loss in losses.POINTWISE for op in (pointwis
 ]
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize(("loss", "op", "name"), POINTS, ids=lambda v: v.name if hasattr(v, "name") else str(v))
 def test_pointwise(loss, op, name):
     kernel, signature = point_kernel(loss, op, name)

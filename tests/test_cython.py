@@ -88,6 +88,7 @@ def test_layouts_do_not_matter(case, layout):
 
 
 @has_numba
+@pytest.mark.expensive  # for each, Numba compiles kernels
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_one_ulp_from_numba(case, dtype):
@@ -204,8 +205,11 @@ def test_nothing_beyond_the_arrays_is_read():
 # --- builds ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "selection", ["not slow and not full", pytest.param("full", marks=pytest.mark.full)], ids=["pairs", "full"]
+)
 @pytest.mark.parametrize("name", RUNNABLE)
-def test_each_instruction_set(name):
+def test_each_instruction_set(name, selection):
     """Every loss within the contract's accuracy, by the tests of accuracy and special values and those above."""
     chosen = ["test_accuracy.py", "test_accuracy_pointwise.py", "test_special_values.py"]
     command = [
@@ -216,6 +220,8 @@ def test_each_instruction_set(name):
         "-x",
         "-p",
         "no:cacheprovider",
+        "-m",
+        selection,
         *(f"{TESTS}/{file}" for file in chosen),
     ]
     command += [f"{TESTS}/test_cython.py", "-k", "not instruction_set and not numba and not page and not threads"]

@@ -4,6 +4,7 @@ Numba compiles the kernels for real; only their results are not there.
 """
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -41,7 +42,8 @@ def arrays(stream=0):
 """
 
     def run(code, **environment):
-        environment = {"LD_LIBRARY_PATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache"), **environment}
+        cache = os.environ.get("NUMBA_CACHE_DIR", str(folder / "cache"))
+        environment = {"LD_LIBRARY_PATH": str(folder), "NUMBA_CACHE_DIR": cache, **environment}
         process = check_python(head + code + "\nprint('fine')", NUMBA_ENABLE_CUDASIM=None, **environment)
         return process.stderr.rpartition("go\n")[2].splitlines()
 

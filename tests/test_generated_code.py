@@ -18,10 +18,13 @@ N = 4096
 
 
 def widest_register():
+    """Of the CPU that Numba compiles for: this one, unless NUMBA_CPU_FEATURES says otherwise."""
     import llvmlite.binding as llvm
+    from numba.core import config
 
-    features = llvm.get_host_cpu_features()
-    return "zmm" if features.get("avx512f") else "ymm" if features.get("avx") else "xmm"
+    given = config.CPU_FEATURES
+    features = llvm.get_host_cpu_features().flatten() if given is None else given
+    return "zmm" if "+avx512f" in features else "ymm" if "+avx," in f"{features}," else "xmm"
 
 
 def uncached(kernel):

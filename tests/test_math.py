@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from compare import LONGER
 
 numba = pytest.importorskip("numba")
 
@@ -86,6 +87,8 @@ def arguments(low, high, n, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_dense(name, dtype, compiled):
+    if dtype == np.float64 and not LONGER:
+        pytest.skip("nothing here is more exact than the functions that are tested")
     most, low, high = FUNCTIONS[name]
     x = arguments(low, high, 300_000, dtype)
     assert error_in_ulp(name, x, compiled(name, x)) <= most

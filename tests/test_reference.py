@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from cases import CASES, generator
-from compare import to_mpf
+from compare import ORACLE_ULP, to_mpf
 from mpmath import mpf
 
 EPS = float(np.finfo(np.longdouble).eps)
@@ -54,7 +54,7 @@ def test_pointwise_against_mpmath(case):
     with mpmath.workdps(60):
         for value, *numbers in zip(got, *arguments, strict=True):
             exact = TEXTBOOK[case.loss](*(mpf(float(number)) for number in numbers), **case.options)
-            assert abs(to_mpf(value) - exact) <= 16 * EPS * max(abs(exact), mpf(case.at)), numbers
+            assert abs(to_mpf(value) - exact) <= ORACLE_ULP * EPS * max(abs(exact), mpf(case.at)), numbers
 
 
 def mp_cross_entropy(logits, label):

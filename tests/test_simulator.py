@@ -17,7 +17,15 @@ DEVICE = Path(__file__).parent / "device"
 )
 @pytest.mark.parametrize("module", sorted(path.stem for path in DEVICE.glob("test_*.py")))
 def test_in_the_simulator(module):
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", DEVICE / f"{module}.py"]
+    options = [
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not slow",
+    ]  # with what the run around it may leave to -m full
+    command = [sys.executable, "-m", "pytest", *options, DEVICE / f"{module}.py"]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-1000:]

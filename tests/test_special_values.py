@@ -106,7 +106,9 @@ def test_binary_losses_of_infinite_logits(dtype):
     name = "binary_cross_entropy_with_logits"
     equal(each(name, [INF, -INF, INF, -INF], [0, 1, 0.5, 0.5], dtype=dtype), INF, INF, INF, INF)
     equal(each(name, [INF, -INF], [1, 0], dtype=dtype), 0, 0)
-    assert_ulp(each(name, [0, 0], [0, 1], dtype=np.float64), [np.log(2), np.log(2)], 4)  # the table's, in test_values.py
+    assert_ulp(
+        each(name, [0, 0], [0, 1], dtype=np.float64), [np.log(2), np.log(2)], 4
+    )  # the table's, in test_values.py
 
 
 @FLOATS
