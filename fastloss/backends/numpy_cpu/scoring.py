@@ -4,7 +4,7 @@ import numpy as np
 
 from fastloss._order import n_before
 from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S, merge, new_state
-from fastloss.backends.numpy_cpu._widen import quietly, wide
+from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
 from fastloss.backends.numpy_cpu.softmax import (
     Batch,
     as_rows,
@@ -67,45 +67,56 @@ def _coefficients(y, rows, w, keep, spread):
     return q if w is None else q * wide(w)
 
 
+def _parts(n_rows, width, block, first, last):
+    """Rows of blocks [first, last) a few at a time, so that what is computed of them stays small."""
+    step = max(1, SPAN // max(width, 1))
+    stop = min(last * block, n_rows)
+    for start in range(first * block, stop, step):
+        yield slice(start, min(start + step, stop))
+
+
 @quietly
 def reduce_tile(x, start, width, bias, labels, y, w, keep, spread, block, first, last, state):
-    rows = slice(first * block, min(last * block, len(x)))
-    logits = _logits(x, width, bias, rows)
-    batch, tile = Batch(logits), new_state(len(logits))
-    top = batch.top[:, 0]
-    tile[:, TOP] = tile[:, G] = top
-    tile[:, S] = batch.others(np.argmax(logits, axis=1))
-    if labels is not None:
-        found, own = _inside(labels, rows, start, width)
-        tile[found, OWN] = logits[found, own]
-    if spread is not None:
-        q = np.broadcast_to(_coefficients(y, rows, w, keep, spread), logits.shape)
-        base = np.where(np.isfinite(top), top, 0.0)[:, None]
-        tile[:, SHARE] = np.sum(plus(q, base - logits), axis=1)
-        tile[:, MASS] = np.sum(q, axis=1)
-    merge(state[rows], tile)
+    for rows in _parts(len(x), width, block, first, last):
+        logits = _logits(x, width, bias, rows)
+        batch, tile = Batch(logits), new_state(len(logits))
+        top = batch.top[:, 0]
+        tile[:, TOP] = tile[:, G] = top
+        # of classes that are all masked nothing is known, whatever those of other tiles are
+        tile[:, S] = np.where(top == -np.inf, 0.0, batch.others(np.argmax(logits, axis=1)))
+        if labels is not None:
+            found, own = _inside(labels, rows, start, width)
+            tile[found, OWN] = logits[found, own]
+        if spread is not None:
+            q = np.broadcast_to(_coefficients(y, rows, w, keep, spread), logits.shape)
+            base = np.where(np.isfinite(top), top, 0.0)[:, None]
+            tile[:, SHARE] = np.sum(plus(q, base - logits), axis=1)
+            tile[:, MASS] = np.sum(q, axis=1)
+        merge(state[rows], tile)
 
 
 @quietly
 def slope_tile(
     x, start, width, bias, labels, y, w, keep, spread, block, first, last, state, tails, shares, owns, scale, out
 ):
-    rows = slice(first * block, min(last * block, len(x)))
-    logits, known = _logits(x, width, bias, rows), state[rows]
-    tail, share, mass = tails[rows], shares[rows], known[:, MASS]
-    p = np.exp((logits - known[:, TOP, None]) - tail[:, None])
-    slopes = (share + mass)[:, None] * p
-    if spread is not None:
-        slopes = slopes - _coefficients(y, rows, w, keep, spread)
-    if labels is not None:
-        found, own = _inside(labels, rows, start, width)
-        at_label = p[found, own]
-        # 1 - p from the others' sum where p is large, as the difference would cancel
-        others = known[:, S] * np.exp((known[:, G] - known[:, TOP]) - tail)
-        rest = np.where(logits[found, own] == known[found, TOP], others[found], 1.0 - at_label)
-        slopes[found, own] = mass[found] * at_label - owns[rows][found] - share[found] * rest
-        slopes = np.where(labels[rows, None] < 0, 0.0, slopes)
-    out[rows, :width] = scale * slopes
+    for rows in _parts(len(x), width, block, first, last):
+        logits, known = _logits(x, width, bias, rows), state[rows]
+        tail, share, mass = tails[rows], shares[rows], known[:, MASS]
+        p = np.exp((logits - known[:, TOP, None]) - tail[:, None])
+        slopes = (share + mass)[:, None] * p
+        if spread is not None:
+            slopes = slopes - _coefficients(y, rows, w, keep, spread)
+        if labels is not None:
+            found, own = _inside(labels, rows, start, width)
+            at_label = p[found, own]
+            # 1 - p from the others' sum where p is large, as the difference would cancel
+            others = known[:, S] * np.exp((known[:, G] - known[:, TOP]) - tail)
+            rest = np.where(logits[found, own] == known[found, TOP], others[found], 1.0 - at_label)
+            slopes[found, own] = mass[found] * at_label - owns[rows][found] - share[found] * rest
+        slopes *= scale
+        if labels is not None:
+            slopes[labels[rows] < 0] = 0.0  # where all are ignored the scale is infinite
+        out[rows, :width] = slopes
 
 
 KERNELS = {f.__name__: f for f in (score_rows, score_columns, reduce_tile, slope_tile)}
