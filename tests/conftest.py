@@ -63,22 +63,15 @@ def pytest_collection_modifyitems(items):
     for _, test in itertools.groupby(items, key=lambda item: (item.parent, getattr(item, "originalname", item.name))):
         combinations = [item for item in test if hasattr(item, "callspec") and not item.get_closest_marker("slow")]
         strength = 1 if combinations and combinations[0].get_closest_marker("expensive") else 2
-        covered = set(pairwise.cover([_row(item, strength > 1) for item in combinations], strength))
+        covered = set(pairwise.cover([_row(item) for item in combinations], strength))
         for position, item in enumerate(combinations):
             if position not in covered:
                 item.add_marker(pytest.mark.full)
 
 
-def _row(item, whole):
-    """The values of a test's parameters, told apart by identity, as not all are hashable.
-
-    Parameters of one `parametrize` are one value if they are taken as a `whole`.
-    """
-    values = {name: id(value) for name, value in item.callspec.params.items()}
-    together = [mark.args[0] for mark in item.iter_markers("parametrize")] if whole else []
-    together = [names.replace(",", " ").split() if isinstance(names, str) else names for names in together]
-    row = [tuple(values.pop(name) for name in names) for names in together]
-    return (*row, *values.values())  # what is left was not parametrised by a mark, such as the backend
+def _row(item):
+    """The values of a test's parameters, told apart by identity, as not all are hashable."""
+    return tuple(map(id, item.callspec.params.values()))
 
 
 def _is_oracle_again(item):
