@@ -26,7 +26,6 @@ MODULES = {
     "test_gradients": EVERY,
     "test_linear": EVERY,
     "test_linear_score": EVERY,
-    "test_plain": EVERY,
     "test_properties": EVERY,
     "test_regression": EVERY,
     "test_score": EVERY,

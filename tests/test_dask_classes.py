@@ -53,7 +53,7 @@ def specials(rng, n_rows, n_classes, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64], ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("chunks", [(25, 11), (25, (4, 0, 1, 6)), (25, 1)], ids=["rows", "classes", "single"])
-def test_special_values(chunks, dtype):
+def test_special_values(chunks, dtype, backend):
     rng = generator("special", chunks, dtype)
     x = specials(rng, 60, 11, dtype)
     y = rng.integers(0, 11, 60)
@@ -70,7 +70,12 @@ def test_special_values(chunks, dtype):
     for function in (fastloss.log_softmax, fastloss.softmax, fastloss.logsumexp):
         got = function(lazy)
         assert got.dtype == result_dtype(dtype) and got.shape == function(x).shape
-        np.testing.assert_allclose(got.compute(), function(x), **tolerance, err_msg=function.__name__)
+        got, wanted = got.compute(), function(x)
+        if backend == "numpy" and function is fastloss.softmax:
+            # exp of log_softmax: what that is off by, relative to itself, is what its exp is off by
+            with np.errstate(divide="ignore"):
+                got, wanted = np.log(got), np.log(wanted)
+        np.testing.assert_allclose(got, wanted, **tolerance, err_msg=function.__name__)
     p = rng.dirichlet(np.ones(11), 60).astype(np.float32 if dtype == np.float16 else dtype)
     p[::5] = np.eye(11)[y[::5] % 11]
     for target, options in ((y, {}), (y, {"label_smoothing": 0.1}), (p, {}), (p, {"weight": rng.uniform(0, 1, 11)})):

@@ -266,8 +266,8 @@ def test_threads(shape):
 
 
 @pytest.mark.parametrize("shape, axis", [((500, 20_000), 1), ((100, 1000, 100), 1), ((20_000, 500), 0)])
-def test_memory(shape, axis):
-    """Nothing of the logits' size: results of 25 bytes a row, and what is fixed."""
+def test_memory(shape, axis, backend):
+    """Nothing of the logits' size: results of 25 bytes a row, and what is fixed; without kernels, arrays of a few rows."""
     logits = np.zeros(shape, np.float16)
     target = np.zeros(shape[:axis] + shape[axis + 1 :], np.int64)
     fastloss.score(logits, target, axis=axis, top_k=5)
@@ -275,7 +275,8 @@ def test_memory(shape, axis):
     fastloss.score(logits, target, axis=axis, top_k=5)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 40 * target.size + 200_000 < logits.nbytes
+    rows = 16 * 8 * max(shape[axis], 8192) if backend == "numpy" else 0
+    assert peak < 40 * target.size + 200_000 + rows < logits.nbytes
 
 
 @pytest.mark.parametrize("n_classes", [5, 300])

@@ -39,8 +39,9 @@ class Batch:
 
     @functools.cached_property
     def tail(self):
-        """logsumexp - top."""
-        return np.log1p(self.others(np.argmax(self.x, axis=1)))[:, None]
+        """logsumexp - top; NaN where that is infinite, as the row's probabilities are."""
+        tail = np.log1p(self.others(np.argmax(self.x, axis=1)))[:, None]
+        return np.where(np.isinf(self.top), np.nan, tail)
 
     @property
     def log_softmax(self):
@@ -63,13 +64,15 @@ def _rowwise(middle, n_rows, block, n_classes, first, last):
             row += stop - j
 
 
-def _columnwise(inner, n_tiles, block, first, last):
+def _columnwise(inner, n_tiles, block, n_classes, first, last):
     """Likewise, where blocks are numbers of tiles: LANES neighbours each."""
-    tiles = -(-inner // LANES)
+    tiles, step = -(-inner // LANES), min(LANES, max(1, SPAN // max(n_classes, 1)))
     for b in range(first, last):
         for q in range(b * block, min((b + 1) * block, n_tiles)):
             start = q % tiles * LANES
-            yield b, q // tiles, slice(start, min(start + LANES, inner))
+            stop = min(start + LANES, inner)
+            for some in range(start, stop, step):
+                yield b, q // tiles, slice(some, min(some + step, stop))
 
 
 def as_rows(a):
@@ -167,7 +170,7 @@ def row_batches(x, block, first, last):
 
 
 def column_batches(x, block, first, last):
-    return _columnwise(x.shape[2], x.shape[0] * -(-x.shape[2] // LANES), block, first, last)
+    return _columnwise(x.shape[2], x.shape[0] * -(-x.shape[2] // LANES), block, x.shape[1], first, last)
 
 
 def index_rows(x, target, w, ignore_index, keep, spread, scale, block, first, last, partials, out, gradient):
