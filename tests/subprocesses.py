@@ -6,10 +6,11 @@ import sys
 import textwrap
 
 
-def run_python(code, *, file=None, timeout=240, **environment):
+def run_python(code, *, file=None, timeout=1800, **environment):
     """The finished process; variables set to None are removed from its environment.
 
-    With `file` the code is written there first, for children that import the main module from its file.
+    With `file` the code is written there first, for children that import the main module from its file.  The timeout ends what hangs: what
+    takes 15 seconds by itself may take minutes on a machine that does much else.
     """
     env = {key: value for key, value in (os.environ | environment).items() if value is not None}
     code = textwrap.dedent(code)

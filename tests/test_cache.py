@@ -23,7 +23,7 @@ print(fastloss.huber_loss(x, x[::-1].copy(), reduction="none")[0])
 """
 # Of rows as well: the kernel takes several times as long to compile.
 ROWS = """
-kernels += [load("numba").kernel(None, "normalise_rows", _arrays.FLOAT32)]
+kernels += [load("numba").kernel(None, "index_rows", _arrays.FLOAT32)]
 print(fastloss.cross_entropy(x.reshape(25, 200), np.arange(25)))
 """
 COUNTS = """

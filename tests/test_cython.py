@@ -228,7 +228,7 @@ def test_each_instruction_set(name, selection):
     environment = {**os.environ, "FASTLOSS_CPU": name, "FASTLOSS_BACKEND": "cython", "PYTHONPATH": str(ROOT)}
     for variable in [key for key in environment if key.startswith("PYTEST_")]:
         del environment[variable]
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=550)
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=1800)
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
 
 
