@@ -16,15 +16,16 @@ from fastloss._version import __version__
 if _TYPE_CHECKING:
     from fastloss._api import *  # noqa: F403
 
+_MODULES = ("accumulate", "functional", "grad", "losses")
 _HERE = ("__version__", "backends", "show_config", "use_backend", "use_threads", "use_wait")
 
 
 def __getattr__(name):
     from importlib.util import find_spec
 
-    # Modules of the package are for the import statement that asks for them.
+    # Modules of the package are for the import statement that asks for them, but for those that users find in it.
     special = name.startswith("__") and name != "__all__"
-    if not special and find_spec(f"{__name__}.{name}") is None:
+    if not special and (name in _MODULES or find_spec(f"{__name__}.{name}") is None):
         from fastloss import _api
 
         globals().setdefault("__all__", sorted([*_HERE, *_api.__all__]))

@@ -398,11 +398,16 @@ def test_every_formula_is_translated():
 
 def test_kernels_check_what_they_are_given():
     x = np.zeros(3, np.float32)
+    one, absent = ("float32", 0, 0, 4), (None, None)
+
+    def kernel(name, p, *layouts):
+        return fastloss_c.ElementKernel(name, False, "flat_total", p, (1, 1, 3), layouts, 1024)
+
     with pytest.raises(KeyError, match="nothing"):
-        fastloss_c.Pointwise("nothing", False)
+        kernel("nothing", (), one, one, *absent)
     with pytest.raises(ValueError, match="parameters"):
-        fastloss_c.Pointwise("mse", False).flat_small(x, x, (1.0,))
+        kernel("mse", (1.0,), one, one, *absent)
     with pytest.raises(ValueError, match="operands"):
-        fastloss_c.Pointwise("gaussian", False).flat_small(x, x, (1.0, 2.0))
+        kernel("gaussian", (1.0, 2.0), one, one, *absent)
     with pytest.raises(TypeError):
-        fastloss_c.Pointwise("mse", False).flat_total([1.0], x, None, None, (), 1, 1, 0, 1, np.empty((1, 2)))
+        kernel("mse", (), one, one, *absent).once(([1.0], x, None, None), 1.0, None)
