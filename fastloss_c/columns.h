@@ -7,6 +7,7 @@ whatever strides and kind the logits have end there.  x is (n_classes, rows). */
 #define FASTLOSS_COLUMNS
 
 enum { GROUP = 32 }; /* classes of a tile */
+enum { NARROW = 16 }; /* lanes that are computed where there are no more rows */
 enum { FETCHED = 8 };  /* tiles ahead that memory is asked for */
 
 /* Where logits of neighbouring rows are. */
@@ -85,8 +86,8 @@ INLINE void NAME(load_rows)(const char *rows, Py_ssize_t row_step, int classes, 
             tile[c * LANES + lane] = *(const REAL *)(rows + lane * row_step + c * class_step);
 }
 
-/* Classes [start, start + classes) of so many rows; 0 in lanes without a row. */
-static void NAME(load_tile)(const Columns *x, Py_ssize_t start, int classes, int width, REAL *RESTRICT tile)
+/* Classes [start, start + classes) of so many rows; 0 in lanes without a row, of so many lanes. */
+static void NAME(load_tile)(const Columns *x, Py_ssize_t start, int classes, int width, const int lanes, REAL *RESTRICT tile)
 {
     const char *from = x->data + start * x->class_step;
     const Py_ssize_t size = SIZE_OF(x->kind);
@@ -109,7 +110,7 @@ static void NAME(load_tile)(const Columns *x, Py_ssize_t start, int classes, int
             memcpy(tile + c * LANES, from + c * x->class_step, LANES * sizeof(REAL));
         else
             NAME(copied)(from + c * x->class_step, x->lane_step, x->kind, width, tile + c * LANES);
-        for (int lane = width; lane < LANES; lane++)
+        for (int lane = width; lane < lanes; lane++)
             tile[c * LANES + lane] = 0;
     }
 }
@@ -146,37 +147,45 @@ INLINE int NAME(group)(Py_ssize_t n_classes, Py_ssize_t start)
 /* --- LANES rows, or as many as there are --------------------------------------------------------------------------------- */
 
 /* The rows' labels within a group that begins at `start`; -1 for those outside. */
-INLINE void NAME(labels_from)(const Rows *rows, Py_ssize_t start, UINT *RESTRICT labels)
+INLINE void NAME(labels_from)(const Rows *rows, Py_ssize_t start, UINT *RESTRICT labels, const int lanes)
 {
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         const uint64_t label = (uint64_t)rows->labels[lane] - (uint64_t)start;
         labels[lane] = label < GROUP ? (UINT)label : ~(UINT)0;
     }
 }
 
 /* The first class of each row that has its maximum; 0 if all is NaN. */
-static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+INLINE void NAME(find_lanes_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, const int lanes)
 {
     REAL tile[GROUP * LANES], best[LANES];
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         best[lane] = -(REAL)INFINITY;
         rows->labels[lane] = 0;
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         UINT found[LANES];
-        NAME(load_tile)(x, start, classes, width, tile);
-        for (int lane = 0; lane < LANES; lane++)
+        NAME(load_tile)(x, start, classes, width, lanes, tile);
+        for (int lane = 0; lane < lanes; lane++)
             found[lane] = GROUP;
         for (int c = 0; c < classes; c++)
-            for (int lane = 0; lane < LANES; lane++) {
+            for (int lane = 0; lane < lanes; lane++) {
                 const REAL v = tile[c * LANES + lane];
                 found[lane] = v > best[lane] ? (UINT)c : found[lane];
                 best[lane] = v > best[lane] ? v : best[lane];
             }
-        for (int lane = 0; lane < LANES; lane++)
+        for (int lane = 0; lane < lanes; lane++)
             rows->labels[lane] = found[lane] < GROUP ? start + (int64_t)found[lane] : rows->labels[lane];
     }
+}
+
+static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+{
+    if (width <= NARROW)
+        NAME(find_lanes_peaks)(x, n_classes, width, rows, NARROW);
+    else
+        NAME(find_lanes_peaks)(x, n_classes, width, rows, LANES);
 }
 
 /* Class c of a row; -inf where it is the one left out. */
@@ -188,22 +197,22 @@ INLINE REAL NAME(other)(REAL v, UINT label, int c)
 /* The terms of two classes, c and the next, added to each row's sum. */
 INLINE void NAME(add_pair)(
     const REAL *RESTRICT tile, int c, const UINT *RESTRICT labels, const REAL *RESTRICT lowest,
-    const UINT *RESTRICT biases, double *RESTRICT sums)
+    const UINT *RESTRICT biases, double *RESTRICT sums, const int lanes)
 {
     const REAL *RESTRICT p = tile + c * LANES, *RESTRICT q = p + LANES;
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         const REAL a = NAME(other)(p[lane], labels[lane], c), b = NAME(other)(q[lane], labels[lane], c + 1);
         sums[lane] += (double)NAME(term)(a, lowest[lane], biases[lane]) + (double)NAME(term)(b, lowest[lane], biases[lane]);
     }
 }
 
 /* Each row's s, g, x, top and loss; the class in `labels` is left out of the sum. */
-static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+INLINE void NAME(scan_lanes)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, const int lanes)
 {
     REAL tile[GROUP * LANES], own[LANES], peak[LANES], power[LANES], lowest[LANES];
     UINT labels[LANES], biases[LANES];
     double sums[LANES], totals[LANES], lows[LANES]; /* of some classes; of all before them, as high + low */
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         totals[lane] = lows[lane] = 0.0;
         own[lane] = 0;
         peak[lane] = -(REAL)INFINITY;
@@ -211,12 +220,12 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
     const _Bool neighbours = x->lane_step == SIZE_OF(x->kind);
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
-        NAME(load_tile)(x, start, classes, width, tile);
-        NAME(labels_from)(rows, start, labels);
+        NAME(load_tile)(x, start, classes, width, lanes, tile);
+        NAME(labels_from)(rows, start, labels, lanes);
         if (classes % 2)
-            for (int lane = 0; lane < LANES; lane++)
+            for (int lane = 0; lane < lanes; lane++)
                 tile[classes * LANES + lane] = -(REAL)INFINITY;
-        for (int lane = 0; lane < LANES; lane++) {
+        for (int lane = 0; lane < lanes; lane++) {
             const UINT label = labels[lane];
             const REAL v = tile[(label < GROUP ? label : 0) * LANES + lane];
             own[lane] = label < GROUP ? v : own[lane];
@@ -225,7 +234,7 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
         memcpy(before, peak, sizeof before);
         int c = 0;
         for (; c + 4 <= classes; c += 4)
-            for (int lane = 0; lane < LANES; lane++) {
+            for (int lane = 0; lane < lanes; lane++) {
                 const REAL *v = tile + c * LANES + lane;
                 const REAL ab = v[0] > v[LANES] ? v[0] : v[LANES];
                 const REAL cd = v[2 * LANES] > v[3 * LANES] ? v[2 * LANES] : v[3 * LANES];
@@ -234,17 +243,17 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
                 peak[lane] = most > peak[lane] ? most : peak[lane];
             }
         for (; c < classes; c++)
-            for (int lane = 0; lane < LANES; lane++) {
+            for (int lane = 0; lane < lanes; lane++) {
                 const REAL v = tile[c * LANES + lane];
                 peak[lane] = v > peak[lane] ? v : peak[lane];
             }
-        for (int lane = 0; lane < LANES; lane++) {
+        for (int lane = 0; lane < lanes; lane++) {
             const REAL n = NAME(power_of)(peak[lane]);
             power[lane] = n;
             lowest[lane] = NAME(lowest)(n);
             biases[lane] = NAME(bias)(n);
         }
-        for (int lane = 0; lane < LANES; lane++) {
+        for (int lane = 0; lane < lanes; lane++) {
             const double by = power_between((double)NAME(power_of)(before[lane]), (double)power[lane]);
             totals[lane] *= by;
             lows[lane] *= by;
@@ -259,17 +268,17 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
             for (int k = c; k < c + 2; k++)
                 for (Py_ssize_t line = 0; line < bytes; line += LINE)
                     ASK_FOR(next + (neighbours ? k : start + k) * per_class + line);
-            NAME(add_pair)(tile, c, labels, lowest, biases, sums);
+            NAME(add_pair)(tile, c, labels, lowest, biases, sums, lanes);
             if (c + 2 < classes && (SINGLE || c % 8 != 6))
                 continue;
-            for (int lane = 0; lane < LANES; lane++) {
+            for (int lane = 0; lane < lanes; lane++) {
                 accumulate(&totals[lane], &lows[lane], sums[lane]);
                 sums[lane] = 0.0;
             }
         }
     }
     int suspect = 0;
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         const double top = (double)peak[lane];
         double s = totals[lane] += lows[lane];
         suspect |= (s < TINY) | !(ABS(peak[lane]) <= LIMIT);
@@ -283,7 +292,7 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
         rows->x[lane] = (double)own[lane];
         rows->top[lane] = top;
     }
-    NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, LANES);
+    NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, lanes);
     if (!suspect)
         return;
     for (int lane = 0; lane < width; lane++) { /* each by itself: a row's result is the same whatever rows are beside it */
@@ -296,79 +305,97 @@ static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width
     }
 }
 
-#if !SINGLE
-static void find_tails(Rows *rows)
+static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
 {
-    for (int lane = 0; lane < LANES; lane++)
+    if (width <= NARROW)
+        NAME(scan_lanes)(x, n_classes, width, rows, NARROW);
+    else
+        NAME(scan_lanes)(x, n_classes, width, rows, LANES);
+}
+
+#if !SINGLE
+static void find_tails(Rows *rows, int width)
+{
+    for (int lane = 0; lane < width; lane++)
         rows->tail[lane] = tail_above(rows->s[lane], rows->g[lane], rows->x[lane], rows->loss[lane], rows->top[lane]);
 }
 
-static void find_totals(Rows *rows)
+static void find_totals(Rows *rows, int width)
 {
-    for (int lane = 0; lane < LANES; lane++)
+    for (int lane = 0; lane < width; lane++)
         rows->total[lane] = row_total(rows->s[lane], rows->g[lane], rows->x[lane], rows->top[lane]);
 }
 #endif
 
 /* Each row's smooth, and its mass where there is a y, from q = w (keep y + spread): sums of q nll and of q. */
-static void NAME(mix_columns)(
+INLINE void NAME(mix_lanes)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep, double spread,
-    Rows *rows)
+    Rows *rows, const int lanes)
 {
     REAL tile[GROUP * LANES], other[GROUP * LANES];
     double lows[LANES], mass_lows[LANES], sums[LANES], masses[LANES];
     const double unit = SINGLE ? 1.0 : 0.5; /* as in `mix` */
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         rows->smooth[lane] = lows[lane] = mass_lows[lane] = 0.0;
         if (y)
             rows->mass[lane] = 0.0;
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
-        NAME(load_tile)(x, start, classes, width, tile);
+        NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
-            NAME(load_tile)(y, start, classes, width, other);
+            NAME(load_tile)(y, start, classes, width, lanes, other);
         for (int c = 0; c < classes; c++) {
             if (c % 8 == 0)
-                for (int lane = 0; lane < LANES; lane++)
+                for (int lane = 0; lane < lanes; lane++)
                     sums[lane] = masses[lane] = 0.0;
             const REAL *RESTRICT v = tile + c * LANES, *RESTRICT t = other + c * LANES;
             const double same = coefficient(0.0, w, start + c, keep, spread);
             if (y)
-                for (int lane = 0; lane < LANES; lane++) {
+                for (int lane = 0; lane < lanes; lane++) {
                     const double q = coefficient((double)t[lane], w, start + c, keep, spread);
                     const double gap = unit * rows->top[lane] - unit * (double)v[lane];
                     sums[lane] += q == 0.0 ? 0.0 : q * gap;
                     masses[lane] += q;
                 }
             else if (same != 0.0)
-                for (int lane = 0; lane < LANES; lane++)
+                for (int lane = 0; lane < lanes; lane++)
                     sums[lane] += same * (unit * rows->top[lane] - unit * (double)v[lane]);
             if (c % 8 != 7 && c != classes - 1)
                 continue;
-            for (int lane = 0; lane < LANES; lane++)
+            for (int lane = 0; lane < lanes; lane++)
                 accumulate(&rows->smooth[lane], &lows[lane], sums[lane]);
             if (y)
-                for (int lane = 0; lane < LANES; lane++)
+                for (int lane = 0; lane < lanes; lane++)
                     accumulate(&rows->mass[lane], &mass_lows[lane], masses[lane]);
         }
     }
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         rows->mass[lane] += mass_lows[lane];
         rows->smooth[lane] = (rows->smooth[lane] + lows[lane]) / unit + rows->mass[lane] * rows->tail[lane];
     }
 }
 
+static void NAME(mix_columns)(
+    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep, double spread,
+    Rows *rows)
+{
+    if (width <= NARROW)
+        NAME(mix_lanes)(x, y, n_classes, width, w, keep, spread, rows, NARROW);
+    else
+        NAME(mix_lanes)(x, y, n_classes, width, w, keep, spread, rows, LANES);
+}
+
 /* out = factor * softmax - scale * w (keep y + spread), the second part if `mixed`; with `at_labels` each row's slope at its
 label, and 0 in rows without.  The largest probability is rounded once. */
-static void NAME(fill_columns)(
+INLINE void NAME(fill_lanes)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
-    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
+    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step, const int lanes)
 {
     REAL tile[GROUP * LANES], other[GROUP * LANES], power[LANES], multiplier[LANES], largest[LANES], peak[LANES];
     UINT labels[LANES];
     int unusual = 0, negative = 0;
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         const REAL top = (REAL)rows->top[lane];
         const double positive = fabs(rows->factor[lane]) / rows->total[lane];
         unusual |= !(ABS(top) <= LIMIT);
@@ -380,17 +407,17 @@ static void NAME(fill_columns)(
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
-        NAME(load_tile)(x, start, classes, width, tile);
+        NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
-            NAME(load_tile)(y, start, classes, width, other);
+            NAME(load_tile)(y, start, classes, width, lanes, other);
         for (int c = 0; c < classes; c++) {
             REAL *RESTRICT v = tile + c * LANES;
-            for (int lane = 0; lane < LANES; lane++) {
+            for (int lane = 0; lane < lanes; lane++) {
                 const REAL p = NAME(fine_term)(v[lane], power[lane], multiplier[lane]);
                 v[lane] = v[lane] == largest[lane] ? peak[lane] : p > peak[lane] ? peak[lane] : p;
             }
             if (negative)
-                for (int lane = 0; lane < LANES; lane++)
+                for (int lane = 0; lane < lanes; lane++)
                     v[lane] = rows->factor[lane] < 0.0 ? -v[lane] : v[lane];
             if (unusual) /* so large that exponentials need float64, or infinite, which gives NaN */
                 for (int lane = 0; lane < width; lane++) {
@@ -404,15 +431,15 @@ static void NAME(fill_columns)(
                 const REAL *RESTRICT t = other + c * LANES;
                 const REAL same = (REAL)(scale * coefficient(0.0, w, start + c, keep, spread));
                 if (y)
-                    for (int lane = 0; lane < LANES; lane++)
+                    for (int lane = 0; lane < lanes; lane++)
                         v[lane] -= (REAL)(scale * coefficient((double)t[lane], w, start + c, keep, spread));
                 else
-                    for (int lane = 0; lane < LANES; lane++)
+                    for (int lane = 0; lane < lanes; lane++)
                         v[lane] -= same;
             }
         }
         if (at_labels) {
-            NAME(labels_from)(rows, start, labels);
+            NAME(labels_from)(rows, start, labels, lanes);
             for (int lane = 0; lane < width; lane++)
                 if (rows->labels[lane] < 0)
                     for (int c = 0; c < classes; c++)
@@ -424,22 +451,42 @@ static void NAME(fill_columns)(
     }
 }
 
+static void NAME(fill_columns)(
+    const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
+    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
+{
+    if (width <= NARROW)
+        NAME(fill_lanes)(x, y, n_classes, width, w, mixed, keep, spread, scale, at_labels, rows, out, class_step, lane_step, NARROW);
+    else
+        NAME(fill_lanes)(x, y, n_classes, width, w, mixed, keep, spread, scale, at_labels, rows, out, class_step, lane_step, LANES);
+}
+
 /* out = (x - top) - tail. */
-static void NAME(log_columns)(
+INLINE void NAME(log_lanes)(
     const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
-    Py_ssize_t lane_step)
+    Py_ssize_t lane_step, const int lanes)
 {
     REAL tile[GROUP * LANES], top[LANES], tail[LANES];
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         top[lane] = (REAL)rows->top[lane];
         tail[lane] = (REAL)rows->tail[lane];
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
-        NAME(load_tile)(x, start, classes, width, tile);
+        NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int c = 0; c < classes; c++)
-            for (int lane = 0; lane < LANES; lane++)
+            for (int lane = 0; lane < lanes; lane++)
                 tile[c * LANES + lane] = (tile[c * LANES + lane] - top[lane]) - tail[lane];
         NAME(store_tile)(tile, classes, width, out + start * class_step, class_step, lane_step);
     }
+}
+
+static void NAME(log_columns)(
+    const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
+    Py_ssize_t lane_step)
+{
+    if (width <= NARROW)
+        NAME(log_lanes)(x, n_classes, width, rows, out, class_step, lane_step, NARROW);
+    else
+        NAME(log_lanes)(x, n_classes, width, rows, out, class_step, lane_step, LANES);
 }

@@ -99,8 +99,8 @@ cdef extern from "inner.h" nogil:
     double target_slope(
         double s, double g, double x, double top, double total, double share, double mass, double own) noexcept
     double total_of_row(double s, double g, double x, double top) noexcept
-    void find_tails(Rows *rows) noexcept
-    void find_totals(Rows *rows) noexcept
+    void find_tails(Rows *rows, int width) noexcept
+    void find_totals(Rows *rows, int width) noexcept
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double scaled(double share, double loss) noexcept

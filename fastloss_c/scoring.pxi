@@ -111,7 +111,7 @@ cdef void score_column_blocks(
                 if labels[lane] >= 0:
                     rows.labels[lane] = labels[lane]
             call.real.scan_columns(&x, n, width, &rows)
-            find_tails(&rows)
+            find_tails(&rows, width)
             exact_tails(call, &x, n, width, 1.0, 1.0, &rows)
             for lane in range(width):
                 put_scores(

@@ -276,9 +276,9 @@ cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
         rows.labels[lane] = -1
     call.real.scan_columns(&x, n, width, rows)
     if finishing:
-        find_tails(rows)
+        find_tails(rows, width)
     if call.gradient.data != NULL:
-        find_totals(rows)
+        find_totals(rows, width)
     if call.mixed:
         for lane in range(LANES):
             rows.mass[lane] = call.mass
@@ -346,8 +346,8 @@ cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *ro
     """The rows' maxima, logsumexp less these, and sums of exp(x - top)."""
     call.real.find_peaks(x, call.x.length[1], width, rows)
     call.real.scan_columns(x, call.x.length[1], width, rows)
-    find_tails(rows)
-    find_totals(rows)
+    find_tails(rows, width)
+    find_totals(rows, width)
 
 
 cdef void put_normalised(
