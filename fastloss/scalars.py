@@ -348,10 +348,10 @@ def kl_div_log(x, y):
     """
     T = type(x)
     small = y < T(-64.0)
-    p = exp(y + T(64.0) if small else y)
-    value = p * (y - x)
-    scaled = value * T(1.603810890548638e-28) if small else value
-    return scaled if p != T(0.0) or x != x else T(0.0)
+    lift = T(64.0) if small else T(0.0)
+    drop = T(1.603810890548638e-28) if small else T(1.0)
+    p = exp(y + lift)
+    return p * (y - x) * drop if p != T(0.0) or x != x else T(0.0)
 
 
 def kl_div_log_slope(x, y):
