@@ -45,7 +45,9 @@ VALUES = [
 
 
 @pytest.mark.parametrize("loss, arguments, options, right", VALUES, ids=str)
-def test_values(loss, arguments, options, right):
+def test_values(loss, arguments, options, right, backend):
+    if backend == "numba" and loss not in ("msle_loss", "gaussian_nll_loss"):
+        pytest.skip("Numba compiles six kernels for each; one loss of two operands and one of three stand for them")
     if right is None:
         x, y = (float(a[0]) for a in arguments)
         right = np.exp(x) - y * x + y * np.log(y) - y + 0.5 * np.log(2 * np.pi * y)
