@@ -1,9 +1,7 @@
 """Every pointwise loss: its value and its slope (the derivative with respect to the prediction), as scalar arithmetic.
 
 The functions are plain Python without decorators; each backend compiles this same text with elementary functions of its
-own.  So that it can, they keep to a dialect: assignments, `if`, `return`, arithmetic, comparisons, conditional
-expressions, calls to one another and to the functions imported below, and `T(c)` for constants, with `T = type(x)`
-(a bare 0.5 would turn float32 arithmetic into float64).
+own.  So that it can, they keep to a dialect, which `_dialect.py` describes, and checks before any of them compiles.
 
 Arguments are `x` the prediction, `y` the target, then a loss's third operand if it has one, then its parameters, all of
 one floating type.  Weights and means are the callers' business.
