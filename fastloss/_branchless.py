@@ -24,7 +24,7 @@ def formulas(vocabulary, shorter=(), text=None):
     shorter : what stands in for functions of scalars.py, by their names.
     """
     shorter = dict(shorter) if text is None else {}
-    path = Path(scalars.__file__)
+    path = Path(scalars.__file__)  # also what tracebacks name
     checked = _dialect.functions(path.read_text(encoding="utf-8") if text is None else text)
     module = ast.Module([_branchless(f) for name, f in checked.items() if name not in shorter], [])
     # no name in the dialect begins with an underscore

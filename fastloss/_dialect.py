@@ -140,13 +140,14 @@ class _Text:
         except (SyntaxError, ValueError) as error:  # what Python itself does not understand, null bytes among it
             self.refuse("syntax", error, getattr(error, "msg", error))
         definitions = {}
-        self.known = dict(BUILT_IN)
+        # imported or not: a function's own text does not show what its module imports
+        self.known = BUILT_IN | IMPORTED
         for position, node in enumerate(body):
             match node:
                 case ast.Expr(value=ast.Constant(value=str())) if position == 0:
                     pass
                 case ast.ImportFrom(module="math", level=0):
-                    self.take_imports(node)
+                    self.check_imports(node)
                 case ast.FunctionDef():
                     if node.name in definitions:
                         self.refuse("twice", node, repr(node.name))
@@ -162,13 +163,12 @@ class _Text:
         self.check_recursion(found)
         return found
 
-    def take_imports(self, node):
+    def check_imports(self, node):
         for imported in node.names:
             if imported.name not in IMPORTED:
                 self.refuse("import", node, repr(imported.name))
             if imported.asname:
                 self.refuse("alias", node, repr(imported.name))
-            self.known[imported.name] = IMPORTED[imported.name]
 
     def check_name(self, node, name, definitions=()):
         """Whether something of the text may be called that."""

@@ -1,9 +1,7 @@
 """Every pointwise loss: its value and its slope (the derivative with respect to the prediction), as scalar arithmetic.
 
 The functions are plain Python without decorators; each backend compiles this same text with elementary functions of its
-own.  So that it can, they keep to a dialect: assignments, `if`, `return`, arithmetic, comparisons, conditional
-expressions, calls to one another and to the functions imported below, and `T(c)` for constants, with `T = type(x)`
-(a bare 0.5 would turn float32 arithmetic into float64).
+own.  So that it can, they keep to a dialect, which `_dialect.py` describes, and checks before any of them compiles.
 
 Arguments are `x` the prediction, `y` the target, then a loss's third operand if it has one, then its parameters, all of
 one floating type.  Weights and means are the callers' business.
@@ -348,10 +346,10 @@ def kl_div_log(x, y):
     """
     T = type(x)
     small = y < T(-64.0)
-    p = exp(y + T(64.0) if small else y)
-    value = p * (y - x)
-    scaled = value * T(1.603810890548638e-28) if small else value
-    return scaled if p != T(0.0) or x != x else T(0.0)
+    lift = T(64.0) if small else T(0.0)
+    drop = T(1.603810890548638e-28) if small else T(1.0)
+    p = exp(y + lift)
+    return p * (y - x) * drop if p != T(0.0) or x != x else T(0.0)
 
 
 def kl_div_log_slope(x, y):

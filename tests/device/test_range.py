@@ -1,0 +1,86 @@
+"""Pointwise losses on a device where numbers leave float32, and where weights are 0."""
+
+import numpy as np
+import pytest
+from cases import generator
+from compare import assert_ulp, same_bits
+from on_device import LAYOUTS, fetched, sent
+
+import fastloss
+
+F32 = np.float32
+
+
+def call(name, *arguments, layout=sent, **options):
+    moved = {key: layout(value) if isinstance(value, np.ndarray) else value for key, value in options.items()}
+    return fetched(getattr(fastloss, name)(*(layout(a) for a in arguments), **moved))
+
+
+def slopes(name, *arguments, layout=sent, **options):
+    moved = {key: layout(value) if isinstance(value, np.ndarray) else value for key, value in options.items()}
+    value, gradient = fastloss.value_and_grad(getattr(fastloss, name))(*(layout(a) for a in arguments), **moved)
+    return fetched(value), fetched(gradient)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_values_that_overflow_on_the_way(layout):
+    x, y = np.full((2, 9), -3e38, F32), np.full((2, 9), 3e38, F32)
+    for options in ({"reduction": "none"}, {}, {"axis": 0}, {"axis": 1}):
+        got = call("quantile_loss", x, y, q=0.1, layout=layout, **options)
+        np.testing.assert_allclose(got, np.full(got.shape, 6e37), rtol=1e-6)
+    got = call("gaussian_nll_loss", np.full(5, -2.9e22, F32), np.zeros(5, F32), np.full(5, 5.5e25, F32), layout=layout)
+    np.testing.assert_allclose(got, 7.6454537e18, rtol=1e-6)
+    np.testing.assert_allclose(
+        call("msle_loss", np.zeros(5, F32), np.full(5, 1e8, F32), layout=layout), 339.3215, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_gradients_are_divided_before_they_overflow(layout):
+    _, gradient = slopes("poisson_nll_loss", np.full(90, 90, F32), np.ones(90, F32), layout=layout)
+    assert_ulp(gradient, np.full(90, (np.exp(np.longdouble(90)) - 1) / 90), 4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("size", [2e20, 1e-30, 1e-42])
+def test_roots(size, layout):
+    """Their squares are no numbers of float32."""
+    x, y = np.full((4, 7), size, F32), np.zeros((4, 7), F32)
+    assert_ulp(call("rmse_loss", x, y, layout=layout), x[0, 0], 1)
+    assert_ulp(call("rmse_loss", x, y, layout=layout, axis=1), x[:, 0], 1)
+    value, gradient = slopes("rmse_loss", x, y, layout=layout)
+    assert_ulp(value, x[0, 0], 1)
+    assert_ulp(gradient, np.full((4, 7), 1 / np.longdouble(28)), 2)
+
+
+def test_what_overflows_does():
+    x = np.array([1e30, 1.0], F32)
+    assert call("mse_loss", x, np.zeros(2, F32)) == np.inf
+    np.testing.assert_array_equal(call("mse_loss", x, np.zeros(2, F32), reduction="none"), np.array([np.inf, 1], F32))
+    x[0] = np.nan
+    assert np.isnan(call("mse_loss", x, np.zeros(2, F32)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("dtype", [F32, np.float64])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+def test_a_weight_of_0_takes_an_element_out(bad, dtype, layout):
+    rng = generator("weight 0")
+    x, y, w = rng.normal(size=(3, 5, 9)).astype(dtype)
+    w = np.abs(w)
+    clean, out = x.copy(), rng.random(x.shape) < 0.3
+    w[out], x[out] = 0, bad
+    for options in ({}, {"reduction": "sum"}, {"reduction": "none"}, {"axis": 0}, {"axis": 1}):
+        got, right = (call("mse_loss", a, y, weight=w, layout=layout, **options) for a in (x, clean))
+        assert same_bits(got + 0.0, right + 0.0), options
+    got, right = (slopes("mse_loss", a, y, weight=w, layout=layout) for a in (x, clean))
+    assert same_bits(got[0], right[0]) and same_bits(got[1] + 0.0, right[1] + 0.0)
+
+
+def test_one_element_beside_many():
+    """Also where they are no whole number of vectors."""
+    x = np.linspace(-1, 2, 11, dtype=F32)
+    np.testing.assert_allclose(call("mse_loss", x, np.array(0.5, F32)), np.mean((x - F32(0.5)) ** 2), rtol=1e-6)
+    np.testing.assert_allclose(
+        call("mse_loss", x, np.array(0.5, F32), reduction="none"), (x - F32(0.5)) ** 2, rtol=1e-6
+    )
