@@ -39,3 +39,18 @@ class Sums(NamedTuple):
     total: Any
     weight: Any
     count: int | None
+
+
+class Bins(NamedTuple):
+    """What a calibration error is made of: of each bin of confidences, float64 arrays of one number a bin.
+
+    Attributes
+    ----------
+    confidence : the summed confidences of its rows.
+    hits : how many of the rows were right.
+    counts : how many rows there are.
+    """
+
+    confidence: Any
+    hits: Any
+    counts: Any

@@ -1,0 +1,218 @@
+"""Plans of Brier scores and calibration errors: with NumPy, a batch of rows at a time, whatever the backend.
+
+Rows are converted to float64 as they are read, so that nothing of the predictions' size is held.
+"""
+
+import math
+
+import numpy as np
+
+from fastloss import _arrays, _plan, _reduce, losses
+from fastloss.calls.want import Bins, Sums
+from fastloss.places.host.elements import require_inside
+from fastloss.places.host.labels import raise_bad_label, usable_labels
+from fastloss.places.host.operands import REALS
+
+# Predictions in a batch, if a row has not more.
+SPAN = 1 << 15
+
+# Sums that are kept of all blocks together, about a MiB.
+MOST_SUMS = 1 << 17
+
+
+def plan_of(resolved, arrays, out):
+    """The plan of a `Forecasts`."""
+    return _Forecasts(resolved, arrays[0].dtype)
+
+
+class _Forecasts:
+    def __init__(self, resolved, dtype):
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        self.score = _Brier(resolved) if resolved.bins is None else _Calibration(resolved, dtype)
+        row_size = 1 if resolved.axis is None else max(resolved.n_classes, 1)
+        self.batches = Batches(resolved.rows_shape, max(1, SPAN // row_size))
+        most_blocks = max(1, min(_plan.MAX_BLOCKS, MOST_SUMS // self.score.n_sums))
+        self.block = max(1, -(-len(self.batches) // most_blocks))
+        self.n_blocks = -(-len(self.batches) // self.block)
+
+    def __call__(self, operands, out, scale):
+        sums = self.score.taken(self._sums(*operands))
+        if self.resolved.want.what == "sums":
+            return sums
+        return _arrays.scalar(self.score.value(sums), self.real)
+
+    def _sums(self, x, y):
+        """The score's sums over all rows; raises for values that are no probabilities, then for labels that are no classes."""
+        resolved = self.resolved
+        if not resolved.n_rows:
+            return np.zeros(self.score.n_sums)
+        rows = x if resolved.axis is None else np.moveaxis(x, resolved.axis, -1)
+        partials = np.zeros((self.n_blocks, self.score.n_sums))
+        wrong = np.zeros((self.n_blocks, 2), bool)
+
+        def run(first, last):
+            with np.errstate(all="ignore"):
+                for b in range(first, last):
+                    for k in range(b * self.block, min((b + 1) * self.block, len(self.batches))):
+                        batch = self.batches[k]
+                        wrong[b] |= self._add(rows[batch], y[batch], partials[b])
+
+        _plan.run(run, self.n_blocks, x.size)
+        outside, bad_label = wrong.any(axis=0)
+        if outside:
+            require_inside(x, "probs", losses.PROBABILITY)
+        if bad_label:
+            raise_bad_label(y, resolved.n_classes, resolved.ignore_index)
+        return _reduce.total(partials)
+
+    def _add(self, x, y, sums):
+        """Add a batch to the sums; whether it holds a value that is no probability, and a label that is no class."""
+        resolved = self.resolved
+        x = x.astype(np.float64, order="C")  # sums must not depend on strides
+        labels, counted, bad_label = usable_labels(y.reshape(-1), resolved.n_classes, resolved.ignore_index)
+        x = x.reshape(-1) if resolved.axis is None else x.reshape(len(labels), -1)
+        outside = not resolved.from_logits and bool(((x < 0.0) | (x > 1.0)).any())
+        if not outside:  # bins have no place for what is
+            self.score.add(x, labels, counted, sums)
+        return outside, bad_label
+
+
+class Batches:
+    """Index expressions of rectangles of up to `most` elements that make up an array of that shape, in C order."""
+
+    def __init__(self, shape, most):
+        inner, axis = 1, len(shape)
+        while axis and inner * shape[axis - 1] <= most:
+            axis -= 1
+            inner *= shape[axis]
+        # `axis` is cut in pieces, those after it are whole
+        self.lead, self.length = (shape[: axis - 1], shape[axis - 1]) if axis else (None, 1)
+        self.n_pieces = max(1, -(-self.length // max(1, most // max(inner, 1))))
+        self.n_batches = self.n_pieces * math.prod(self.lead or ())
+
+    def __len__(self):
+        return self.n_batches
+
+    def __getitem__(self, k):
+        if self.lead is None:
+            return ...
+        i, piece = divmod(k, self.n_pieces)
+        start, stop = (self.length * p // self.n_pieces for p in (piece, piece + 1))
+        return *np.unravel_index(i, self.lead), slice(start, stop)
+
+
+# --- scores: rows in float64, which may be written to, to sums ----------------------------------------------------------
+
+
+class _Brier:
+    """The sum of squared distances to the target, and the number of rows."""
+
+    n_sums = 2
+
+    def __init__(self, resolved):
+        self.distances = _DISTANCES[resolved.axis is None, resolved.from_logits]
+
+    def add(self, x, labels, counted, sums):
+        found = self.distances(x, labels)
+        found = found if counted is None else found[counted]
+        sums += np.sum(found), found.size
+
+    def taken(self, sums):
+        return Sums(float(sums[0]), float(sums[1]), int(sums[1]))
+
+    def value(self, sums):
+        return sums.total / sums.weight if sums.count else math.nan
+
+
+def _distances_of_events(p, labels):
+    return np.square(p - labels)
+
+
+def _distances_of_event_logits(x, labels):
+    return np.square(_sigmoid(np.where(labels, -x, x)))
+
+
+def _distances_of_probabilities(p, labels):
+    p[np.arange(len(p)), labels] -= 1.0
+    return np.sum(np.square(p, out=p), axis=1)
+
+
+def _distances_of_logits(x, labels):
+    """With e the powers of a row and s their sum without the target's, s² + Σ e² of the others over (s + e of the target)²: nothing cancels."""
+    every = np.arange(len(x))
+    powers = np.exp(x - np.max(x, axis=1, keepdims=True))
+    own = powers[every, labels]
+    powers[every, labels] = 0.0
+    others = np.sum(powers, axis=1)
+    squares = np.sum(np.square(powers, out=powers), axis=1)
+    return (np.square(others) + squares) / np.square(others + own)
+
+
+_DISTANCES = {  # by whether the predictions are of one event, and logits
+    (True, False): _distances_of_events,
+    (True, True): _distances_of_event_logits,
+    (False, False): _distances_of_probabilities,
+    (False, True): _distances_of_logits,
+}
+
+
+class _Calibration:
+    """Sums of confidences, of hits and of rows, of each bin."""
+
+    def __init__(self, resolved, dtype):
+        self.bins, self.norm = resolved.bins, resolved.values["norm"]
+        self.n_sums = 3 * self.bins
+        self.confidences = _CONFIDENCES[resolved.axis is None, resolved.from_logits]
+        edges = np.arange(1, self.bins + 1) / self.bins
+        # 0.2 of float32 lies on the edge 0.2, though it is the larger number
+        rounds = not resolved.from_logits and (dtype.kind == "f" or _arrays.is_bfloat16(dtype))
+        self.upper_edges = edges.astype(dtype).astype(np.float64) if rounds else edges
+
+    def add(self, x, labels, counted, sums):
+        confidence, hits = self.confidences(x, labels)
+        if counted is not None:
+            confidence, hits = confidence[counted], hits[counted]
+        # the first edge that is not below; NaN comes after all
+        bins = np.minimum(np.searchsorted(self.upper_edges, confidence, side="left"), self.bins - 1)
+        for own, weights in zip(np.split(sums, 3), (confidence, hits, None), strict=True):
+            own += np.bincount(bins, weights, self.bins)
+
+    def taken(self, sums):
+        return Bins(*np.split(sums, 3))
+
+    def value(self, sums):
+        return _reduce.calibration_error(sums, self.norm)
+
+
+def _confidences_of_events(p, labels):
+    return p, labels
+
+
+def _confidences_of_event_logits(x, labels):
+    return _sigmoid(x), labels
+
+
+def _confidences_of_probabilities(p, labels):
+    best = np.argmax(p, axis=1)
+    return p[np.arange(len(p)), best], best == labels
+
+
+def _confidences_of_logits(x, labels):
+    every, best = np.arange(len(x)), np.argmax(x, axis=1)
+    top = x[every, best]
+    powers = np.exp(x - top[:, None])
+    powers[every, best] = 0.0
+    return np.where(np.isfinite(top), 1.0 / (1.0 + np.sum(powers, axis=1)), np.nan), best == labels
+
+
+_CONFIDENCES = {
+    (True, False): _confidences_of_events,
+    (True, True): _confidences_of_event_logits,
+    (False, False): _confidences_of_probabilities,
+    (False, True): _confidences_of_logits,
+}
+
+
+def _sigmoid(x):
+    power = np.exp(-np.abs(x))
+    return np.where(x >= 0.0, 1.0, power) / (1.0 + power)
