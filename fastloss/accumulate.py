@@ -37,25 +37,20 @@ class Measure:
     ----------
     name : of the loss or metric.
     function : the row of the function whose arguments it takes.
-    found : from operands and options by name to `Sums`, or to what the measure makes its sums of.
+    found : from operands and options by name to `Sums`, or to `Bins`.
     options : names of the options that can be accumulated.
     finish : what is done to the ratio of sums in the end.
     """
 
     name: str
     function: losses.Function
-    found: Callable[..., Any]
+    found: Callable[..., Sums | Bins]
     options: frozenset[str]
     finish: Callable[[float], float] = float
 
     def n_sums(self, options: dict[str, Any]) -> int:
         """How many sums there are."""
         return 2
-
-    def added(self, *operands: ArrayLike, **options: Any) -> tuple[Sequence[float], int]:
-        """What data add to each of the sums, and of how many rows or elements that is."""
-        found = self.found(*operands, **options)
-        return (found.total, found.weight), found.count
 
     def value(self, sums: Sequence[ExactSum], options: dict[str, Any]) -> float:
         """The loss or metric of all data, from its sums."""
@@ -70,10 +65,6 @@ class Binned(Measure):
 
     def n_sums(self, options):
         return 3 * self._values(options)["bins"]
-
-    def added(self, *operands, **options):
-        found = self.found(*operands, **options)
-        return np.concatenate(found).tolist(), int(np.sum(found.counts))
 
     def value(self, sums, options):
         bins = Bins(*np.split(np.array([float(s) for s in sums]), 3))
@@ -244,11 +235,11 @@ class Accumulator:
         options = self._options if weight is None else self._options | {"weight": weight}
         if "weight" in options and "weight" not in self._measure.options:
             raise _errors.unknown_option(self._measure.name, "weight", sorted(self._measure.options))
-        numbers, count = self._measure.added(*operands, **options)
+        found = self._measure.found(*operands, **options)
         with self._lock:
-            for own, number in zip(self._sums, numbers, strict=True):
+            for own, number in zip(self._sums, found.numbers, strict=True):
                 own.add(number)
-            self._count += count
+            self._count += found.count
 
     def merge(self, other: Accumulator) -> Accumulator:
         """Add what another accumulator, of the same loss and options, has added up; returns this one."""

@@ -36,10 +36,10 @@ class _Forecasts:
         self.n_blocks = -(-len(self.batches) // self.block)
 
     def __call__(self, operands, out, scale):
-        sums = self.score.taken(self._sums(*operands))
+        found = of_sums(self.resolved, self._sums(*operands))
         if self.resolved.want.what == "sums":
-            return sums
-        return _arrays.scalar(self.score.value(sums), self.real)
+            return found
+        return _arrays.scalar(value_of(self.resolved, found), self.real)
 
     def _sums(self, x, y):
         """The score's sums over all rows; raises for values that are no probabilities, then for labels that are no classes."""
@@ -101,6 +101,24 @@ class Batches:
         return *np.unravel_index(i, self.lead), slice(start, stop)
 
 
+# --- sums to results ----------------------------------------------------------------------------------------------------
+
+
+def of_sums(resolved, sums):
+    """`Sums` or `Bins` from what scores add up."""
+    if resolved.bins is None:
+        total, count = map(float, sums)
+        return Sums(total, count, int(count))
+    return Bins(*np.split(sums, 3))
+
+
+def value_of(resolved, found):
+    """The result, from either."""
+    if resolved.bins is None:
+        return found.total / found.weight if found.count else math.nan
+    return _reduce.calibration_error(found, resolved.values["norm"])
+
+
 # --- scores: rows in float64, which may be written to, to sums ----------------------------------------------------------
 
 
@@ -116,12 +134,6 @@ class _Brier:
         found = self.distances(x, labels)
         found = found if counted is None else found[counted]
         sums += np.sum(found), found.size
-
-    def taken(self, sums):
-        return Sums(float(sums[0]), float(sums[1]), int(sums[1]))
-
-    def value(self, sums):
-        return sums.total / sums.weight if sums.count else math.nan
 
 
 def _distances_of_events(p, labels):
@@ -160,7 +172,7 @@ class _Calibration:
     """Sums of confidences, of hits and of rows, of each bin."""
 
     def __init__(self, resolved, dtype):
-        self.bins, self.norm = resolved.bins, resolved.values["norm"]
+        self.bins = resolved.bins
         self.n_sums = 3 * self.bins
         self.confidences = _CONFIDENCES[resolved.axis is None, resolved.from_logits]
         edges = np.arange(1, self.bins + 1) / self.bins
@@ -176,12 +188,6 @@ class _Calibration:
         bins = np.minimum(np.searchsorted(self.upper_edges, confidence, side="left"), self.bins - 1)
         for own, weights in zip(np.split(sums, 3), (confidence, hits, None), strict=True):
             own += np.bincount(bins, weights, self.bins)
-
-    def taken(self, sums):
-        return Bins(*np.split(sums, 3))
-
-    def value(self, sums):
-        return _reduce.calibration_error(sums, self.norm)
 
 
 def _confidences_of_events(p, labels):
