@@ -28,6 +28,8 @@ except ImportError:  # an optional package
     pass
 LABELS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)] + [np.dtype(">i4"), np.dtype(">u8")]
 NORMS = ("l1", "l2", "max")
+# Few classes and many lie differently in a batch.
+by_width = pytest.mark.parametrize("n_classes", [2, forecasts.LONG_ROW - 1, forecasts.LONG_ROW])
 
 
 # --- the oracle: rational numbers, a row at a time ----------------------------------------------------------------------
@@ -96,7 +98,7 @@ def check(probs, target, **options):
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: np.dtype(dtype).name)
-@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (300, 2), (200, 10), (20, 1000)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (300, 2), (200, 10), (30, 127), (30, 128), (20, 1000)])
 def test_classes(shape, dtype):
     check(*drawn(generator("classes", shape), *shape, dtype))
 
@@ -272,10 +274,14 @@ def test_0_belongs_to_the_first_bin_and_1_to_the_last():
     assert fastloss.calibration_error(p, [1, 0, 1, 0], bins=10) == np.float64((0.95 + 0.95) / 4)
 
 
-def test_equal_probabilities_predict_the_first_class():
-    probs = np.full((2, 4), 0.25)
-    assert fastloss.calibration_error(probs, [0, 0]) == 0.75
-    assert fastloss.calibration_error(probs, [3, 3]) == 0.25
+@by_width
+def test_equal_probabilities_predict_the_first_class(n_classes):
+    probs, logits = np.full((2, n_classes), 1 / n_classes), np.zeros((2, n_classes))
+    for label, expected in ((0, 1 - 1 / n_classes), (1, 1 / n_classes), (n_classes - 1, 1 / n_classes)):
+        assert fastloss.calibration_error(probs, [label] * 2) == expected
+        score = Accumulator("calibration")
+        score.update(logits, [label] * 2)
+        assert score.compute() == expected
 
 
 def test_perfectly_calibrated():
@@ -455,7 +461,7 @@ def exactly(logits, label):
 def test_logits_against_mpmath():
     """Relative accuracy, also where the score is tiny."""
     rng = generator("mpmath")
-    rows = [(rng.normal(0, scale, n), int(rng.integers(n))) for scale in (0.1, 3, 30) for n in (1, 2, 7, 50)]
+    rows = [(rng.normal(0, scale, n), int(rng.integers(n))) for scale in (0.1, 3, 30) for n in (1, 2, 7, 200)]
     rows += [([20.0, 0.0, 0.0], 0), ([20.0, 0.0, 0.0], 1), ([0.0, -300.0], 0), ([1e4, 1e4 + 2], 1), ([-1e300, 5.0], 1)]
     rows += [([-np.inf, 0.0, 1.0], 2), ([-np.inf, 0.0, 1.0], 0), ([700.0, -700.0], 1)]
     for logits, label in rows:
@@ -492,15 +498,19 @@ def test_equal_logits_lie_on_an_edge():
 
 
 @pytest.mark.filterwarnings("error")
-def test_odd_logits():
+@by_width
+def test_odd_logits(n_classes):
     inf, nan = np.inf, np.nan
     for row in ([inf, 0.0], [0.0, inf], [nan, 0.0], [-inf, -inf], [nan, nan], [inf, inf], [inf, -inf]):
         for name, label in itertools.product(("brier", "calibration"), (0, 1)):
+            logits = np.full((2, n_classes), -inf)
+            logits[:, -2:] = row, [1.0, 2.0]
+            label += n_classes - 2
             score = Accumulator(name)
-            score.update(np.array([row, [1.0, 2.0]]), [label, 1])
+            score.update(logits, [label, 1])
             assert np.isnan(score.compute()) and score.count == 2, (name, row)
             score = Accumulator(name)
-            score.update(np.array([row, [1.0, 2.0]]), [-100, 1])
+            score.update(logits, [-100, label])
             assert np.isfinite(score.compute()) and score.count == 1
     for name in ("brier", "calibration"):
         score = Accumulator(name)

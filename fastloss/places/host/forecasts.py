@@ -16,6 +16,9 @@ from fastloss.places.host.operands import REALS
 # Predictions in a batch, if a row has not more.
 SPAN = 1 << 15
 
+# Classes from which NumPy is fastest with a batch's rows side by side in memory (rows, classes); fewer come as (classes, rows).
+LONG_ROW = 128
+
 # Sums that are kept of all blocks together, about a MiB.
 MOST_SUMS = 1 << 17
 
@@ -30,6 +33,7 @@ class _Forecasts:
         self.resolved, self.real = resolved, REALS[resolved.real]
         self.score = _Brier(resolved) if resolved.bins is None else _Calibration(resolved, dtype)
         row_size = 1 if resolved.axis is None else max(resolved.n_classes, 1)
+        self.class_axis = 1 if row_size >= LONG_ROW else 0
         self.batches = Batches(resolved.rows_shape, max(1, SPAN // row_size))
         most_blocks = max(1, min(_plan.MAX_BLOCKS, MOST_SUMS // self.score.n_sums))
         self.block = max(1, -(-len(self.batches) // most_blocks))
@@ -68,13 +72,25 @@ class _Forecasts:
     def _add(self, x, y, sums):
         """Add a batch to the sums; whether it holds a value that is no probability, and a label that is no class."""
         resolved = self.resolved
-        x = x.astype(np.float64, order="C")  # sums must not depend on strides
         labels, counted, bad_label = usable_labels(y.reshape(-1), resolved.n_classes, resolved.ignore_index)
-        x = x.reshape(-1) if resolved.axis is None else x.reshape(len(labels), -1)
-        outside = not resolved.from_logits and bool(((x < 0.0) | (x > 1.0)).any())
+        if resolved.axis is not None and self.class_axis == 0:
+            x = np.moveaxis(x, -1, 0)
+        x = x.astype(np.float64, order="C")  # sums must not depend on strides
+        if resolved.axis is None:
+            predictions = _Event(x.reshape(-1), labels)
+        elif self.class_axis:
+            predictions = _Classes(x.reshape(len(labels), -1), labels, 1)
+        else:
+            predictions = _Classes(x.reshape(-1, len(labels)), labels, 0)
+        outside = not resolved.from_logits and not _inside(x)
         if not outside:  # bins have no place for what is
-            self.score.add(x, labels, counted, sums)
+            self.score.add(predictions, counted, sums)
         return outside, bad_label
+
+
+def _inside(x):
+    """Whether all values are probabilities, or NaN."""
+    return bool(np.min(x) >= 0.0 and np.max(x) <= 1.0) or not ((x < 0.0) | (x > 1.0)).any()
 
 
 class Batches:
@@ -119,7 +135,7 @@ def value_of(resolved, found):
     return _reduce.calibration_error(found, resolved.values["norm"])
 
 
-# --- scores: rows in float64, which may be written to, to sums ----------------------------------------------------------
+# --- scores: batches to sums --------------------------------------------------------------------------------------------
 
 
 class _Brier:
@@ -128,60 +144,27 @@ class _Brier:
     n_sums = 2
 
     def __init__(self, resolved):
-        self.distances = _DISTANCES[resolved.axis is None, resolved.from_logits]
+        self.from_logits = resolved.from_logits
 
-    def add(self, x, labels, counted, sums):
-        found = self.distances(x, labels)
+    def add(self, predictions, counted, sums):
+        found = predictions.distances_of_logits() if self.from_logits else predictions.distances()
         found = found if counted is None else found[counted]
         sums += np.sum(found), found.size
-
-
-def _distances_of_events(p, labels):
-    return np.square(p - labels)
-
-
-def _distances_of_event_logits(x, labels):
-    return np.square(_sigmoid(np.where(labels, -x, x)))
-
-
-def _distances_of_probabilities(p, labels):
-    p[np.arange(len(p)), labels] -= 1.0
-    return np.sum(np.square(p, out=p), axis=1)
-
-
-def _distances_of_logits(x, labels):
-    """With e the powers of a row and s their sum without the target's, s² + Σ e² of the others over (s + e of the target)²: nothing cancels."""
-    every = np.arange(len(x))
-    powers = np.exp(x - np.max(x, axis=1, keepdims=True))
-    own = powers[every, labels]
-    powers[every, labels] = 0.0
-    others = np.sum(powers, axis=1)
-    squares = np.sum(np.square(powers, out=powers), axis=1)
-    return (np.square(others) + squares) / np.square(others + own)
-
-
-_DISTANCES = {  # by whether the predictions are of one event, and logits
-    (True, False): _distances_of_events,
-    (True, True): _distances_of_event_logits,
-    (False, False): _distances_of_probabilities,
-    (False, True): _distances_of_logits,
-}
 
 
 class _Calibration:
     """Sums of confidences, of hits and of rows, of each bin."""
 
     def __init__(self, resolved, dtype):
-        self.bins = resolved.bins
+        self.bins, self.from_logits = resolved.bins, resolved.from_logits
         self.n_sums = 3 * self.bins
-        self.confidences = _CONFIDENCES[resolved.axis is None, resolved.from_logits]
         edges = np.arange(1, self.bins + 1) / self.bins
         # 0.2 of float32 lies on the edge 0.2, though it is the larger number
-        rounds = not resolved.from_logits and (dtype.kind == "f" or _arrays.is_bfloat16(dtype))
+        rounds = not self.from_logits and (dtype.kind == "f" or _arrays.is_bfloat16(dtype))
         self.upper_edges = edges.astype(dtype).astype(np.float64) if rounds else edges
 
-    def add(self, x, labels, counted, sums):
-        confidence, hits = self.confidences(x, labels)
+    def add(self, predictions, counted, sums):
+        confidence, hits = predictions.confidences_of_logits() if self.from_logits else predictions.confidences()
         if counted is not None:
             confidence, hits = confidence[counted], hits[counted]
         # the first edge that is not below; NaN comes after all
@@ -190,35 +173,73 @@ class _Calibration:
             own += np.bincount(bins, weights, self.bins)
 
 
-def _confidences_of_events(p, labels):
-    return p, labels
+# --- batches: predictions in float64, which are written to, and labels --------------------------------------------------
 
 
-def _confidences_of_event_logits(x, labels):
-    return _sigmoid(x), labels
+class _Event:
+    """Predictions of one event, (n_rows,)."""
 
+    def __init__(self, x, labels):
+        self.x, self.labels = x, labels
 
-def _confidences_of_probabilities(p, labels):
-    best = np.argmax(p, axis=1)
-    return p[np.arange(len(p)), best], best == labels
+    def distances(self):
+        return np.square(self.x - self.labels)
 
+    def distances_of_logits(self):
+        return np.square(_sigmoid(np.where(self.labels, -self.x, self.x)))
 
-def _confidences_of_logits(x, labels):
-    every, best = np.arange(len(x)), np.argmax(x, axis=1)
-    top = x[every, best]
-    powers = np.exp(x - top[:, None])
-    powers[every, best] = 0.0
-    return np.where(np.isfinite(top), 1.0 / (1.0 + np.sum(powers, axis=1)), np.nan), best == labels
+    def confidences(self):
+        return self.x, self.labels
 
-
-_CONFIDENCES = {
-    (True, False): _confidences_of_events,
-    (True, True): _confidences_of_event_logits,
-    (False, False): _confidences_of_probabilities,
-    (False, True): _confidences_of_logits,
-}
+    def confidences_of_logits(self):
+        return _sigmoid(self.x), self.labels
 
 
 def _sigmoid(x):
     power = np.exp(-np.abs(x))
     return np.where(x >= 0.0, 1.0, power) / (1.0 + power)
+
+
+class _Classes:
+    """Predictions of classes along an axis, the first or the last of two."""
+
+    def __init__(self, x, labels, axis):
+        self.x, self.labels, self.axis = x, labels, axis
+        every = np.arange(len(labels))
+        self.own = (every, labels) if axis else (labels, every)
+
+    def distances(self):
+        self.x[self.own] -= 1.0
+        return np.sum(np.square(self.x, out=self.x), axis=self.axis)
+
+    def distances_of_logits(self):
+        """With e the powers of a row and s their sum without the target's: (s² + Σ e² of the others) / (s + e of the target)²."""
+        powers = self._powers(np.max(self.x, axis=self.axis))
+        own = powers[self.own]
+        powers[self.own] = 0.0  # nothing cancels where this is nearly all
+        others = np.sum(powers, axis=self.axis)
+        squares = np.sum(np.square(powers, out=powers), axis=self.axis)
+        return (np.square(others) + squares) / np.square(others + own)
+
+    def confidences(self):
+        top = np.max(self.x, axis=self.axis)
+        return top, self._hits(top)
+
+    def confidences_of_logits(self):
+        top = np.max(self.x, axis=self.axis)
+        hits = self._hits(top)
+        return 1.0 / np.sum(self._powers(top), axis=self.axis), hits
+
+    def _powers(self, top):
+        """exp(x - top), in place."""
+        self.x -= np.expand_dims(top, self.axis)
+        return np.exp(self.x, out=self.x)
+
+    def _hits(self, top):
+        """Whether the label is the first of the largest."""
+        if self.axis:
+            return np.argmax(self.x, axis=1) == self.labels
+        hits = self.x[self.own] == top
+        # a tie is lost to the lower class
+        classes = np.arange(len(self.x))[:, None]
+        return hits & ~np.any((self.x == top) & (classes < self.labels), axis=0)
