@@ -33,6 +33,20 @@ def mean_of_sums(total, weight, rowwise):
     return float("nan") if rowwise else ratio(float(total), 0.0)
 
 
+def calibration_error(bins, norm):
+    """The distance of confidences and shares of hits over all bins that hold rows; NaN if none does."""
+    used = bins.counts > 0
+    if not used.any():
+        return float("nan")
+    counts = bins.counts[used]
+    gaps = np.abs(bins.confidence[used] - bins.hits[used])  # times the counts
+    if norm == "max":
+        return float(np.max(gaps / counts))
+    if norm == "l2":
+        return float(np.sqrt(np.sum(gaps * (gaps / counts)) / np.sum(counts)))
+    return float(np.sum(gaps) / np.sum(counts))
+
+
 def inverse(denominator):
     """What a mean's slope is multiplied by: NaN, as the mean, where the denominator is 0."""
     denominator = float(denominator)

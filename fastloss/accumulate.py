@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,14 @@ from fastloss import _arrays, _errors, _reduce, functional, losses, places
 from fastloss._exact import DIGITS, ExactSum
 from fastloss.calls.bind import bind
 from fastloss.calls.resolve import Signature, resolve, signature
-from fastloss.calls.want import SUMS, Sums
+from fastloss.calls.want import SUMS, Bins, Sums
 from fastloss.evaluate import evaluate
 
 
-def sums_of(loss: losses.Loss, *args: Any, **kwargs: Any) -> Sums:
-    """What the mean of a loss's call is made of."""
-    operands, options = bind(loss, args, kwargs)
-    return evaluate(loss, operands, options, None, SUMS)
+def sums_of(function: losses.Function, *args: Any, **kwargs: Any) -> Sums | Bins:
+    """What the result of a call is made of."""
+    operands, options = bind(function, args, kwargs)
+    return evaluate(function, operands, options, None, SUMS)
 
 
 # --- measures: losses, and metrics made of what they sum up ----------------------------------------------------------------
@@ -31,28 +31,48 @@ def sums_of(loss: losses.Loss, *args: Any, **kwargs: Any) -> Sums:
 
 @dataclass(frozen=True)
 class Measure:
-    """What an accumulator adds up.
+    """What an accumulator adds up: here the two sums that a mean divides.
 
     Attributes
     ----------
     name : of the loss or metric.
     function : the row of the function whose arguments it takes.
-    sums : from operands and options by name to `Sums`.
+    found : from operands and options by name to `Sums`, or to `Bins`.
     options : names of the options that can be accumulated.
-    arrays : how many operands come before the options.
     finish : what is done to the ratio of sums in the end.
     """
 
     name: str
     function: losses.Function
-    sums: Callable[..., Sums]
+    found: Callable[..., Sums | Bins]
     options: frozenset[str]
-    arrays: int = 2
     finish: Callable[[float], float] = float
 
-    @property
-    def rowwise(self):
-        return self.function.family != "elements"
+    def n_sums(self, options: dict[str, Any]) -> int:
+        """How many sums there are."""
+        return 2
+
+    def value(self, sums: Sequence[ExactSum], options: dict[str, Any]) -> float:
+        """The loss or metric of all data, from its sums."""
+        total, weight = sums
+        if options.get("reduction") == "sum":
+            return self.finish(float(total))
+        return self.finish(_reduce.mean_of_sums(total, weight, self.function.family != "elements"))
+
+
+class Binned(Measure):
+    """Three sums for each bin: of confidences, of hits, of rows."""
+
+    def n_sums(self, options):
+        return 3 * self._values(options)["bins"]
+
+    def value(self, sums, options):
+        bins = Bins(*np.split(np.array([float(s) for s in sums]), 3))
+        return _reduce.calibration_error(bins, self._values(options)["norm"])
+
+    def _values(self, options):
+        """All options by name."""
+        return {option.name: options.get(option.name, option.default) for option in self.function.options}
 
 
 def _bits_per_byte(logits, target, n_bytes, **options):
@@ -78,16 +98,25 @@ def _accuracy(logits, target, *, top_k=None, **options):
 
 _ROWS = frozenset(("axis", "ignore_index"))
 
+
+def _of(function, kind=Measure, name=None, options=None, finish=float):
+    """The measure that a function's own sums are of."""
+    options = frozenset(function.keywords) if options is None else options
+    return kind(name or function.name, function, functools.partial(sums_of, function), options, finish)
+
+
 METRICS = {
-    "perplexity": Measure(
-        "perplexity",
-        losses.CROSS_ENTROPY,
-        functools.partial(sums_of, losses.CROSS_ENTROPY),
-        _ROWS,
-        finish=np.exp,
-    ),
-    "bits_per_byte": Measure("bits_per_byte", losses.CROSS_ENTROPY, _bits_per_byte, _ROWS, arrays=3),
+    "perplexity": _of(losses.CROSS_ENTROPY, name="perplexity", options=_ROWS, finish=np.exp),
+    "bits_per_byte": Measure("bits_per_byte", losses.CROSS_ENTROPY, _bits_per_byte, _ROWS),
     "accuracy": Measure("accuracy", losses.SCORE, _accuracy, _ROWS | {"top_k"}),
+    "brier": _of(losses.BRIER),
+    "calibration": _of(losses.CALIBRATION, Binned),
+}
+
+# Of functions that are no losses.
+_SCORES = {
+    functional.brier_score: _of(losses.BRIER_SCORE),
+    functional.calibration_error: _of(losses.CALIBRATION_ERROR, Binned),
 }
 
 
@@ -97,13 +126,12 @@ def _measure(fn):
         return METRICS.get(fn)
     loss = functional.loss_of(fn)
     if loss is None:
-        return None
+        return _SCORES.get(fn) if isinstance(fn, Hashable) else None
     options = frozenset(loss.keywords) - (frozenset() if loss.rowwise else {"axis"})
-    finish = np.sqrt if loss.root else float
-    return Measure(loss.name, loss, functools.partial(sums_of, loss), options, len(loss.arrays), finish)
+    return _of(loss, options=options, finish=np.sqrt if loss.root else float)
 
 
-HEADER = 1  # numbers of an array before its two sums: the count
+HEADER = 1  # numbers of an array before its sums: the count
 
 
 class Accumulator:
@@ -115,12 +143,13 @@ class Accumulator:
     Parameters
     ----------
     fn : callable or str
-        A loss of this package, or a metric: ``"perplexity"``, exp of the mean `cross_entropy`; ``"bits_per_byte"``, its sum in bits
-        over the bytes of the text; ``"accuracy"``, the share of targets that are the arg max, or with ``top_k=k`` among the k
-        largest logits.
+        A loss of this package, `brier_score` or `calibration_error`; or a metric of logits: ``"perplexity"``, exp of the mean
+        `cross_entropy`; ``"bits_per_byte"``, its sum in bits over the bytes of the text; ``"accuracy"``, the share of targets that
+        are the arg max, or with ``top_k=k`` among the k largest logits; ``"brier"`` and ``"calibration"``, the Brier score and
+        the calibration error of their softmax, or of the logistic function of logits (n,) with labels 0 or 1.
     **kwargs
-        The options of `fn`, as in its calls; of metrics `axis`, `ignore_index` and `top_k`.  They are checked here.  The
-        exceptions are ``reduction="none"``, `axis` of regression losses, and `out`, which an accumulator has no use for.
+        The options of `fn`, as in its calls; of metrics `axis` and `ignore_index`, `top_k`, `bins` and `norm`.  They are checked
+        here.  The exceptions are ``reduction="none"``, `axis` of regression losses, and `out`, which an accumulator has no use for.
 
     Raises
     ------
@@ -171,8 +200,8 @@ class Accumulator:
             raise _errors.accumulated_none()
         self._fn, self._measure, self._options = fn, measure, kwargs
         self._lock = threading.Lock()
-        self.reset()
         self._check_options()
+        self.reset()
 
     def _check_options(self):
         """Have the options resolved for arrays that fit them, of which there is no data."""
@@ -206,37 +235,33 @@ class Accumulator:
         options = self._options if weight is None else self._options | {"weight": weight}
         if "weight" in options and "weight" not in self._measure.options:
             raise _errors.unknown_option(self._measure.name, "weight", sorted(self._measure.options))
-        found = self._measure.sums(*operands, **options)
+        found = self._measure.found(*operands, **options)
         with self._lock:
-            self._total.add(found.total)
-            self._weight.add(found.weight)
+            for own, number in zip(self._sums, found.numbers, strict=True):
+                own.add(number)
             self._count += found.count
 
     def merge(self, other: Accumulator) -> Accumulator:
         """Add what another accumulator, of the same loss and options, has added up; returns this one."""
         if not isinstance(other, Accumulator) or not self._is_alike(other):
             raise _errors.unlike_accumulators(self, other)
-        total, weight, count = other._state()
+        sums, count = other._state()
         with self._lock:
-            self._total.merge(total)
-            self._weight.merge(weight)
+            for own, its in zip(self._sums, sums, strict=True):
+                own.merge(its)
             self._count += count
         return self
 
     def compute(self) -> np.float64:
         """The loss or metric of all data so far; NaN, or 0 for ``reduction="sum"``, where nothing has been counted."""
-        total, weight, _ = self._state()
-        if self._options.get("reduction") == "sum":
-            value = float(total)
-        else:
-            value = _reduce.mean_of_sums(total, weight, self._measure.rowwise)
+        sums, _ = self._state()
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.float64(self._measure.finish(value))
+            return np.float64(self._measure.value(sums, self._options))
 
     def reset(self) -> None:
         """Forget all data."""
         with self._lock:
-            self._total, self._weight, self._count = ExactSum(), ExactSum(), 0
+            self._sums, self._count = [ExactSum() for _ in range(self._measure.n_sums(self._options))], 0
 
     @property
     def count(self) -> int:
@@ -245,22 +270,23 @@ class Accumulator:
 
     def to_array(self) -> np.ndarray:
         """The state as float64 numbers, always as many; element-wise sums of such arrays are states of the data together."""
-        total, weight, count = self._state()
-        return np.concatenate(([float(count)], total.to_array(), weight.to_array()))
+        sums, count = self._state()
+        return np.concatenate(([float(count)], *(s.to_array() for s in sums)))
 
     def from_array(self, array: ArrayLike) -> Accumulator:
         """A new accumulator of the same loss and options, with the state that `to_array` gave."""
         array = np.asarray(array, np.float64)
-        if array.shape != (HEADER + 2 * (DIGITS + 1),):
-            raise _errors.wrong_shape("array", array.shape, f"({HEADER + 2 * (DIGITS + 1)},)")
         new = Accumulator(self._fn, **self._options)
-        total, weight = np.split(array[HEADER:], 2)
-        new._total, new._weight, new._count = ExactSum.from_array(total), ExactSum.from_array(weight), int(array[0])
+        n_sums = len(new._sums)
+        if array.shape != (HEADER + n_sums * (DIGITS + 1),):
+            raise _errors.wrong_shape("array", array.shape, f"({HEADER + n_sums * (DIGITS + 1)},)")
+        parts = np.split(array[HEADER:], n_sums)
+        new._sums, new._count = [ExactSum.from_array(part) for part in parts], int(array[0])
         return new
 
     def _state(self):
         with self._lock:
-            return self._total.copy(), self._weight.copy(), self._count
+            return [own.copy() for own in self._sums], self._count
 
     def _is_alike(self, other):
         mine, others = self._options, other._options
@@ -274,9 +300,9 @@ class Accumulator:
         return self._fn, self._options, self._state()
 
     def __setstate__(self, state):
-        fn, options, (total, weight, count) = state
+        fn, options, (sums, count) = state
         self.__init__(fn, **options)
-        self._total, self._weight, self._count = total, weight, count
+        self._sums, self._count = sums, count
 
     def __repr__(self):
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())

@@ -395,6 +395,132 @@ def score(
     return evaluate(losses.SCORE, (logits, target, linear_weight, linear_bias), (axis, ignore_index, top_k))
 
 
+def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_index: int = -100) -> Any:
+    """Brier score: the mean squared distance of predicted probabilities to what came true.
+
+    For classes, the mean over rows of ``sum_c (probs[c] - (c == target))**2``, in [0, 2].  For one event, of which `probs` are the
+    probabilities, the mean of ``(probs - target)**2``, in [0, 1].
+
+    Parameters
+    ----------
+    probs : array_like, (..., n_classes, ...) or (n,)
+        Probabilities in [0, 1], classes along `axis`; they are not checked to add up to 1.  Or the probability of label 1 in each
+        of n cases.
+    target : array_like of int
+        Class indices in [0, n_classes), of the shape of `probs` without `axis`.  Or n labels, 0 or 1.
+    axis : int
+        The class axis.
+    ignore_index : int
+        Label of rows to leave out.
+
+    Returns
+    -------
+    NumPy scalar
+        float32 for inputs of up to 32 bits, float64 otherwise.  NaN if no row counts.
+
+    Raises
+    ------
+    IndexError
+        For a label that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+    TypeError
+        For targets that are not integers, for complex, object or string arrays, and for arrays on a CUDA device.
+    ValueError
+        For probabilities outside [0, 1], shapes that do not fit, or no classes.
+
+    Notes
+    -----
+    Two conventions are in use.  For classes this is Brier's own, the sum over all of them; for one event it is half of that, as is
+    usual there: two classes score twice what the same predictions do as probabilities of one event.  scikit-learn's
+    ``brier_score_loss`` chooses alike.
+
+    Everything is computed in float64, a block of rows at a time.  NaN in a row that counts makes the score NaN.
+
+    References
+    ----------
+    Brier, G. W. (1950). Verification of Forecasts Expressed in Terms of Probability. Monthly Weather Review 78, 1-3.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.brier_score(np.array([[0.75, 0.25], [0.5, 0.5]]), [0, 1])  # (0.125 + 0.5) / 2
+    np.float64(0.3125)
+    >>> fastloss.brier_score(np.array([0.25, 0.5]), [0, 1])
+    np.float64(0.15625)
+    """
+    return evaluate(losses.BRIER_SCORE, (probs, target), (axis, ignore_index))
+
+
+def calibration_error(
+    probs: ArrayLike,
+    target: ArrayLike,
+    *,
+    bins: int = 15,
+    norm: str = "l1",
+    axis: int = -1,
+    ignore_index: int = -100,
+) -> Any:
+    """Calibration error: how far confidences are from how often predictions come true.
+
+    Rows go to bins of equal width by their confidence, that of the most likely class.  In each bin the mean confidence is compared
+    with the share of rows whose most likely class is the target.  The expected calibration error (ECE) is the mean of these
+    distances, weighted by the number of rows; the maximum calibration error (MCE) is the largest.
+
+    Parameters
+    ----------
+    probs : array_like, (..., n_classes, ...) or (n,)
+        Probabilities in [0, 1], classes along `axis`; they are not checked to add up to 1.  Or the probability of label 1 in each
+        of n cases: then this probability is compared with the share of ones.
+    target : array_like of int
+        Class indices in [0, n_classes), of the shape of `probs` without `axis`.  Or n labels, 0 or 1.
+    bins : int
+        Number of bins, at most 65536.
+    norm : {"l1", "l2", "max"}
+        What is made of the distances: their mean (ECE), the root of their mean square, or the largest (MCE).
+    axis : int
+        The class axis.
+    ignore_index : int
+        Label of rows to leave out.
+
+    Returns
+    -------
+    NumPy scalar
+        In [0, 1]; float32 for inputs of up to 32 bits, float64 otherwise.  NaN if no row counts.
+
+    Raises
+    ------
+    IndexError
+        For a label that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+    TypeError
+        For targets that are not integers, for complex, object or string arrays, and for arrays on a CUDA device.
+    ValueError
+        For probabilities outside [0, 1], shapes that do not fit, no classes, `bins` outside [1, 65536] or an unknown `norm`.
+
+    Notes
+    -----
+    Bin m of M holds confidences in ((m - 1) / M, m / M], the first also 0.  An edge is m / M rounded to the type of `probs`, so that
+    float32's 0.2 lies in the bin that ends with 0.2.  Of equal probabilities the lower class is the prediction.  NaN in a row that
+    counts belongs to no bin and makes the error NaN.
+
+    Everything is computed in float64, a block of rows at a time.
+
+    References
+    ----------
+    Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017). On Calibration of Modern Neural Networks. ICML. arXiv:1706.04599.
+    Naeini, M. P., Cooper, G. F., Hauskrecht, M. (2015). Obtaining Well Calibrated Probabilities Using Bayesian Binning. AAAI.
+    Kumar, A., Liang, P., Ma, T. (2019). Verified Uncertainty Calibration. NeurIPS. arXiv:1909.10155 (``norm="l2"``).
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> probs = np.array([[0.75, 0.25], [0.75, 0.25], [0.0, 1.0], [0.0, 1.0]])
+    >>> fastloss.calibration_error(probs, [0, 1, 1, 1])  # half of the rows are 0.75 sure, and right half the time
+    np.float64(0.125)
+    >>> fastloss.calibration_error(probs, [0, 1, 1, 1], norm="max")
+    np.float64(0.25)
+    """
+    return evaluate(losses.CALIBRATION_ERROR, (probs, target), (axis, ignore_index, bins, norm))
+
+
 def linear_cross_entropy(
     hidden: ArrayLike,
     linear_weight: ArrayLike,

@@ -100,10 +100,10 @@ class Option:
     Attributes
     ----------
     name, default : as in the function's signature.
-    kind : "axis" (one axis), "axes" (as in ``numpy.mean``), "reduction", "number", "integer" or "flag".
+    kind : "axis" (one axis), "axes" (as in ``numpy.mean``), "reduction", "choice" (one of some names), "number", "integer" or "flag".
     allows : whether a number is in the option's domain.
     expected : that domain in words.
-    choices : of a reduction.
+    choices : of a reduction, or of a choice.
     optional : whether None is a value of its own.
     """
 
@@ -142,7 +142,8 @@ class Function:
     ----------
     name : of the function.
     family : "elements" (pointwise losses), "rows" (losses of rows of classes), "layer" (of a linear layer's outputs), "normalised" (the
-        softmax family's arrays) or "scores".  Each has one way to be resolved, and one in which a place executes it.
+        softmax family's arrays), "scores" or "forecasts" (how good probabilities are).  Each has one way to be resolved, and one in which a
+        place executes it.
     arrays : names of the positional arguments.
     more_arrays : names of the arrays that are keywords.
     options : the other keywords, in the order in which the function hands them on.
@@ -368,9 +369,22 @@ SCORE = Function(
     ),
 )
 
-FUNCTIONS = (*LOSSES, LOG_SOFTMAX, SOFTMAX, LOGSUMEXP, SCORE)
+_BINS = (
+    Option("bins", 15, "integer", lambda v: 1 <= v <= 1 << 16, "an integer in [1, 65536]"),
+    Option("norm", "l1", "choice", choices=("l1", "l2", "max")),
+)
+BRIER_SCORE = Function("brier_score", "forecasts", ("probs", "target"), options=(AXIS, IGNORE_INDEX))
+CALIBRATION_ERROR = Function(
+    "calibration_error", "forecasts", ("probs", "target"), options=(AXIS, IGNORE_INDEX, *_BINS)
+)
+
+FUNCTIONS = (*LOSSES, LOG_SOFTMAX, SOFTMAX, LOGSUMEXP, SCORE, BRIER_SCORE, CALIBRATION_ERROR)
+
+# The same from logits, which only an Accumulator calls.
+BRIER = Function("brier", "forecasts", ("logits", "target"), options=BRIER_SCORE.options)
+CALIBRATION = Function("calibration", "forecasts", ("logits", "target"), options=CALIBRATION_ERROR.options)
 
 
 def _named(name):
     """The row of a function, which is unpickled to the one that there is."""
-    return next(function for function in FUNCTIONS if function.name == name)
+    return next(function for function in (*FUNCTIONS, BRIER, CALIBRATION) if function.name == name)

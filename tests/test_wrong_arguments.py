@@ -17,6 +17,7 @@ WRONG = {
     "axis": [1.0, 0.0, True, False, "0", None, 7, -8, (0,), [0], np.float64(1)],
     "axes": [1.0, 0.0, True, "x", 7, -8, (0, 0), (0, True), (0.0,), [0.0], {0}, np.float64(0), b"0"],
     "reduction": [None, "median", "MEAN", "", 1, True, np.array("mean"), ["mean"], b"mean", "batch"],
+    "choice": [None, "L1", "", 1, True, np.array("l1"), ["l1"], b"l1", "linf"],
     "number": [None, "0.1", 1j, [0.1], np.array([0.1]), np.complex64(1), 10**400, b"1", float("nan"), -1.0, -1],
     "integer": [1.0, True, "3", [1], np.float32(1), 0.5, b"3", 1j],
     "flag": [None, 1, 0, 1.0, "True", np.array(True), [True]],
@@ -25,6 +26,7 @@ ALIKE = {
     "axis": (0, 1),
     "axes": (0, 1, (0, 1)),
     "reduction": ("mean",),
+    "choice": ("l1",),
     "number": (1.0,),
     "integer": (1,),
     "flag": (True, False),
@@ -72,7 +74,7 @@ def cases():
                     continue
                 yield function, f"{option.name}={value!r:.20}-{i}", {option.name: value}
         for i, value in enumerate(OUT):
-            if function is not losses.SCORE:
+            if function.family not in ("scores", "forecasts"):  # which have no `out`
                 yield function, f"out-{i}", {"out": value}
         for name in function.arrays:
             for i in range(7):

@@ -37,6 +37,12 @@ def _reduction(option, value):
     return str(value)
 
 
+def _choice(option, value):
+    if not isinstance(value, str) or value not in option.choices:
+        raise _errors.unknown(option.name, value, option.choices)
+    return str(value)
+
+
 def _unchecked(option, value):
     """Axes make sense once the number of dimensions is known."""
     return value
@@ -47,6 +53,7 @@ _KINDS = {
     "integer": _integer,
     "flag": _flag,
     "reduction": _reduction,
+    "choice": _choice,
     "axis": _unchecked,
     "axes": _unchecked,
 }

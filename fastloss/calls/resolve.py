@@ -54,7 +54,7 @@ def signature(a, weak=False):
 
 
 def resolve(function: Function, signatures, options, want: Want):
-    """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised` or `Scores`, by the function's family.
+    """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised`, `Scores` or `Forecasts`, by the function's family.
 
     signatures : of the arrays, in the order of ``function.operands``; None for those that are absent.
     options : values in the order of ``function.options``, as they came.
@@ -503,12 +503,74 @@ def _scores(function, signatures, values, want):
     )
 
 
+@dataclass(frozen=True)
+class Forecasts:
+    """How good probabilities of labels are: those given, or those that logits make.
+
+    Operands are probabilities or logits, and target.  Of one event, rather than of classes, they have the target's shape.
+    """
+
+    function: Function
+    want: Want
+    names: tuple[str, ...]
+    real: str
+    shape: tuple[int, ...]  # of the predictions
+    axis: int | None  # the class axis; None for predictions of one event
+    values: dict[str, Any]  # of the options, checked
+    result_shape: tuple[int, ...] = ()
+
+    @property
+    def from_logits(self):
+        return self.names[0] == "logits"
+
+    @property
+    def bins(self):
+        """How many bins confidences go to; None for Brier scores."""
+        return self.values.get("bins")
+
+    @property
+    def ignore_index(self):
+        return self.values["ignore_index"]
+
+    @property
+    def n_classes(self):
+        return 2 if self.axis is None else self.shape[self.axis]
+
+    @property
+    def rows_shape(self):
+        return self.shape if self.axis is None else self.shape[: self.axis] + self.shape[self.axis + 1 :]
+
+    @property
+    def n_rows(self):
+        return math.prod(self.rows_shape)
+
+
+def _forecasts(function, signatures, values, want):
+    x, y = signatures
+    name = function.arrays[0]
+    if not x.ndim:
+        raise _errors.no_axis(name)
+    axis = _options.one_axis(values["axis"], x.ndim)
+    rows = x.shape[:axis] + x.shape[axis + 1 :]
+    if not y.is_integer and y.size:
+        raise _errors.not_index_dtype("target", y.dtype)
+    if x.ndim == 1 and y.shape == x.shape:
+        axis = None
+    elif y.shape != rows:
+        binary = f", or {x.shape} for predictions of one event" if x.ndim == 1 else ""
+        raise _errors.wrong_shape("target", y.shape, f"{rows}, that of {name} without the class axis{binary}")
+    elif x.shape[axis] == 0 and math.prod(rows):
+        raise _errors.no_classes(name, x.shape)
+    return Forecasts(function, want, function.operands, real_of(x), x.shape, axis, values)
+
+
 _FAMILIES = {
     "elements": _elements,
     "rows": _rows,
     "layer": _layer,
     "normalised": _normalised,
     "scores": _scores,
+    "forecasts": _forecasts,
 }
 
 

@@ -39,3 +39,33 @@ class Sums(NamedTuple):
     total: Any
     weight: Any
     count: int | None
+
+    @property
+    def numbers(self):
+        """What accumulators add up."""
+        return self.total, self.weight
+
+
+class Bins(NamedTuple):
+    """What a calibration error is made of: of each bin of confidences, float64 arrays of one number a bin.
+
+    Attributes
+    ----------
+    confidence : the summed confidences of its rows.
+    hits : how many of the rows were right.
+    counts : how many rows it has.
+    """
+
+    confidence: Any
+    hits: Any
+    counts: Any
+
+    @property
+    def numbers(self):
+        """What accumulators add up: all confidences, then all hits, then all counts."""
+        return (*self.confidence.tolist(), *self.hits.tolist(), *self.counts.tolist())
+
+    @property
+    def count(self):
+        """How many rows there are."""
+        return int(self.counts.sum())

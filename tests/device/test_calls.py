@@ -193,3 +193,17 @@ def test_out_that_overlaps_an_input():
         backwards = sent(x.reshape(-1))
         assert fastloss.mse_loss(backwards[::-1], sent(x.reshape(-1)), reduction="none", out=backwards) is backwards
         np.testing.assert_allclose(fetched(backwards), (x.reshape(-1)[::-1] - x.reshape(-1)) ** 2, rtol=1e-5)
+
+
+def test_what_the_host_alone_computes():
+    x, y = rows()
+    probs = fastloss.softmax(x)
+    for fn, name in ((fastloss.brier_score, "brier_score"), (fastloss.calibration_error, "calibration_error")):
+        with pytest.raises(TypeError, match=f"{name} is not available for arrays on a CUDA device: copy them"):
+            fn(sent(probs), sent(y))
+        with pytest.raises(ValueError, match="target: expected shape"):
+            fn(sent(probs), sent(y[:2]))
+        assert fn(probs, y) >= 0
+    for metric in ("brier", "calibration"):
+        with pytest.raises(TypeError, match=f"{metric} is not available"):
+            fastloss.Accumulator(metric).update(sent(x), sent(y))

@@ -5,6 +5,7 @@ value outside the loss's domain, what a gradient of a weighted mean or of a root
 `use_wait(False)` leaves the first two to the result: NaN.
 """
 
+from fastloss import _errors
 from fastloss.calls import resolve
 from fastloss.places.cuda.classes import normalised, rows, scores
 from fastloss.places.cuda.linear import layer
@@ -15,12 +16,19 @@ __all__ = ["KEEPS", "plan", "signature", "taken"]
 
 KEEPS = False  # grids depend on addresses, too
 
+
+def _refused(resolved):
+    """TypeError for what the host alone computes."""
+    raise _errors.not_on_device(resolved.function.name)
+
+
 _PLANS = {
     resolve.Elements: elements,
     resolve.Rows: rows,
     resolve.Layer: layer,
     resolve.Normalised: normalised,
     resolve.Scores: scores,
+    resolve.Forecasts: _refused,
 }
 
 

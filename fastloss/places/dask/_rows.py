@@ -1,22 +1,24 @@
-"""The softmax family, scores and linear layers of Dask arrays."""
+"""The softmax family, scores, forecasts and linear layers of Dask arrays."""
 
 import numpy as np
 
 from fastloss import _errors
 from fastloss._scores import Scores
-from fastloss.places.dask import _states, _tasks
-from fastloss.places.dask._calls import check_no_out, delivered, scale_from
+from fastloss.places.dask import _states, _sums, _tasks
+from fastloss.places.dask._calls import check_no_out, computed, delivered, scale_from
 from fastloss.places.dask._graph import (
     chunked,
     common_chunks,
     merged,
     ones,
     over,
+    reduced,
     starts_of,
     total,
     whole,
     without,
 )
+from fastloss.places.host.forecasts import of_sums
 
 
 def _with_axis(y, axis):
@@ -193,6 +195,26 @@ def _scores(resolved):
 def _fields(found):
     """Arrays of one array's fields, which are found together."""
     return Scores(**{name: found[name] for name in found.dtype.names})
+
+
+def forecasts(resolved):
+    """What makes the graph of a `Forecasts`, of chunks of whole rows."""
+
+    def graph(operands, out, scale):
+        x, y = operands
+        if resolved.axis is None:
+            chunks = common_chunks(x.shape, (x, y))
+            x, y = chunked(x, x.shape, chunks), chunked(y, x.shape, chunks)
+        else:
+            x, y = _class_operands(x, _with_axis(y, resolved.axis), resolved.axis)
+            x = x.rechunk({resolved.axis: -1})
+        sums = total(_tasks.forecasts, x, y, chunks=x.chunks, resolved=resolved, starts=starts_of(x))
+        if resolved.want.what != "sums":
+            return reduced(_sums.forecasts_result_of, sums, np.dtype(resolved.real), resolved=resolved)
+        (several,) = computed(sums)
+        return of_sums(resolved, several.item().rounded())
+
+    return graph
 
 
 # --- linear layers ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import numpy as np
 from fastloss import _arrays, _reduce
 from fastloss._exact import ExactSum
 from fastloss.places.host.elements import finished_lanes
+from fastloss.places.host.forecasts import of_sums, value_of
+from fastloss.places.host.operands import REALS
 
 
 class Bad(NamedTuple):
@@ -27,18 +29,13 @@ def good(result):
     return result
 
 
-class Part:
-    """Sums over part of the data, exact like an Accumulator's; and the first of the values there that are errors."""
+class _Checked:
+    """What is known of part of the data, and the first of the values there that are errors."""
 
-    def __init__(self, total=0.0, weight=0.0, count=0, bad=None):
-        self.total, self.weight, self.count, self.bad = ExactSum(), ExactSum(), count, bad
-        self.total.add(total)
-        self.weight.add(weight)
+    def __init__(self, bad):
+        self.bad = bad
 
     def merge(self, other):
-        self.total.merge(other.total)
-        self.weight.merge(other.weight)
-        self.count += other.count
         if other.bad and (self.bad is None or other.bad[:2] < self.bad[:2]):
             self.bad = other.bad
 
@@ -46,6 +43,41 @@ class Part:
         if self.bad:
             raise self.bad.raised()
         return self
+
+
+class Part(_Checked):
+    """The sums of a mean, exact like an Accumulator's."""
+
+    def __init__(self, total=0.0, weight=0.0, count=0, bad=None):
+        super().__init__(bad)
+        self.total, self.weight, self.count = ExactSum(), ExactSum(), count
+        self.total.add(total)
+        self.weight.add(weight)
+
+    def merge(self, other):
+        super().merge(other)
+        self.total.merge(other.total)
+        self.weight.merge(other.weight)
+        self.count += other.count
+
+
+class Several(_Checked):
+    """Any number of sums, as exact; none where nothing has been added."""
+
+    def __init__(self, numbers=(), bad=None):
+        super().__init__(bad)
+        self.sums = [ExactSum() for _ in numbers]
+        for own, number in zip(self.sums, numbers, strict=True):
+            own.add(number)
+
+    def merge(self, other):
+        super().merge(other)
+        self.sums = self.sums or [ExactSum() for _ in other.sums]
+        for own, its in zip(self.sums, other.sums, strict=False):
+            own.merge(its)
+
+    def rounded(self):
+        return np.array([float(own) for own in self.checked().sums])
 
 
 def single(part, ndim):
@@ -57,7 +89,7 @@ def single(part, ndim):
 
 def merge_parts(parts, axis, keepdims):
     """One part of all; `axis` is every axis."""
-    total = Part()
+    total = type(parts.flat[0])()
     for part in parts.flat:
         total.merge(part)
     return single(total, parts.ndim if keepdims else 0)
@@ -97,6 +129,10 @@ def result_of(part, *, reduction, divisor, root, rowwise, real):
         value = _reduce.mean_of_sums(part.total, weight, rowwise)
     with np.errstate(invalid="ignore"):
         return _arrays.scalar(float(np.sqrt(value) if root else value), real)
+
+
+def forecasts_result_of(several, *, resolved):
+    return _arrays.scalar(value_of(resolved, of_sums(resolved, several.item().rounded())), REALS[resolved.real])
 
 
 def lanes_result_of(lanes, *, reduction, divisor, root, real):

@@ -11,7 +11,7 @@ from fastloss import _arrays, _config, _errors, _scores, losses
 from fastloss.calls.resolve import resolve
 from fastloss.calls.want import SUMS, VALUE, Sums, slopes
 from fastloss.places import host
-from fastloss.places.dask._sums import LANES, Bad, Part, good, single
+from fastloss.places.dask._sums import LANES, Bad, Part, Several, good, single
 from fastloss.places.host.elements import first_outside
 from fastloss.places.host.labels import first_bad_label, weigh_labels, wide_labels
 
@@ -55,13 +55,15 @@ def beginning(starts, block_id):
 
 
 def bad_label(y, n_classes, ignore_index, *, axis, starts, block_id):
-    """The first bad label of a chunk, which has no class axis; `starts` are those of a chunk with one."""
+    """The first bad label of a chunk, which has no class axis; `starts` are those of a chunk with one, unless `axis` is None."""
     origin = beginning(starts, block_id)
     found = first_bad_label(_arrays.indices(y), n_classes, ignore_index)
     if found is None:
         return None
-    axis %= len(origin)
-    position = _moved(found[0], origin[:axis] + origin[axis + 1 :])
+    if axis is not None:
+        axis %= len(origin)
+        origin = origin[:axis] + origin[axis + 1 :]
+    position = _moved(found[0], origin)
     return Bad(1, position, _errors.label_out_of_range, (position, found[1], n_classes, ignore_index))
 
 
@@ -230,6 +232,24 @@ def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
         place = {"axis": axis, "starts": starts, "block_id": block_id}
         raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
     return _as_fields(found, scores_dtype(real, top_k), axis)
+
+
+@task
+def forecasts(x, y, *, resolved, starts, block_id):
+    """What `Several` add up of a chunk of whole rows."""
+    axis = resolved.axis
+    y = y if axis is None else labels_of(y, axis)
+    bad, numbers = None, ()
+    try:
+        values = resolved.values | {"axis": 0 if axis is None else axis}
+        numbers = on_host(resolved.function, (x, y), values, SUMS).numbers
+    except ValueError:
+        bad = bad_value(0, x, "probs", losses.PROBABILITY, beginning(starts, block_id))
+        if bad is None:
+            raise
+    except IndexError:
+        bad = bad_label(y, resolved.n_classes, resolved.ignore_index, axis=axis, starts=starts, block_id=block_id)
+    return single(Several(numbers, bad), len(block_id))
 
 
 # --- linear layers ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from fastloss.calls import resolve
 from fastloss.calls.resolve import signature
 from fastloss.places.host.elements import plan_of as _elements
+from fastloss.places.host.forecasts import plan_of as _forecasts
 from fastloss.places.host.layer import plan_of as _layer
 from fastloss.places.host.normalised import plan_of as _normalised
 from fastloss.places.host.operands import taken
@@ -19,6 +20,7 @@ _PLANS = {
     resolve.Layer: _layer,
     resolve.Normalised: _normalised,
     resolve.Scores: _scores,
+    resolve.Forecasts: _forecasts,
 }
 
 

@@ -46,6 +46,14 @@ def counted_labels(y, ignore_index):
     return None if ignored is None else y != ignored
 
 
+def usable_labels(y, n_classes, ignore_index):
+    """Labels as int64 that can be indices, whether each counts, or None if all do, and whether one is bad."""
+    bad = (y < 0) | (y >= n_classes)
+    counted = counted_labels(y, ignore_index)
+    labels = np.where(bad, 0, y).astype(np.int64)
+    return labels, counted, bool((bad if counted is None else bad & counted).any())
+
+
 def weigh_labels(y, n_classes, w, ignore_index):
     """The summed weight of the labels that count; raises for bad ones."""
     raise_bad_label(y, n_classes, ignore_index)
