@@ -100,7 +100,7 @@ def large(rng, n, c):
 def far(rng, n, c):
     """Gaps of hundreds, which float64 can still see."""
     x = rng.normal(0, 2, (n, c)) * rng.choice([1.0, 10.0], (n, 1))
-    x[np.arange(n), rng.integers(0, c, n)] += rng.uniform(80, 640, n)
+    x[np.arange(n), rng.integers(0, c, n)] += rng.uniform(80, 600, n)
     return x + rng.normal(0, 100, (n, 1))
 
 
@@ -307,10 +307,10 @@ def draw(rng, family, n, c, dtype):
 
 
 def sizes(n_rows, c):
-    """Rows that are drawn at a time, and how often: as many elements of few classes as of many."""
-    budget = n_rows if c in FEW else max(n_rows // 10, 1)
-    rows = max(1, min(200_000 // c, budget))
-    return rows, max(1, budget * (1 if c <= 10 else 10) // max(c, 1) // rows)
+    """Rows that are drawn at a time, and how often; of more than ten classes, so many elements as ten times the rows."""
+    n_rows = n_rows if c in FEW else max(1, 10 * n_rows // c)
+    rows = max(1, min(200_000 // c, n_rows))
+    return rows, -(-n_rows // rows)
 
 
 def search(names, dtype, n_rows, seed, classes=CLASSES):
