@@ -227,12 +227,11 @@ class _Each(_Plan):
 
     def __call__(self, operands, out, scale):
         operands = self.prepared(operands)
-        if out is not None and self.domains:
-            self.check_domain(operands)  # before anything is written
-        result = destination(out, self.resolved.shape, self.real, operands)
+        # nothing of the caller's is written to before all is known to be inside the domains
+        result = destination(None if self.domains else out, self.resolved.shape, self.real, operands)
         if self.size:
             self.run(self.kernel, operands, 1.0, result, None)
-            if out is None and self.domains and _holds_nan(result):
+            if self.domains and _holds_nan(result):
                 self.check_domain(operands)
         return delivered(result, out)
 
@@ -240,7 +239,8 @@ class _Each(_Plan):
 def _holds_nan(a):
     """Whether a contiguous array holds NaN, or may do so."""
     a = a.reshape(-1)
-    square = np.dot(a, a)
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = np.dot(a, a)
     return square != square
 
 
