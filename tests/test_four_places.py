@@ -107,6 +107,7 @@ def package(tmp_path_factory):
 def run(package, code, **environment):
     check_python(
         f"{REFERENCE}\n{code}\nassert fastloss.__file__.startswith({str(package)!r})\nprint('fine')",
+        file=package / "run.py",  # its folder comes first on the path, whatever the current one is
         PYTHONPATH=str(package),
         NUMBA_CACHE_DIR=str(package / "cache"),
         **environment,

@@ -52,7 +52,8 @@ class Batch:
         """-log softmax at the labels."""
         (s, g), own = self.others(labels), self.x[self.every, labels]
         gap = g - own
-        return np.where(gap < 700.0, np.log1p(exp_of_difference(s, g, own)), gap + np.log(s))
+        losses = np.where(gap < 700.0, np.log1p(exp_of_difference(s, g, own)), gap + np.log(s))
+        return np.where(self.top[:, 0] == np.inf, np.nan, losses)
 
     @functools.cached_property
     def rest(self):
