@@ -253,12 +253,14 @@ INLINE void NAME(scan_lanes)(const Columns *x, Py_ssize_t n_classes, int width, 
             lowest[lane] = NAME(lowest)(n);
             biases[lane] = NAME(bias)(n);
         }
-        for (int lane = 0; lane < lanes; lane++) {
-            const double by = power_between((double)NAME(power_of)(before[lane]), (double)power[lane]);
-            totals[lane] *= by;
-            lows[lane] *= by;
+        for (int lane = 0; lane < lanes; lane++)
             sums[lane] = 0.0;
-        }
+        if (start > 0)
+            for (int lane = 0; lane < lanes; lane++) {
+                const double by = power_between((double)NAME(power_of)(before[lane]), (double)power[lane]);
+                totals[lane] *= by;
+                lows[lane] *= by;
+            }
         /* exponentials leave memory idle: meanwhile a part of what tiles to come will read is asked for */
         const char *next = neighbours ? x->data + start * x->class_step + FETCHED * LANES * x->lane_step
                                       : x->data + 2 * LANES * x->lane_step;
@@ -271,10 +273,14 @@ INLINE void NAME(scan_lanes)(const Columns *x, Py_ssize_t n_classes, int width, 
             NAME(add_pair)(tile, c, labels, lowest, biases, sums, lanes);
             if (c + 2 < classes && (SINGLE || c % 8 != 6))
                 continue;
-            for (int lane = 0; lane < lanes; lane++) {
-                accumulate(&totals[lane], &lows[lane], sums[lane]);
-                sums[lane] = 0.0;
-            }
+            if (SINGLE)
+                for (int lane = 0; lane < lanes; lane++)
+                    totals[lane] += sums[lane];
+            else
+                for (int lane = 0; lane < lanes; lane++) {
+                    accumulate(&totals[lane], &lows[lane], sums[lane]);
+                    sums[lane] = 0.0;
+                }
         }
     }
     int suspect = 0;
@@ -324,6 +330,15 @@ static void find_totals(Rows *rows, int width)
 {
     for (int lane = 0; lane < width; lane++)
         rows->total[lane] = row_total(rows->s[lane], rows->g[lane], rows->x[lane], rows->top[lane]);
+}
+
+/* The same where the ones left out are the maxima. */
+static void find_totals_of_peaks(Rows *rows, int width)
+{
+    for (int lane = 0; lane < width; lane++) {
+        const double top = rows->top[lane], total = exp_of_difference(rows->s[lane], rows->g[lane], top) + 1.0;
+        rows->total[lane] = top - top == 0.0 ? total : NAN;
+    }
 }
 #endif
 

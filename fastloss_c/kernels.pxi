@@ -101,6 +101,7 @@ cdef extern from "inner.h" nogil:
     double total_of_row(double s, double g, double x, double top) noexcept
     void find_tails(Rows *rows, int width) noexcept
     void find_totals(Rows *rows, int width) noexcept
+    void find_totals_of_peaks(Rows *rows, int width) noexcept
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double scaled(double share, double loss) noexcept

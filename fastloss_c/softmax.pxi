@@ -347,7 +347,7 @@ cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *ro
     call.real.find_peaks(x, call.x.length[1], width, rows)
     call.real.scan_columns(x, call.x.length[1], width, rows)
     find_tails(rows, width)
-    find_totals(rows, width)
+    find_totals_of_peaks(rows, width)
 
 
 cdef void put_normalised(
