@@ -144,7 +144,7 @@ class Head:
     def _differentiate(self, h, rows, known, scale, gradients, sums):
         """Add what these rows contribute to the gradients; the sum of the bias's goes to `sums`, in float64."""
         state, tails, weights = known
-        owns = weights * (self.spread or 0.0)
+        owns = weights * self.spread if self.spread else np.zeros(len(weights))
         ignored = None if self.labels is None else self.labels[rows] < 0
         inputs = h
         if "linear_weight" in gradients and ignored is not None and ignored.any():

@@ -1,0 +1,117 @@
+"""Numbers that were once wrong, or nearly: each call with its right value, to 50 digits by mpmath where that says something.
+
+    python tests/test_known_values.py
+
+prints them with what is computed now, for every backend.
+"""
+
+import numpy as np
+import pytest
+
+import fastloss as fl
+from fastloss import value_and_grad
+
+F, D = np.float32, np.float64
+TOP = 2**64 - 1
+
+
+def _slope(loss, *arrays, **options):
+    return value_and_grad(loss)(*arrays, **options)[1]
+
+
+# What is called, the right value (an exception's type where there is none), and how many ulp of the result's type it may be off.
+CASES = {
+    "msle_loss f32 (0, 1e8)": (lambda: fl.msle_loss(F([0]), F([1e8])), 339.3215, 4),
+    "msle_loss f32 (10, 1e7)": (lambda: fl.msle_loss(F([10]), F([1e7])), 188.24394, 4),
+    "msle_loss f64 (0, 1e16)": (lambda: fl.msle_loss(D([0]), D([1e16])), 1357.2859162824699, 8),
+    "rmse_loss f32 errors of 2e20": (lambda: fl.rmse_loss(np.full(4, 2e20, F), np.zeros(4, F)), 2e20, 2),
+    "rmse_loss f32 errors of 1e-30": (lambda: fl.rmse_loss(np.full(4, 1e-30, F), np.zeros(4, F)), 1e-30, 2),
+    "rmse_loss f32 gradient, 1e-30": (lambda: _slope(fl.rmse_loss, np.full(4, 1e-30, F), np.zeros(4, F))[0], 0.25, 2),
+    "rmse_loss f64 errors of 1e200": (lambda: fl.rmse_loss(np.full(4, 1e200), np.zeros(4)), 1e200, 2),
+    "mse_loss, a weight of 0": (lambda: fl.mse_loss(F([1e30, 2]), F([0, 0]), weight=[0, 1]), 4.0, 0),
+    "gaussian_nll_loss, f64 var": (lambda: fl.gaussian_nll_loss(F([1]), F([0]), D([1e300])), 345.38776394910684, 4),
+    "gaussian_nll_loss f32, far": (lambda: fl.gaussian_nll_loss(F([-2.9e22]), F([0]), F([5.5e25])), 7.6454545e18, 4),
+    "class weights of 1e-60": (
+        lambda: fl.cross_entropy(F([[1, 0], [1, 0]]), [0, 0], weight=[1e-60, 1e-60]),
+        0.31326168751822286,
+        2,
+    ),
+    "class weights of 1e60": (
+        lambda: fl.cross_entropy(F([[1, 0], [1, 0]]), [0, 0], weight=[1e60, 1]),
+        0.31326168751822286,
+        2,
+    ),
+    "a class weight of inf, unused": (
+        lambda: fl.cross_entropy(F([[0, 0]]), [0], weight=[1, np.inf]),
+        0.6931471805599453,
+        2,
+    ),
+    "the gradient beside it": (lambda: _slope(fl.cross_entropy, F([[0, 0]]), [0], weight=[1, np.inf])[0, 0], -0.5, 2),
+    "ignore_index 2**64 - 1": (
+        lambda: fl.cross_entropy(np.zeros((2, 3), F), np.array([0, TOP], np.uint64), ignore_index=TOP),
+        1.0986122886681098,
+        2,
+    ),
+    "a label of 2**63 - 1 beside it": (
+        lambda: fl.cross_entropy(np.zeros((2, 3), F), np.array([0, 2**63 - 1]), ignore_index=TOP),
+        IndexError,
+        0,
+    ),
+    "softmax of +inf": (lambda: fl.softmax(F([[np.inf, 0]]))[0, 1], np.nan, 0),
+    "axis=()": (lambda: fl.mse_loss(D([3.0]), D([1.0]), axis=())[0], 4.0, 0),
+    "score().lse near 0": (lambda: fl.score(F([[0.001, -300]]), [1]).lse[0], F(0.001), 1),
+    "score().lse of [0, -40]": (lambda: fl.score(F([[0, -40]]), [1]).lse[0], 4.248354255291589e-18, 2),
+    "poisson_nll_loss of inf": (lambda: fl.poisson_nll_loss(F([np.inf]), F([1])), np.nan, 0),
+    "softmax of one class": (lambda: fl.softmax(F([[77.7]]))[0, 0], 1.0, 0),
+    "gradient of one class": (lambda: _slope(fl.cross_entropy, D([[3.3]]), [0], label_smoothing=0.1)[0, 0], 0.0, 0),
+    "softmax over 131072 rows": (lambda: fl.softmax(np.full((131072, 2), 0.3), axis=0)[0, 0] * 131072, 1.0, 2),
+    "a tiny loss of three classes": (
+        lambda: fl.cross_entropy(F([[0.015393794514238834, 0.006658579688519239, 26.370168685913086]]), [2]),
+        7.135164711e-12,
+        2,
+    ),
+    "bce with logits": (lambda: fl.binary_cross_entropy_with_logits(F([-0.45703727]), F([6.407049e-05])), 0.49054407595642467, 2),
+    "smoothing, logits far apart": (
+        lambda: fl.cross_entropy(F([[2e38, -2e38]]), [0], label_smoothing=1e-6),
+        2e32,
+        2,
+    ),
+    "a mean's gradient": (
+        lambda: _slope(fl.poisson_nll_loss, np.full(100, 90, F), np.zeros(100, F))[0],
+        1.2204033e37,
+        2,
+    ),
+    "[20, 0, 0], target 0": (lambda: fl.cross_entropy(F([[20, 0, 0]]), [0]), 4.122307244877116e-09, 2),
+    "delta=10**400": (lambda: fl.huber_loss(F([1]), F([0]), delta=10**400), ValueError, 0),
+    "reduction as an array": (lambda: fl.mse_loss(F([1]), F([0]), reduction=np.array("mean")), ValueError, 0),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value(name):
+    call, right, ulp = CASES[name]
+    if isinstance(right, type):
+        with pytest.raises(right):
+            call()
+        return
+    got = call()
+    if right != right:
+        assert got != got
+        return
+    assert abs(float(got) - float(right)) <= (ulp + 0.01) * float(np.spacing(abs(type(got)(right)))), got
+
+
+def main():
+    for backend in ("cython", "numba", "numpy"):
+        print(backend)
+        with fl.use_backend(backend):
+            for name, (call, right, _) in CASES.items():
+                try:
+                    got = call()
+                except Exception as error:
+                    got = type(error).__name__
+                print(f"  {name:32s} {got!s:24s} right: {getattr(right, '__name__', right)}")
+
+
+if __name__ == "__main__":
+    main()

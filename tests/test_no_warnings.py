@@ -1,0 +1,90 @@
+"""No call warns, whatever its arrays hold: NaN, infinities, the largest and the smallest numbers, in every operand of every function."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+
+import fastloss
+from fastloss import losses
+
+UGLY = (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e300, -1e300, 1e-45, 5e-324, 0.0, -1.0, 1.0, 2.0, 60000.0)
+DTYPES = ("float16", "float32", "float64")
+SHAPE = (4, 5)
+
+
+def operands(function, dtype):
+    """Right arrays, by name."""
+    half = np.full(SHAPE, 0.5, dtype)
+    labels = np.zeros(SHAPE[0], np.int64)
+    if function.family == "elements":
+        return {name: half.copy() for name in function.operands if name}
+    if function.family == "layer":
+        arrays = {"hidden": half, "linear_weight": np.full((3, 5), 0.25, dtype), "target": labels}
+        return arrays | {"linear_bias": np.zeros(3, dtype), "weight": np.ones(3)}
+    found = {function.arrays[0]: half}
+    if "target" in function.arrays:
+        found["target"] = labels
+    if "weight" in function.more_arrays:
+        found["weight"] = np.ones(SHAPE[1])
+    return found
+
+
+def spoilt(array, values):
+    """Copies of an array with an ugly value in one place, and everywhere."""
+    for value in values:
+        with np.errstate(all="ignore"):
+            one, whole = array.copy(), np.full(array.shape, value).astype(array.dtype)
+            one.flat[1] = value
+        yield one
+        yield whole
+
+
+def calls(function, arrays):
+    """Every way of calling a function with these arrays."""
+    fn = getattr(fastloss, function.name)
+    options = {option.name: option for option in function.options}
+    if "reduction" in options:
+        for reduction in options["reduction"].choices:
+            if reduction != "batchmean" or arrays[function.arrays[0]].ndim:
+                yield lambda r=reduction: fn(**arrays, reduction=r)
+        yield lambda: fastloss.value_and_grad(fn)(**arrays)
+        if "axis" in options and options["axis"].kind == "axes":
+            yield lambda: fn(**arrays, axis=0)
+            yield lambda: fn(**arrays, axis=1, out=np.empty(SHAPE[0], np.float16))
+        yield lambda: fn(**arrays, out=np.empty((), np.float16))
+    else:
+        yield lambda: fn(**arrays)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", losses.FUNCTIONS, ids=lambda function: function.name)
+def test_no_warning(function, dtype):
+    """What is outside a function's domain is an error; nothing is a warning."""
+    arrays = operands(function, dtype)
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            continue
+        for bad in spoilt(array, UGLY):
+            for call in calls(function, arrays | {name: bad}):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    try:
+                        call()
+                    except (ValueError, IndexError) as error:
+                        assert str(error), name
+
+
+@pytest.mark.parametrize("function", losses.FUNCTIONS, ids=lambda function: function.name)
+def test_parameters(function):
+    """Numbers that float32 does not hold, as options and as operands."""
+    numbers = [option for option in function.options if option.kind == "number"]
+    for option, value, dtype in itertools.product(numbers, (1e300, 1e-300, 1e40, 1e-46), DTYPES[1:]):
+        if option.allows is not None and not option.allows(value):
+            continue
+        arrays, fn = operands(function, dtype), getattr(fastloss, function.name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fn(**arrays, **{option.name: value})
+            fastloss.value_and_grad(fn)(**arrays, **{option.name: value})
