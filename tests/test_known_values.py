@@ -70,7 +70,11 @@ CASES = {
         7.135164711e-12,
         2,
     ),
-    "bce with logits": (lambda: fl.binary_cross_entropy_with_logits(F([-0.45703727]), F([6.407049e-05])), 0.49054407595642467, 2),
+    "bce with logits": (
+        lambda: fl.binary_cross_entropy_with_logits(F([-0.45703727]), F([6.407049e-05])),
+        0.49054407595642467,
+        2,
+    ),
     "smoothing, logits far apart": (
         lambda: fl.cross_entropy(F([[2e38, -2e38]]), [0], label_smoothing=1e-6),
         2e32,

@@ -58,6 +58,7 @@ def calls(function, arrays):
         yield lambda: fn(**arrays)
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("function", losses.FUNCTIONS, ids=lambda function: function.name)
 def test_no_warning(function, dtype):
@@ -76,6 +77,7 @@ def test_no_warning(function, dtype):
                         assert str(error), name
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("function", losses.FUNCTIONS, ids=lambda function: function.name)
 def test_parameters(function):
     """Numbers that float32 does not hold, as options and as operands."""
