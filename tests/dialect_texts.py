@@ -1,4 +1,4 @@
-"""Texts in the dialect of losses, and texts outside of it: what `test_dialect.py` and `device/test_dialect.py` share."""
+"""Texts in the dialect of losses, and texts outside of it: what `test_dialect.py` and `device/test_device_dialect.py` share."""
 
 import math
 

@@ -6,7 +6,7 @@ from cases import CASES, PLAIN_CASES, generator
 from compare import same_bits
 
 import fastloss
-from fastloss import _costs, _threads
+from fastloss import _threads, losses
 
 # Small, and several MB with lengths that fit no block: there the work is divided among threads.
 SIZES = {"small": (37, 11), "wide": (53, 40_001), "long": (240_003, 9)}
@@ -31,7 +31,7 @@ def assert_same(expected, results):
 
 def test_sizes_want_threads():
     for size in ("wide", "long"):
-        work = np.prod(SIZES[size]) * _costs.LIGHT
+        work = np.prod(SIZES[size]) * min(formula.ns for formula in losses.POINTWISE)
         assert work >= max(_threads.WORTHWHILE, _threads.WAKE_FROM)
 
 

@@ -53,7 +53,9 @@ class Queue:
         if _target.SIMULATED:
             _simulated.run(kernel, n_blocks, n_threads, arguments)
             return
-        kinds = tuple(len(a) if type(a) is tuple else type(a) for a in arguments)
+        kinds = tuple(
+            (len(a), float if type(a[0]) is float else int) if type(a) is tuple else type(a) for a in arguments
+        )
         _ready(kernel, kinds, self.device).launch(n_blocks, n_threads, self.handle, arguments)
 
     def totals(self):
@@ -156,10 +158,13 @@ class _Ready:
 
     def __init__(self, kernel, kinds):
         named = {int: types.int64, float: types.float64, bool: types.boolean}
-        signature = tuple(types.UniTuple(types.int64, k) if type(k) is int else named[k] for k in kinds)
+        signature = tuple(types.UniTuple(named[k[1]], k[0]) if type(k) is tuple else named[k] for k in kinds)
         self.function = kernel.compile(signature)._codelibrary.get_cufunc()
         self.handle = int(self.function.handle)
-        letters = "".join("d" if k is float else "q" * (k if type(k) is int else 1) for k in kinds)
+        letters = ""
+        for kind in kinds:
+            n, number = kind if type(kind) is tuple else (1, kind)
+            letters += ("d" if number is float else "q") * n
         self.pack_into = struct.Struct(f"={letters}").pack_into
         self.room = ctypes.create_string_buffer(8 * len(letters))
         start = ctypes.addressof(self.room)
@@ -176,7 +181,7 @@ class _Ready:
 
 @functools.cache
 def _ready(kernel, kinds, device):
-    """The kernel on the device, which is current, for arguments of these types: integers, floats, and tuples of so many integers."""
+    """The kernel on the device, which is current, for arguments of these types: integers, floats, and tuples of so many of either."""
     return _Ready(kernel, kinds)
 
 
