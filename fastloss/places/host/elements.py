@@ -347,6 +347,8 @@ class _Slopes(_Reduced):
         total, weights = self.sums(kernel, operands, scale * factor, full)
         if total != total and self.domains:
             self.check_domain(operands)
+        if scale != scale:  # of a mean without weights, which is NaN: also of elements that weights of 0 take out
+            full.fill(scale)
         if not resolved.root:
             value, _ = self.value_of(total, weights, factor)
         gradient = full if self.own_shape else _summed_to(full, self.x_shape, self.real)
