@@ -136,6 +136,12 @@ class Pointwise:
                 own = requested if x_shape == self.shape else None
                 gradient, view = session.destination(own, self.shape, self.real)
                 self.run(kernels.SLOPE, view.address, scale, value.address, mode, divisor, root)
+                if scale != scale:  # of a mean without weights: also of elements that weights of 0 take out
+                    unweighted = Pointwise(
+                        session, self.loss, (*self.operands[:3], None), self.real, self.p, self.names
+                    )
+                    unweighted.shape, unweighted.size, unweighted.flat = self.shape, self.size, False
+                    unweighted.run(kernels.SLOPE, view.address, scale)
             else:
                 self.run(kernels.TOTAL, 0, 1.0, value.address, mode, divisor, root)
             sums = session.totals() if what == "sums" or self.loss.domains and session.waits else None
