@@ -2,15 +2,6 @@
 
 import numpy as np
 
-from fastloss import _errors
-
-REDUCTIONS = ("none", "mean", "sum")
-
-
-def check(reduction, more=()):
-    if not isinstance(reduction, str) or reduction not in REDUCTIONS and reduction not in more:
-        raise _errors.unknown("reduction", reduction, REDUCTIONS + tuple(more))
-
 
 def total(partials):
     """Sums over blocks, in an order that depends on their number alone."""
