@@ -193,19 +193,8 @@ def broadcast(names, signatures):
 # --- losses of rows -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A loss of rows of classes.  Operands are predictions, target and weight."""
-
-    loss: Loss
-    want: Want
-    op: str  # "index" or "dense" (of logits, with class indices or probabilities), "gather" or "categorical" (of (log-)probabilities)
-    names: tuple[str, ...]
-    casts: tuple[str | None, ...]
-    real: str
-    shape: tuple[int, ...]  # of the predictions
-    axis: int  # the class axis, counted from the front
-    values: dict[str, Any]  # of the options, checked
+class _RowOptions:
+    """Options that losses of rows have, from `values`."""
 
     @property
     def reduction(self):
@@ -218,6 +207,21 @@ class Rows:
     @property
     def smoothing(self):
         return self.values.get("label_smoothing", 0.0)
+
+
+@dataclass(frozen=True)
+class Rows(_RowOptions):
+    """A loss of rows of classes.  Operands are predictions, target and weight."""
+
+    loss: Loss
+    want: Want
+    op: str  # "index" or "dense" (of logits, with class indices or probabilities), "gather" or "categorical" (of (log-)probabilities)
+    names: tuple[str, ...]
+    casts: tuple[str | None, ...]
+    real: str
+    shape: tuple[int, ...]  # of the predictions
+    axis: int  # the class axis, counted from the front
+    values: dict[str, Any]  # of the options, checked
 
     @property
     def n_classes(self):
@@ -328,7 +332,7 @@ def check_class_weights(w, n_classes):
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(_RowOptions):
     """Cross-entropy of a linear layer's outputs.  Operands are hidden states, the layer's weights, target, bias and class weights."""
 
     loss: Loss
@@ -341,18 +345,6 @@ class Layer:
     n_classes: int
     is_index: bool
     values: dict[str, Any]  # of the options, checked
-
-    @property
-    def reduction(self):
-        return self.values["reduction"]
-
-    @property
-    def ignore_index(self):
-        return self.values["ignore_index"]
-
-    @property
-    def smoothing(self):
-        return self.values["label_smoothing"]
 
     @property
     def n_rows(self):

@@ -117,11 +117,12 @@ class RowKernel:
         if w is not None:
             steps[2] = class_weights
         x, y, w = prepare(steps, arrays)
-        self.geometry = geometry = Geometry(x, axis, rowwise=op != "gather")
+        geometry = Geometry(x, axis, rowwise=op != "gather")
         if geometry.copies_x:
             steps[0] = then(steps[0], np.ascontiguousarray)
-            geometry = self.geometry = Geometry(np.ascontiguousarray(x), axis, rowwise=op != "gather")
             x = np.ascontiguousarray(x)
+            geometry = Geometry(x, axis, rowwise=op != "gather")
+        self.geometry = geometry
         target = None
         self.compares_first = False
         if y is not None:
@@ -230,15 +231,18 @@ class _RowsPlan:
 
     def __call__(self, operands, out, scale):
         x, y, w = self.rows.prepared(operands)
-        resolved = self.resolved
         if out is None and self.plain:
             sums = self.rows.sums(x, y, w)
             if sums[3] != math.inf:
                 self.raise_bad_label(operands)
             if self.wants == "sums":
-                return Sums(sums[0], sums[1] if resolved.is_index else float(resolved.n_rows), int(sums[2]))
+                return self.sums_of(sums)
             return _arrays.scalar(self.value_of(sums), self.real)
         return self._written(operands, x, y, w, out, scale)
+
+    def sums_of(self, sums):
+        """What a mean is made of."""
+        return Sums(sums[0], sums[1] if self.resolved.is_index else float(self.resolved.n_rows), int(sums[2]))
 
     def value_of(self, sums):
         """The reduced loss; without any weight there is no mean, even if smoothing left something to sum."""
@@ -276,7 +280,7 @@ class _RowsPlan:
         if self.of_rows:
             return delivered(losses, out)
         if self.wants == "sums":
-            return Sums(sums[0], sums[1] if resolved.is_index else float(resolved.n_rows), int(sums[2]))
+            return self.sums_of(sums)
         value = _arrays.scalar(self.value_of(sums), self.real)
         if self.has_gradient:
             return value, (delivered(gradient, gradient_out),)
