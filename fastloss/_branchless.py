@@ -38,7 +38,7 @@ def _branchless(function):
     """The definition of a checked function whose only `return` is its last statement."""
     statements = []
     value, _ = _Straightened(statements).run(function.body, {})
-    definition = ast.parse(f"def {function.name}({', '.join(function.parameters)}): pass").body[0]
+    definition = _dialect.parsed(f"def {function.name}({', '.join(function.parameters)}): pass").body[0]
     definition.body = [*statements, ast.Return(value)]
     return definition
 

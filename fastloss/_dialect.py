@@ -36,6 +36,8 @@ COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 # Constants that float32 can't tell from 0 or infinity would make two losses of one text.
 LEAST, MOST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
+_ATTEMPTS = 100  # at parsing beside other threads, see `parsed`
+
 _CALLABLE = ", ".join([*BUILT_IN, *IMPORTED])
 
 # Every refusal; {} is what was found.
@@ -119,6 +121,20 @@ def special(node):
     return False
 
 
+def parsed(text):
+    """The tree of a text, whatever other threads parse meanwhile.
+
+    CPython 3.11 counts how deep the conversion to a tree is in one place for all threads.  Where a garbage collection lets another thread in
+    that parses too, both see a wrong depth and raise SystemError; nothing is left behind, so they try again.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return ast.parse(text)
+        except SystemError as error:
+            failure = error
+    raise failure
+
+
 class _Text:
     """A text that is being checked."""
 
@@ -136,7 +152,7 @@ class _Text:
 
     def functions(self):
         try:
-            body = ast.parse(self.text).body
+            body = parsed(self.text).body
         except (SyntaxError, ValueError) as error:  # what Python itself does not understand, null bytes among it
             self.refuse("syntax", error, getattr(error, "msg", error))
         definitions = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dialect_texts import ACCEPTED, REFUSED, REFUSED_TEXTS, close, operands, plainly, text_of
+from subprocesses import check_python
 
 from fastloss import _branchless, _dialect, losses, scalars
 
@@ -61,6 +62,32 @@ def test_every_formula_is_in_the_dialect():
     for loss in losses.POINTWISE:
         for name in (loss.value, loss.slope):
             assert len(found[name].parameters) == loss.operands + len(loss.parameters)
+
+
+def test_threads_parse_at_once():
+    """CPython 3.11 raises SystemError where a garbage collection lets another thread in that parses, too."""
+    check_python("""
+        import gc, sys, threading
+        from pathlib import Path
+        from fastloss import _dialect, scalars
+
+        gc.set_threshold(50)
+        gc.callbacks.append(lambda phase, info: sum(range(50)))
+        sys.setswitchinterval(1e-6)
+        text = Path(scalars.__file__).read_text(encoding="utf-8")
+        done = []
+
+        def check():
+            for _ in range(20):
+                _dialect.functions(text)
+            done.append(True)
+
+        threads = [threading.Thread(target=check) for _ in range(8)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert len(done) == 8
+        print("fine")
+    """)
 
 
 def test_the_checker_needs_nothing_of_the_package():

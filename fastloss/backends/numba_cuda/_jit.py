@@ -70,7 +70,7 @@ def formulas(real, shorter=(), text=None):
     path = Path(scalars.__file__)
     text = path.read_text(encoding="utf-8") if text is None else text
     checked = _dialect.functions(text)
-    module = _Specials().visit(ast.parse(textwrap.dedent(text)))
+    module = _Specials().visit(_dialect.parsed(textwrap.dedent(text)))
     module.body = [node for node in module.body if isinstance(node, ast.FunctionDef)]
     namespace = {}
     exec(compile(ast.fix_missing_locations(module), str(path), "exec"), namespace)
