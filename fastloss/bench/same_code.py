@@ -1,0 +1,86 @@
+"""What a run can see at all, from one in which both sides are the same code (an A/A run).
+
+Its ratios differ from 1 by noise alone.  How far they scatter says which slowdown the run proper will find (Bouckaert & Frank 2004 call what is often
+lacking the replicability of such tests), and exchanging the two sides of pairs at random, which changes nothing where both are alike,
+shows how often the whole procedure raises a false alarm on this machine's noise: a permutation test of the test itself (Good 2005).
+
+References
+----------
+- Bouckaert & Frank, *Evaluating the replicability of significance tests for comparing learning algorithms*, PAKDD 2004.
+- Cohen, *Statistical Power Analysis for the Behavioral Sciences*, 1988.
+- Good, *Permutation, Parametric, and Bootstrap Tests of Hypotheses*, 2005.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from . import student
+from .estimate import Estimate, medians
+from .judge import ALPHA, FASTER, SLOWER, Judge, allowance
+
+# How often a slowdown that is called detectable is found at least.
+POWER = 0.9
+
+# A few pairs know their own scatter badly: it is taken to be as large as it may well be, with this probability of being even larger.
+_UNDERRATED = 0.05
+
+_EXCHANGES = 200
+
+
+def detectable(noise: Estimate, *, limit: float, cases: int, pairs: int, look: int = 1, alpha: float = ALPHA) -> float:
+    """The smallest slowdown, as a ratio, that so many pairs find with probability `POWER` among so many cases.
+
+    Parameters
+    ----------
+    noise : Estimate
+        Of the case in the A/A run.
+    limit : float
+        The ratio that is allowed.
+    cases : int
+        How many are judged together; Holm's first step divides the error by it.
+    pairs : int
+        Of the run proper.
+    look : int
+        Of which look they are there for; see `judge`.
+    """
+    if noise.pairs < 2 or pairs < 2:
+        return math.inf
+    degrees = noise.pairs - 1
+    largest = noise.spread * math.sqrt(degrees / student.chi_square_lower(_UNDERRATED, degrees))
+    spread = largest * math.sqrt(noise.pairs / pairs)
+    critical = student.upper_quantile(allowance(look, alpha) / (2 * cases), pairs - 1)
+    reach = (critical + student.upper_quantile(1 - POWER, pairs - 1)) * spread
+    return math.exp(math.log(limit) + reach) if reach < 700 else math.inf
+
+
+def false_alarm_rate(rounds: Mapping[str, Sequence[Sequence[float]]], *, limit: float, alpha: float = ALPHA) -> float:
+    """The share of exchanges of sides after which some case would have been called slower or faster.
+
+    Parameters
+    ----------
+    rounds : mapping of str to sequences of log ratios
+        Of the A/A run: by case, pair and round.
+    limit : float
+        The ratio that is allowed.
+    """
+    rng = np.random.default_rng(0)
+    found = {name: medians(series) for name, series in rounds.items()}
+    n_pairs = max(len(each.values) for each in found.values())
+    alarms = 0
+    for _ in range(_EXCHANGES):
+        # a pair of processes serves all cases, so they are exchanged together
+        signs = rng.choice((-1.0, 1.0), n_pairs)
+        judge = Judge(limit, alpha)
+        judge.look(
+            {
+                name: replace(each, values=signs[: len(each.values)] * each.values).estimate()
+                for name, each in found.items()
+            }
+        )
+        alarms += any(verdict in (SLOWER, FASTER) for verdict in judge.verdicts.values())
+    return alarms / _EXCHANGES
