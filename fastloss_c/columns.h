@@ -50,12 +50,14 @@ INLINE void transposed(const char *rows, Py_ssize_t row_step, float *tile)
 /* And back. */
 INLINE void transposed_back(const float *tile, char *rows, Py_ssize_t row_step)
 {
-    float four[4][4];
-    for (int lane = 0; lane < 4; lane++)
-        for (int c = 0; c < 4; c++)
-            four[lane][c] = tile[c * LANES + lane];
-    for (int lane = 0; lane < 4; lane++)
-        memcpy(rows + lane * row_step, four[lane], sizeof four[lane]);
+    const Four a = *(const Four *)tile, b = *(const Four *)(tile + LANES);
+    const Four c = *(const Four *)(tile + 2 * LANES), d = *(const Four *)(tile + 3 * LANES);
+    const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const Four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(Four *)rows = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(Four *)(rows + row_step) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(Four *)(rows + 2 * row_step) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+    *(Four *)(rows + 3 * row_step) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
 }
 #endif
 

@@ -13,6 +13,7 @@
 #include "memory.h"
 #include "softmax.h"
 #include "columns.h"
+#include "normalise.h"
 #undef REAL
 #undef UINT
 #undef NAME
@@ -27,6 +28,7 @@
 #include "memory.h"
 #include "softmax.h"
 #include "columns.h"
+#include "normalise.h"
 
 #include "pointwise.h"
 
@@ -64,6 +66,8 @@ typedef struct {
         const Columns *, const Columns *, Py_ssize_t, int, const double *, int, double, double, double, int, const Rows *,
         char *, Py_ssize_t, Py_ssize_t);
     void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t);
+    void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t);
+    void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *);
 } Arithmetic;
 
 #define ARITHMETIC(type, kind)                                                                                         \
@@ -74,7 +78,7 @@ typedef struct {
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##type, mix_##type, fill_##type,               \
             log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
             find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
-            log_columns_##type                                                                                         \
+            log_columns_##type, normalise_columns_##type, normalise_rows_##type                                        \
     }
 
 static const Arithmetic ARITHMETICS[2] = {ARITHMETIC(float, FLOAT32), ARITHMETIC(double, FLOAT64)};

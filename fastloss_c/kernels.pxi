@@ -10,7 +10,7 @@ cnp.import_array()
 
 cdef extern from "inner.h" nogil:
     enum:
-        LANES, BLOCK, SPAN, AHEAD, ABSENT, FLOAT16, BFLOAT16, FLOAT32, FLOAT64
+        LANES, BLOCK, SPAN, AHEAD, TILED, TOGETHER, ABSENT, FLOAT16, BFLOAT16, FLOAT32, FLOAT64
 
     ctypedef struct Loop:  # a function, to be handed on
         pass
@@ -40,6 +40,11 @@ cdef extern from "inner.h" nogil:
         double mass[64]
         double factor[64]
         double slope[64]
+
+    ctypedef struct Normal:
+        double *lse
+        char *logs
+        char *shares
 
     ctypedef struct Arithmetic:
         Py_ssize_t size
@@ -85,6 +90,12 @@ cdef extern from "inner.h" nogil:
         void (*log_columns)(
             const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
             Py_ssize_t lane_step) noexcept nogil
+        void (*normalise_columns)(
+            const Columns *x, int n_classes, int width, const Normal *out, Py_ssize_t class_step,
+            Py_ssize_t lane_step) noexcept nogil
+        void (*normalise_rows)(
+            const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs,
+            char *const *shares) noexcept nogil
 
     const Arithmetic ARITHMETICS[2]
 

@@ -230,23 +230,27 @@ cdef void normalise_row_blocks(
     Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, const Operand *log_softmax, const Operand *softmax
 ) noexcept nogil:
     """logsumexp, log-softmax and softmax of blocks of rows: those that are there."""
-    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle, r, i, j
-    cdef const char *row
-    cdef double top, tail, total
-    for r in range(first * block, smaller(last * block, n_rows)):
-        i, j = r // middle, r % middle
-        row = at(&call.x, i, j, 0)
-        normalised(call, row, n, &top, &tail, &total)
-        if fabs(top) < INFINITY:
-            put_loss(call, i, j, top + tail)
-        else:
-            put_loss(call, i, j, infinite_sum(row, call.x.step[2], call.x.kind, n, top))
-        if log_softmax.data != NULL:
-            call.real.log_probabilities(row, call.x.kind, n, top, tail, at(log_softmax, i, j, 0))
-        if softmax.data != NULL:
-            call.real.fill(
-                row, call.x.kind, n, top, total, 1.0, False, NULL, 0, ABSENT, NULL, 0.0, 0.0, 0.0, at(softmax, i, j, 0)
-            )
+    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], end = smaller(last * block, call.x.length[0] * middle)
+    cdef Py_ssize_t start = first * block, at_once = 1 if n >= LONG_ROW else TOGETHER, i, j
+    cdef const char *rows[16]
+    cdef char *logs[16]
+    cdef char *shares[16]
+    cdef double lse[16]
+    cdef int k, size
+    while start < end:
+        size = <int>smaller(at_once, end - start)
+        for k in range(size):
+            i, j = (start + k) // middle, (start + k) % middle
+            rows[k] = at(&call.x, i, j, 0)
+            logs[k] = at(log_softmax, i, j, 0)
+            shares[k] = at(softmax, i, j, 0)
+        call.real.normalise_rows(
+            rows, call.x.kind, n, size, lse if call.out.data != NULL else NULL,
+            logs if log_softmax.data != NULL else NULL, shares if softmax.data != NULL else NULL,
+        )
+        for k in range(size):
+            put_loss(call, (start + k) // middle, (start + k) % middle, lse[k])
+        start += size
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -356,11 +360,23 @@ cdef void put_normalised(
     """logsumexp, log-softmax and softmax of the rows of one tile: those that are there."""
     cdef Columns x = columns_of(&call.x, i, start)
     cdef Py_ssize_t n = call.x.length[1]
+    cdef const Operand *written
     cdef double top, value
     cdef int lane
+    cdef Normal wanted
+    cdef double lse[64]
     if n == 0:
         for lane in range(width):
             put_loss(call, i, start + lane, -INFINITY)
+        return
+    if n <= TILED and (log_softmax.data == NULL or softmax.data == NULL):
+        wanted.lse = lse if call.out.data != NULL else NULL
+        wanted.logs = at(log_softmax, i, 0, start)
+        wanted.shares = at(softmax, i, 0, start)
+        written = log_softmax if softmax.data == NULL else softmax
+        call.real.normalise_columns(&x, <int>n, width, &wanted, written.step[1], written.step[2])
+        for lane in range(width):
+            put_loss(call, i, start + lane, lse[lane])
         return
     normalise_tile(call, &x, width, rows)
     for lane in range(width):
