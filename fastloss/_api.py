@@ -5,5 +5,6 @@ from fastloss.accumulate import Accumulator
 from fastloss.functional import *  # noqa: F403  (the functions of the table, see its __all__)
 from fastloss.functional import __all__ as _functions
 from fastloss.grad import value_and_grad
+from fastloss.own import pointwise_loss
 
-__all__ = ["Accumulator", "Scores", "value_and_grad", *_functions]
+__all__ = ["Accumulator", "Scores", "pointwise_loss", "value_and_grad", *_functions]

@@ -24,13 +24,14 @@ def formulas(vocabulary, shorter=(), text=None):
     shorter : what stands in for functions of scalars.py, by their names.
     """
     shorter = dict(shorter) if text is None else {}
-    path = Path(scalars.__file__)  # also what tracebacks name
+    path = Path(scalars.__file__)
     checked = _dialect.functions(path.read_text(encoding="utf-8") if text is None else text)
+    origin = str(path) if text is None else "<formula>"  # what tracebacks name
     module = ast.Module([_branchless(f) for name, f in checked.items() if name not in shorter], [])
     # no name in the dialect begins with an underscore
     namespace = {f"_{name}" if name in _PRIMITIVES else name: function for name, function in vocabulary.items()}
     namespace |= {"float": float, **shorter}
-    exec(compile(ast.fix_missing_locations(module), str(path), "exec"), namespace)
+    exec(compile(ast.fix_missing_locations(module), origin, "exec"), namespace)
     return {name: namespace[name] for name in checked}
 
 

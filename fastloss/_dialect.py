@@ -103,7 +103,8 @@ class Function:
 def functions(text, origin="scalars.py", first_line=1):
     """{name: Function} for every function of a text, in its order.  Raises `Refused` for the first thing outside the dialect.
 
-    origin, first_line : where the text comes from, for messages.
+    origin, first_line : where the text comes from, for messages; of a text that was put together from several places, `origin` is a
+        function from a line of it, counted from 1, to the place and the line there.
     """
     return _Text(text, origin, first_line).functions()
 
@@ -145,8 +146,8 @@ class _Text:
     def refuse(self, key, node, *found):
         line = getattr(node, "lineno", 1)
         shown = self.lines[line - 1].strip() if 0 < line <= len(self.lines) else ""
-        number = line + self.first_line - 1
-        error = Refused(f"{self.origin}, line {number}: {REFUSALS[key].format(*found)}\n    {shown}")
+        origin, number = self.origin(line) if callable(self.origin) else (self.origin, line + self.first_line - 1)
+        error = Refused(f"{origin}, line {number}: {REFUSALS[key].format(*found)}\n    {shown}")
         error.key, error.line = key, number
         raise error
 

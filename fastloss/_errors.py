@@ -290,3 +290,81 @@ def not_on_device(what):
 
 def bad_environment(variable, value, expected):
     return ValueError(f"environment variable {variable}: expected {expected}, got {value!r}")
+
+
+# --- losses of one's own --------------------------------------------------------------------------------------------------
+
+
+def no_text(role, value):
+    return TypeError(f"{role}: expected a Python function or the text of one, got {value!r}")
+
+
+def lambda_function(role):
+    return ValueError(f"{role}: expected a function with a name, got a lambda: write `def`")
+
+
+def no_source(role, function):
+    return ValueError(
+        f"{role}: expected a function whose source can be read, got {function!r}: Python keeps no source of what is typed at its prompt or "
+        "made by exec; give the function's text as a string"
+    )
+
+
+def changed_source(role, function):
+    return ValueError(f"{role}: the source of {function.__name__!r} has changed since it was defined: import it again")
+
+
+def another_function(role, name, meant):
+    return ValueError(f"{role}: {name!r} has to be that of the math module, got {meant!r}: give it a name of its own")
+
+
+def alias(role, name, meant):
+    return ValueError(
+        f"{role}: {name!r} is another name of {meant.__name__!r}: call functions by the name they were defined with"
+    )
+
+
+def several_functions(role, names):
+    if not names:
+        return ValueError(f"{role}: expected the text of a function, `def f(x, y):` and what follows, got none")
+    listed = ", ".join(map(repr, names))
+    return ValueError(f"{role}: expected a text with one function that the others are there for, got {listed}")
+
+
+def not_a_pointwise_signature(name, arguments, parameters):
+    listed = (
+        f"and then the parameters {', '.join(parameters)}" if parameters else "and no parameters, as none were given"
+    )
+    return ValueError(
+        f"value: expected a function of prediction, target, perhaps a third array, {listed}, got {name}({', '.join(arguments)})"
+    )
+
+
+def slope_signature(slope, its, name, arguments):
+    return ValueError(f"slope: expected the arguments of {name}({', '.join(arguments)}), got {slope}({', '.join(its)})")
+
+
+def argument_twice(name, argument):
+    return ValueError(f"{name}: {argument!r} is what losses call an argument of all of them: choose another name")
+
+
+def bad_parameter_name(name, keywords):
+    return ValueError(
+        f"parameters: expected names of the function's arguments, and none of {', '.join(keywords)}, got {name!r}"
+    )
+
+
+def bad_parameter(name, value):
+    return ValueError(f"parameters[{name!r}]: expected a default, a domain, or (default, domain), got {value!r}")
+
+
+def not_an_interval(name, value):
+    return ValueError(f"{name}: expected a domain, (low, high) or such as '(0, inf)', got {value!r}")
+
+
+def open_domain(name, value):
+    return ValueError(f"{name}: expected bounds that belong to the domain of an array, or infinity, got {value!r}")
+
+
+def not_an_own_loss(name, value):
+    return TypeError(f"{name}: expected a loss from pointwise_loss or row_loss, got {value!r}")

@@ -30,11 +30,17 @@ def backend():
     return load(automatic())
 
 
+def backend_for(formula):
+    """The backend for a pointwise formula: texts that scalars.py does not have are for those that compile, or interpret, on the spot."""
+    found = backend()
+    return load(automatic(AUTO_ORDER[1:])) if formula.text is not None and found is load("cython") else found
+
+
 @functools.cache
-def automatic():
+def automatic(order=AUTO_ORDER):
     """The name of the backend that "auto" stands for in this process: the same for every call, so that results are."""
     reasons = {}
-    for candidate in AUTO_ORDER:
+    for candidate in order:
         reasons[candidate] = load(candidate).available()
         if reasons[candidate] is None:
             break

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from fastloss import losses
 from fastloss._scores import Scores
 from fastloss.evaluate import evaluate
+from fastloss.own import OwnLoss
 
 __all__ = [function.name for function in losses.FUNCTIONS]
 
@@ -1337,6 +1338,8 @@ LOSSES = {globals()[loss.name]: loss for loss in losses.LOSSES}
 
 def loss_of(fn: Any) -> losses.Loss | None:
     """The row of a loss by its function; None for whatever else."""
+    if isinstance(fn, OwnLoss):
+        return fn.row
     try:
         return LOSSES.get(fn)
     except TypeError:  # nothing that can be hashed is one

@@ -14,7 +14,7 @@ from fastloss.evaluate import evaluate
 
 def with_gradient(fn: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a loss's arguments that it has gradients for."""
-    return functional.LOSSES[fn].differentiable
+    return functional.loss_of(fn).differentiable
 
 
 def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = None) -> Callable[..., tuple[Any, Any]]:

@@ -25,6 +25,8 @@ class Formula:
     odds : whether the value is {name}_linear + log1p({name}_odds), with odds in [0, 1]: a sum over elements may then take one
         logarithm of several odds, as log1p(a) + log1p(b) = log1p(a + b + a b).
     ns : nanoseconds an element takes on one CPU, see `_costs`.
+    text : the text in which its functions are defined, where that is not scalars.py; the name then tells it from all others.
+    functions : of such a text: the names of value and slope.
     """
 
     name: str
@@ -33,14 +35,16 @@ class Formula:
     domains: tuple[tuple[float, float] | None, ...] = ()
     odds: bool = False
     ns: float = 0.3
+    text: str | None = None
+    functions: tuple[str, str] | None = None
 
     @property
     def value(self) -> str:
-        return self.name
+        return self.functions[0] if self.functions else self.name
 
     @property
     def slope(self) -> str:
-        return f"{self.name}_slope"
+        return self.functions[1] if self.functions else f"{self.name}_slope"
 
 
 PROBABILITY = (0.0, 1.0)

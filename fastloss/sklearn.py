@@ -16,6 +16,7 @@ Targets of classifiers are the estimator's classes, whatever these are.  A targe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from fastloss import _arrays, _errors, functional, losses
 from fastloss._optional import require
+from fastloss.own import OwnLoss
 
 require("sklearn", "sklearn", "fastloss.sklearn")
 
@@ -84,11 +86,11 @@ def _binary_outputs(estimator: Any, predictions: Any, y: Any) -> tuple[Any, np.n
 # --- metrics: losses of rows, or of rows and outputs -------------------------------------------------------------------------
 
 
-def _cross_entropy(estimator, X, y, **options):
+def _of_logits(fn, estimator, X, y, **options):
     logits = _response(estimator, X, "decision_function", "predict_log_proba")
     if getattr(logits, "ndim", 2) == 1:  # of the second class, that of the first being 0
         logits = np.stack([np.zeros_like(logits), logits], axis=1)
-    return _rows(functional.cross_entropy, _outputs(estimator, logits, y), **options)
+    return _rows(fn, _outputs(estimator, logits, y), **options)
 
 
 def _nll(estimator, X, y, **options):
@@ -141,7 +143,7 @@ def _row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
 
 
 _OF_ROWS = {
-    "cross_entropy": _cross_entropy,
+    "cross_entropy": functools.partial(_of_logits, functional.cross_entropy),
     "nll_loss": _nll,
     "categorical_cross_entropy": _categorical,
     "binary_cross_entropy": _binary,
@@ -172,12 +174,12 @@ def _regression(fn, estimator, X, y, sample_weight, **options):
     return fn(predictions, y, *more, axis=0, weight=w, **options)
 
 
-def _options_of(metric: str) -> list[str]:
+def _options_of(metric: str | OwnLoss) -> list[str]:
     """The options a scorer passes on: not what it sets itself, nor weights of rows."""
     if metric == "accuracy":
         return ["top_k"]
     name = losses.CATEGORICAL_CROSS_ENTROPY.name if metric == "perplexity" else metric
-    loss = next(loss for loss in losses.LOSSES if loss.name == name)
+    loss = metric.row if isinstance(metric, OwnLoss) else next(loss for loss in losses.LOSSES if loss.name == name)
     return sorted(set(loss.keywords) - {"reduction", "axis"} - (set() if loss.rowwise else {"weight"}))
 
 
@@ -187,23 +189,29 @@ def _options_of(metric: str) -> list[str]:
 class Scorer:
     """Scores an estimator by a metric of this package; see `get_scorer`."""
 
-    def __init__(self, name: str, multioutput: Any = "uniform_average", **options: Any):
-        if name not in NAMES:
+    def __init__(self, name: str | OwnLoss, multioutput: Any = "uniform_average", **options: Any):
+        own = isinstance(name, OwnLoss)
+        if not own and name not in NAMES:
             raise _errors.unknown("name", name, NAMES)
         if isinstance(multioutput, str) and multioutput != "uniform_average":
             raise _errors.unknown("multioutput", multioutput, ("uniform_average",))
-        known = _options_of(name.removeprefix("neg_"))
+        known = _options_of(name if own else name.removeprefix("neg_"))
         for option in options:
             if option not in known:
-                raise _errors.unknown_scorer_option(name, option, known)
+                raise _errors.unknown_scorer_option(name.__name__ if own else name, option, known)
         self.name, self.multioutput, self.options = name, multioutput, options
         self._weight_request = None
 
     def __call__(self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None) -> float:
         """The score of `estimator` on data and targets; larger is better."""
         y_true = _arrays.asarray(y_true, "y")  # which says what is missing
-        metric = self.name.removeprefix("neg_")
-        if metric in _OF_ROWS:
+        own = isinstance(self.name, OwnLoss)
+        metric = "" if own else self.name.removeprefix("neg_")
+        if own and self.name.row.rowwise:
+            values = _mean_of_rows(_of_logits(self.name, estimator, X, y_true, **self.options), sample_weight)
+        elif own:
+            values = _regression(self.name, estimator, X, y_true, sample_weight, **self.options)
+        elif metric in _OF_ROWS:
             values = _mean_of_rows(_OF_ROWS[metric](estimator, X, y_true, **self.options), sample_weight)
         else:
             values = _regression(getattr(functional, metric), estimator, X, y_true, sample_weight, **self.options)
@@ -211,7 +219,7 @@ class Scorer:
             values = np.exp(values)
         shares = None if isinstance(self.multioutput, str) else self.multioutput
         value = float(np.average(values, weights=shares))
-        return -value if self.name.startswith("neg_") else value
+        return -value if own or self.name.startswith("neg_") else value
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
@@ -242,13 +250,14 @@ NAMES = (
 )
 
 
-def get_scorer(name: str, *, multioutput: Any = "uniform_average", **options: Any) -> Callable[..., float]:
+def get_scorer(name: str | OwnLoss, *, multioutput: Any = "uniform_average", **options: Any) -> Callable[..., float]:
     """The scorer of a metric, to be given as ``scoring=``.
 
     Parameters
     ----------
-    name : str
-        One of `NAMES`: ``"neg_"`` and the name of a loss, such as ``"neg_cross_entropy"``; ``"neg_perplexity"``, or ``"accuracy"``.
+    name : str, or a loss of one's own
+        One of `NAMES`: ``"neg_"`` and the name of a loss, such as ``"neg_cross_entropy"``; ``"neg_perplexity"``, or ``"accuracy"``.  A
+        loss from `pointwise_loss` is that of ``predict``, one from `row_loss` that of the logits; they are negated too.
     multioutput : "uniform_average" or array_like, (n_outputs,)
         How the scores of several outputs are averaged: alike, or with these weights.
     **options

@@ -23,6 +23,7 @@ from fastloss import _errors, functional, losses
 from fastloss._foreign import from_torch
 from fastloss._optional import require
 from fastloss.grad import value_and_grad, with_gradient
+from fastloss.own import OwnLoss
 
 torch = require("torch", "torch", "fastloss.torch")
 
@@ -248,18 +249,35 @@ def _pair(input, target, weight):
     return {"pred": input, "target": target, "weight": weight}
 
 
-def _like_the_library(loss: losses.Loss) -> Callable[..., torch.Tensor]:
-    """A pointwise loss that torch has no signature of its own for."""
-    first, *others = loss.arrays
+def _like_the_library(fn: Callable[..., Any]) -> Callable[..., torch.Tensor]:
+    """A loss that torch has no signature of its own for."""
+    row = functional.loss_of(fn)
+    first, *others = row.arrays
 
     def function(input, target, *more, reduction="mean", weight=None, **options):
         arguments = dict(zip((first, *others), (input, target, *more), strict=True)) | {"weight": weight}
-        return _evaluate(getattr(functional, loss.name), arguments, reduction, **options)
+        row_axis = None
+        if row.rowwise:
+            options["axis"] = row_axis = _class_axis(input, options.get("axis"))
+        return _evaluate(fn, arguments, reduction, row_axis, **options)
 
-    function.__name__ = function.__qualname__ = loss.name
-    function.__doc__ = f"`fastloss.{loss.name}` of tensors."
+    function.__name__ = function.__qualname__ = row.name
+    function.__doc__ = f"`fastloss.{row.name}` of tensors."
+    return function
+
+
+def of(loss: Callable[..., Any]) -> Callable[..., torch.Tensor]:
+    """A loss of one's own, from `pointwise_loss` or `row_loss`, as a function of tensors that backpropagates.
+
+    Its arguments are ``(input, target, *, weight=None, reduction="mean")`` and the loss's own keywords; classes lie along dimension 1.
+    """
+    if not isinstance(loss, OwnLoss):
+        raise _errors.not_an_own_loss("of", loss)
+    function = _like_the_library(loss)
+    function.__doc__ = loss.__doc__
     return function
 
 
 for _loss in losses.LOSSES:
-    globals().setdefault(_loss.name, _like_the_library(_loss))
+    if _loss.name not in globals():
+        globals()[_loss.name] = _like_the_library(getattr(functional, _loss.name))

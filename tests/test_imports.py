@@ -23,6 +23,7 @@ LADDER = (
     ("calls",),
     ("places",),
     ("evaluate",),
+    ("own",),
     ("functional",),
     ("grad", "_info", "accumulate"),
     ("_warm", "torch", "sklearn"),

@@ -66,8 +66,8 @@ _SHORTER = {
 
 
 @functools.cache
-def _formulas():
-    return _branchless.formulas(_VOCABULARY, _SHORTER)
+def _formulas(text):
+    return _branchless.formulas(_VOCABULARY, _SHORTER, text)
 
 
 def _there(count):
@@ -124,7 +124,7 @@ def sum_with(loss):
 
     Of all additions two a loss are rounded to float32, if that is computed in, however many losses there are.
     """
-    formulas = _formulas()
+    formulas = _formulas(loss.text)
 
     def evaluated(name, *operands, at):
         return [_evaluated(formulas[name], *operands, at + k * WIDTH) for k in range(ABREAST)]
@@ -146,13 +146,13 @@ def sum_with(loss):
     )
 
 
-def written(name, scaled, wide=False):
-    """Intrinsics (out, x, y, z, w, p[, scale], at): a register's worth of weight * loss put into `out`; and, with the number of
+def written(loss, name, scaled, wide=False):
+    """For the value or slope of a loss, by its name: intrinsics (out, x, y, z, w, p[, scale], at): a register's worth of weight * loss put into `out`; and, with the number of
     elements that are left as one more argument, as many of those.
 
     wide : whether they are computed in float64, and put only where `out` has no finite number.
     """
-    formula = _formulas()[name]
+    formula = _formulas(loss.text)[name]
 
     def whole(out, x, y, z, w, p, *rest):
         *scale, at = rest

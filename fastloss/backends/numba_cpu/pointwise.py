@@ -380,12 +380,16 @@ def _spans(loss, real):
     """The loops over a span, with a loss's formulas in them; compiled once a process and type."""
     add_group, add_rest = sum_with(loss)
     purpose = f"{loss.name}_{np.dtype(real).name}"
-    losses = _loops(_losses, purpose, "losses", written(loss.value, scaled=False))
-    slopes = _loops(_slopes, purpose, "slopes", written(loss.slope, scaled=True))
+    losses = _loops(_losses, purpose, "losses", written(loss, loss.value, scaled=False))
+    slopes = _loops(_slopes, purpose, "slopes", written(loss, loss.slope, scaled=True))
     if real is np.float32:
         all_finite = called(_all_finite, purpose, Real=real)
-        wide_losses = _loops(_few_losses, f"{purpose}_wide", "losses", written(loss.value, scaled=False, wide=True))
-        wide_slopes = _loops(_few_slopes, f"{purpose}_wide", "slopes", written(loss.slope, scaled=True, wide=True))
+        wide_losses = _loops(
+            _few_losses, f"{purpose}_wide", "losses", written(loss, loss.value, scaled=False, wide=True)
+        )
+        wide_slopes = _loops(
+            _few_slopes, f"{purpose}_wide", "slopes", written(loss, loss.slope, scaled=True, wide=True)
+        )
         wide_total = called(_wide_total, purpose, wide_losses=wide_losses)
         wide_lanes = called(_wide_lanes, purpose, losses=losses, wide_losses=wide_losses)
         sums_finite = called(_all_finite, f"{purpose}_sums", Real=np.float64)

@@ -309,9 +309,9 @@ def _formula(loss, which, real):
         return _target.inlined(of_one)
     name = loss.value if which == "value" else loss.slope
     template = _jit.called_with(loss.operands, len(loss.parameters))
-    shorter = (("softplus_tail", softplus_tail),) if real == "float32" else ()
-    holes = {"formula": _jit.formulas(real, shorter)[name], "Real": np.dtype(real).type}
-    return _jit.inlined(template, f"{name}_{real}", **holes)
+    shorter = (("softplus_tail", softplus_tail),) if real == "float32" and loss.text is None else ()
+    holes = {"formula": _jit.formulas(real, shorter, loss.text)[name], "Real": np.dtype(real).type}
+    return _jit.inlined(template, f"{loss.name}_{which}_{real}", **holes)
 
 
 # --- making them --------------------------------------------------------------------------------------------------------

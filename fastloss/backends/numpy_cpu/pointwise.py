@@ -1,4 +1,4 @@
-"""The pointwise losses: formulas of scalars.py on slabs of the operands.
+"""The pointwise losses: formulas on slabs of the operands.
 
 Arguments are those of the compiled kernels: x prediction, y target, z third operand, w weights: arrays, scalars or None;
 p the loss's parameters; partials (n_blocks, 2), a block's sum of weight * loss and its sum of weights.
@@ -32,14 +32,22 @@ _VOCABULARY = {
 
 
 @functools.cache
-def _formulas():
-    return _branchless.formulas(_VOCABULARY)
+def _formulas(text):
+    return _branchless.formulas(_VOCABULARY, text=text)
 
 
-def _evaluated(name, index, x, y, z, p):
+def _values(loss, index, x, y, z, p):
     """The formula on one slab."""
+    return _evaluated(_formulas(loss.text)[loss.value], index, x, y, z, p)
+
+
+def _slopes(loss, index, x, y, z, p):
+    return _evaluated(_formulas(loss.text)[loss.slope], index, x, y, z, p)
+
+
+def _evaluated(formula, index, x, y, z, p):
     operands = (wide(_part(a, index)) for a in (x, y, z))
-    return _formulas()[name](*(a for a in operands if a is not None), *map(np.float64, p))
+    return formula(*(a for a in operands if a is not None), *map(np.float64, p))
 
 
 def _part(a, index):
@@ -73,7 +81,7 @@ def _spans(size, block, first, last):
 def flat_total(loss, x, y, z, w, p, size, block, first, last, partials):
     pieces = {b: ([], []) for b in range(first, last)}
     for b, index in _spans(size, block, first, last):
-        losses = _evaluated(loss.value, index, x, y, z, p)
+        losses = _values(loss, index, x, y, z, p)
         weights = _weights(w, index)
         pieces[b][0].append(np.sum(_weighed(weights, losses)))
         pieces[b][1].append(np.sum(_weight_of(weights, losses)))
@@ -84,14 +92,14 @@ def flat_total(loss, x, y, z, w, p, size, block, first, last, partials):
 @quietly
 def flat_each(loss, x, y, z, w, p, size, block, first, last, out):
     for _, index in _spans(size, block, first, last):
-        out[index] = _weighed(_weights(w, index), _evaluated(loss.value, index, x, y, z, p))
+        out[index] = _weighed(_weights(w, index), _values(loss, index, x, y, z, p))
 
 
 @quietly
 def flat_slope(loss, x, y, z, w, p, scale, size, block, first, last, gradient, partials):
     flat_total(loss, x, y, z, w, p, size, block, first, last, partials)
     for _, index in _spans(size, block, first, last):
-        slopes = _evaluated(loss.slope, index, x, y, z, p)
+        slopes = _slopes(loss, index, x, y, z, p)
         gradient[index] = _weighed(_weights(w, index), np.float64(scale) * slopes)
 
 
@@ -105,7 +113,7 @@ def rows_total(loss, x, y, z, w, p, shape, block, first, last, partials):
     sums = np.zeros((2, last - first, block, n_pieces))  # of the pieces of rows
     rows_of = sums.reshape(2, -1, n_pieces)
     for index in _row_slabs(shape, block, first, last):
-        losses = _evaluated(loss.value, index, x, y, z, p)
+        losses = _values(loss, index, x, y, z, p)
         weights = _weights(w, index)
         i, rows, k = index
         start = i * shape[1] + rows.start - first * block
@@ -118,14 +126,14 @@ def rows_total(loss, x, y, z, w, p, shape, block, first, last, partials):
 @quietly
 def rows_each(loss, x, y, z, w, p, shape, block, first, last, out):
     for index in _row_slabs(shape, block, first, last):
-        out[index] = _weighed(_weights(w, index), _evaluated(loss.value, index, x, y, z, p))
+        out[index] = _weighed(_weights(w, index), _values(loss, index, x, y, z, p))
 
 
 @quietly
 def rows_slope(loss, x, y, z, w, p, scale, shape, block, first, last, gradient, partials):
     rows_total(loss, x, y, z, w, p, shape, block, first, last, partials)
     for index in _row_slabs(shape, block, first, last):
-        slopes = _evaluated(loss.slope, index, x, y, z, p)
+        slopes = _slopes(loss, index, x, y, z, p)
         gradient[index] = _weighed(_weights(w, index), np.float64(scale) * slopes)
 
 
@@ -136,7 +144,7 @@ def lanes_total(loss, x, y, z, w, p, shape, block, first, last, partials):
         i, c = b % outer, b // outer
         partials[c, :, i] = 0.0
         for _, rows, k in slabs(min((c + 1) * block, n), n, inner, c * block):
-            losses = _evaluated(loss.value, (i, rows, k), x, y, z, p)
+            losses = _values(loss, (i, rows, k), x, y, z, p)
             weights = _weights(w, (i, rows, k))
             partials[c, 0, i, k] += _lane_sums(_weighed(weights, losses))
             partials[c, 1, i, k] += _lane_sums(_weight_of(weights, losses))

@@ -128,7 +128,8 @@ def result_of(part, *, reduction, divisor, root, rowwise, real):
         weight = part.weight if divisor is None else Part(weight=divisor).weight
         value = _reduce.mean_of_sums(part.total, weight, rowwise)
     with np.errstate(invalid="ignore"):
-        return _arrays.scalar(float(np.sqrt(value) if root else value), real)
+        # a dtype that was unpickled is another object
+        return _arrays.scalar(float(np.sqrt(value) if root else value), REALS[real.name])
 
 
 def forecasts_result_of(several, *, resolved):

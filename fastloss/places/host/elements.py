@@ -110,7 +110,7 @@ class _Plan:
     def kernel_to(self, purpose, formula=None, parameters=()):
         """The kernel for "total", "each" or "slope" of the loss, or of another formula."""
         g = self.geometry
-        return _plan.backend().element_kernel(
+        return _plan.backend_for(formula or self.resolved.formula).element_kernel(
             formula or self.resolved.formula,
             f"{g.schedule}_{purpose}",
             self.real,
@@ -129,6 +129,7 @@ class _Plan:
             self.n_blocks,
             self.size,
             self.ns,
+            kernel=self.resolved.formula.text is None,
         )
 
     def sums(self, kernel, operands, scale=1.0, out=None):

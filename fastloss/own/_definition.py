@@ -1,0 +1,262 @@
+"""What a loss of one's own is made of, and its row, which places, accumulators and gradients know it by."""
+
+import ast
+import hashlib
+import math
+import os
+import re
+import threading
+import weakref
+from dataclasses import dataclass, field
+from numbers import Real
+
+from fastloss import _dialect, _errors, losses
+
+# What calls have keywords of their own for.
+KEYWORDS = ("weight", "axis", "reduction", "out", "ignore_index")
+
+
+class _Nothing:
+    """The value of a parameter that has no default, where a call gives none."""
+
+    def __repr__(self):
+        return "nothing"
+
+    def __reduce__(self):
+        return _nothing, ()
+
+
+NOTHING = _Nothing()
+
+
+def _nothing():
+    return NOTHING
+
+
+# --- domains ------------------------------------------------------------------------------------------------------------
+
+_NUMBER = r"\s*([-+]?(?:inf|[0-9.]+(?:e[-+]?[0-9]+)?))\s*"
+_INTERVAL = re.compile(rf"\s*([\[(]){_NUMBER},{_NUMBER}([\])])\s*")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers from `low` to `high`, and whether each of these belongs to them."""
+
+    low: float
+    high: float
+    has_low: bool = True
+    has_high: bool = True
+
+    def allows(self, value):
+        above = value >= self.low if self.has_low else value > self.low
+        return above and (value <= self.high if self.has_high else value < self.high)
+
+    def __str__(self):
+        if self.low == 0.0 and not self.has_low and self.high == math.inf:
+            return "a positive number"
+        if self.high == math.inf:
+            return f"a number {'of at least' if self.has_low else 'above'} {self.low:g}"
+        return f"a number in {'[' if self.has_low else '('}{self.low:g}, {self.high:g}{']' if self.has_high else ')'}"
+
+
+def interval(value, name):
+    """An interval from how users write it: (low, high), both of which belong to it, or as in mathematics, "(0, 1]"."""
+    found = None
+    if isinstance(value, str):
+        match = _INTERVAL.fullmatch(value)
+        if match:
+            opening, low, high, closing = match.groups()
+            found = _numbers(low, high) and Interval(float(low), float(high), opening == "[", closing == "]")
+    elif is_pair(value):
+        found = Interval(float(value[0]), float(value[1]))
+    if not found or not found.low <= found.high:
+        raise _errors.not_an_interval(name, value)
+    return found
+
+
+def _numbers(*texts):
+    try:
+        return [float(text) for text in texts] != []
+    except ValueError:
+        return False
+
+
+def is_pair(value):
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
+
+
+def is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A keyword of the loss that is a number."""
+
+    name: str
+    default: float | _Nothing = NOTHING
+    domain: Interval | None = None
+
+    @property
+    def option(self):
+        allows, expected = (self.domain.allows, str(self.domain)) if self.domain else (None, "")
+        return losses.Option(self.name, self.default, "number", allows, expected)
+
+
+def parameters_of(given):
+    """Parameters from {name: default, domain, or (default, domain)}."""
+    return tuple([_parameter(name, value) for name, value in dict(given or {}).items()])
+
+
+def _parameter(name, value):
+    whole = f"parameters[{name!r}]"
+    if not isinstance(name, str) or not name.isidentifier() or name in KEYWORDS:
+        raise _errors.bad_parameter_name(name, KEYWORDS)
+    if is_number(value):
+        return Parameter(name, float(value))
+    if isinstance(value, str) or is_pair(value):
+        return Parameter(name, domain=interval(value, whole))
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not is_number(value[0]):
+        raise _errors.bad_parameter(name, value)
+    default, domain = float(value[0]), interval(value[1], whole)
+    if not domain.allows(default):
+        raise _errors.out_of_range(whole, default, f"a default that is {domain}")
+    return Parameter(name, default, domain)
+
+
+# --- definitions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A loss, in plain values: what is pickled of it.
+
+    Attributes
+    ----------
+    name : of the loss.
+    family : "elements" or "rows", as of any loss.
+    arrays : names of the positional arguments.
+    text : the functions that it is made of.
+    functions : names of its value and slope there.
+    parameters : in the order of the functions' arguments.
+    domains : of its arrays, see `losses.Formula`.
+    weighted_mean : whether means divide by the summed weights.
+    doc : its docstring.
+    """
+
+    name: str
+    family: str
+    arrays: tuple[str, ...]
+    text: str
+    functions: tuple[str, str]
+    parameters: tuple[Parameter, ...] = ()
+    domains: tuple[tuple[float, float] | None, ...] = ()
+    weighted_mean: bool = True
+    doc: str | None = field(default=None, compare=False)
+
+    @property
+    def formula(self):
+        digest = hashlib.sha256(repr((self.text, self.functions)).encode()).hexdigest()[:16]
+        return losses.Formula(
+            f"own_{self.name[:40]}_{digest}",
+            len(self.arrays),
+            tuple(p.name for p in self.parameters),
+            self.domains,
+            ns=_cost(self.text, self.functions[0]),
+            text=self.text,
+            functions=self.functions,
+        )
+
+
+# Nanoseconds that a function of the elementary ones takes, see `_costs`, and what is no more than arithmetic.
+_CALL, _ARITHMETIC = 0.25, 0.1
+
+
+def _cost(text, name):
+    """What an element takes, from the functions called on the way."""
+    functions = _dialect.functions(text)
+
+    def calls(name):
+        called = [f.id for statement in functions[name].body for f in _dialect.callees(statement)]
+        return sum(calls(f) if f in functions else f in _dialect.IMPORTED for f in called)
+
+    return _ARITHMETIC + _CALL * calls(name)
+
+
+@dataclass(frozen=True, eq=False)
+class Row(losses.Loss):
+    """The row of a loss of one's own, which is none of the table's: it is unpickled from its definition."""
+
+    definition: Definition | None = None
+
+    def __reduce__(self):
+        return row_of, (self.definition,)
+
+
+_rows = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _renew():
+    """In a child of a fork: another thread, which the child has not, may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+def row_of(definition):
+    """The row of a definition: one of equal definitions, as plans and accumulators tell losses by their rows."""
+    with _lock:
+        row = _rows.get(definition)
+        if row is None:
+            row = _rows[definition] = _elements(definition)
+    return row
+
+
+def _elements(definition):
+    formula = definition.formula
+    names = formula.parameters
+    return Row(
+        definition.name,
+        "elements",
+        definition.arrays,
+        ("weight",),
+        (losses.AXES, losses.REDUCTION, *(p.option for p in definition.parameters)),
+        formula=lambda values, third: (formula, tuple(values[name] for name in names)),
+        weighted_mean=definition.weighted_mean,
+        definition=definition,
+    )
+
+
+# --- texts --------------------------------------------------------------------------------------------------------------
+
+
+def inside(text, functions, name, domains, free):
+    """A text with one more function: the value, but NaN where an operand is outside its domain.
+
+    Returns the text, and the name of that function; `free` makes a name one that means nothing in the text.
+    """
+    parameters = functions[name].parameters
+    conditions = []
+    for x, domain in zip(parameters, domains, strict=False):
+        low, high = domain or (-math.inf, math.inf)
+        conditions += [f"{x} >= T({low!r})"] * (low > -math.inf) + [f"{x} <= T({high!r})"] * (high < math.inf)
+    if not conditions:
+        return text, name
+    arguments, wrapped = ", ".join(parameters), free(f"{name}_inside")
+    call = f"{name}({arguments})"
+    body = f'{call} if {" and ".join(conditions)} else {call} * T(float("nan"))'
+    return f"{text}\n\ndef {wrapped}({arguments}):\n    T = type({parameters[0]})\n    return {body}\n", wrapped
+
+
+def plain(text):
+    """A text without comments and docstrings: losses are told from each other by what they compute."""
+    module = ast.parse(text)
+    for function in module.body:
+        if isinstance(function, ast.FunctionDef) and ast.get_docstring(function) is not None:
+            del function.body[0]
+    return ast.unparse(ast.Module([f for f in module.body if isinstance(f, ast.FunctionDef)], []))

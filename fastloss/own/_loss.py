@@ -1,0 +1,67 @@
+"""What `pointwise_loss` and `row_loss` return."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from fastloss.calls.bind import bind
+from fastloss.evaluate import evaluate
+from fastloss.own._definition import NOTHING, Definition, row_of
+
+_POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+
+
+class OwnLoss:
+    """A loss of one's own: called like the package's functions.
+
+    Attributes
+    ----------
+    row : what the table of losses would say of it.
+    text : the functions that it is computed by.
+    """
+
+    def __init__(self, definition: Definition):
+        self.row, self._definition = row_of(definition), definition
+        n_arrays = len(self.row.arrays)
+        # of a call with nothing but arrays, which need not be sorted
+        self._n_arrays, self._absent = n_arrays, (None,) * (len(self.row.operands) - n_arrays)
+        self._defaults = tuple([option.default for option in self.row.options])
+        self.__name__ = self.__qualname__ = definition.name
+        if definition.doc:
+            self.__doc__ = definition.doc
+
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if not kwargs and len(args) == self._n_arrays:
+            return evaluate(self.row, args + self._absent, self._defaults, out)
+        operands, options = bind(self.row, args, kwargs)
+        return evaluate(self.row, operands, options, out)
+
+    @property
+    def text(self) -> str:
+        return self._definition.text
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        row = self.row
+        arrays = [inspect.Parameter(name, _POSITIONAL) for name in row.arrays]
+        more = [inspect.Parameter(name, _KEYWORD, default=None) for name in row.more_arrays]
+        options = [inspect.Parameter(o.name, _KEYWORD, default=_default(o)) for o in row.options]
+        # as everywhere, what a result is written to comes last
+        return inspect.Signature([*arrays, *more, *options, inspect.Parameter("out", _KEYWORD, default=None)])
+
+    def __eq__(self, other: object) -> bool:
+        return self.row is other.row if isinstance(other, OwnLoss) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.row)
+
+    def __reduce__(self):
+        return OwnLoss, (self._definition,)
+
+    def __repr__(self) -> str:
+        return f"<loss {self.__name__}{self.__signature__}>"
+
+
+def _default(option):
+    return inspect.Parameter.empty if option.default is NOTHING else option.default

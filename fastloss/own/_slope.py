@@ -1,0 +1,221 @@
+"""Slopes from values: the derivative of a text in the dialect, as a text in the dialect.
+
+Forward differentiation, statement by statement: beside each variable that depends on the prediction stands its derivative, and conditions stay
+what they are, so that each branch has its own derivative.  Where two branches meet, that of the branch is taken which the condition takes.
+At 0 the derivative of abs is 0; where the operands of max or min are equal, that is the mean of both derivatives, as in torch and JAX.
+"""
+
+import ast
+
+from fastloss import _dialect
+
+# Derivatives that the text itself has no function for, with {name} to be one that is free in it.
+_ABS = """
+def {name}(u, du):
+    T = type(u)
+    return du if u > T(0.0) else (-du if u < T(0.0) else u * T(0.0))
+"""
+_MAX = """
+def {name}(a, b, da, db):
+    T = type(a)
+    return da if a > b else (db if a < b else (T(0.5) * (da + db) if a == b else a + b))
+"""
+_MIN = """
+def {name}(a, b, da, db):
+    T = type(a)
+    return da if a < b else (db if a > b else (T(0.5) * (da + db) if a == b else a + b))
+"""
+# 1 - tanh(u)^2 cancels
+_TANH = """
+def {name}(u):
+    T = type(u)
+    e = exp(-(abs(u) + abs(u)))
+    return T(4.0) * e / ((T(1.0) + e) * (T(1.0) + e))
+"""
+
+ZERO, ONE = "T(0.0)", "T(1.0)"
+
+
+def derived(functions, name):
+    """The text of the derivative of a function with respect to its first argument, and the name it has there.
+
+    functions : all of a checked text, by name; those that the derivative calls are not repeated.
+    """
+    slopes = _Slopes(functions)
+    return slopes.of(name, (0,), with_respect=True), "\n".join(slopes.texts.values())
+
+
+class _Slopes:
+    """The functions that a derivative is made of, by what they are for."""
+
+    def __init__(self, functions):
+        self.functions, self.texts, self.names = functions, {}, {}
+        self.taken = set(functions) | _dialect.RESERVED
+        for function in functions.values():
+            self.taken |= {*function.parameters, *function.variables}
+
+    def free(self, name):
+        """That name, or one like it that means nothing in the text."""
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def of(self, name, active, with_respect=False):
+        """The name of the derivative of a function along some of its arguments, by position.
+
+        Its own arguments are the function's, then the derivatives of these; with respect to an argument that is 1.
+        """
+        key = (name, active, with_respect)
+        if key not in self.names:
+            self.names[key] = self.free(f"{name}_slope")
+            self.texts[key] = _Slope(self, self.functions[name], active, with_respect).text(self.names[key])
+        return self.names[key]
+
+    def elementary(self, name, template):
+        """The name of one of the derivatives above."""
+        if name not in self.names:
+            self.names[name] = self.free(f"{name}_slope")
+            self.texts[name] = template.format(name=self.names[name])
+        return self.names[name]
+
+
+class _Slope:
+    """The derivative of one function, piece by piece: texts of expressions, or None for 0."""
+
+    def __init__(self, slopes, function, active, with_respect):
+        self.slopes, self.function = slopes, function
+        arguments = [function.parameters[i] for i in active]
+        self.given = {} if with_respect else {name: slopes.free(f"{name}_slope") for name in arguments}
+        self.along = dict.fromkeys(arguments, ONE) | self.given  # derivatives of names, by name
+        assignments = [a for s in function.body for a in ast.walk(s) if isinstance(a, ast.Assign)]
+        growing = True
+        while growing:  # a name may depend on one that is assigned to further down, in another branch
+            before = len(self.along)
+            for assignment in assignments:
+                name = assignment.targets[0].id
+                if name not in self.along and self.function.variables.get(name) is False:
+                    if self.depends(assignment.value):
+                        self.along[name] = slopes.free(f"{name}_slope")
+            growing = len(self.along) > before
+
+    def text(self, name):
+        first, *_ = self.function.parameters
+        head = f"def {name}({', '.join((*self.function.parameters, *self.given.values()))}):"
+        body = "\n".join(self.block(self.function.body, "    "))
+        return f"{head}\n    T = type({first})\n{body}\n"
+
+    # --- statements -----------------------------------------------------------------------------------------------------
+
+    def block(self, statements, indent):
+        for node in statements:
+            match node:
+                case ast.Assign(targets=[ast.Name(id="T")]):
+                    continue
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    if name in self.along:  # first, as the value may be made of the name's former one
+                        yield f"{indent}{self.along[name]} = {self.slope(node.value) or ZERO}"
+                    yield indent + ast.unparse(node)
+                case ast.Return():
+                    yield f"{indent}return {self.slope(node.value) or ZERO}"
+                case ast.If():
+                    yield f"{indent}if {ast.unparse(node.test)}:"
+                    yield from self.filled(node.body, indent)
+                    if node.orelse:
+                        yield f"{indent}else:"
+                        yield from self.filled(node.orelse, indent)
+
+    def filled(self, statements, indent):
+        return self.block(statements, indent + "    ")
+
+    # --- expressions ----------------------------------------------------------------------------------------------------
+
+    def depends(self, node):
+        """Whether an expression depends on what it is differentiated along."""
+        match node:
+            case ast.Name(id=name):
+                return name in self.along
+            case ast.IfExp():
+                return self.depends(node.body) or self.depends(node.orelse)
+            case ast.Call(func=ast.Name(id="T")):
+                return False
+            case ast.Call():
+                return any(map(self.depends, node.args))
+            case ast.BinOp():
+                return self.depends(node.left) or self.depends(node.right)
+            case ast.UnaryOp():
+                return self.depends(node.operand)
+        return False
+
+    def slope(self, node):
+        """The derivative of an expression."""
+        if not self.depends(node):
+            return None
+        match node:
+            case ast.Name(id=name):
+                return self.along[name]
+            case ast.UnaryOp():
+                return f"-({self.slope(node.operand)})"
+            case ast.IfExp():
+                yes, no = self.slope(node.body) or ZERO, self.slope(node.orelse) or ZERO
+                return f"(({yes}) if {ast.unparse(node.test)} else ({no}))"
+            case ast.BinOp():
+                return self.arithmetic(node.op, node.left, node.right)
+            case ast.Call(func=ast.Name(id=name)) if name in self.slopes.functions:
+                slopes = [self.slope(a) for a in node.args]
+                active = tuple(i for i, slope in enumerate(slopes) if slope is not None)
+                arguments = [*map(ast.unparse, node.args), *(slopes[i] for i in active)]
+                return f"{self.slopes.of(name, active)}({', '.join(arguments)})"
+            case ast.Call(func=ast.Name(id=name)):
+                return self.elementary(name, *node.args)
+
+    def arithmetic(self, operator, left, right):
+        a, b = f"({ast.unparse(left)})", f"({ast.unparse(right)})"
+        da, db = self.slope(left), self.slope(right)
+        match operator:
+            case ast.Add():
+                return _sum(da, "+", db)
+            case ast.Sub():
+                return _sum(da, "-", db)
+            case ast.Mult():
+                return _sum(_product(da, b), "+", _product(db, a))
+        quotient = _sum(da, "-", _product(db, f"({a} / {b})"))
+        return f"({quotient}) / {b}"
+
+    def elementary(self, name, first, second=None):
+        u, du = ast.unparse(first), self.slope(first)
+        match name:
+            case "exp" | "expm1":
+                return _product(du, f"exp({u})")
+            case "log":
+                return f"({du}) / ({u})"
+            case "log1p":
+                return f"({du}) / (T(1.0) + ({u}))"
+            case "sqrt":
+                return f"({du}) / (T(2.0) * sqrt({u}))"
+            case "tanh":
+                return _product(du, f"{self.slopes.elementary(name, _TANH)}({u})")
+            case "abs":
+                return f"{self.slopes.elementary(name, _ABS)}({u}, {du})"
+        v, dv = ast.unparse(second), self.slope(second)
+        template = {"max": _MAX, "min": _MIN}[name]
+        return f"{self.slopes.elementary(name, template)}({u}, {v}, {du or ZERO}, {dv or ZERO})"
+
+
+def _sum(a, sign, b):
+    if b is None:
+        return a
+    if a is None:
+        return b if sign == "+" else f"-({b})"
+    return f"({a}) {sign} ({b})"
+
+
+def _product(slope, factor):
+    if slope is None or slope == ONE:
+        return slope and factor
+    return f"({slope}) * {factor}"
+
+
+def free_in(functions):
+    """What makes a name one that means nothing in a text of these functions."""
+    return _Slopes(functions).free

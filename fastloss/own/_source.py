@@ -1,0 +1,125 @@
+"""The text of functions that are given as Python functions, or as text; that of the functions they call comes with it."""
+
+import ast
+import builtins
+import inspect
+import math
+import textwrap
+import types
+
+import numpy as np
+
+from fastloss import _dialect, _errors
+
+
+class Source:
+    """A text put together from several places, which messages name."""
+
+    def __init__(self):
+        self.pieces = []  # (text, place, line there)
+        self.collected = {}  # functions by name
+
+    def add(self, given, role):
+        """Add a function, or a text with functions; returns the names of those that were meant, of which a text may have several.
+
+        role : the name of the argument, for messages.
+        """
+        if isinstance(given, str):
+            text = textwrap.dedent(given)
+            self.pieces.append((text, role, 1))
+            return _defined(text)
+        if not isinstance(given, types.FunctionType):
+            raise _errors.no_text(role, given)
+        self.collect(given, role)
+        return [given.__name__]
+
+    def collect(self, function, role):
+        """Add a function and those that it calls."""
+        name = function.__name__
+        known = self.collected.get(name)
+        if known is not None and known.__code__ is function.__code__:
+            return
+        if not name.isidentifier():
+            raise _errors.lambda_function(role)
+        text, first = _text_of(function, role)
+        self.collected[name] = function
+        self.pieces.append((text, function.__code__.co_filename, first))
+        outside = inspect.getclosurevars(function)
+        names = outside.globals | outside.nonlocals
+        for called in _called(text):
+            meant = names.get(called)
+            if called in _dialect.IMPORTED or called in _dialect.BUILT_IN:
+                if meant is not None and meant not in (
+                    getattr(math, called, None), getattr(np, called, None), getattr(builtins, called, None),
+                ):  # fmt: skip
+                    raise _errors.another_function(role, called, meant)
+            elif isinstance(meant, types.FunctionType):
+                if meant.__name__ != called:
+                    raise _errors.alias(role, called, meant)
+                self.collect(meant, role)
+
+    @property
+    def text(self):
+        return "\n".join(text for text, _, _ in self.pieces)
+
+    def functions(self):
+        """The functions of the text, checked, by name."""
+        return _dialect.functions(self.text, self.place_of)
+
+    def place_of(self, line):
+        """Where a line of the whole text comes from."""
+        for text, place, first in self.pieces:
+            n_lines = text.count("\n") + 1
+            if line <= n_lines:
+                return place, line + first - 1
+            line -= n_lines
+        return place, first + n_lines - 1
+
+
+def _text_of(function, role):
+    """The text of a function without what it is indented by, and the line that it begins at."""
+    try:
+        lines, first = inspect.getsourcelines(function)
+    except (OSError, TypeError, IndentationError):
+        raise _errors.no_source(role, function) from None
+    indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+    text = "".join(line.removeprefix(indent) for line in lines).rstrip("\n")
+    if not _made(function.__code__, text):
+        raise _errors.changed_source(role, function)
+    return text, max(first, 1)
+
+
+def _made(code, text):
+    """Whether the text is what a function was compiled from, rather than what has since been written to its file."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return True  # the checker says what is wrong
+    if any(isinstance(node, ast.Attribute) for node in ast.walk(tree)):
+        return True  # likewise; their code depends on what the module imports
+    constants = compile(tree, "<text>", "exec", dont_inherit=True).co_consts
+    found = next((c for c in constants if isinstance(c, types.CodeType) and c.co_name == code.co_name), None)
+    if found is None:
+        return False
+    alike = found.co_varnames == code.co_varnames and found.co_consts == code.co_consts
+    return alike and (found.co_code == code.co_code or bool(code.co_freevars))
+
+
+def _called(text):
+    """Names of what is called anywhere in a text."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return []
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return dict.fromkeys(f.id for f in calls if isinstance(f, ast.Name))
+
+
+def _defined(text):
+    """Names of the functions of a text that no other of its functions calls."""
+    try:
+        names = [node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    except (SyntaxError, ValueError):
+        return []
+    called = _called(text)
+    return [name for name in names if name not in called]
