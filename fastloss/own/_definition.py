@@ -255,7 +255,7 @@ def inside(text, functions, name, domains, free):
 
 def plain(text):
     """A text without comments and docstrings: losses are told from each other by what they compute."""
-    module = ast.parse(text)
+    module = _dialect.parsed(text)
     for function in module.body:
         if isinstance(function, ast.FunctionDef) and ast.get_docstring(function) is not None:
             del function.body[0]

@@ -92,23 +92,28 @@ def _text_of(function, role):
 def _made(code, text):
     """Whether the text is what a function was compiled from, rather than what has since been written to its file."""
     try:
-        tree = ast.parse(text)
+        tree = _dialect.parsed(text)
     except (SyntaxError, ValueError):
         return True  # the checker says what is wrong
     if any(isinstance(node, ast.Attribute) for node in ast.walk(tree)):
         return True  # likewise; their code depends on what the module imports
-    constants = compile(tree, "<text>", "exec", dont_inherit=True).co_consts
+    constants = compile(text, "<text>", "exec", dont_inherit=True).co_consts
     found = next((c for c in constants if isinstance(c, types.CodeType) and c.co_name == code.co_name), None)
     if found is None:
         return False
-    alike = found.co_varnames == code.co_varnames and found.co_consts == code.co_consts
+    alike = found.co_varnames == code.co_varnames and _constants(found) == _constants(code)
     return alike and (found.co_code == code.co_code or bool(code.co_freevars))
+
+
+def _constants(code):
+    """Those of a function's code, without docstrings of several lines, which are indented."""
+    return [c for c in code.co_consts if not (isinstance(c, str) and "\n" in c)]
 
 
 def _called(text):
     """Names of what is called anywhere in a text."""
     try:
-        tree = ast.parse(text)
+        tree = _dialect.parsed(text)
     except (SyntaxError, ValueError):
         return []
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -118,7 +123,7 @@ def _called(text):
 def _defined(text):
     """Names of the functions of a text that no other of its functions calls."""
     try:
-        names = [node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+        names = [node.name for node in _dialect.parsed(text).body if isinstance(node, ast.FunctionDef)]
     except (SyntaxError, ValueError):
         return []
     called = _called(text)
