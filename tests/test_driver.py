@@ -1,35 +1,24 @@
-"""The host's side of the CUDA backend with a driver that does nothing (`data/driver.c`): what is called, where, and on which stream.
+"""The host's side of the CUDA backend with a driver whose kernels do nothing (`ptx/driver.c`): what is called, where, and on which stream.
 
 Numba compiles the kernels for real; only their results are not there.
 """
 
-import importlib.util
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from subprocesses import check_python
 
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda, of the extra 'cuda', is missing"
-    ),
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the driver is a library for Linux"),
-    pytest.mark.skipif(shutil.which("gcc") is None, reason="the driver has to be compiled, with gcc"),
-]
+sys.path.insert(0, str(Path(__file__).parent / "ptx"))
+import machine
+
+pytestmark = pytest.mark.skipif(machine.reason_missing() is not None, reason=str(machine.reason_missing()))
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory):
+def driver():
     """Runs Python code with that driver; what it has logged after the line ``go``."""
-    folder = tmp_path_factory.mktemp("driver")
-    source, library = Path(__file__).parent / "data" / "driver.c", folder / "libcuda.so.1"
-    command = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", library, source, "-ldl"]
-    subprocess.run(command, check=True, capture_output=True)
     head = """
 import sys, threading
 import numpy as np
@@ -42,8 +31,7 @@ def arrays(stream=0):
 """
 
     def run(code, **environment):
-        cache = os.environ.get("NUMBA_CACHE_DIR", str(folder / "cache"))
-        environment = {"LD_LIBRARY_PATH": str(folder), "NUMBA_CACHE_DIR": cache, **environment}
+        environment = machine.environment(DRIVER_IDLE="1", DRIVER_LOG="1", **environment)
         process = check_python(head + code + "\nprint('fine')", NUMBA_ENABLE_CUDASIM=None, **environment)
         return process.stderr.rpartition("go\n")[2].splitlines()
 

@@ -1,15 +1,15 @@
 """What is tested on a CUDA device, and without one in Numba's simulator: a process with NUMBA_ENABLE_CUDASIM=1 (`test_simulator.py`)."""
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle and the table of losses
 
-SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+from on_device import SIMULATED
 
 
 def reason_not_to_run():

@@ -7,8 +7,7 @@ import pytest
 import reference
 from cases import generator
 from compare import assert_ulp
-from conftest import SIMULATED
-from on_device import fetched
+from on_device import SIMULATED, fetched
 
 import fastloss
 
