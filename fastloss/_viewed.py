@@ -129,7 +129,14 @@ class Rows:
     """A kernel of the softmax family; `backends` describes the arguments."""
 
     # axes of the arrays that are written to
-    _AXES = {"index": (2, 3), "dense": (2, 3), "gather": (2, 3), "normalise": (2, 3, 3), "score": (2,) * 5}
+    _AXES = {
+        "index": (2, 3),
+        "dense": (2, 3),
+        "gather": (2, 3),
+        "normalise": (2, 3, 3),
+        "score": (2,) * 5,
+        "compare": (2,) * 5,
+    }
 
     def __init__(
         self,
@@ -151,8 +158,9 @@ class Rows:
         self.rows = (lengths[0], lengths[2] if across else lengths[1])
         self.n_classes = lengths[1] if across else lengths[2]
         self.target = target
-        layouts = (x, target, *(outs[k] if k < len(outs) else None for k in range(len(self._AXES[op]))))
-        axes = (3, 3 if op == "dense" else 2, *self._AXES[op])
+        self.reference = None if op != "compare" else w
+        layouts = (x, target, self.reference, *(outs[k] if k < len(outs) else None for k in range(len(self._AXES[op]))))
+        axes = (3, 3 if op == "dense" else 2, 3, *self._AXES[op])
         self.views = Views(lambda arrays: [self._maker(*each) for each in zip(layouts, axes, arrays, strict=True)])
         self.n_outs = len(self._AXES[op])
         self.ignore_index, self.keep, self.spread, self.take_log = ignore_index, keep, spread, take_log
@@ -165,10 +173,13 @@ class Rows:
         return maker(a, self.rows, tuple(layout[2:]))
 
     def run(self, x, target, w, outs, scale, first, last, partials):
-        x, target, *written = self.views((x, target, *outs, *(None,) * (self.n_outs - len(outs))))
+        reference = None if self.reference is None else w
+        x, target, reference, *written = self.views((x, target, reference, *outs, *(None,) * (self.n_outs - len(outs))))
         blocks = (self.block, first, last)
         if self.op == "normalise":
             self.kernel(x, *blocks, *written)
+        elif self.op == "compare":
+            self.kernel(reference, x, target, self.ignore_index, *blocks, partials, *written)
         elif self.op == "score":
             self.kernel(x, target, self.ignore_index, *blocks, partials, *written)
         elif self.op == "index":

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastloss import losses
+from fastloss._comparison import Comparison
 from fastloss._scores import Scores
 from fastloss.evaluate import evaluate
 from fastloss.own import OwnLoss
@@ -394,6 +395,77 @@ def score(
     (array([0, 1]), array([ True,  True]))
     """
     return evaluate(losses.SCORE, (logits, target, linear_weight, linear_bias), (axis, ignore_index, top_k))
+
+
+def compare(
+    reference: ArrayLike,
+    logits: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    axis: int = -1,
+    ignore_index: int = -100,
+) -> Comparison:
+    """How two models differ on the same rows, such as a quantised or distilled one from its original; each is read once.
+
+    The Kullback-Leibler divergence of the distribution that `logits` make from that of `reference`,
+    ``sum(p * (log(p) - log(q)))`` with ``p = softmax(reference)`` and ``q = softmax(logits)``, and whether both have the same most
+    likely class; with targets also both negative log-likelihoods and by how much the target's probability has changed.
+
+    Parameters
+    ----------
+    reference : array_like, (..., n_classes, ...)
+        The logits to compare with, classes along `axis`.  float16 and bfloat16 are computed in float32.
+    logits : array_like
+        The logits to be judged, of the shape of `reference`.  If one of the two is float64, or of integers, everything is computed in
+        float64.
+    target : array_like of int, optional
+        Class indices in [0, n_classes), of the shape of `logits` without `axis`.
+    axis : int
+        The class axis.
+    ignore_index : int
+        Index of rows without a target: their `nll`, `reference_nll` and `delta_p` are 0; `kl` and `same_argmax` do not depend on it.
+
+    Returns
+    -------
+    Comparison
+        A named tuple of arrays of the shape of `logits` without `axis`: ``kl``, ``same_argmax``, ``nll``, ``reference_nll`` and
+        ``delta_p``; float32 for logits of up to 32 bits, float64 otherwise, and bool.  The last three are None without `target`.
+
+    Raises
+    ------
+    IndexError
+        For a class index that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+    TypeError
+        For targets that are not integers; for complex, object or string logits.
+    ValueError
+        For shapes that do not fit, or no classes.
+
+    Notes
+    -----
+    With ``d = log(p) - log(q)`` the divergence is the sum of ``p * (exp(-d) - 1 + d)``, whose terms are not negative: so it never is,
+    is 0 for equal rows, and has a relative error below 1e-5 down to 1e-12 from float32 logits.  A class that `reference` gives
+    probability 0 costs nothing; one that only `logits` rule out makes it +inf.  NaN or +inf in one of two rows makes it NaN, as does a
+    row of -inf alone.  ``delta_p`` keeps the digits of small differences.
+
+    Both arrays are read from memory once, row by row: what is summed in a second sweep is still in the cache.  Memory beyond the
+    arrays and the results is constant.
+
+    References
+    ----------
+    Kullback, S., Leibler, R. A. (1951). On Information and Sufficiency. Annals of Mathematical Statistics 22, 79-86.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> reference = np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 3.0]])
+    >>> logits = np.array([[2.0, 0.5, 1.0], [0.0, 2.5, 3.0]])
+    >>> comparison = fastloss.compare(reference, logits, [0, 2])
+    >>> comparison.kl.round(6), comparison.same_argmax
+    (array([0.011748, 0.030789]), array([ True, False]))
+    >>> comparison.delta_p.round(6)
+    array([-0.036709,  0.115893])
+    """
+    return evaluate(losses.COMPARE, (reference, logits, target), (axis, ignore_index))
 
 
 def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_index: int = -100) -> Any:

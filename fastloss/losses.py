@@ -146,11 +146,12 @@ class Function:
     ----------
     name : of the function.
     family : "elements" (pointwise losses), "rows" (losses of rows of classes), "layer" (of a linear layer's outputs), "normalised" (the
-        softmax family's arrays), "scores" or "forecasts" (how good probabilities are).  Each has one way to be resolved, and one in which a
-        place executes it.
+        softmax family's arrays), "scores", "comparison" or "forecasts" (how good probabilities are).  Each has one way to be resolved, and
+        one in which a place executes it.
     arrays : names of the positional arguments.
     more_arrays : names of the arrays that are keywords.
     options : the other keywords, in the order in which the function hands them on.
+    optional : names of the positional arguments that need not be given.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Function:
     arrays: tuple[str, ...]
     more_arrays: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def operands(self):
@@ -372,6 +374,9 @@ SCORE = Function(
         Option("top_k", None, "integer", lambda v: v >= 1, "an integer of at least 1", optional=True),
     ),
 )
+COMPARE = Function(
+    "compare", "comparison", ("reference", "logits", "target"), options=(AXIS, IGNORE_INDEX), optional=("target",)
+)
 
 _BINS = (
     Option("bins", 15, "integer", lambda v: 1 <= v <= 1 << 16, "an integer in [1, 65536]"),
@@ -382,7 +387,7 @@ CALIBRATION_ERROR = Function(
     "calibration_error", "forecasts", ("probs", "target"), options=(AXIS, IGNORE_INDEX, *_BINS)
 )
 
-FUNCTIONS = (*LOSSES, LOG_SOFTMAX, SOFTMAX, LOGSUMEXP, SCORE, BRIER_SCORE, CALIBRATION_ERROR)
+FUNCTIONS = (*LOSSES, LOG_SOFTMAX, SOFTMAX, LOGSUMEXP, SCORE, COMPARE, BRIER_SCORE, CALIBRATION_ERROR)
 
 # The same from logits, which only an Accumulator calls.
 BRIER = Function("brier", "forecasts", ("logits", "target"), options=BRIER_SCORE.options)

@@ -102,18 +102,23 @@ INLINE REAL NAME(reduced)(REAL x, REAL n)
     return MULTIPLY_ADD(-n, LN2_LO, MULTIPLY_ADD(-n, LN2_HI, x));
 }
 
-/* exp(r) - 1 for |r| <= ln(2) / 2. */
-INLINE REAL NAME(exp_tail)(REAL r)
+/* (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2. */
+INLINE REAL NAME(exp_curve)(REAL r)
 {
 #if SINGLE
-    const REAL p = POLYNOMIAL_5(r, 0.4999999404f, 0.1666651964f, 0.0416683555f, 0.0083688032f, 0.0013817528f);
+    return POLYNOMIAL_5(r, 0.4999999404f, 0.1666651964f, 0.0416683555f, 0.0083688032f, 0.0013817528f);
 #else
-    const REAL p = POLYNOMIAL_10(
+    return POLYNOMIAL_10(
         r, 0.5000000000000011, 0.1666666666666642, 0.04166666666652855, 0.008333333333489576, 0.0013888888944093764,
         0.00019841269519948245, 2.48014925797813e-05, 2.7557571967153702e-06, 2.7630445986831664e-07,
         2.500539362949108e-08);
 #endif
-    return r * r * p + r;
+}
+
+/* exp(r) - 1, likewise. */
+INLINE REAL NAME(exp_tail)(REAL r)
+{
+    return r * r * NAME(exp_curve)(r) + r;
 }
 
 /* Half of a small integer that may be negative, rounded down. */

@@ -14,6 +14,7 @@
 #include "softmax.h"
 #include "columns.h"
 #include "normalise.h"
+#include "divergence.h"
 #undef REAL
 #undef UINT
 #undef NAME
@@ -29,6 +30,7 @@
 #include "softmax.h"
 #include "columns.h"
 #include "normalise.h"
+#include "divergence.h"
 
 #include "pointwise.h"
 
@@ -68,6 +70,9 @@ typedef struct {
     void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t);
     void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t);
     void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *);
+    double (*divergence)(const Side *, const Side *, Py_ssize_t, double *);
+    void (*diverge_columns)(
+        const Columns *, const Columns *, Py_ssize_t, int, const Rows *, const Rows *, double *, double *);
 } Arithmetic;
 
 #define ARITHMETIC(type, kind)                                                                                         \
@@ -78,7 +83,8 @@ typedef struct {
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##type, mix_##type, fill_##type,               \
             log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
             find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
-            log_columns_##type, normalise_columns_##type, normalise_rows_##type                                        \
+            log_columns_##type, normalise_columns_##type, normalise_rows_##type, divergence_##type,                    \
+            diverge_columns_##type                                                                                     \
     }
 
 static const Arithmetic ARITHMETICS[2] = {ARITHMETIC(float, FLOAT32), ARITHMETIC(double, FLOAT64)};
@@ -93,6 +99,12 @@ static double log_of(double x)
 static double exp_of(double x)
 {
     return exp_double(x);
+}
+
+/* By how much a probability exp(-loss) is above another, exp(-base); d is loss - base to more digits, if it is known. */
+static double rise_of(double loss, double base, double d)
+{
+    return fabs(d) <= 0.5 ? exp_double(-base) * expm1_double(-d) : exp_double(-loss) - exp_double(-base);
 }
 
 /* share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays. */

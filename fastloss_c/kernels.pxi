@@ -46,6 +46,12 @@ cdef extern from "inner.h" nogil:
         char *logs
         char *shares
 
+    ctypedef struct Side:
+        const char *x
+        Py_ssize_t step
+        int kind
+        double top, tail
+
     ctypedef struct Arithmetic:
         Py_ssize_t size
         int kind
@@ -96,6 +102,10 @@ cdef extern from "inner.h" nogil:
         void (*normalise_rows)(
             const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs,
             char *const *shares) noexcept nogil
+        double (*divergence)(const Side *r, const Side *x, Py_ssize_t n, double *excess) noexcept nogil
+        void (*diverge_columns)(
+            const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows,
+            double *kl, double *excess) noexcept nogil
 
     const Arithmetic ARITHMETICS[2]
 
@@ -115,6 +125,7 @@ cdef extern from "inner.h" nogil:
     void find_totals_of_peaks(Rows *rows, int width) noexcept
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
+    double rise_of(double loss, double base, double d) noexcept
     double scaled(double share, double loss) noexcept
     void put(char *out, Py_ssize_t size, double value) noexcept
     int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index) noexcept

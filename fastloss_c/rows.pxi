@@ -6,6 +6,7 @@ cdef enum RowOp:
     GATHER
     NORMALISE
     SCORE
+    COMPARE
 
 
 cdef struct RowTask:
@@ -23,7 +24,14 @@ cdef void row_blocks(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nog
     cdef Call *call = t.call
     cdef const Operand *outs = t.outs
     cdef Scores scores
-    if t.op == SCORE:
+    cdef Comparisons found
+    if t.op == COMPARE:
+        found.kl, found.same, found.nll, found.reference_nll, found.delta_p = outs[0], outs[1], outs[2], outs[3], outs[4]
+        if t.across:
+            compare_column_blocks(call, &found, t.block, first, last)
+        else:
+            compare_row_blocks(call, &found, t.block, first, last)
+    elif t.op == SCORE:
         scores.nll, scores.lse, scores.best, scores.correct, scores.rank = outs[0], outs[1], outs[2], outs[3], outs[4]
         if t.across:
             score_column_blocks(call, &scores, t.block, first, last)
@@ -66,11 +74,13 @@ cdef class RowKernel:
         cdef int k
         cdef tuple rows = (1, lengths[0], lengths[2] if across else lengths[1])
         self.call.real = &ARITHMETICS[wide]
-        self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE}[op]
+        self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
+                   "compare": COMPARE}[op]
         self.across, self.take_log, self.block = across, take_log, block
         lay_out(&self.call.x, x, lengths)
         lay_out(&self.call.target, target)
-        lay_out(&self.call.w, w)
+        lay_out(&self.call.w, None if self.op == COMPARE else w)
+        lay_out(&self.call.reference, w if self.op == COMPARE else None, lengths)
         lay_out(&self.call.out, None)
         lay_out(&self.call.gradient, None)
         for k in range(5):
@@ -87,15 +97,15 @@ cdef class RowKernel:
         call.scale = scale
         point(&call.x, x)
         point(&call.target, target)
-        point(&call.w, w)
+        point(&call.reference if self.op == COMPARE else &call.w, w)
         for k in range(5):
             outs[k] = self.outs[k]
         for k in range(len(written)):
             point(&outs[k], written[k])
-        if self.op != SCORE:
+        if self.op != SCORE and self.op != COMPARE:
             call.out = outs[0]
-        if self.op != SCORE and self.op != NORMALISE:
-            call.gradient = outs[1]
+            if self.op != NORMALISE:
+                call.gradient = outs[1]
         return 0
 
     def run(self, x, target, w, tuple outs, double scale, Py_ssize_t first, Py_ssize_t last, partials):

@@ -38,6 +38,7 @@ cdef struct Call:
     Operand x
     Operand target
     Operand w  # float64, contiguous
+    Operand reference  # other logits that x is compared with
     Operand out
     Operand gradient
     int64_t ignore_index

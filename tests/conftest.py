@@ -20,6 +20,7 @@ MODULES = {
     "test_accuracy_pointwise": COMPILED,
     "test_backends": EVERY,
     "test_bounds": EVERY,
+    "test_compare": EVERY,
     "test_dask_classes": EVERY,
     "test_determinism": COMPILED,
     "test_errors": EVERY,

@@ -323,7 +323,7 @@ def test_state_survives_json(folder):
     pytest.importorskip("numpy")
     from fastloss.cli._bootstrap import Resampling
 
-    measures = Measures(top_k=2, groups=True, report=True, resampling=Resampling(20, 1, "group"))
+    measures = Measures(top_k=2, groups=True, report=True, resampling=Resampling(20, 1, "group"), against=True)
     rng = np.random.default_rng(31)
     n = 500
     loss = rng.exponential(size=n) ** 8
@@ -332,6 +332,8 @@ def test_state_survives_json(folder):
     rows = Rows(
         loss=np.where(flags[0], loss, 0), divisor=rng.random(n), counted=flags[0], correct=flags[1] & flags[0],
         in_top_k=flags[2], probability=rng.random(n), outcome=flags[3], target=np.arange(n), prediction=rng.random(n),
+        kl=rng.random(n), same=flags[1], reference_loss=loss, reference_correct=flags[2], reference_in_top_k=flags[3],
+        delta_p=rng.normal(size=n), delta_p_squared=rng.random(n),
     )  # fmt: skip
     place = Place(2, 10, 1000, 300, 4, rng.integers(0, 5, n))
     whole, halves = State(measures), State(measures)

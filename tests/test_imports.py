@@ -16,7 +16,7 @@ LADDER = (
     ("scalars", "losses", "_dialect", "_version", "_optional", "_schema", "_templates", "_tiles", "_costs"),
     ("_errors", "_exact", "_branchless", "_order"),
     ("_foreign",),
-    ("_config", "_arrays", "_reduce", "_threads", "_scores"),
+    ("_config", "_arrays", "_reduce", "_threads", "_scores", "_comparison"),
     ("_viewed",),
     ("backends",),
     ("_plan",),

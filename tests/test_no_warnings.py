@@ -23,7 +23,7 @@ def operands(function, dtype):
     if function.family == "layer":
         arrays = {"hidden": half, "linear_weight": np.full((3, 5), 0.25, dtype), "target": labels}
         return arrays | {"linear_bias": np.zeros(3, dtype), "weight": np.ones(3)}
-    found = {function.arrays[0]: half}
+    found = {name: half.copy() for name in function.arrays if name != "target"}
     if "target" in function.arrays:
         found["target"] = labels
     if "weight" in function.more_arrays:

@@ -49,7 +49,8 @@ def arrays(function, n, strided):
         return {name: full((rows, N_CLASSES), 0.5) for name in function.arrays}
     if function.family == "layer":
         return {"hidden": full((rows, 2), 0.5), "linear_weight": full((N_CLASSES, 2), 0.5), "target": labels}
-    return {function.arrays[0]: full((rows, N_CLASSES), 0.5)} | (
+    logits = [name for name in function.arrays if name != "target"]
+    return {name: full((rows, N_CLASSES), 0.5) for name in logits} | (
         {"target": labels} if "target" in function.arrays else {}
     )
 
@@ -74,11 +75,12 @@ def cases():
                     continue
                 yield function, f"{option.name}={value!r:.20}-{i}", {option.name: value}
         for i, value in enumerate(OUT):
-            if function.family not in ("scores", "forecasts"):  # which have no `out`
+            if function.family not in ("scores", "comparison", "forecasts"):  # which have no `out`
                 yield function, f"out-{i}", {"out": value}
         for name in function.arrays:
             for i in range(7):
-                yield function, f"{name}-{i}", (name, i)
+                if i != 4 or name not in function.optional:  # the fourth is None
+                    yield function, f"{name}-{i}", (name, i)
         for name in function.more_arrays:
             for i, value in enumerate((np.zeros((2, 2, 2, 2)), np.zeros(4, complex), "text", np.zeros(7), object())):
                 yield function, f"{name}-{i}", {name: value}

@@ -30,12 +30,15 @@ contiguous.  ``kernel.once(operands, scale, out)`` computes the only block and r
 
 Kernels of rows
 ---------------
-op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss of the labels' own elements), "normalise", "score".
+op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss of the labels' own elements), "normalise", "score",
+    "compare".
 across : whether arrays of the logits' shape come as (outer, n_classes, inner) of any strides, so that lanes are rows; else as (outer, middle,
     n_classes) with the classes contiguous.
 lengths : these three.
-x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).
-outs : layouts of what is written: losses and gradient; logsumexp, log-softmax and softmax; nll, lse, argmax, correct and rank.
+x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For "compare" w is no class
+    weights but the reference's logits, which are laid out as x is.
+outs : layouts of what is written: losses and gradient; logsumexp, log-softmax and softmax; nll, lse, argmax, correct and rank; kl, same
+    arg max, nll, the reference's and the change of the target's probability.
 block : rows, or tiles of LANES rows, per block.
 keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
 take_log : whether "gather" reads probabilities.

@@ -6,6 +6,7 @@ import functools
 def bind(function, args, kwargs):
     """The operands and the options of ``function(*args, **kwargs)``, as `evaluate` takes them; TypeError where Python would raise one."""
     arrays, operands, defaults = _layout(function)
+    required = [name for name in arrays if name not in function.optional]
     if len(args) > len(arrays):
         raise TypeError(f"{function.name}() takes {len(arrays)} positional arguments but {len(args)} were given")
     given = dict(zip(arrays, args, strict=False))
@@ -15,7 +16,7 @@ def bind(function, args, kwargs):
         if name not in defaults and name not in operands:
             raise TypeError(f"{function.name}() got an unexpected keyword argument {name!r}")
     given |= kwargs
-    missing = [name for name in arrays if name not in given]
+    missing = [name for name in required if name not in given]
     if missing:
         raise TypeError(f"{function.name}() missing required arguments: {', '.join(map(repr, missing))}")
     get = given.get

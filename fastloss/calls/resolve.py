@@ -54,13 +54,13 @@ def signature(a, weak=False):
 
 
 def resolve(function: Function, signatures, options, want: Want):
-    """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised`, `Scores` or `Forecasts`, by the function's family.
+    """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised`, `Scores`, `Comparisons` or `Forecasts`, by the function's family.
 
     signatures : of the arrays, in the order of ``function.operands``; None for those that are absent.
     options : values in the order of ``function.options``, as they came.
     """
     for name, signature in zip(function.operands, signatures, strict=True):
-        if signature is None and name in function.arrays:
+        if signature is None and name in function.arrays and name not in function.optional:
             raise _errors.not_an_array(name, None)
         if signature is not None and not (
             signature.dtype in FLOATS or signature.dtype in INTEGERS or signature.dtype in EXTENDED
@@ -496,6 +496,66 @@ def _scores(function, signatures, values, want):
 
 
 @dataclass(frozen=True)
+class Comparisons:
+    """How two arrays of logits differ, row by row.  Operands are the reference's logits, the others', and target."""
+
+    function: Function
+    want: Want
+    names: tuple[str, ...]
+    casts: tuple[str | None, ...]
+    real: str
+    shape: tuple[int, ...]  # of the logits
+    axis: int
+    has_target: bool
+    ignore_index: int
+    result_shape: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "result_shape", self.shape[: self.axis] + self.shape[self.axis + 1 :])
+
+    @property
+    def n_classes(self):
+        return self.shape[self.axis]
+
+    @property
+    def rows_shape(self):
+        return self.result_shape
+
+    @property
+    def n_rows(self):
+        return math.prod(self.result_shape)
+
+
+def _comparison(function, signatures, values, want):
+    r, x, y = signatures
+    if not r.ndim:
+        raise _errors.no_axis("reference")
+    if x.shape != r.shape:
+        raise _errors.wrong_shape("logits", x.shape, f"{r.shape}, that of reference")
+    axis = _options.one_axis(values["axis"], x.ndim)
+    rows = x.shape[:axis] + x.shape[axis + 1 :]
+    if y is not None:
+        if not y.is_integer and y.size:
+            raise _errors.not_index_dtype("target", y.dtype)
+        if y.shape != rows:
+            raise _errors.wrong_shape("target", y.shape, f"{rows}, that of logits without the class axis")
+    if x.shape[axis] == 0 and math.prod(rows):
+        raise _errors.no_classes("logits", x.shape)
+    real = "float64" if "float64" in (real_of(r), real_of(x)) else "float32"
+    return Comparisons(
+        function,
+        want,
+        function.operands,
+        (cast_of(r, real), cast_of(x, real), None if y is None else index_cast(y)),
+        real,
+        x.shape,
+        axis,
+        y is not None,
+        values["ignore_index"],
+    )
+
+
+@dataclass(frozen=True)
 class Forecasts:
     """How good probabilities of labels are: those given, or those that logits make.
 
@@ -562,6 +622,7 @@ _FAMILIES = {
     "layer": _layer,
     "normalised": _normalised,
     "scores": _scores,
+    "comparison": _comparison,
     "forecasts": _forecasts,
 }
 

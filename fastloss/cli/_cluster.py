@@ -39,9 +39,8 @@ def _undisturbed() -> Iterator[None]:
 
 def _absolute(request: Request) -> Request:
     """The same with names that mean the same in any folder: workers that were started elsewhere are in another."""
-    weight = None if request.weight is None else os.path.abspath(request.weight)
-    predictions, targets = os.path.abspath(request.predictions), os.path.abspath(request.targets)
-    return replace(request, predictions=predictions, targets=targets, weight=weight)
+    named = {name: getattr(request, name) for name in ("predictions", "targets", "weight", "reference")}
+    return replace(request, **{name: os.path.abspath(path) for name, path in named.items() if path is not None})
 
 
 class Cluster:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ._best import best_class
 from ._job import Job
 from ._locate import improbable, refusal, undefined
 from ._state import Measures, State
-from ._sums import Place, Rows, Value
+from ._sums import Place, Rows, Sums, Value
 from .readers.pages import resident
 
 Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
@@ -33,6 +33,7 @@ class Chunk:
     w: np.ndarray | None
     place: Place
     measures: Measures
+    r: np.ndarray | None = None  # what another model predicts
 
 
 @np.errstate(all="ignore")  # NaN is told with its place; infinities are results
@@ -54,18 +55,21 @@ def evaluate(
     Failure
         A label is out of range, a value is NaN or outside the loss's domain.
     """
-    step = _STEPS[job.loss.family]
+    step = _step(job)
     layout = job.layout
     n_chunks = -(-(stop - start) // layout.slices_per_chunk(chunk_rows))
     bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
     for first, last, then in zip(bounds, bounds[1:], [*bounds[2:], stop], strict=False):
         here = place.after((first - start) * layout.losses_per_slice)
         x, y, w = layout.chunk(first, last)
+        r = layout.reference_chunk(first, last)
         read = [(job.predictions.name, x), (job.targets.name, y)]
+        if job.reference is not None and r is not None:
+            read.append((job.reference.name, r))
         if job.weight is not None and w is not None:
             read.append((job.weight.name, w))
         with resident(read, layout.mapped(last, then)):
-            step(Chunk(job, first, x, y, w, here, measures), state, sink)
+            step(Chunk(job, first, x, y, w, here, measures, r), state, sink)
         advance((last - first) * layout.n_rows // layout.n_slices)
 
 
@@ -78,14 +82,16 @@ def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
         some = min(some, _WARM_LOSSES // layout.losses_per_slice)
     if some := min(some, layout.n_slices):
         place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
-        chunk = Chunk(job, 0, *layout.chunk(0, some), place, measures)
-        _STEPS[job.loss.family](chunk, State(measures), (lambda losses: None) if measures.losses else None)
+        chunk = Chunk(job, 0, *layout.chunk(0, some), place, measures, layout.reference_chunk(0, some))
+        _step(job)(chunk, State(measures), (lambda losses: None) if measures.losses else None)
 
 
 def losses_dtype(job: Job) -> np.dtype:
     """The dtype of the job's single losses."""
     x, y, w = job.layout.chunk(0, 0)
-    empty = Chunk(job, 0, x, y, w, Place(0, 0, 0, 0, 1), Measures())
+    empty = Chunk(job, 0, x, y, w, Place(0, 0, 0, 0, 1), Measures(), job.layout.reference_chunk(0, 0))
+    if not job.has_targets:
+        return _compared(empty, None).kl.dtype
     if job.loss.family == "classes":
         return _class_losses(empty, _float_targets(job, x, y)).dtype
     return _call(empty, job.loss.name, weight=w, reduction="none").dtype
@@ -167,16 +173,71 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
     sums.count("correct", np.count_nonzero(correct))
     if in_top_k is not None:
         sums.count("in_top_k", np.count_nonzero(in_top_k))
+    against = {} if chunk.r is None else _against(chunk, y, keep, best, sums)
     if measures.rows:
         probability = _confidence(chunk, best, axis, score) if measures.report else None
         state.add(
             Rows(
                 loss=losses.reshape(-1), divisor=_flat(divisor), counted=_flat(keep), correct=_flat(correct),
                 in_top_k=_flat(in_top_k), probability=_flat(probability), outcome=_flat(correct),
-                target=_flat(truth), prediction=_flat(best),
+                target=_flat(truth), prediction=_flat(best), **against,
             ),
             chunk.place,
         )  # fmt: skip
+
+
+def _compared(chunk: Chunk, y: np.ndarray | None) -> Any:
+    """How the chunk's rows differ from another model's."""
+
+    def call(name: str, x: np.ndarray, _: np.ndarray, **options: Any) -> Any:
+        return _library.loss(name, chunk.r, x, y, **options)
+
+    return _call(chunk, "compare", call=call, axis=chunk.job.layout.axis or 0, ignore_index=chunk.job.ignore_index)
+
+
+def _against(
+    chunk: Chunk, y: np.ndarray, keep: np.ndarray | None, best: np.ndarray, sums: Sums
+) -> dict[str, np.ndarray | None]:
+    """The other model's results beside the chunk's, added to the sums and as columns of its rows."""
+    job, axis = chunk.job, chunk.job.layout.axis or 0
+    found = _compared(chunk, y)
+    other = replace(chunk, x=chunk.r, job=replace(job, predictions=job.reference))
+    options = {"axis": axis, "ignore_index": job.ignore_index, "top_k": chunk.measures.top_k}
+    score = _call(other, "score", y, **options)
+    _check(other, float(np.sum(score.nll, dtype=np.float64)), lambda: score.nll)
+    counted = np.ones(y.shape, bool) if keep is None else keep
+    delta_p = found.delta_p.astype(np.float64)
+    columns = {
+        "kl": np.where(counted, found.kl, found.kl.dtype.type(0)),
+        "reference_loss": score.nll,
+        "delta_p": delta_p,
+        "delta_p_squared": delta_p * delta_p,
+    }
+    flags = {"same": (score.argmax == best) & counted, "reference_correct": score.correct}
+    if score.in_top_k is not None:
+        flags["reference_in_top_k"] = score.in_top_k
+    for name, column in columns.items():
+        sums.add_all(name, column)
+    for name, flag in flags.items():
+        sums.count(name, np.count_nonzero(flag))
+    return {name: _flat(column) for name, column in (columns | flags).items()}
+
+
+def _distributions(chunk: Chunk, state: State, sink: Sink | None) -> None:
+    """A chunk of logits without targets, which are compared with another model's: what a row costs is its divergence."""
+    found = _compared(chunk, None)
+    total = float(np.sum(found.kl, dtype=np.float64))
+    if np.isnan(total):
+        for source, x in ((chunk.job.predictions, chunk.x), (chunk.job.reference, chunk.r)):
+            one = replace(chunk, x=x, job=replace(chunk.job, predictions=source))
+            _check(one, total, lambda one=one: _class_losses(one, one.y))
+    if sink is not None:
+        sink(found.kl)
+    state.sums.add_all("kl", found.kl)
+    state.sums.count("counted", found.kl.size)
+    state.sums.count("same", np.count_nonzero(found.same_argmax))
+    kl = found.kl.reshape(-1)
+    state.add(Rows(loss=kl, kl=kl, same=_flat(found.same_argmax)), chunk.place)
 
 
 def _flat(array: np.ndarray | None) -> np.ndarray | None:
@@ -270,3 +331,8 @@ def _total(chunk: Chunk, name: str, divisor: Value, **options: Any) -> Value:
 
 
 _STEPS = {"classes": _classes, "binary": _binary, "regression": _regression}
+
+
+def _step(job: Job) -> Callable[[Chunk, State, Sink | None], None]:
+    """What evaluates a chunk of the job."""
+    return _STEPS[job.loss.family] if job.has_targets else _distributions

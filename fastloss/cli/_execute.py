@@ -127,6 +127,8 @@ def job_description(plan: Plan, measures: Measures, chunk_rows: int | None, file
         "chunk_size": chunk_rows,
         "top_k": measures.top_k,
         "report": measures.report,
+        "against": measures.against,
+        "targets": plan.first.has_targets,
         "bootstrap": None if resampling is None else resampling.n,
         "seed": None if resampling is None else resampling.seed,
         "resample": None if resampling is None else resampling.unit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ class Figures:
     """The result; None where a figure does not apply to the loss or was not asked for.
 
     `value` is what the reduction asked for (None for "none"), `mean` the mean loss in any case. Of each group `groups`
-    has a dictionary, `intervals` the ends of each figure's confidence interval.
+    has a dictionary, `intervals` the ends of each figure's confidence interval. `against` says how another model differs.
     """
 
     value: Value | None
@@ -36,6 +36,7 @@ class Figures:
     seconds: float
     groups: list[dict[str, Any]] | None = None
     intervals: dict[str, list[float]] = field(default_factory=dict)
+    against: dict[str, Any] | None = None
 
 
 @np.errstate(all="ignore")
@@ -44,6 +45,16 @@ def figures_of(
 ) -> Figures:
     """The figures of a run over `n_rows` rows that ended in `state`."""
     sums = state.sums
+    against = None
+    if measures.against:
+        from ._against import figures_against
+
+        against = figures_against(state, measures, job.has_targets)
+    if not job.has_targets:
+        unknown = dict.fromkeys((f.name for f in fields(Figures) if f.default is MISSING), None)
+        known = {"rows": sums.counted("counted"), "ignored": 0, "seconds": seconds, "against": against}
+        groups = _divergences_of_groups(state, group_names) if group_names is not None else None
+        return Figures(**unknown | known | {"groups": groups, "intervals": {}})
     loss, mean = _shaped(job, sums.total("loss")), _mean(job, sums)
     if job.loss.name == "rmse_loss":
         loss = np.sqrt(loss)  # as the library: the root of the sum
@@ -69,6 +80,7 @@ def figures_of(
         seconds=seconds,
         groups=_groups(job, state, measures, group_names) if group_names is not None else None,
         intervals=_intervals(job, state) if measures.resampling is not None else {},
+        against=against,
     )
 
 
@@ -94,8 +106,25 @@ def _groups(job: Job, state: State, measures: Measures, names: list[Any]) -> lis
             entry["accuracy"] = float(sums.mean("correct", "counted"))
         if measures.top_k is not None:
             entry["top_k_accuracy"] = float(sums.mean("in_top_k", "counted"))
+        if measures.against:
+            reference = float(sums.mean("reference_loss", "counted"))
+            entry |= {"reference": reference, "difference": entry["mean"] - reference}
+            entry |= {"kl": float(sums.mean("kl", "counted"))}
         found.append(entry | {"counted": sums.counted("counted")})
     return found
+
+
+def _divergences_of_groups(state: State, names: list[Any]) -> list[dict[str, Any]]:
+    """Of each group that occurs, without targets."""
+    return [
+        {
+            "group": names[code],
+            "kl": float(sums.mean("kl", "counted")),
+            "same_argmax": float(sums.mean("same", "counted")),
+            "counted": sums.counted("counted"),
+        }
+        for code, sums in sorted(state.parts["groups"].groups.items())
+    ]
 
 
 def _intervals(job: Job, state: State) -> dict[str, list[float]]:

@@ -31,7 +31,7 @@ class Request:
     """The options of `fastloss eval` as they were given; None where they were not."""
 
     predictions: str
-    targets: str
+    targets: str | None  # None for --no-targets
     loss: str | None = None
     axis: int | None = None
     weight: str | None = None
@@ -39,6 +39,7 @@ class Request:
     label_smoothing: float | None = None
     reduction: str = "mean"
     output: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class Job:
         Class weights; weights of elements are part of the layout.
     per_output : bool
         Means are taken over the first axis only.
+    reference : Source or None
+        Another model's predictions to compare with.
+    has_targets : bool
+        There are targets; else those that are part of the layout mean nothing.
     """
 
     loss: LossInfo
@@ -83,11 +88,13 @@ class Job:
     label_smoothing: float
     reduction: str
     per_output: bool
+    reference: Source | None = None
+    has_targets: bool = True
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of predictions, targets and weights."""
-        sources = (self.predictions, self.targets, self.weight)
+        """Bytes of predictions, targets, weights and what they are compared with."""
+        sources = (self.predictions, self.targets if self.has_targets else None, self.weight, self.reference)
         return sum(source.array.nbytes for source in sources if source is not None)
 
 
@@ -103,7 +110,13 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
         A file or an option is wrong.
     """
     named = None if request.loss is None else find_loss(request.loss)
-    predictions, targets = open_array(request.predictions), open_array(request.targets)
+    predictions = open_array(request.predictions)
+    if request.targets is None:
+        named = find_loss(request.loss or "cross_entropy")
+        targets = _unknown_targets(predictions, request.axis)
+    else:
+        targets = open_array(request.targets)
+    reference = None if request.reference is None else open_array(request.reference)
     weight = None if request.weight is None else open_array(request.weight)
     without = [source for source in (predictions, targets) if not source.array.size]
     if without:
@@ -116,18 +129,21 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
         if shapes[0] != shapes[1] and class_axis(*shapes, axis) is None and not one_output(*shapes, axis):
             raise mismatch(predictions, targets, axis)  # before all is read
         predictions, targets = _whole(predictions), _whole(targets)
+        reference = None if reference is None else _whole(reference)
     ignore_index = IGNORE_INDEX if request.ignore_index is None else request.ignore_index
     if named is None:
         choice = choose(predictions, targets, axis, ignore_index)
     else:
         choice = Choice(named, _named_axis(named, predictions, targets, axis), reason)
     _check_options(choice.loss, request, axis, predictions)
+    if reference is not None:
+        _check_reference(choice, request, predictions, targets, reference)
 
     x, y = predictions.array, targets.array
     if choice.loss.family == "classes":
         assert choice.axis is not None
         labels = y.shape != x.shape
-        layout = lay_out_classes(x, y, choice.axis)
+        layout = lay_out_classes(x, y, choice.axis, None if reference is None else reference.array)
         weights, per_output = None, False
         if weight is not None:
             check_class_weights(weight, x.shape[choice.axis])
@@ -160,7 +176,34 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
         label_smoothing=request.label_smoothing or 0.0,
         reduction=request.reduction,
         per_output=per_output,
+        reference=reference,
+        has_targets=request.targets is not None,
     )
+
+
+def _unknown_targets(predictions: Source, axis: int | None) -> Source:
+    """What stands for targets where there are none: the first class, in the shape that labels have."""
+    shape = predictions.array.shape
+    at = _normal_axis(axis, predictions)
+    at = len(shape) - 1 if at is None else at
+    return Source("", "", np.zeros(shape[:at] + shape[at + 1 :], np.uint8))
+
+
+def _check_reference(choice: Choice, request: Request, predictions: Source, targets: Source, reference: Source) -> None:
+    """Whether two models can be compared: by the logits of classes, row by row."""
+    x, r = predictions.array, reference.array
+    if choice.loss.name != "cross_entropy" or targets.array.shape == x.shape:
+        what = choice.loss.name if choice.loss.name != "cross_entropy" else "cross_entropy of class probabilities"
+        guessed = f" (guessed: {choice.reason}; --loss overrides)" if choice.reason else ""
+        raise Failure("--against", f"compares by cross_entropy from logits, with class labels; this is {what}{guessed}")
+    for option in ("weight", "label_smoothing"):
+        if getattr(request, option) is not None:
+            raise Failure("--against", f"cannot be combined with --{option.replace('_', '-')}")
+    if r.shape != x.shape:
+        problem = f"shape {shape_text(r.shape)} does not go with {shape_text(x.shape)} of {predictions.name}"
+        raise Failure(reference.name, problem)
+    if r.dtype.kind not in "biuf" and r.dtype.name != "bfloat16":
+        raise Failure(reference.name, f"holds {r.dtype}, not numbers")
 
 
 def _whole(source: Source) -> Source:

@@ -37,6 +37,8 @@ class Layout:
         What `reduction="none"` gives: the rows' shape for the softmax family, else the predictions' shape.
     n_rows : int
         Rows in all, for `--chunk-size` and the progress bar: of class scores, or of the first axis of elements.
+    reference : array or None
+        Another model's predictions, of the same shape and cut alike.
     """
 
     predictions: np.ndarray | Stored
@@ -47,6 +49,7 @@ class Layout:
     target_cut: int
     shape: tuple[int, ...]
     n_rows: int
+    reference: np.ndarray | Stored | None = None
 
     @property
     def n_slices(self) -> int:
@@ -81,19 +84,25 @@ class Layout:
             w = w[start:stop]
         return x, y, w
 
+    def reference_chunk(self, start: int, stop: int) -> np.ndarray | None:
+        """The other model's predictions of slices [start, stop)."""
+        return None if self.reference is None else self.reference[(slice(None),) * self.cut + (slice(start, stop),)]
+
     def mapped(self, start: int, stop: int) -> list[np.ndarray]:
         """Those predictions and targets of slices [start, stop) that need no decoding."""
-        arrays = ((self.predictions, self.cut), (self.targets, self.target_cut))
+        arrays = ((self.predictions, self.cut), (self.targets, self.target_cut), (self.reference, self.cut))
         return [a[(slice(None),) * cut + (slice(start, stop),)] for a, cut in arrays if isinstance(a, np.ndarray)]
 
 
-def lay_out_classes(x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int) -> Layout:
-    """The layout of class scores with labels, of the shape without `axis`, or with distributions."""
+def lay_out_classes(
+    x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int, reference: np.ndarray | Stored | None = None
+) -> Layout:
+    """The layout of class scores with labels, of the shape without `axis`, or with distributions; and of another model's scores."""
     lead, n_classes, trail = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     labels = y.shape != x.shape
     shape = lead + trail
     n_lead, n_trail, n_rows = math.prod(lead), math.prod(trail), math.prod(shape)
-    if _in_order(x) and _in_order(y):
+    if _in_order(x) and _in_order(y) and (reference is None or _in_order(reference)):
         # All axes before the classes, and all after them, become one: (1, T, V) can then be cut along T.
         if n_lead == 1 and trail:
             x, axis = x.reshape(n_classes, n_trail), 0
@@ -102,10 +111,12 @@ def lay_out_classes(x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int) -
             inner = (n_trail,) if trail else ()
             x, axis = x.reshape(n_lead, n_classes, *inner), 1
             y = y.reshape(n_lead, *inner) if labels else y.reshape(x.shape)
+        reference = None if reference is None else reference.reshape(x.shape)
     elif x.ndim == 1 and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         x, y, axis = x[np.newaxis], y[np.newaxis], 1
+        reference = None if reference is None else reference[:][np.newaxis]
     cut = 1 if axis == 0 else 0
-    return Layout(x, y, None, axis, cut, 0 if labels else cut, shape, n_rows)
+    return Layout(x, y, None, axis, cut, 0 if labels else cut, shape, n_rows, reference)
 
 
 def lay_out_elements(

@@ -64,6 +64,7 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
     names = [_text(getattr(args, which) or f"listed in {args.manifest}") for which in ("predictions", "targets")]
     sections = [
         _tiles(plan, figures, args),
+        _against(figures, args),
         _distribution(state),
         _calibration(plan, state),
         _groups(figures, args),
@@ -129,6 +130,49 @@ def _tiles(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
     if figures.intervals:
         note = f"<p>Intervals: Poisson bootstrap by {_text(args.resample)}, {args.bootstrap} resamples, seed {args.seed}.</p>"
     return f"<dl>{shown}</dl>{note}"
+
+
+def _against(figures: Figures, args: argparse.Namespace) -> str:
+    """Both models' figures, and how far their distributions are apart."""
+    found = figures.against
+    if found is None:
+        return ""
+    intervals = found.get("intervals", {})
+
+    def ends(interval: Sequence[float] | None) -> str:
+        return "" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
+
+    rows = [
+        (
+            name.replace("top_k", f"top-{args.top_k}").replace("_", " "),
+            number(float(getattr(figures, name))),
+            number(found["reference"][name]),
+            number(difference),
+            ends(intervals.get("difference", {}).get(name)),
+        )
+        for name, difference in found["difference"].items()
+    ]
+    kl, change = found["kl"], found["delta_p"]
+    names = {"p90": "90 %", "p95": "95 %", "p99": "99 %", "p99_9": "99.9 %"}
+    spread = [
+        (names.get(name, name), number(value), ends(intervals.get("kl")) if name == "mean" else "")
+        for name, value in kl.items()
+    ]
+    others = [
+        (
+            "ln of the perplexities' ratio",
+            number(found["log_perplexity_ratio"]),
+            ends(intervals.get("log_perplexity_ratio")),
+        ),
+        ("mean change of the target's probability", number(change["mean"]), ends(intervals.get("delta_p"))),
+        ("root of its mean square", number(change["rms"]), ends(intervals.get("delta_p_rms"))),
+        ("same most likely class", number(found["same_argmax"]), ends(intervals.get("same_argmax"))),
+    ]
+    return (
+        f"<h2>Against {_text(args.against or 'the references')}</h2>"
+        f"{_table(['figure', 'these', 'reference', 'difference', '95 %'], rows)}{_table(['', 'value', '95 %'], others)}"
+        f"<h2>Kullback-Leibler divergence</h2>{_table(['rows', 'nats', '95 %'], spread)}"
+    )
 
 
 def _distribution(state: State) -> str:

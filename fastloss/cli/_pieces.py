@@ -38,6 +38,7 @@ class Surveyed:
     losses_per_sample: int
     dtype: np.dtype | None  # of its losses, if they are wanted
     stamps: dict[str, list[int]]  # of its files
+    reference: tuple[str, list[int]] | None = None
 
     @property
     def n_losses(self) -> int:
@@ -128,6 +129,7 @@ class Plan:
             self.request,
             predictions=shard.predictions,
             targets=shard.targets,
+            reference=shard.reference,
             loss=job.loss.name,
             axis=job.axis if job.loss.family == "classes" else self.request.axis,
         )
@@ -186,7 +188,7 @@ def _first_filled(request: Request, shards: list[Shard]) -> Job:
 
 
 def _for_shard(request: Request, shard: Shard) -> Request:
-    return replace(request, predictions=shard.predictions, targets=shard.targets)
+    return replace(request, predictions=shard.predictions, targets=shard.targets, reference=shard.reference)
 
 
 def _check_alike(job: Job, first: Job) -> None:
@@ -221,6 +223,7 @@ def _surveyed(shard: Shard, job: Job, first_loss: int, first_sample: int, losses
         losses_per_sample=layout.losses_per_sample,
         dtype=losses_dtype(job) if losses_wanted else None,
         stamps=_stamps(shard),
+        reference=None if (r := job.reference) is None else (str(r.array.dtype), list(r.array.shape)),
     )
 
 
@@ -241,11 +244,12 @@ def _without_rows(shard: Shard, first: Job, first_loss: int, first_sample: int) 
         losses_per_sample=1,
         dtype=None,
         stamps=_stamps(shard),
+        reference=None if (r := first.reference) is None else (str(r.array.dtype), [0, *r.array.shape[1:]]),
     )
 
 
 def _stamps(shard: Shard) -> dict[str, list[int]]:
-    return {name: stamp_of(name) for name in (shard.predictions, shard.targets)}
+    return {name: stamp_of(name) for name in shard.files.values()}
 
 
 def stamp_of(name: str) -> list[int]:

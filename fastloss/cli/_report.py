@@ -45,7 +45,7 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
     rows = figures.rows + figures.ignored
     output = {
         "fastloss": _library.version(),
-        "loss": job.loss.name,
+        "loss": job.loss.name if job.has_targets else None,
         "guessed": job.reason is not None,
         "reason": job.reason,
         "reduction": job.reduction,
@@ -70,7 +70,7 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         "backend": _library.backend_in_use(),
         "threads": _library.n_threads(),
         "predictions": _described(*_input(plan, "predictions", args)),
-        "targets": _described(*_input(plan, "targets", args)),
+        "targets": _described(*_input(plan, "targets", args)) if job.has_targets else None,
         "weight": None if (w := plan.weight) is None else _described(w.name, w.array.dtype, w.array.shape),
         "output": args.output,
         "shards": len(plan.shards),
@@ -87,6 +87,8 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         output["intervals"] = asked | figures.intervals
     if figures.groups is not None:
         output["groups"] = figures.groups
+    if figures.against is not None:
+        output["against"] = _described(*_input(plan, "reference", args)) | figures.against
     output |= {
         option: value
         for option in ("workers", "scheduler", "per_sample", "report")
@@ -101,23 +103,15 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
     """The result as aligned lines: what was evaluated, what came out, how fast."""
     job = plan.first
     rows = figures.rows + figures.ignored
-    chosen = f"{job.loss.name} (guessed: {job.reason}; --loss overrides)" if job.reason else job.loss.name
-    lines = [(name, _input_text(*_input(plan, name, args))) for name in ("predictions", "targets")]
+    inputs = ["predictions", *(["targets"] if job.has_targets else []), *(["reference"] if figures.against else [])]
+    lines = [(name, _input_text(*_input(plan, name, args))) for name in inputs]
     if len(plan.shards) > 1:
         lines.append(("shards", str(len(plan.shards))))
     if plan.weight is not None:
         lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
-    lines.append(("loss", chosen))
-    if job.loss.family == "classes" and args.axis is None:
-        other = other_axis(job.predictions.array.shape, job.targets.array.shape, job.axis or 0)
-        if other is not None:
-            lines.append(("class axis", f"{job.axis} (--axis {other} would fit, too)"))
-    if job.reduction == "none":
-        written = f"(mean; each written to {printable(args.output or '')})"
-        lines.append((job.loss.name, f"{_number(figures.mean)} {written}"))
-    else:
-        lines.append((job.loss.name, f"{_number(figures.value)} ({job.reduction})"))
+    lines += _loss_lines(plan, figures, args) if job.has_targets else []
     lines += [(name, value) for name, value in _derived(figures, args)]
+    lines += [] if figures.against is None else _compared(figures, args)
     lines.append(("rows", f"{figures.rows} counted, {figures.ignored} ignored"))
     rates = f"{_rate(rows, figures.seconds):.3g} rows/s, {_rate(_n_bytes(plan) / 1e9, figures.seconds):.3g} GB/s"
     lines.append(("speed", f"{rates} ({figures.seconds:.3g} s)"))
@@ -127,6 +121,21 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
     width = max(len(name) for name, _ in lines) + 2
     shown = "\n".join(f"{name:<{width}}{value}" for name, value in lines)
     return shown if figures.groups is None else f"{shown}\n\n{_group_table(figures.groups, args.top_k)}"
+
+
+def _loss_lines(plan: Plan, figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Which loss it is, and what it came to."""
+    job = plan.first
+    yield "loss", f"{job.loss.name} (guessed: {job.reason}; --loss overrides)" if job.reason else job.loss.name
+    if job.loss.family == "classes" and args.axis is None:
+        other = other_axis(job.predictions.array.shape, job.targets.array.shape, job.axis or 0)
+        if other is not None:
+            yield "class axis", f"{job.axis} (--axis {other} would fit, too)"
+    if job.reduction == "none":
+        written = f"(mean; each written to {printable(args.output or '')})"
+        yield job.loss.name, f"{_number(figures.mean)} {written}"
+    else:
+        yield job.loss.name, f"{_number(figures.value)} ({job.reduction})"
 
 
 def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
@@ -145,6 +154,42 @@ def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, 
     for name, value in (("MSE", figures.mse), ("RMSE", figures.rmse), ("MAE", figures.mae)):
         if value is not None:
             yield name, _number(value)
+
+
+# What the lines of the figures of both models are called.
+_BOTH = {"mean": "mean", "perplexity": "perplexity", "accuracy": "accuracy", "top_k_accuracy": "top-{}"}
+
+
+def _compared(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """How the predictions differ from what they are compared with."""
+    found = figures.against or {}
+    intervals, better = found.get("intervals", {}), found.get("better", {})
+
+    def ends(interval: Sequence[float] | None) -> str:
+        return "" if interval is None else f", {LEVEL} in [{interval[0]:.6g}, {interval[1]:.6g}]"
+
+    for name, shown in _BOTH.items():
+        if name not in found.get("difference", {}):
+            continue
+        text = f"{found['difference'][name]:+.6g} from {found['reference'][name]:.9g} of the reference"
+        text += ends(intervals.get("difference", {}).get(name))
+        if name in better:
+            text += f", better in {better[name]:.1%} of resamples"
+        yield f"Δ {shown.format(args.top_k)}", text
+    if "log_perplexity_ratio" in found:
+        ratio = found["log_perplexity_ratio"]
+        yield "ln PPL ratio", f"{ratio:+.6g}{ends(intervals.get('log_perplexity_ratio'))}"
+    kl = found["kl"]
+    yield "KL divergence", f"{kl['mean']:.6g} (mean){ends(intervals.get('kl'))}"
+    shares = (("median", "median"), ("90 %", "p90"), ("95 %", "p95"), ("99 %", "p99"), ("99.9 %", "p99_9"))
+    spread = ", ".join(f"{name} {kl[key]:.4g}" for name, key in (*shares, ("maximum", "maximum")))
+    yield "KL quantiles", spread
+    if "delta_p" in found:
+        change = found["delta_p"]
+        rms = f", RMS {change['rms']:.6g}{ends(intervals.get('delta_p_rms'))}"
+        yield "Δp", f"{change['mean']:+.6g} (mean){ends(intervals.get('delta_p'))}{rms}"
+    same = f"{found['same_argmax']:.9g} ({found['same_argmax_count']} of {figures.rows})"
+    yield "same arg max", same + ends(intervals.get("same_argmax"))
 
 
 def group_columns(groups: list[dict[str, Any]], top_k: int | None) -> list[str]:
@@ -187,7 +232,7 @@ def _input(plan: Plan, which: str, args: argparse.Namespace) -> tuple[str, Any, 
         return getattr(plan.first, which).name, dtypes[0], shapes[0]
     alike = len({tuple(shape[1:]) for shape in shapes}) == 1 and all(shapes)
     whole = [sum(shape[0] for shape in shapes), *shapes[0][1:]] if alike else None
-    return getattr(args, which) or args.manifest, ", ".join(dtypes), whole
+    return getattr(args, {"reference": "against"}.get(which, which)) or args.manifest, ", ".join(dtypes), whole
 
 
 def _described(name: str, dtype: Any, shape: Sequence[int] | None) -> dict[str, Any]:

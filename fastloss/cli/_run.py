@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
             report=args.report is not None,
             resampling=_resampling(args),
             losses=losses_path is not None,
+            against=plan.first.reference is not None,
         )
 
         paths = [path for path in (args.output, args.per_sample, args.report) if path is not None]
@@ -111,14 +112,26 @@ def _request(args: argparse.Namespace) -> Request:
 
 def _shards(args: argparse.Namespace) -> list[Shard]:
     if args.manifest is None:
-        return find(args.predictions, args.targets)
+        return find(args.predictions, args.targets, args.against)
     if args.predictions is not None:
         raise Failure("--manifest", "takes the place of PREDICTIONS and TARGETS")
-    return read_manifest(args.manifest)
+    if args.against is not None:
+        raise Failure("--against", "a manifest names what its files are compared with: reference")
+    return read_manifest(args.manifest, not args.no_targets)
 
 
 def _check_options(args: argparse.Namespace) -> None:
     """Options that exclude each other."""
+    if args.no_targets:
+        if args.targets is not None:
+            raise Failure("--no-targets", f"TARGETS are given: {args.targets}")
+        if args.against is None and args.manifest is None:
+            raise Failure("--no-targets", "there is nothing to evaluate without --against REFERENCE")
+        for option in ("ignore_index", "top_k", "report"):
+            if getattr(args, option) is not None:
+                raise Failure(f"--{option.replace('_', '-')}", "needs targets")
+        if args.loss not in (None, "cross_entropy"):
+            raise Failure("--loss", f"{args.loss} needs targets")
     if args.reduction == "none" and args.per_sample is not None:
         raise Failure("--per-sample", "--reduction none writes the same to --output; give one of the two")
     if args.per_sample is not None and args.loss == "rmse_loss":
@@ -176,7 +189,7 @@ def _resampling(args: argparse.Namespace) -> Resampling | None:
 
 def _check_outputs(paths: list[str], args: argparse.Namespace, plan: Plan) -> None:
     """No output is an input."""
-    names = [name for shard in plan.shards for name in (shard.shard.predictions, shard.shard.targets)]
+    names = [name for shard in plan.shards for name in shard.shard.files.values()]
     inputs = [split(name)[0] for name in (*names, args.weight, args.group_by) if name is not None]
     inputs += [args.manifest] if args.manifest is not None else []
     stamps = None

@@ -18,18 +18,27 @@ from .readers import SUFFIXES, is_zarr, listed, read_text, split
 
 _DIGITS = re.compile(r"(\d+)")
 
+_NAMES = ("predictions", "targets", "group", "reference")  # of a manifest's columns
+
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of predictions, its targets, and the group it belongs to if a manifest says so."""
+    """A file of predictions, its targets, the group it belongs to if a manifest says so, and what it is compared with."""
 
     predictions: str
-    targets: str
+    targets: str | None
     group: Any = None
+    reference: str | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The names of its files, by what they hold."""
+        named = {"predictions": self.predictions, "targets": self.targets, "reference": self.reference}
+        return {what: name for what, name in named.items() if name is not None}
 
 
-def find(predictions: str, targets: str) -> list[Shard]:
-    """The pairs that two names stand for: files, directories, or patterns with `*`, `?` and `[...]`.
+def find(predictions: str, targets: str | None, reference: str | None = None) -> list[Shard]:
+    """What belongs together of two or three names: files, directories, or patterns with `*`, `?` and `[...]`.
 
     Names are matched by what tells them apart, such as numbers, in natural order.
 
@@ -38,20 +47,29 @@ def find(predictions: str, targets: str) -> list[Shard]:
     Failure
         Nothing is found, or a file has no partner.
     """
-    first, second = _expand(predictions), _expand(targets)
+    first = _expand(predictions)
+    second, third = (_partners(predictions, first, *pair) for pair in ((targets, "targets"), (reference, "reference")))
+    return [Shard(name, second.get(name), reference=third.get(name)) for name in first]
+
+
+def _partners(predictions: str, first: list[str], name: str | None, what: str) -> dict[str, str]:
+    """Of each file of predictions the one of these that it goes with."""
+    if name is None:
+        return {}
+    second = _expand(name)
     if len(first) == len(second) == 1:
-        return [Shard(first[0], second[0])]
+        return {first[0]: second[0]}
     by_key, other = _keyed(first), _keyed(second)
     if by_key.keys() != other.keys():
-        raise _unmatched(predictions, targets, by_key, other)
-    return [Shard(name, other[key]) for key, name in by_key.items()]
+        raise _unmatched(predictions, name, by_key, other, what)
+    return {found: other[key] for key, found in by_key.items()}
 
 
-def read_manifest(path: str) -> list[Shard]:
-    """The pairs a manifest lists, relative to it.
+def read_manifest(path: str, has_targets: bool = True) -> list[Shard]:
+    """The files a manifest lists, relative to it.
 
-    JSON lines (`.jsonl`, `.json`, `.ndjson`) of objects with `predictions`, `targets` and perhaps `group`; or CSV (`.tsv`:
-    separated by tabs) with these names in its first line, or without: then in this order.
+    JSON lines (`.jsonl`, `.json`, `.ndjson`) of objects with `predictions`, `targets` and perhaps `group` and `reference`; or CSV
+    (`.tsv`: separated by tabs) with these names in its first line, or without: then the first three, in this order.
     """
     text = read_text(path)
     is_json = path.lower().endswith((".jsonl", ".json", ".ndjson")) or text.lstrip()[:1] == "{"
@@ -62,14 +80,25 @@ def read_manifest(path: str) -> list[Shard]:
     shards, folder = [], os.path.dirname(path)
     for number, entry in entries:
         where = f"{path}, line {number}"
-        if unknown := set(entry) - {"predictions", "targets", "group"}:
-            raise Failure(where, f"unknown: {listed(sorted(map(str, unknown)))}; expected predictions, targets, group")
-        x, y, group = (entry.get(name) for name in ("predictions", "targets", "group"))
-        if not (isinstance(x, str) and isinstance(y, str) and x and y):
+        if unknown := set(entry) - set(_NAMES):
+            raise Failure(where, f"unknown: {listed(sorted(map(str, unknown)))}; expected {', '.join(_NAMES)}")
+        x, y, group, r = (entry.get(name) for name in _NAMES)
+        if not has_targets:
+            if y:
+                raise Failure(where, "names targets, and --no-targets was given")
+            if not (isinstance(x, str) and isinstance(r, str) and x and r):
+                raise Failure(where, "predictions and reference are expected")
+        elif not (isinstance(x, str) and isinstance(y, str) and x and y):
             raise Failure(where, "predictions and targets are expected")
+        if r is not None and not isinstance(r, str):
+            raise Failure(where, "reference is expected to be the name of a file")
         with reading(where, "group"):
             check(group, optional(LABEL))
-        shards.append(Shard(os.path.join(folder, x), os.path.join(folder, y), group))
+        x, y, r = (os.path.join(folder, name) if name else None for name in (x, y, r))
+        assert x is not None
+        shards.append(Shard(x, y, group, r))
+    if len({shard.reference is None for shard in shards}) > 1:
+        raise Failure(path, "some shards have a reference, others have none")
     if len({shard.group is None for shard in shards}) > 1:
         raise Failure(path, "some shards have a group, others have none")
     return shards
@@ -133,18 +162,22 @@ def _shared(names: list[tuple[Any, ...]]) -> int:
 
 
 def _unmatched(
-    predictions: str, targets: str, first: dict[tuple[Any, ...], str], second: dict[tuple[Any, ...], str]
+    predictions: str,
+    other: str,
+    first: dict[tuple[Any, ...], str],
+    second: dict[tuple[Any, ...], str],
+    other_holds: str,
 ) -> Failure:
     without = [name for key, name in first.items() if key not in second]
     others = [name for key, name in second.items() if key not in first]
     told = [
         f"{listed(names)} {'has' if len(names) == 1 else 'have'} no {what}"
-        for names, what in ((without, "targets"), (others, "predictions"))
+        for names, what in ((without, other_holds), (others, "predictions"))
         if names
     ]
-    counts = f"{len(first)} of predictions, {len(second)} of targets"
+    counts = f"{len(first)} of predictions, {len(second)} of {other_holds}"
     hint = "; --manifest says what belongs together whatever the names" if len(first) == len(second) else ""
-    return Failure(f"{predictions}, {targets}", f"files do not match ({counts}): {'; '.join(told)}{hint}")
+    return Failure(f"{predictions}, {other}", f"files do not match ({counts}): {'; '.join(told)}{hint}")
 
 
 def _json_lines(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
@@ -162,7 +195,7 @@ def _json_lines(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
 
 def _table(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.lower().endswith(".tsv") else ",")
-    names = ["predictions", "targets", "group"]
+    names = list(_NAMES[:3])
     entries: list[tuple[int, dict[str, Any]]] = []
     for line in reader:
         line = [cell.strip(" \t") for cell in line]

@@ -22,6 +22,8 @@ class Measures:
         Of the bootstrap.
     losses : bool
         Single losses are written down.
+    against : bool
+        The rows are compared with another model's.
     """
 
     top_k: int | None = None
@@ -29,11 +31,12 @@ class Measures:
     report: bool = False
     resampling: Any = None
     losses: bool = False
+    against: bool = False
 
     @property
     def rows(self) -> bool:
         """Whether single losses are looked at."""
-        return self.groups or self.report or self.resampling is not None
+        return self.groups or self.report or self.resampling is not None or self.against
 
 
 class State:
@@ -81,6 +84,10 @@ def _kinds(measures: Measures) -> dict[str, tuple[Any, Any]]:
             "calibration": (Calibration, Calibration.from_json),
             "worst": (Worst, Worst.from_json),
         }
+    if measures.against:
+        from ._against import Divergences
+
+        kinds["divergences"] = Divergences, Divergences.from_json
     if resampling := measures.resampling:
         from ._bootstrap import Bootstrap
 

@@ -49,6 +49,10 @@ class Place:
         return Place(self.shard, self.position + n, self.loss + n, self.sample, self.losses_per_sample, groups)
 
 
+# Columns of what a model is compared with.
+AGAINST = ("kl", "same", "reference_loss", "reference_correct", "reference_in_top_k", "delta_p", "delta_p_squared")
+
+
 @dataclass(frozen=True)
 class Rows:
     """Single losses and what is known of them, all of one axis and length; None where it does not apply.
@@ -65,6 +69,9 @@ class Rows:
         For the calibration: the probability that was given, and whether it came true.
     target, prediction : array or None
         What is shown of the worst rows.
+    kl, same, reference_loss, reference_correct, reference_in_top_k, delta_p, delta_p_squared : array or None
+        Against another model's: divergences (0 where a row is ignored), whether the most likely class is the same, that model's
+        own results, and by how much the target's probability is above it.
     """
 
     loss: np.ndarray
@@ -76,6 +83,13 @@ class Rows:
     outcome: np.ndarray | None = None
     target: np.ndarray | None = None
     prediction: np.ndarray | None = None
+    kl: np.ndarray | None = None
+    same: np.ndarray | None = None
+    reference_loss: np.ndarray | None = None
+    reference_correct: np.ndarray | None = None
+    reference_in_top_k: np.ndarray | None = None
+    delta_p: np.ndarray | None = None
+    delta_p_squared: np.ndarray | None = None
 
     def blocks(self, place: Place) -> Iterator[tuple[Rows, Place]]:
         """Pieces of which sums are exact."""
@@ -93,6 +107,7 @@ class Rows:
             "counted": counted,
             "correct": self.correct,
             "in_top_k": self.in_top_k,
+            **{name: getattr(self, name) for name in AGAINST},
         }
         return {name: column for name, column in named.items() if column is not None}
 

@@ -32,6 +32,11 @@ is. Speeds count the bytes of all inputs, after a first call on a few rows.
 as "NaN", "Infinity" or "-Infinity". Exit codes: 0, 2 for bad input, 74 where
 standard output cannot be written, 130 after Ctrl-C.
 
+--against compares two models on the same rows. The divergence is that of the
+predictions' distribution from the reference's, in nats; its quantiles are right
+to 0.1 %. With --bootstrap both models have the same rows in each resample, so
+that intervals are those of paired differences.
+
 Sums are exact, so that shards, workers and resumed runs give the same bits.
 A run of several shards that writes a file keeps a journal beside it until it is
 done; --resume goes on from there. --bootstrap is the Poisson bootstrap. Groups
@@ -42,6 +47,7 @@ examples:
   fastloss eval logits.npy labels.npy
   fastloss eval run.npz:logits run.npz:labels --ignore-index 0 --json
   fastloss eval logits.npy labels.npy --per-sample losses.npy --report page.html
+  fastloss eval int4.npy labels.npy --against bf16.npy --bootstrap 1000
   fastloss eval 'out/*.safetensors:logits' labels/ --workers 8 --output run.json
 """
 
@@ -60,6 +66,20 @@ class _Manifest(argparse.Action):
             action.required = False
 
 
+class _NoTargets(argparse.Action):
+    """`--no-targets`, which leaves the second name out."""
+
+    def __init__(self, option_strings: list[str], dest: str, **settings: object) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, help=str(settings["help"]))
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, *_: object
+    ) -> None:
+        setattr(namespace, self.dest, True)
+        for action in parser._get_positional_actions():
+            action.required = action.required and action.dest != "targets"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fastloss eval`."""
     parser.epilog = EPILOG
@@ -69,8 +89,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         action=_Manifest,
         metavar="FILE",
-        help="the pairs of files, as JSON lines or CSV: predictions, targets, and a group if wanted",
+        help="the pairs of files, as JSON lines or CSV: predictions, targets, a group and a reference if wanted",
     )
+    parser.add_argument(
+        "--against",
+        metavar="REFERENCE",
+        help="compare with another model's logits, such as the original's of a quantised one: both models' figures, "
+        "Kullback-Leibler divergence, change of the target's probability",
+    )
+    parser.add_argument("--no-targets", action=_NoTargets, help="there are no TARGETS: compare distributions alone")
     parser.add_argument("--loss", metavar="NAME", help="the loss, by its name in fastloss (default: guessed)")
     parser.add_argument(
         "--axis",

@@ -21,9 +21,10 @@ def available():
 
 @functools.cache
 def _families():
-    from fastloss.backends.numba_cpu import columns, finish, gather, pointwise, rowwise, scoring, tiles
+    from fastloss.backends.numba_cpu import columns, comparing, finish, gather, pointwise, rowwise, scoring, tiles
 
-    softmax = {op: module for module in (rowwise, columns, gather, scoring, tiles, finish) for op in module.TEMPLATES}
+    families = (rowwise, columns, gather, scoring, comparing, tiles, finish)
+    softmax = {op: module for module in families for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 
 

@@ -218,6 +218,19 @@ def term(x, lowest, bias):
     return power * tail + power
 
 
+def whole_term(x, lowest, bias):
+    """exp(x) 2^-n, 0 below `lowest`, without what `term` leaves out."""
+    f = format_of(x)
+    t, r = _split(where(x < lowest, lowest, x))
+    power = ((t << f.mantissa) + bias).floats()
+    return power * _exp_tail(r) + power
+
+
+def exp_curve(r):
+    """(exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2."""
+    return polynomial(r, format_of(r).exp_tail)
+
+
 def fine_term(x, n, by):
     """by exp(x) 2^-n with gradual underflow, for results that are shown."""
     f = format_of(x)
@@ -443,6 +456,8 @@ def as_function(formula, arity=1, result=lambda *kinds: kinds[0]):
 
 
 exp, log = as_function(exp_of), as_function(log_of)
+expm1, log1p = as_function(expm1_of), as_function(log1p_of)
+curve = as_function(exp_curve)
 fine_exp = as_function(fine_term, 3)
 power_of = as_function(reference)
 fast_max = as_function(larger, 2)

@@ -28,6 +28,7 @@ _PLANS = {
     resolve.Layer: layer,
     resolve.Normalised: normalised,
     resolve.Scores: scores,
+    resolve.Comparisons: _refused,
     resolve.Forecasts: _refused,
 }
 

@@ -8,7 +8,7 @@ is known of a row is a state that tiles of classes are merged into, see `fastlos
 from fastloss.calls import resolve
 from fastloss.places.dask._calls import computed, signature, taken
 from fastloss.places.dask._elements import elements
-from fastloss.places.dask._rows import forecasts, layer, normalised, rows, scores
+from fastloss.places.dask._rows import comparisons, forecasts, layer, normalised, rows, scores
 
 __all__ = ["KEEPS", "computed", "plan", "signature", "taken"]
 
@@ -20,6 +20,7 @@ _GRAPHS = {
     resolve.Layer: layer,
     resolve.Normalised: normalised,
     resolve.Scores: scores,
+    resolve.Comparisons: comparisons,
     resolve.Forecasts: forecasts,
 }
 

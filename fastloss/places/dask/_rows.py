@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastloss import _errors
+from fastloss._comparison import Comparison
 from fastloss._scores import Scores
 from fastloss.places.dask import _states, _sums, _tasks
 from fastloss.places.dask._calls import check_no_out, computed, delivered, scale_from
@@ -195,6 +196,26 @@ def _scores(resolved):
 def _fields(found):
     """Arrays of one array's fields, which are found together."""
     return Scores(**{name: found[name] for name in found.dtype.names})
+
+
+def comparisons(resolved):
+    """What makes the graph of a `Comparisons`, of chunks of whole rows."""
+
+    def graph(operands, out, scale):
+        r, x, y = operands
+        axis, real = resolved.axis, np.dtype(resolved.real)
+        labels = None if y is None else _with_axis(y, axis)
+        chunks = list(common_chunks(x.shape, [a for a in (r, x, labels) if a is not None]))
+        chunks[axis] = (x.shape[axis],)
+        r, x = (chunked(a, x.shape, chunks) for a in (r, x))
+        y = None if y is None else chunked(labels, x.shape, chunks)
+        dtype = _tasks.comparison_dtype(real, y is not None)
+        options = {"axis": axis, "ignore_index": resolved.ignore_index, "real": real, "starts": starts_of(x)}
+        chunks = ones(x.chunks, (axis,))
+        found = without(over(_tasks.comparisons, r, x, y, chunks=chunks, dtype=dtype, **options), axis)
+        return Comparison(**{name: found[name] for name in found.dtype.names})
+
+    return graph
 
 
 def forecasts(resolved):

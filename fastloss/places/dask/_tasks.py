@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from fastloss import _arrays, _config, _errors, _scores, losses
+from fastloss import _arrays, _comparison, _config, _errors, _scores, losses
 from fastloss.calls.resolve import resolve
 from fastloss.calls.want import SUMS, VALUE, Sums, slopes
 from fastloss.places import host
@@ -214,9 +214,9 @@ def scores_dtype(real, top_k):
     return np.dtype(list(zip(_scores.Scores._fields, _scores.kinds(real, top_k), strict=False)))
 
 
-def _as_fields(found, dtype, axis):
-    """Scores as one array, with an axis of length 1 for the classes."""
-    result = np.empty(found.nll.shape, dtype)
+def _as_fields(found, shape, dtype, axis):
+    """Scores, or a Comparison, as one array with an axis of length 1 for the classes."""
+    result = np.empty(shape, dtype)
     for name in dtype.names:
         result[name] = getattr(found, name)
     return np.expand_dims(result, axis)
@@ -231,7 +231,23 @@ def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
     except IndexError:
         place = {"axis": axis, "starts": starts, "block_id": block_id}
         raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
-    return _as_fields(found, scores_dtype(real, top_k), axis)
+    return _as_fields(found, found.nll.shape, scores_dtype(real, top_k), axis)
+
+
+def comparison_dtype(real, has_target):
+    """The fields of Comparison."""
+    return np.dtype(list(zip(_comparison.Comparison._fields, _comparison.kinds(real, has_target), strict=False)))
+
+
+@task
+def comparisons(r, x, y, *, axis, ignore_index, real, starts, block_id):
+    y = None if y is None else labels_of(y, axis)
+    try:
+        found = on_host(losses.COMPARE, (r, x, y), {"axis": axis, "ignore_index": ignore_index})
+    except IndexError:
+        place = {"axis": axis, "starts": starts, "block_id": block_id}
+        raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
+    return _as_fields(found, found.kl.shape, comparison_dtype(real, y is not None), axis)
 
 
 @task
@@ -271,4 +287,4 @@ def linear_scores(h, a, y, b, *, ignore_index, top_k, real, starts, block_id):
         found = on_host(losses.SCORE, (h, y, a, b), values)
     except IndexError:
         raise bad_label(y, len(a), ignore_index, axis=-1, starts=starts, block_id=block_id).raised() from None
-    return _as_fields(found, scores_dtype(real, top_k), -1)
+    return _as_fields(found, found.nll.shape, scores_dtype(real, top_k), -1)

@@ -2,6 +2,7 @@
 
 from fastloss.calls import resolve
 from fastloss.calls.resolve import signature
+from fastloss.places.host.comparisons import plan_of as _comparisons
 from fastloss.places.host.elements import plan_of as _elements
 from fastloss.places.host.forecasts import plan_of as _forecasts
 from fastloss.places.host.layer import plan_of as _layer
@@ -20,6 +21,7 @@ _PLANS = {
     resolve.Layer: _layer,
     resolve.Normalised: _normalised,
     resolve.Scores: _scores,
+    resolve.Comparisons: _comparisons,
     resolve.Forecasts: _forecasts,
 }
 

@@ -109,20 +109,28 @@ class RowKernel:
     """A kernel over rows, the blocks it is run in, and what its operands need before it."""
 
     def __init__(self, op, real, arrays, casts, axis, outs, ignore_index=-1, keep=1.0, spread=None, take_log=False):
-        """arrays : logits, target and class weights, or None for those that are absent.
+        """arrays : logits, target and class weights, or of "compare" the reference's logits; None for those that are absent.
         outs : dtypes of what is written, each with whether it has the logits' shape; None for what is not wanted.
         """
         x, y, w = arrays
         steps = list(steps_of(arrays, casts) or (None,) * 3)
-        if w is not None:
+        if w is not None and op != "compare":
             steps[2] = class_weights
         x, y, w = prepare(steps, arrays)
-        geometry = Geometry(x, axis, rowwise=op != "gather")
+        rowwise = op != "gather" and (op != "compare" or w.strides[axis] == w.itemsize)
+        geometry = Geometry(x, axis, rowwise)
         if geometry.copies_x:
             steps[0] = then(steps[0], np.ascontiguousarray)
             x = np.ascontiguousarray(x)
-            geometry = Geometry(x, axis, rowwise=op != "gather")
+            geometry = Geometry(x, axis, rowwise)
         self.geometry = geometry
+        if op == "compare":
+            weights = geometry.per_class(w)
+            if weights is None:
+                steps[2] = then(steps[2], np.ascontiguousarray)
+                weights = geometry.per_class(np.ascontiguousarray(w))
+        else:
+            weights = None if w is None else layout(w, (0, 0, w.itemsize))
         target = None
         self.compares_first = False
         if y is not None:
@@ -144,7 +152,7 @@ class RowKernel:
         ]
         self.block, self.n_blocks = _plan.block_size(geometry.n_rows, 8) if op == "gather" else geometry.blocks()
         self.size = x.size
-        written = any(out is not None and out[1] for out in outs) or spread is not None or op == "score"
+        written = any(out is not None and out[1] for out in outs) or spread is not None or op in ("score", "compare")
         ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8)
         self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # which reads one element per row
         self.kernel = _plan.backend().row_kernel(
@@ -154,7 +162,7 @@ class RowKernel:
             geometry.lengths,
             geometry.per_class(x),
             target,
-            None if w is None else layout(w, (0, 0, w.itemsize)),
+            weights,
             tuple(layouts),
             self.block,
             ignore_index,

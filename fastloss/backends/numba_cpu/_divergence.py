@@ -1,0 +1,172 @@
+"""How far the distribution that one row of logits makes is from that of another: the terms of the Kullback-Leibler divergence.
+
+With r the reference's logits and x the others', p and q what they make of them, and d = log p - log q, the divergence is the sum of
+p (exp(-d) - 1 + d) over all classes, whose terms are not negative.  Where d is small they are p d^2 times a polynomial, elsewhere
+(q - p) + p d; a class of p = 0 adds q.
+
+d = (r - x) - gap, where `gap` is the difference of both logsumexp, is known to rounding errors of sums alone.  That is made up for in the
+end: whatever gap the terms were taken with, with k the sum of p (exp(-d) - 1 + d) and s the sum of p d, exp(-d) sums to 1 + (k - s)
+under p, so that log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)).
+"""
+
+import numpy as np
+from numba import types
+
+from fastloss.backends.numba_cpu._jit import called, exactly
+from fastloss.backends.numba_cpu._lanes import (
+    DOUBLE,
+    WIDTH,
+    absolute,
+    differ,
+    emitted_as,
+    tree,
+    where,
+)
+from fastloss.backends.numba_cpu._likelihood import LN2_HEAD, LN2_REST, exp_of_difference
+from fastloss.backends.numba_cpu._load import load
+from fastloss.backends.numba_cpu._math import INF, curve, exp, exp_curve, expm1, log1p, whole_term
+from fastloss.backends.numba_cpu._memory import load as load_lanes
+from fastloss.backends.numba_cpu._memory import offset
+from fastloss.backends.numba_cpu._registers import STEP
+
+# Where p (exp(-d) - 1 + d) is taken by the polynomial: |d| <= ln(2) / 2.
+NEAR = 0.34657359
+
+# d from which on it matters what p underflows to.
+FAR = {np.float32: 1e28, np.float64: 1e280}
+
+
+# --- terms -------------------------------------------------------------------------------------------------------------
+
+
+def _term(r, x, constants):
+    """p (exp(-d) - 1 + d), p relative to the power of two of r; p d; and d."""
+    r_lowest, r_bias, x_lowest, x_bias, scale, high, low = constants
+    p, q = whole_term(r, r_lowest, r_bias), whole_term(x, x_lowest, x_bias) * scale
+    gap = r - x
+    back = gap - r
+    rest = (r - (gap - back)) - (x + back)
+    d = (gap - high) + (where(absolute(gap) < INF, rest, 0.0) - low)
+    share = where(differ(p, p.constant(0.0)), p * d, 0.0)
+    return where(absolute(d) <= NEAR, share * d * exp_curve(-d), (q - p) + share), share, d
+
+
+def _with_step(sums, shares, most, r, x, at, from_, constants):
+    """The terms of one STEP of a row, and their p d, added by fours in their own type, then in float64; and the largest d.
+
+    from_ : the first element of the step that is to be counted.
+    """
+    found = []
+    for k in range(0, STEP, WIDTH):
+        a, b = load_lanes(r, offset(r, at + k)), load_lanes(x, offset(x, at + k))
+        positions = at.new(_positions(k))
+        mask = positions < from_.spread(positions)
+        spread = [c.spread(a) for c in constants]
+        found.append(_term(where(mask, -INF, a), where(mask, -INF, b), spread))
+    for start in (0, 4):
+        terms, own, _ = zip(*found[start : start + 4], strict=True)
+        sums = sums + tree(terms, _plus).to(DOUBLE)
+        shares = shares + tree(own, _plus).to(DOUBLE)
+    for _, _, d in found:
+        most = where(d > most, d, most)
+    return sums, shares, most
+
+
+def _plus(a, b):
+    return a + b
+
+
+def _positions(k):
+    from llvmlite import ir
+
+    return ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [k + i for i in range(WIDTH)])
+
+
+def _with_class(sums, shares, most, r, x, constants):
+    """Likewise one class of as many rows as a register has lanes."""
+    term, share, d = _term(r, x, constants)
+    return sums + term.to(DOUBLE), shares + share.to(DOUBLE), where(d > most, d, most)
+
+
+def _state(sums, shares, most, *_):
+    return types.Tuple((sums, shares, most))
+
+
+with_step = emitted_as(_with_step, 8, _state)
+with_class = emitted_as(_with_class, 6, _state)
+highest_of = emitted_as(lambda v: v.folded(lambda a, b: where(a > b, a, b)), 1, lambda v: v.dtype)
+
+
+# --- what they are made of, and what becomes of them -------------------------------------------------------------------
+
+
+@exactly
+def log_of_power(n, m):
+    """n ln 2 - m in float64."""
+    return (n * LN2_HEAD - m) + n * LN2_REST
+
+
+@exactly
+def total_of(top, tail, n):
+    """The sum of p, relative to 2^n."""
+    return exp(tail - log_of_power(np.float64(n), top))
+
+
+@exactly
+def scale_of(gap, n, m):
+    """What q is multiplied by: n and m are the powers of two that p and q are relative to."""
+    return exp(log_of_power(np.float64(m) - np.float64(n), -gap))
+
+
+@exactly
+def gap_of(r_top, r_tail, x_top, x_tail):
+    """The difference of both logsumexp."""
+    return (r_top - x_top) + (r_tail - x_tail)
+
+
+@exactly
+def finished(k, s):
+    """The divergence, and by how much log q is too large."""
+    a = k - s
+    excess = log1p(a)
+    kl = k + (excess - a)
+    return 0.0 if kl < 0.0 else kl, excess
+
+
+@exactly
+def rise_of(loss, base, d):
+    """By how much a probability exp(-loss) is above another, exp(-base); d is loss - base to more digits, if it is known."""
+    return exp(-base) * expm1(-d) if abs(d) <= 0.5 else exp(-loss) - exp(-base)
+
+
+@exactly
+def half_gap(a, b, gap):
+    """a / 2 - b / 2 - gap, to more digits than a difference has."""
+    a, b = 0.5 * a, 0.5 * b
+    d = a - b
+    back = d - a
+    rest = (a - (d - back)) - (b + back)
+    return (d - gap) + (rest if abs(d) < np.inf else 0.0)
+
+
+@called
+def exact_divergence(r, x, r_top, r_tail, x_top, x_tail):
+    """(divergence, excess) in float64 whatever the logits are: for those so large that exponentials want it."""
+    # float64 logits may be further apart than float64 reaches: half as far they are not
+    gap = (0.5 * r_top - 0.5 * x_top) + (0.5 * r_tail - 0.5 * x_tail)
+    p_scale, q_scale = exp(-r_tail), exp(-x_tail)
+    k, s = 0.0, 0.0
+    for i in range(r.size):
+        a, b = np.float64(load(r, i)), np.float64(load(x, i))
+        if b == -np.inf and a > b:
+            return np.inf, 0.0
+        p, q = exp_of_difference(p_scale, a, r_top), exp_of_difference(q_scale, b, x_top)
+        term, share = q, 0.0
+        if p != 0.0:
+            half = half_gap(a, b, gap)
+            share = 2.0 * (p * half)
+            d = 2.0 * half
+            term = share * d * curve(-d) if abs(d) <= NEAR else (q - p) + share
+        k += term
+        s += share
+    return finished(k, s)

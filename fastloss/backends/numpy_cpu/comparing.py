@@ -1,0 +1,76 @@
+"""Comparisons of two arrays of logits: the arguments are those of the compiled kernels of these names."""
+
+import numpy as np
+
+from fastloss.backends.numpy_cpu._widen import quietly
+from fastloss.backends.numpy_cpu.softmax import Batch, as_rows, begin, column_batches, labels_of, note, row_batches
+
+# Below it exp(-d) - 1 + d is taken by its series.
+NEAR = 1e-3
+
+
+def _excesses(d):
+    """exp(-d) - 1 + d, of small d to all digits."""
+    series = d * d * (0.5 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d / 720))))
+    return np.where(np.abs(d) < NEAR, series, np.expm1(-d) + d)
+
+
+def _divergence(reference, batch):
+    """Of each row the divergence from the reference's, and d = log p - log q of all classes.
+
+    The sum of p (exp(-d) - 1 + d), which is q - p + p d where exp(-d) would be large.  What the gap between the two logsumexp was rounded by
+    shows in the sum of p (exp(-d) - 1), and is made up for: see `fastloss_c/divergence.h`.
+    """
+    gap = (0.5 * reference.top - 0.5 * batch.top) + 0.5 * (reference.tail - batch.tail)
+    # float64 logits may be further apart than float64 reaches: half as far they are not
+    half = (0.5 * reference.x - 0.5 * batch.x) - gap
+    p, q, d = reference.softmax, batch.softmax, 2.0 * half
+    shares = np.where(p != 0.0, 2.0 * (p * half), 0.0)
+    terms = np.where(np.abs(d) < 0.5, p * _excesses(d), (q - p) + shares)
+    total, share = np.sum(terms, axis=1), np.sum(shares, axis=1)
+    rest = total - share
+    excess = np.log1p(rest)
+    kl = np.maximum(total + (excess - rest), 0.0)
+    only = (batch.x == -np.inf) & (reference.x > -np.inf)  # classes that the reference alone has
+    kl = np.where(only.any(axis=1), np.inf, kl)
+    kl[np.isinf(reference.top[:, 0]) | np.isinf(batch.top[:, 0]) | np.isnan(reference.tail + batch.tail)[:, 0]] = np.nan
+    return kl, d + np.where(np.isfinite(excess), excess, 0.0)[:, None]
+
+
+@quietly
+def _compare(batches, reference, x, target, ignore_index, first, last, partials, kl, same, nll, reference_nll, delta_p):
+    begin(partials, first, last)
+    for b, i, rows in batches:
+        old, new = Batch(reference[i, rows]), Batch(x[i, rows])
+        kl[i, rows], d = _divergence(old, new)
+        same[i, rows] = np.argmax(old.x, axis=1) == np.argmax(new.x, axis=1)
+        if target is None:
+            continue
+        counted, bad, labels = labels_of(target[i, rows], x.shape[2], ignore_index)
+        base, losses = old.nll(labels), new.nll(labels)
+        note(partials, b, losses, counted, counted, bad, i * x.shape[1] + rows.start)
+        d = d[old.every, labels]
+        near = np.exp(-base) * np.expm1(-np.where(np.abs(d) < 0.5, d, 0.0))
+        changes = np.where(np.abs(d) < 0.5, near, np.exp(-losses) - np.exp(-base)) + 0.0
+        nll[i, rows] = np.where(counted, losses, 0.0)
+        reference_nll[i, rows] = np.where(counted, base, 0.0)
+        delta_p[i, rows] = np.where(counted, changes, 0.0)
+
+
+def compare_rows(
+    reference, x, target, ignore_index, block, first, last, partials, kl, same, nll, reference_nll, delta_p
+):
+    batches = row_batches(x, block, first, last)
+    outs = (kl, same, nll, reference_nll, delta_p)
+    _compare(batches, reference, x, target, ignore_index, first, last, partials, *outs)
+
+
+def compare_columns(
+    reference, x, target, ignore_index, block, first, last, partials, kl, same, nll, reference_nll, delta_p
+):
+    batches = column_batches(x, block, first, last)
+    outs = (kl, same, nll, reference_nll, delta_p)
+    _compare(batches, as_rows(reference), as_rows(x), target, ignore_index, first, last, partials, *outs)
+
+
+KERNELS = {f.__name__: f for f in (compare_rows, compare_columns)}

@@ -1,0 +1,286 @@
+"""compare: how two models differ on the same rows, held against mpmath and against `score`."""
+
+import tracemalloc
+
+import mpmath
+import numpy as np
+import pytest
+from cases import generator
+from compare import result_dtype, same_bits
+from layouts import KEEPING_DTYPE
+
+import fastloss
+
+INF, NAN = np.inf, np.nan
+RELATIVE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
+LEAST = {np.dtype(np.float32): 1e-12, np.dtype(np.float64): 1e-20}  # from which on that is promised
+
+
+def exact_row(r, x):
+    """Divergence and both log-softmax of one row, to 40 digits."""
+    with mpmath.workdps(40):
+        sides = []
+        for row in (r, x):
+            row = [mpmath.mpf(float(v)) for v in row]
+            top = max(row)
+            lse = top + mpmath.log(mpmath.fsum(mpmath.exp(v - top) for v in row))
+            sides.append([v - lse for v in row])
+        kl = mpmath.fsum(mpmath.exp(p) * (p - q) for p, q in zip(*sides, strict=True) if p > -mpmath.inf)
+        return kl, sides
+
+
+def assert_divergence(got, r, x):
+    """Of rows (n, n_classes): to the accuracy that is promised."""
+    for kl, *row in zip(got, r, x, strict=True):
+        expected, _ = exact_row(*row)
+        at = max(expected, LEAST[got.dtype])
+        assert kl >= 0
+        assert abs(mpmath.mpf(float(kl)) - expected) <= RELATIVE[got.dtype] * at, (kl, expected)
+
+
+def pair(n_rows, n_classes, distance, shift=0.0, dtype=np.float32, spread=3.0):
+    """Logits, and others that differ by so much, as after quantisation, and by a constant."""
+    rng = generator("compare", n_rows, n_classes)
+    r = rng.normal(0, spread, (n_rows, n_classes)).astype(dtype)
+    x = (r + distance * rng.normal(0, 1, r.shape) + shift).astype(dtype)
+    return r, x
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-6, 1e-4, 1e-2, 0.3, 3.0])
+@pytest.mark.parametrize("shift", [0.0, 0.1, -300.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("n_classes", [2, 3, 10, 33, 127, 128, 1000, 1025])
+def test_against_mpmath(n_classes, dtype, shift, distance):
+    r, x = pair(2, n_classes, distance, shift, dtype)
+    assert_divergence(fastloss.compare(r, x).kl, r, x)
+    assert_divergence(fastloss.compare(r.T.copy(), x.T.copy(), axis=0).kl, r, x)
+
+
+@pytest.mark.parametrize("distance", [2e-6, 0.1])
+def test_a_vocabulary(distance, backend):
+    if backend == "numpy":
+        pytest.skip("float64 throughout, and slow")
+    r, x = pair(1, 128_256, distance)
+    assert_divergence(fastloss.compare(r, x).kl, r, x)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 200])
+@pytest.mark.parametrize("gap", [20.0, 60.0, 150.0, 5000.0])
+def test_far_apart(n_classes, gap):
+    """One class that dwarfs the others, in one of the two, in both, in either; and a class that only one makes likely."""
+    r = np.zeros((4, n_classes), np.float32)
+    x = np.zeros((4, n_classes), np.float32)
+    r[0, 0] = x[1, 0] = r[2, 0] = x[2, 1] = r[3, 1] = gap
+    x[3] = r[3]
+    x[3, 1] += 0.5
+    assert_divergence(fastloss.compare(r, x).kl, r, x)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 2, 10, 128, 1000])
+def test_equal_rows_are_0(n_classes, dtype):
+    r, _ = pair(17, n_classes, 0.0, dtype=dtype, spread=8.0)
+    target = np.zeros(17, np.int64)
+    got = fastloss.compare(r, r.copy(), target)
+    assert (got.kl == 0).all() and (got.delta_p == 0).all() and got.same_argmax.all()
+    assert same_bits(got.nll, got.reference_nll)
+    if dtype != np.float16:  # shifted by what rounds nothing, they are equal distributions
+        r = np.round(r * 64).astype(dtype) / 64
+        shifted = fastloss.compare(r, r + dtype(3.5))
+        assert (shifted.kl >= 0).all() and shifted.kl.max() < 1e-17
+
+
+def test_a_shift_of_many_logits_is_not_rounded_away():
+    """Differences of logits that float32 can't hold: one close to 0, the other near 1000."""
+    rng = generator("compare shift")
+    r = (rng.normal(0, 1e-3, (4, 300))).astype(np.float32)
+    x = (r + rng.normal(0, 1e-4, r.shape) + 1000.0).astype(np.float32)
+    assert_divergence(fastloss.compare(r, x).kl, r, x)
+    assert_divergence(fastloss.compare(x, r).kl, x, r)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("copies", [1, 100])
+def test_special_values(copies):
+    cases = [  # reference, logits, divergence
+        ([0.0, -INF], [0.0, 0.0], np.log(2)),  # what the reference rules out costs nothing
+        ([0.0, 0.0], [0.0, -INF], INF),  # what it does not rule out
+        ([0.0, -200.0], [0.0, -INF], INF),  # however unlikely
+        ([0.0, -INF], [7.0, -INF], 0.0),
+        ([-INF, 0.0], [0.0, -INF], INF),
+        ([0.0, NAN], [0.0, 0.0], NAN),
+        ([0.0, 0.0], [NAN, 0.0], NAN),
+        ([NAN, NAN], [NAN, NAN], NAN),
+        ([INF, 0.0], [0.0, 0.0], NAN),
+        ([0.0, 0.0], [0.0, INF], NAN),
+        ([-INF, -INF], [0.0, 0.0], NAN),
+        ([0.0, 0.0], [-INF, -INF], NAN),
+        ([3e4, -3e4], [-3e4, 3e4], 6e4),
+        ([0.0, -3.4e38], [0.0, 0.0], np.log(2)),
+        ([0.0, -95.0], [0.0, -3.4e38], np.exp(-95.0) * 3.4e38),
+    ]
+    for dtype in (np.float32, np.float64):
+        r, x = (np.array([np.tile(case[k], copies) for case in cases], dtype) for k in (0, 1))
+        expected = np.array([case[2] for case in cases])
+        if copies > 1:
+            expected[13] = np.log(2)
+        for axis in (-1, 0):
+            got = fastloss.compare(np.moveaxis(r, -1, axis).copy(), np.moveaxis(x, -1, axis).copy(), axis=axis)
+            np.testing.assert_allclose(got.kl, expected, rtol=1e-6)
+            # another row's NaN is not one's own
+            assert not np.isnan(got.kl[expected == expected]).any()
+            np.testing.assert_array_equal(got.same_argmax, r.argmax(-1) == x.argmax(-1))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("shape", [(7, 3), (65, 10), (5, 128), (33, 129), (20, 1000), (2, 9000)], ids=str)
+def test_with_targets(shape, dtype):
+    """Likelihoods are those of `score`; the change of the probability keeps the digits of a small one."""
+    r, x = pair(*shape, 0.02, dtype=dtype)
+    rng = generator("compare target", *shape)
+    target = rng.integers(0, shape[1], shape[0])
+    target[::3] = -100
+    got = fastloss.compare(r, x, target)
+    real = result_dtype(dtype)
+    assert [a.dtype for a in got] == [real, np.bool_, real, real, real]
+    old, new = fastloss.score(r, target), fastloss.score(x, target)
+    np.testing.assert_array_max_ulp(got.nll, new.nll, 2, dtype=real)
+    np.testing.assert_array_max_ulp(got.reference_nll, old.nll, 2, dtype=real)
+    np.testing.assert_array_equal(got.same_argmax, old.argmax == new.argmax)
+    np.testing.assert_allclose(got.kl, fastloss.compare(r, x).kl, rtol=1e-6)
+    for k in range(shape[0]):
+        if target[k] == -100:
+            assert got.nll[k] == got.reference_nll[k] == got.delta_p[k] == 0
+        elif k < 12:
+            _, (p, q) = exact_row(r[k], x[k])
+            with mpmath.workdps(40):
+                change = mpmath.exp(q[target[k]]) - mpmath.exp(p[target[k]])
+                assert abs(mpmath.mpf(float(got.delta_p[k])) - change) <= 2e-6 * abs(change)
+
+
+def test_shapes_and_axes():
+    r, x = (a.reshape(4, 5, 3, 7) for a in pair(60, 7, 0.1))
+    rng = generator("compare axes")
+    for axis in (-1, 1, 0, 2):
+        target = rng.integers(0, r.shape[axis], r.shape[:axis] + r.shape[axis % 4 + 1 :] if axis >= 0 else r.shape[:-1])
+        got = fastloss.compare(r, x, target, axis=axis)
+        moved = [np.moveaxis(a, axis, -1) for a in (r, x)]
+        plain = fastloss.compare(*(np.ascontiguousarray(a) for a in moved), target)
+        for a, b in zip(got, plain, strict=True):
+            assert a.shape == target.shape
+            np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-9)
+    one = fastloss.compare(r[0, 0, 0], x[0, 0, 0], 3)
+    assert one.kl.shape == one.delta_p.shape == ()
+    empty = fastloss.compare(np.zeros((0, 5), np.float32), np.zeros((0, 5), np.float32), np.zeros(0, np.int64))
+    assert empty.kl.shape == (0,) and empty.nll.shape == (0,)
+
+
+@pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("n_classes", [5, 200])
+def test_layouts(layout, n_classes):
+    r, x = pair(9, n_classes, 0.1)
+    target = np.arange(9) % n_classes
+    for a, b in ((layout(r), x), (r, layout(x)), (layout(r), layout(x))):
+        got = fastloss.compare(a, b, target)
+        expected = fastloss.compare(np.array(a, np.float32, order="C"), np.array(b, np.float32, order="C"), target)
+        for mine, plain in zip(got, expected, strict=True):
+            np.testing.assert_allclose(mine, plain, rtol=2e-6, atol=1e-9)
+
+
+def test_types():
+    """Halves are computed in float32; the wider of two types is; integers are float64."""
+    r, x = pair(6, 40, 0.1)
+    for one, other, real in (
+        (np.float16, np.float32, np.float32),
+        (np.float32, np.float16, np.float32),
+        (np.float64, np.float32, np.float64),
+        (np.float16, np.float64, np.float64),
+        (np.int32, np.float32, np.float64),
+        (np.float32, np.int8, np.float64),
+        (np.int16, np.int16, np.float64),
+    ):
+        a, b = r.astype(one), x.astype(other)
+        got = fastloss.compare(a, b)
+        assert got.kl.dtype == real
+        assert_divergence(got.kl, a, b)
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    a, b = r.astype(ml_dtypes.bfloat16), x.astype(np.float16)
+    assert_divergence(fastloss.compare(a, b).kl, a, b)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 64, 128, 1000, 9000])
+def test_a_row_is_the_same_in_any_batch(n_classes):
+    r, x = pair(150, n_classes, 0.2)
+    target = np.arange(150) % n_classes
+    whole = fastloss.compare(r, x, target)
+    for rows in (slice(0, 1), slice(149, 150), slice(3, 70), slice(40, 57)):
+        part = fastloss.compare(r[rows], x[rows], target[rows])
+        assert all(same_bits(a, b[rows]) for a, b in zip(part, whole, strict=True))
+
+
+@pytest.mark.parametrize("n_classes", [3, 500])
+def test_any_number_of_threads(n_classes):
+    r, x = pair(400_000 // n_classes, n_classes, 0.2)
+    target = np.arange(len(r)) % n_classes
+    with fastloss.use_threads(1):
+        one = fastloss.compare(r, x, target)
+    for n in (2, 3):
+        with fastloss.use_threads(n):
+            several = fastloss.compare(r, x, target)
+        assert all(same_bits(a, b) for a, b in zip(one, several, strict=True))
+
+
+def test_memory():
+    r, x = pair(400, 20_000, 0.1)
+    fastloss.compare(r, x)
+    tracemalloc.start()
+    fastloss.compare(r, x)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < r.nbytes / 4
+
+
+def test_errors():
+    r, x = pair(4, 6, 0.1)
+    y = np.zeros(4, np.int64)
+    with pytest.raises(ValueError, match=r"logits.*\(4, 6\), that of reference"):
+        fastloss.compare(r, x[:3])
+    with pytest.raises(ValueError, match="target"):
+        fastloss.compare(r, x, y[:3])
+    with pytest.raises(TypeError, match="target"):
+        fastloss.compare(r, x, y.astype(float))
+    with pytest.raises(TypeError, match="reference"):
+        fastloss.compare(r.astype(complex), x)
+    with pytest.raises(TypeError, match="logits"):
+        fastloss.compare(r, None)
+    with pytest.raises(ValueError, match="axis"):
+        fastloss.compare(r, x, axis=2)
+    with pytest.raises(ValueError, match="reference"):
+        fastloss.compare(np.float32(1), np.float32(1))
+    with pytest.raises(ValueError, match="class"):
+        fastloss.compare(np.zeros((3, 0)), np.zeros((3, 0)))
+    for bad in (6, -1, 2**40):
+        for axis in (0, -1):
+            labels = np.zeros(4 if axis else 6, np.int64)
+            labels[2] = bad
+            with pytest.raises(IndexError, match=rf"\(?2.*{bad}|{bad}.*2"):
+                fastloss.compare(r, x, labels, axis=axis)
+    assert fastloss.compare(r, x, np.full(4, 9), ignore_index=9).nll.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("chunks", [(3, 40), (5, 7), ((2, 0, 8), (40,))], ids=str)
+def test_dask(chunks, backend):
+    da = pytest.importorskip("dask.array")
+    r, x = pair(10, 40, 0.1)
+    target = np.arange(10) % 40
+    expected = fastloss.compare(r, x, target)
+    lazy = da.from_array(x, chunks=chunks)
+    for reference in (r, da.from_array(r, chunks=(4, 40))):
+        got = fastloss.compare(reference, lazy, target)
+        assert all(same_bits(a.compute(scheduler="synchronous"), b) for a, b in zip(got, expected, strict=True))
+    without = fastloss.compare(r, lazy)
+    assert without.nll is None
+    assert same_bits(without.kl.compute(scheduler="synchronous"), fastloss.compare(r, x).kl)
+    target[7] = 40
+    with pytest.raises(IndexError, match=r"40 at position \(7,\)|7.*40|40.*7"):
+        fastloss.compare(lazy, r, target).nll.compute(scheduler="synchronous")
