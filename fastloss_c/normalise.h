@@ -37,10 +37,10 @@ INLINE REAL NAME(base_of)(REAL top)
     return NAME(power_of)(top) - HEADROOM;
 }
 
-/* The probability of a term; the largest is rounded once: the only class of a row gets 1. */
-INLINE REAL NAME(share)(REAL e, REAL most, REAL largest, REAL by)
+/* The probability of a term: times by + low.  The largest is rounded once: the only class of a row gets 1. */
+INLINE REAL NAME(share)(REAL e, REAL most, REAL largest, REAL by, REAL low)
 {
-    return e == most ? largest : e * by;
+    return e == most ? largest : e * by + e * low;
 }
 
 /* The sum of a row's terms as s exp(g), of which the maximum has been left out once; `rest` are those below it. */
@@ -162,13 +162,14 @@ INLINE void NAME(normalise_lanes)(
         NAME(add_lane_terms)(tile, n_classes, peak, lowest, biases, sums, lows, ties, lanes, 1);
     else
         NAME(add_lane_terms)(tile, n_classes, peak, lowest, biases, sums, lows, ties, lanes, 0);
-    REAL most[LANES], largest[LANES], by[LANES];
+    REAL most[LANES], largest[LANES], by[LANES], low[LANES];
     int far = 0, small = 0;
     for (int lane = 0; lane < lanes; lane++) {
         most[lane] = NAME(whole_term)(peak[lane], lowest[lane], biases[lane]);
         const double rest = sums[lane] + lows[lane], total = rest + (double)ties[lane] * (double)most[lane];
         largest[lane] = (REAL)((double)most[lane] / total);
         by[lane] = (REAL)(1.0 / total);
+        low[lane] = (REAL)(1.0 / total - (double)by[lane]);
         far |= NAME(is_far)(peak[lane]);
         NAME(sum_of_others)(rest, (double)ties[lane], (double)most[lane], base[lane], &sums[lane], &gs[lane]);
         small |= sums[lane] < TINY;
@@ -178,7 +179,7 @@ INLINE void NAME(normalise_lanes)(
         for (c = 0; c < n_classes; c++)
             for (int lane = 0; lane < lanes; lane++) {
                 const REAL e = tile[c * LANES + lane];
-                tile[c * LANES + lane] = NAME(share)(e, most[lane], largest[lane], by[lane]);
+                tile[c * LANES + lane] = NAME(share)(e, most[lane], largest[lane], by[lane], low[lane]);
             }
     if (out.lse || out.logs) {
         NAME(likelihoods)(sums, gs, tops, tails, lanes);
@@ -301,9 +302,9 @@ static void NAME(normalise_rows)(
         }
         REAL *RESTRICT out = (REAL *)shares[k];
         const double rest = NAME(row_terms)(x[k], kind, n, top, base, &ties, out, 1), total = rest + ties * (double)most;
-        const REAL largest = (REAL)((double)most / total), by = (REAL)(1.0 / total);
+        const REAL largest = (REAL)((double)most / total), by = (REAL)(1.0 / total), low = (REAL)(1.0 / total - (double)by);
         for (Py_ssize_t i = 0; i < n; i++)
-            out[i] = NAME(share)(out[i], most, largest, by);
+            out[i] = NAME(share)(out[i], most, largest, by, low);
         NAME(sum_of_others)(rest, ties, (double)most, base, &s[k], &g[k]);
     }
     if (lse || logs)
