@@ -40,7 +40,8 @@ INLINE REAL NAME(base_of)(REAL top)
 /* The probability of a term: times by + low.  The largest is rounded once: the only class of a row gets 1. */
 INLINE REAL NAME(share)(REAL e, REAL most, REAL largest, REAL by, REAL low)
 {
-    return e == most ? largest : e * by + e * low;
+    const REAL share = MULTIPLY_ADD(e, by, e * low); /* which of the products is fused must not be left to the compiler */
+    return e == most ? largest : share;
 }
 
 /* The sum of a row's terms as s exp(g), of which the maximum has been left out once; `rest` are those below it. */
