@@ -368,3 +368,14 @@ def open_domain(name, value):
 
 def not_an_own_loss(name, value):
     return TypeError(f"{name}: expected a loss from pointwise_loss or row_loss, got {value!r}")
+
+
+def not_a_row_signature(name, arguments, parameters, known):
+    listed = f"and the parameters {', '.join(parameters)}" if parameters else "and no parameters, as none were given"
+    return ValueError(
+        f"value: expected a function of some of {', '.join(known)}, {listed}, got {name}({', '.join(arguments)})"
+    )
+
+
+def unknown_slope(given, known):
+    return TypeError(f"slope: expected a dict of functions by {', '.join(map(repr, known))}, got {given!r}")

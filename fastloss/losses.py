@@ -47,6 +47,27 @@ class Formula:
         return self.functions[1] if self.functions else f"{self.name}_slope"
 
 
+@dataclass(frozen=True)
+class RowFormula:
+    """A loss of what is known of each row of logits: its negative log-likelihood and its logsumexp.
+
+    With a and b the loss's derivatives with respect to these, its gradient is (a + b) p_j of the row's classes, and b p_t - a (1 - p_t) of the
+    target.
+
+    Attributes
+    ----------
+    value : formula of nll, lse and the parameters.
+    factor : of the same, a + b.
+    own : of the same, what the gradient is of the target.
+    with_lse : whether logsumexp is looked at.
+    """
+
+    value: Formula
+    factor: Formula
+    own: Formula
+    with_lse: bool
+
+
 PROBABILITY = (0.0, 1.0)
 
 MSE = Formula("mse", ns=0.1)
@@ -181,19 +202,21 @@ class Loss(Function):
 
     Attributes
     ----------
-    formula : of pointwise losses: from the options' values, by name, and whether there is a third operand, to the Formula and its parameters.
+    formula : of pointwise losses: from the options' values, by name, and whether there is a third operand, to the Formula and its parameters;
+        of rows whose `op` is "known", to the RowFormula and its parameters.
     differentiable : names of the arrays that it has gradients for.
     weighted_mean : whether means divide by the summed weights rather than by the number of elements.
     same_shape : whether the target must have the shape of the predictions, rather than broadcast.
     third_of_rows : whether a third operand of the predictions' shape without the last axis is the same along that axis.
     root : whether the result is the square root of the mean or sum.
-    op : of losses of rows: "softmax" if the predictions are logits, "gather" if they are (log-)probabilities.
+    op : of losses of rows: "softmax" if the predictions are logits, "gather" if they are (log-)probabilities, "known" if the loss is one of
+        what is known of rows of logits.
     take_log : of those: whether they are probabilities.
     kind : "classes", "binary" or "regression", for the command line and scorers.
     errors : whether the mean squared and absolute errors of the same arrays are worth showing beside it.
     """
 
-    formula: Callable[..., tuple[Formula, tuple[float, ...]]] | None = None
+    formula: Callable[..., tuple[Formula | RowFormula, tuple[float, ...]]] | None = None
     differentiable: tuple[str, ...] = ()
     weighted_mean: bool = True
     same_shape: bool = False

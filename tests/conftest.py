@@ -30,6 +30,7 @@ MODULES = {
     "test_linear_score": EVERY,
     "test_no_warnings": EVERY,
     "test_own_pointwise": EVERY,
+    "test_own_rows": EVERY,
     "test_properties": EVERY,
     "test_regression": EVERY,
     "test_rows_exact": EVERY,

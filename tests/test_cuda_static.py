@@ -181,11 +181,12 @@ def test_columns(name):
     assert any(sum(line.startswith("ld.global") for line in loop) >= 8 for loop in loops(ptx))
 
 
-@pytest.mark.parametrize("template", ["gather", "weigh"])
+@pytest.mark.parametrize("template", ["gather", "weigh", "place"])
 def test_labels(template):
     signature = {
         "gather": (LONG,) * 19 + (DOUBLE, LONG, LONG, LONG, LONG),
-        "weigh": (LONG,) * 10,
+        "weigh": (LONG,) * 11,
+        "place": (LONG,) * 13,
     }[template]
     kernel = softmax.by_label(
         template, softmax.GRADIENT if template == "gather" else softmax.NONE, "float32", "float32"

@@ -15,6 +15,7 @@ import threading
 
 import numpy as np
 import own_losses
+import own_rows
 import pytest
 from dialect_texts import ACCEPTED, REFUSED, REFUSED_TEXTS, operands, plainly, text_of
 from subprocesses import check_python, run_python
@@ -183,6 +184,51 @@ def test_other_functions_of_known_names(tmp_path):
 def test_wrong_arguments(arguments, options, error, message):
     with pytest.raises(error, match=message):
         fastloss.pointwise_loss(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments, options, error, message",
+    [
+        (("def f(x, y):\n    return x",), {}, ValueError, "value: expected a function of some of nll, lse, p"),
+        (
+            ("def f(a):\n    return a",),
+            {"parameters": {"a": 1.0}},
+            ValueError,
+            r"value: .* and the parameters a, got f\(a\)",
+        ),
+        (("def f(nll):\n    return nll",), {"parameters": {"a": 1.0}}, ValueError, "value: .* and the parameters a"),
+        (
+            ("def f(nll, axis):\n    return nll",),
+            {"parameters": {"axis": 1.0}},
+            ValueError,
+            "parameters: .* got 'axis'",
+        ),
+        (("def f(nll, target):\n    return nll",), {"parameters": {"target": 1.0}}, ValueError, "f: 'target' is what"),
+        (("def f(nll):\n    return nll", "def g(nll):\n    return nll"), {}, TypeError, "slope: expected a dict"),
+        (
+            ("def f(nll):\n    return nll", {"x": "def g(nll):\n    return nll"}),
+            {},
+            TypeError,
+            "slope: expected a dict",
+        ),
+        (
+            ("def f(nll):\n    return nll", {"nll": "def g(a, b):\n    return a"}),
+            {},
+            ValueError,
+            "slope: expected the arg",
+        ),
+        (("def f(nll):\n    return nll * 2",), {}, SyntaxError, "value, line 2: the bare constant 2"),
+        (
+            ("def f(p):\n    return p", {"p": "def g(a):\n    return 1.0"}),
+            {},
+            SyntaxError,
+            r"slope\['p'\], line 2: the bare",
+        ),
+    ],
+)
+def test_wrong_rows(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        fastloss.row_loss(*arguments, **options)
 
 
 # --- where texts come from --------------------------------------------------------------------------------------------------
@@ -364,6 +410,8 @@ def test_equal_losses():
 def test_pickling():
     loss = pickle.loads(pickle.dumps(charbonnier()))
     assert loss == charbonnier() and loss.__doc__ == charbonnier().__doc__
+    for made, _, _ in (*own_losses.CASES.values(), *own_rows.CASES.values()):
+        assert pickle.loads(pickle.dumps(made())) == made()
     accumulator = fastloss.Accumulator(loss, eps=0.5)
     accumulator.update(np.ones(3), np.zeros(3))
     again = pickle.loads(pickle.dumps(accumulator))
@@ -495,6 +543,68 @@ def test_dask_processes(tmp_path):
     elsewhere(code, tmp_path / "run.py", FASTLOSS_BACKEND="numpy")  # where results keep their dtype
 
 
+def test_dask_rows():
+    """Chunks of rows, and of classes, which are brought together."""
+    da = pytest.importorskip("dask.array")
+    loss = own_rows.CASES["with_z"][0]()
+    x, target, w = own_rows.operands((20, 7), -1, "float64")
+    options = {"weight": w, "z": 0.1}
+    value, gradient = fastloss.value_and_grad(loss)(x, target, **options)
+    for chunks in ((6, 7), (6, 3)):
+        lazy = da.from_array(x, chunks=chunks), da.from_array(target, chunks=chunks[0])
+        got = fastloss.value_and_grad(loss)(*lazy, **options)
+        np.testing.assert_allclose(got[0].compute(), value, rtol=1e-13)
+        np.testing.assert_allclose(got[1].compute(), gradient, rtol=1e-13)
+        each = loss(*lazy, **options, reduction="none").compute()
+        np.testing.assert_allclose(each, loss(x, target, **options, reduction="none"), rtol=1e-13)
+        accumulator = fastloss.Accumulator(loss, **options)
+        accumulator.update(*lazy)
+        np.testing.assert_allclose(accumulator.compute(), value, rtol=1e-13)
+        bad = da.from_array(np.where(np.arange(20) == 17, 9, target), chunks=chunks[0])
+        with pytest.raises(IndexError, match=r"target\[17\] = 9"):
+            loss(lazy[0], bad).compute()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+def test_simulator_rows(tmp_path):
+    code = """
+        import own_rows
+        from numba import cuda
+        fetched = lambda a: a.copy_to_host()
+        for name, shape, axis, dtype in (
+            ("focal", (5, 4), 1, "float64"), ("with_z", (2, 4, 3), 1, "float64"), ("hard", (3, 20), 1, "float32"), ("gap", (4,), 0, "float32"),
+        ):
+            x, target, w = own_rows.operands(shape, axis, dtype)
+            made, options, _ = own_rows.CASES[name]
+            loss, options = made(), options | {"axis": axis}
+            losses, gradients, weights = own_rows.exact(name, x, target, w, axis, own_rows.CASES[name][1])
+            close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6) if dtype == "float32" else (
+                np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+            )
+            there = [cuda.to_device(a) for a in (x, target)]
+            options |= {"weight": cuda.to_device(w)}
+            close(fetched(loss(*there, **options, reduction="none")), losses)
+            value, gradient = fastloss.value_and_grad(loss)(*there, **options)
+            close(fetched(value), losses.sum() / weights.sum())
+            close(fetched(gradient), gradients / weights.sum())
+            accumulator = fastloss.Accumulator(loss, **options)
+            accumulator.update(*there)
+            close(accumulator.compute(), losses.sum() / weights.sum())
+            assert accumulator.count == np.count_nonzero(weights)
+        ignored = cuda.to_device(np.full(2, -100))
+        value, gradient = fastloss.value_and_grad(loss)(cuda.to_device(np.full((2, 3), np.nan)), ignored)
+        assert np.isnan(fetched(value)) and not fetched(gradient).any()
+        try:
+            loss(cuda.to_device(np.ones((2, 3))), cuda.to_device(np.array([0, 3])))
+        except IndexError as error:
+            assert "target[1] = 3" in str(error)
+        else:
+            raise AssertionError("a bad label was accepted")
+        print("fine")
+    """
+    elsewhere(code, tmp_path / "run.py", NUMBA_ENABLE_CUDASIM="1")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
 def test_simulator(tmp_path):
     code = """
@@ -533,6 +643,11 @@ def test_torch():
     for reduction in ("mean", "none"):
         of_x = functools.partial(function, target=y, low=0.3, high=0.7, reduction=reduction)
         assert torch.autograd.gradcheck(of_x, (x,))
+    function = fastloss.torch.of(own_rows.CASES["focal"][0]())
+    x, labels = torch.randn(5, 3, 2, dtype=torch.float64, requires_grad=True), torch.randint(3, (5, 2))
+    for reduction in ("mean", "none"):
+        of_x = functools.partial(function, target=labels, gamma=1.5, reduction=reduction)
+        assert torch.autograd.gradcheck(of_x, (x,))
     with pytest.raises(TypeError, match="of: expected a loss from pointwise_loss"):
         fastloss.torch.of(fastloss.mse_loss)
 
@@ -552,3 +667,9 @@ def test_scorer():
     assert math.isclose(scorer(estimator, X, y, sample_weight=weights), expected, rel_tol=1e-12)
     with pytest.raises(TypeError, match="charbonnier: expected one of 'eps', got 'delta'"):
         get_scorer(loss, delta=1.0)
+    labels = rng.integers(0, 3, size=30) + 5
+    estimator = linear_model.LogisticRegression().fit(X, labels)
+    for sample_weight in (None, weights):
+        found = get_scorer(own_rows.CASES["text"][0]())(estimator, X, labels, sample_weight=sample_weight)
+        expected = get_scorer("neg_cross_entropy")(estimator, X, labels, sample_weight=sample_weight)
+        assert math.isclose(found, expected, rel_tol=1e-12)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastloss import _errors
 from fastloss.calls import options as _options
-from fastloss.calls.want import Want
+from fastloss.calls.want import VALUE, Want
 from fastloss.losses import CATEGORICAL, Formula, Function, Loss
 
 FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -215,7 +215,8 @@ class Rows(_RowOptions):
 
     loss: Loss
     want: Want
-    op: str  # "index" or "dense" (of logits, with class indices or probabilities), "gather" or "categorical" (of (log-)probabilities)
+    op: str  # "index" or "dense" (of logits, with class indices or probabilities), "gather" or "categorical" (of (log-)probabilities), or
+    # "known": a formula of what is known of rows of logits
     names: tuple[str, ...]
     casts: tuple[str | None, ...]
     real: str
@@ -237,7 +238,7 @@ class Rows(_RowOptions):
 
     @property
     def is_index(self):
-        return self.op in ("index", "gather")
+        return self.op in ("index", "gather", "known")
 
     @property
     def result_shape(self):
@@ -247,6 +248,27 @@ class Rows(_RowOptions):
     def weight_shape(self):
         """Of class weights, so that they broadcast with the predictions."""
         return (self.n_classes,) + (1,) * (len(self.shape) - self.axis - 1)
+
+    def of_known(self, formula, parameters, reduction):
+        """Of "known": a formula of nll and lse, with a weight for each row."""
+        rows = self.rows_shape
+        return Elements(
+            self.loss,
+            self.want if self.want.what == "sums" else VALUE,
+            formula,
+            tuple(value + 0.0 for value in parameters),
+            ("nll", "lse", "", "weight"),
+            (None,) * 4,
+            self.real,
+            (rows, rows, None, rows),
+            rows,
+            tuple(range(len(rows))),
+            reduction,
+            None,
+            False,
+            self.n_rows,
+            self.values,
+        )
 
     def elements(self, has_weight):
         """Of "categorical": the pointwise loss that is summed over the classes."""
@@ -275,7 +297,7 @@ def _rows(loss, signatures, values, want):
     x, y, w = signatures
     name = loss.arrays[0]
     gathers = loss.op == "gather"
-    if gathers and not loss.take_log and not y.is_integer and y.size:
+    if (gathers and not loss.take_log or loss.op == "known") and not y.is_integer and y.size:
         raise _errors.not_index_dtype("target", y.dtype)
     if not x.ndim:
         raise _errors.no_axis(name)
@@ -289,7 +311,10 @@ def _rows(loss, signatures, values, want):
         raise _errors.no_classes(name, x.shape)
     if not is_index and ignore_index >= 0:
         raise _errors.ignored_probabilities(ignore_index)
+    if loss.op == "known" and not is_index:
+        raise _errors.not_index_dtype("target", y.dtype)
     op = ("gather" if is_index else "categorical") if gathers else ("index" if is_index else "dense")
+    op = loss.op if loss.op == "known" else op
     target_cast = index_cast(y) if is_index else cast_of(y, real)
     return Rows(
         loss,

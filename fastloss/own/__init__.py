@@ -6,5 +6,6 @@ else knows the loss.
 
 from fastloss.own._loss import OwnLoss
 from fastloss.own._pointwise import pointwise_loss
+from fastloss.own._rows import row_loss
 
-__all__ = ["OwnLoss", "pointwise_loss"]
+__all__ = ["OwnLoss", "pointwise_loss", "row_loss"]

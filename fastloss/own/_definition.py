@@ -138,10 +138,11 @@ class Definition:
     family : "elements" or "rows", as of any loss.
     arrays : names of the positional arguments.
     text : the functions that it is made of.
-    functions : names of its value and slope there.
+    functions : names of its value and slope there; for rows, of what `losses.RowFormula` has.
     parameters : in the order of the functions' arguments.
     domains : of its arrays, see `losses.Formula`.
     weighted_mean : whether means divide by the summed weights.
+    with_lse : of rows: whether logsumexp is looked at.
     doc : its docstring.
     """
 
@@ -149,23 +150,29 @@ class Definition:
     family: str
     arrays: tuple[str, ...]
     text: str
-    functions: tuple[str, str]
+    functions: tuple[str, ...]
     parameters: tuple[Parameter, ...] = ()
     domains: tuple[tuple[float, float] | None, ...] = ()
     weighted_mean: bool = True
+    with_lse: bool = False
     doc: str | None = field(default=None, compare=False)
 
-    @property
     def formula(self):
-        digest = hashlib.sha256(repr((self.text, self.functions)).encode()).hexdigest()[:16]
+        """What backends know of it."""
+        if self.family == "elements":
+            return self._formula(self.functions)
+        return losses.RowFormula(*(self._formula((name, name)) for name in self.functions), self.with_lse)
+
+    def _formula(self, functions):
+        digest = hashlib.sha256(repr((self.text, functions)).encode()).hexdigest()[:16]
         return losses.Formula(
             f"own_{self.name[:40]}_{digest}",
-            len(self.arrays),
+            len(self.arrays),  # of rows nll and lse
             tuple(p.name for p in self.parameters),
             self.domains,
-            ns=_cost(self.text, self.functions[0]),
+            ns=_cost(self.text, functions[0]),
             text=self.text,
-            functions=self.functions,
+            functions=functions,
         )
 
 
@@ -213,21 +220,25 @@ def row_of(definition):
     with _lock:
         row = _rows.get(definition)
         if row is None:
-            row = _rows[definition] = _elements(definition)
+            row = _rows[definition] = _row(definition)
     return row
 
 
-def _elements(definition):
-    formula = definition.formula
-    names = formula.parameters
+def _row(definition):
+    formula = definition.formula()
+    names = [p.name for p in definition.parameters]
+    of_rows = definition.family == "rows"
+    common = (losses.AXIS, losses.REDUCTION, losses.IGNORE_INDEX) if of_rows else (losses.AXES, losses.REDUCTION)
     return Row(
         definition.name,
-        "elements",
+        definition.family,
         definition.arrays,
         ("weight",),
-        (losses.AXES, losses.REDUCTION, *(p.option for p in definition.parameters)),
+        (*common, *(p.option for p in definition.parameters)),
         formula=lambda values, third: (formula, tuple(values[name] for name in names)),
         weighted_mean=definition.weighted_mean,
+        op="known" if of_rows else "",
+        kind="classes" if of_rows else "regression",
         definition=definition,
     )
 

@@ -118,7 +118,7 @@ def pointwise_loss(
             tuple(by_name[p] for p in arguments[n_arrays:]),
             domains,
             _MEANS[mean],
-            getattr(value, "__doc__", None) if callable(value) else None,
+            doc=getattr(value, "__doc__", None) if callable(value) else None,
         )
     )
 

@@ -41,11 +41,11 @@ def derived(functions, name):
 
     functions : all of a checked text, by name; those that the derivative calls are not repeated.
     """
-    slopes = _Slopes(functions)
-    return slopes.of(name, (0,), with_respect=True), "\n".join(slopes.texts.values())
+    slopes = Slopes(functions)
+    return slopes.of(name, (0,), with_respect=True), slopes.text
 
 
-class _Slopes:
+class Slopes:
     """The functions that a derivative is made of, by what they are for."""
 
     def __init__(self, functions):
@@ -53,6 +53,10 @@ class _Slopes:
         self.taken = set(functions) | _dialect.RESERVED
         for function in functions.values():
             self.taken |= {*function.parameters, *function.variables}
+
+    @property
+    def text(self):
+        return "\n".join(self.texts.values())
 
     def free(self, name):
         """That name, or one like it that means nothing in the text."""
@@ -218,4 +222,4 @@ def _product(slope, factor):
 
 def free_in(functions):
     """What makes a name one that means nothing in a text of these functions."""
-    return _Slopes(functions).free
+    return Slopes(functions).free

@@ -31,21 +31,40 @@ def label_of(y, offset, kind, ignore, n_classes):
     return label, counts, not counts and label != ignore
 
 
-def weigh(y, y_outer, y_row, kind, w, ignore, middle, n_rows, n_classes, ws):
-    """The summed weight of the labels that count, to TOTALS."""
+def weigh(y, y_outer, y_row, kind, w, ignore, middle, n_rows, n_classes, ws, weights):
+    """The summed weight of the labels that count, to TOTALS; and that of each row, 0 where it doesn't, to `weights` if that is not 0."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
     weight, count, bad = 0.0, 0.0, NO_BAD
     row = block() * THREADS + thread()
     while row < n_rows:
         outer, inner = place_of(row, middle)
         label, counts, is_bad = label_of(y, outer * y_outer + inner * y_row, kind, ignore, n_classes)
+        own = 0.0
         if counts:
-            weight += np.float64(read_weight(w, label)) if w != 0 else 1.0
+            own = np.float64(read_weight(w, label)) if w != 0 else 1.0
+            weight += own
             count += 1.0
+        if weights != 0:
+            write_loss(weights, row, Real(own))
         if is_bad:
             bad = np.float64(row) if np.float64(row) < bad else bad
         row += n_blocks() * THREADS
     settle(sums, 0.0, weight, count, bad, ws, 0, 0, 1.0, 1.0, False)
+
+
+def place(
+    y, y_outer, y_row, kind, ignore, middle, n_rows, n_classes,
+    values,  # IN (n_rows,) Real
+    out, out_outer, out_row, out_class,
+):  # fmt: skip
+    """out[row, label] = values[row] for the labels that count."""
+    row = block() * THREADS + thread()
+    while row < n_rows:
+        outer, inner = place_of(row, middle)
+        label, counts, _ = label_of(y, outer * y_outer + inner * y_row, kind, ignore, n_classes)
+        if counts:
+            write_loss(out, outer * out_outer + inner * out_row + label * out_class, Real(read(values, row)))
+        row += n_blocks() * THREADS
 
 
 def gather(

@@ -174,7 +174,7 @@ def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int6
 
 @functools.cache
 def by_label(template, second, name, real):
-    """`gather` or `weigh`, which look at labels and single elements alone."""
+    """`gather`, `weigh` or `place`, which look at labels and single elements alone."""
     holes = {
         "THREADS": WARPS * WARP,
         "Real": np.dtype(real).type,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastloss import _errors, losses
+from fastloss import _errors, _reduce, losses
 from fastloss._scores import Scores
 from fastloss.calls.resolve import FLOATS, ignored_label
 from fastloss.calls.want import Sums
@@ -58,6 +58,8 @@ def rows(resolved):
         x, y, w = operands
         if resolved.op == "categorical":
             return _categorical(session, resolved, x, y, w, out, scale)
+        if resolved.op == "known":
+            return Known(session, resolved, x, y, class_weights(session, w, resolved.real), out, scale).result()
         call = Call(session, resolved, x, y, class_weights(session, w, resolved.real), out, scale)
         if resolved.op == "gather":
             return call.gather(resolved.loss.take_log)
@@ -172,7 +174,7 @@ class Call:
         kernel = session.softmax.by_label("weigh", session.softmax.NONE, self.x.name, self.real)
         arguments = (
             *rows.row_strides(self.y), session.softmax.LABEL_KINDS[self.y.name], self.w, self.ignore_index, rows.split[1],
-            rows.n_rows, rows.n_classes, session.queue.workspace,
+            rows.n_rows, rows.n_classes, session.queue.workspace, 0,
         )  # fmt: skip
         session.launch(kernel, rows.n_rows, arguments, session.softmax.LABEL_THREADS)
 
@@ -189,6 +191,125 @@ class Call:
         if self.what == "slopes":
             return session.scalar(self.value), (session.delivered(self.gradient, self.requested),)
         return session.scalar(self.value, self.out)
+
+
+# What softmax is multiplied by, a row at a time; a factor of 0 takes out the row, whatever it holds.
+_TIMES = losses.Formula(
+    "times",
+    text="def times(x, y):\n    T = type(x)\n    return x * y if y != T(0.0) else T(0.0)\n",
+    functions=("times", "times"),
+)
+
+
+class Known:
+    """A formula of each row's nll and lse: these first, then pointwise formulas of them, then softmax times what the gradient has of it."""
+
+    def __init__(self, session, resolved, x, y, w, out, scale):
+        self.session, self.resolved, self.x, self.y, self.w, self.given = session, resolved, x, y, w, scale
+        self.rows, self.real, self.out = Rows(session, x, resolved.axis), resolved.real, out
+        self.ignore_index = ignored(y.name, resolved.ignore_index)
+        self.formula, self.parameters = resolved.loss.formula(resolved.values, False)
+        self.what = resolved.want.what
+        if self.what == "slopes":
+            session.check_out(out[0], x.shape) if out[0] is not None else None
+        elif out is not None:
+            session.check_out(out, resolved.result_shape)
+
+    def result(self):
+        resolved = self.resolved
+        weights, weight, count = self._weights()
+        self.operands = (*self._known(), None, weights)
+        value = self._pointwise(self.formula.value)
+        if resolved.reduction == "none":
+            return value.each(self.out)
+        mode = "sum" if resolved.reduction == "sum" else "weight"
+        if self.what == "sums":
+            return Sums(value.total("sum", None, False, None, "sums").total, weight, int(count))
+        result = value.total(mode, None, False, self.out if self.what == "value" else None)
+        if self.what == "value":
+            return result
+        scale = self.given
+        if scale is None:
+            # an ignored row's gradient is 0, whatever the mean is
+            scale = _reduce.inverse(weight) if mode == "weight" and count else 1.0
+        return result, (self._gradient(scale),)
+
+    def _pointwise(self, formula):
+        return pointwise.Pointwise(self.session, formula, self.operands, self.real, self.parameters)
+
+    def _scratch(self):
+        return viewed(self.session.new(self.rows.shape, self.real, scratch=True), "rows")
+
+    def _label_arguments(self):
+        return (*self.rows.row_strides(self.y), self.session.softmax.LABEL_KINDS[self.y.name])
+
+    def _by_label(self, name, arguments):
+        softmax = self.session.softmax
+        kernel = softmax.by_label(name, softmax.NONE, self.real, self.real)
+        self.session.launch(kernel, self.rows.n_rows, arguments, softmax.LABEL_THREADS)
+
+    def _weights(self):
+        """The weight of each row, 0 where its label is ignored; their sum, and how many count.  Raises for bad labels."""
+        session, rows, found = self.session, self.rows, self._scratch()
+        with session.queue.lock:
+            arguments = (
+                *self._label_arguments(), self.w, self.ignore_index, rows.split[1], rows.n_rows, rows.n_classes,
+                session.queue.workspace, found.address,
+            )  # fmt: skip
+            self._by_label("weigh", arguments)
+            _, weight, count, bad = session.totals()
+        if bad < np.inf:
+            raise_bad_label(session, self.y, rows, int(bad), self.resolved.ignore_index)
+        return found, weight, count
+
+    def _known(self):
+        """nll and lse of all rows."""
+        session, rows, softmax = self.session, self.rows, self.session.softmax
+        nll, lse = self._scratch(), self._scratch()
+        if rows.n_rows:
+            with session.queue.lock:
+                run_rows(
+                    session, rows, "index", softmax.NONE, self.x, self.real, (*rows.row_strides(self.y), 0), self.y.name, 0,
+                    (self.ignore_index, 1.0, 0.0), losses=nll.address, scores=(lse.address, *(0,) * 5),
+                )  # fmt: skip
+        return nll, lse
+
+    def _gradient(self, scale):
+        session, rows, softmax = self.session, self.rows, self.session.softmax
+        requested = self.out[0]
+        gradient, view = session.destination(requested, self.x.shape, self.real)
+        if not view.size:
+            return session.delivered(gradient, requested)
+        factor, own = self._scratch(), self._scratch()
+        with session.queue.lock:
+            self._pointwise(self.formula.factor).run(session.kernels.EACH, factor.address, scale)
+            self._pointwise(self.formula.own).run(session.kernels.EACH, own.address, scale)
+            run_rows(
+                session,
+                rows,
+                "normalise",
+                softmax.POWERS,
+                self.x,
+                self.real,
+                (0, 0, 0, 0),
+                "int64",
+                0,
+                (0, 1.0, 0.0),
+                out=rows.strides(view),
+            )
+            axis = self.resolved.axis
+            shape = (*rows.shape[:axis], 1, *rows.shape[axis:])
+            along = View(
+                factor.address, factor.name, shape, (*factor.strides[:axis], 0, *factor.strides[axis:]), factor.owner
+            )
+            pointwise.Pointwise(session, _TIMES, (view, along, None, None), self.real).run(
+                session.kernels.EACH, view.address
+            )
+            arguments = (
+                *self._label_arguments(), self.ignore_index, rows.split[1], rows.n_rows, rows.n_classes, own.address, *rows.strides(view),
+            )  # fmt: skip
+            self._by_label("place", arguments)
+        return session.delivered(gradient, requested)
 
 
 def raise_bad_label(session, y, rows, row, ignore_index):

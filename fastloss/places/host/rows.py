@@ -10,7 +10,7 @@ from fastloss._arrays import delivered
 from fastloss.backends import LANES
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
-from fastloss.places.host.labels import kernel_index, raise_bad_label
+from fastloss.places.host.labels import kernel_index, raise_bad_label, usable_labels
 from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of, then
 from fastloss.places.host.strides import layout, packed_strides, stride_of
 
@@ -19,6 +19,8 @@ def plan_of(resolved, arrays, out):
     """The plan of a `Rows`."""
     if resolved.op == "categorical":
         return _Categorical(resolved, arrays, out)
+    if resolved.op == "known":
+        return _Known(resolved, arrays, out)
     return _RowsPlan(resolved, arrays, out)
 
 
@@ -105,6 +107,10 @@ def _split(axes, x):
     return None
 
 
+# Blocks whose rows are written before they are gone over again.
+_AT_ONCE = 4
+
+
 class RowKernel:
     """A kernel over rows, the blocks it is run in, and what its operands need before it."""
 
@@ -188,6 +194,22 @@ class RowKernel:
         """Of "normalise", which has no sums."""
         if self.geometry.n_rows:
             self._run(x, None, None, outs, 1.0, None)
+
+    def write_rows(self, x, outs, after):
+        """The same, and ``after(rows)`` for each slice of rows that was written, soon enough to find them in a cache."""
+        g = self.geometry
+        if g.across or self.n_blocks == 1:
+            self.write(x, outs)
+            after(slice(0, g.n_rows))
+            return
+
+        def part(first, last):
+            for b in range(first, last, _AT_ONCE):
+                stop = min(b + _AT_ONCE, last)
+                self.kernel.run(x, None, None, outs, 1.0, b, stop, None)
+                after(slice(b * self.block, min(stop * self.block, g.n_rows)))
+
+        _plan.run(part, self.n_blocks, self.size, self.ns, kernel=False)
 
     def _run(self, x, y, w, outs, scale, partials):
         if self.n_blocks == 1:
@@ -318,3 +340,103 @@ class _Categorical:
         x, y, w = operands
         result = self.plan((x, y, None, w), out, scale)
         return np.asarray(result) if isinstance(result, np.ndarray) else result
+
+
+class _Known:
+    """A formula of each row's nll and lse, from the kernels that know these, and of its gradient, which softmax is multiplied by."""
+
+    def __init__(self, resolved, arrays, out):
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        x, y, _ = arrays
+        has_gradient = resolved.want.what == "slopes"
+        check_out(out[0] if has_gradient else out, resolved.shape if has_gradient else resolved.result_shape)
+        formula, parameters = resolved.loss.formula(resolved.values, False)
+        self.with_lse = formula.with_lse
+        of_rows = (self.real, False)
+        outs = [of_rows, of_rows, (np.dtype(np.int64), False), (np.dtype(np.bool_), False), None]
+        self.known = RowKernel(
+            "score" if self.with_lse else "index",
+            self.real,
+            (x, y, None),
+            (*resolved.casts[:2], None),
+            resolved.axis,
+            outs if self.with_lse else (of_rows, None),
+            resolved.ignore_index,
+        )
+        nll, weights = np.empty(resolved.rows_shape, self.real), np.empty(resolved.rows_shape)
+
+        def plan(formula, reduction, out=None):
+            return elements.plan_of(resolved.of_known(formula, parameters, reduction), (nll, nll, None, weights), out)
+
+        if not has_gradient:
+            self.value = plan(formula.value, resolved.reduction, out)
+            return
+        self.value = plan(formula.value, resolved.reduction)
+        self.factor, self.own = plan(formula.factor, "none"), plan(formula.own, "none")
+        self.softmax = RowKernel(
+            "normalise",
+            self.real,
+            (x, None, None),
+            (resolved.casts[0], None, None),
+            resolved.axis,
+            (None, None, (self.real, True)),
+        )
+
+    def __call__(self, operands, out, scale):
+        resolved = self.resolved
+        x, y, w = operands
+        labels, counted, bad = usable_labels(y, resolved.n_classes, resolved.ignore_index)
+        if bad:
+            raise_bad_label(y, resolved.n_classes, resolved.ignore_index)
+        weights = np.ones(labels.shape) if w is None else np.asarray(w, np.float64)[labels]
+        if counted is not None:
+            weights = np.where(counted, weights, 0.0)
+        nll, lse = self._known(x, y)
+        rows = nll, lse, None, weights
+        if resolved.want.what != "slopes":
+            found = self.value(rows, out, None)
+            return found._replace(count=_count(weights, counted)) if isinstance(found, Sums) else found
+        value = self.value(rows, None, None)
+        if scale is None:
+            scale = _reduce.inverse(float(weights.sum())) if resolved.reduction == "mean" else 1.0
+        return value, (self._gradient(x, labels, rows, scale, counted, out[0]),)
+
+    def _known(self, x, y):
+        """nll and lse of all rows."""
+        x, y, _ = self.known.prepared((x, y, None))
+        shape = self.resolved.rows_shape
+        found = [np.empty(shape, self.real)]
+        if self.with_lse:
+            found += [np.empty(shape, kind) for kind in (self.real, np.int64, np.bool_)]
+        self.known.sums(x, y, None, (*found, None))
+        return found[0], found[self.with_lse]
+
+    def _gradient(self, x, labels, rows, scale, counted, out):
+        resolved, axis = self.resolved, self.resolved.axis
+        with np.errstate(all="ignore"):
+            factor, own = (plan(rows, None, None) * self.real.type(scale) for plan in (self.factor, self.own))
+        if counted is not None:  # whatever the mean is
+            factor, own = np.where(counted, factor, 0), np.where(counted, own, 0)
+        (x, _, _) = self.softmax.prepared((x, None, None))
+        gradient = destination(out, resolved.shape, self.real, (x,))
+        # the class axis last, where rows can be counted over
+        by_row = gradient.reshape(-1, resolved.n_classes) if axis == gradient.ndim - 1 else None
+        factors = np.expand_dims(factor, axis)
+
+        def multiply(some):
+            with np.errstate(all="ignore"):
+                if by_row is not None:
+                    np.multiply(by_row[some], factors.reshape(-1, 1)[some], out=by_row[some])
+                else:
+                    np.multiply(gradient, factors, out=gradient)
+
+        self.softmax.write_rows(x, (None, None, gradient), multiply)
+        if gradient.size:
+            np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
+        if counted is not None:  # nor does NaN in a row that is ignored matter
+            np.moveaxis(gradient, axis, -1)[~counted] = 0.0
+        return delivered(gradient, out)
+
+
+def _count(weights, counted):
+    return weights.size if counted is None else int(np.count_nonzero(counted))
