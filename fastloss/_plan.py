@@ -63,15 +63,20 @@ def lane_blocks(n, inner):
     return block, -(-n // block)
 
 
+def is_short(n_elements, ns):
+    """Whether so many elements of `ns` nanoseconds are too little work for more than one thread."""
+    return int(n_elements * ns) < _threads.WORTHWHILE
+
+
 def run(call, n_blocks, n_elements, ns, *, kernel=True):
     """call(first, last) over all blocks, on as many threads as pay for so many elements.
 
     ns : nanoseconds an element takes on one CPU, see `_costs`.
     kernel : whether `call` does no more than call a kernel of the backend in force, once.
     """
-    work = int(n_elements * ns)
-    if work < _threads.WORTHWHILE:
+    if is_short(n_elements, ns):
         call(0, n_blocks)
         return
+    work = int(n_elements * ns)
     share = getattr(backend(), "share", None) if kernel else None
     _threads.run(call, n_blocks, _config.threads.get(), work, share and share())

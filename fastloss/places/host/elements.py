@@ -103,6 +103,7 @@ class _Plan:
             self.steps = tuple(then(step, self.geometry.copies.get(i)) for i, step in enumerate(steps))
         self.n_blocks = self.geometry.n_blocks
         self.ns = _costs.of_elements(resolved.formula.ns, resolved.want.what == "slopes", resolved.real == "float64")
+        self.is_short = self.n_blocks == 1 or _plan.is_short(self.size, self.ns)
 
     def prepared(self, operands):
         return operands if self.steps is None else prepare(self.steps, operands)
@@ -121,8 +122,8 @@ class _Plan:
         )
 
     def run(self, kernel, operands, scale, out, partials):
-        if self.n_blocks == 1:
-            kernel.run(operands, scale, out, 0, 1, partials)
+        if self.is_short:
+            kernel.run(operands, scale, out, 0, self.n_blocks, partials)
             return
         _plan.run(
             lambda first, last: kernel.run(operands, scale, out, first, last, partials),
@@ -253,6 +254,12 @@ class _Along(_Plan):
         self.kernel = self.kernel_to("total")
         self.finish = _plan.backend().finish_means
         check_out(out, resolved.result_shape)
+        self.by_rows = self.geometry.schedule == "rows"
+        n = math.prod(resolved.result_shape)
+        divisor = 1.0 if resolved.reduction == "sum" else resolved.divisor
+        by_weight = divisor is None
+        step, weights_from = (2, 1) if self.by_rows else (1, n)
+        self.finishing = n, step, weights_from, 1.0 if by_weight else divisor, by_weight, resolved.root
 
     def __call__(self, operands, out, scale):
         operands, resolved = self.prepared(operands), self.resolved
@@ -261,44 +268,28 @@ class _Along(_Plan):
             return self._sums(partials, operands)
         result = destination(out, resolved.result_shape, self.real, operands)
         if result.size:
-            if self.geometry.schedule == "rows":
-                step, weights_from = 2, 1
-            else:
-                step, weights_from = 1, result.size
-            divisor = 1.0 if resolved.reduction == "sum" else resolved.divisor
-            by_weight = divisor is None
-            arguments = (
-                result.size,
-                step,
-                weights_from,
-                1.0 if by_weight else divisor,
-                by_weight,
-                resolved.root,
-                result,
-            )
-            if self.finish(partials, *arguments) and self.domains:
+            if self.finish(partials, *self.finishing, result) and self.domains:
                 self.check_domain(operands)
             if resolved.root:
-                self._mend(operands, partials, arguments)
+                self._mend(operands, partials, result)
         return result if out is None else delivered(result, out)
 
-    def _mend(self, operands, partials, arguments):
+    def _mend(self, operands, partials, result):
         """Take roots again where squares have left the range, one power of two after the other."""
         small, up, down = _SQUARES[self.resolved.real]
-        totals = partials[..., 0] if self.geometry.schedule == "rows" else partials[0]
-        *others, result = arguments
+        totals = partials[..., 0] if self.by_rows else partials[0]
         for bad, by in ((totals < small, up), (totals == np.inf, down)):
             if bad.any() and by != 1.0:
                 scaled = np.empty_like(result)
                 kernel = self.kernel_to("total", losses.MSE_SCALED, (by,))
-                self.finish(self._partials(operands, kernel), *others, scaled)
+                self.finish(self._partials(operands, kernel), *self.finishing, scaled)
                 np.copyto(result, scaled / self.real.type(by), where=bad.reshape(result.shape))
 
     def _partials(self, operands, kernel=None):
         """Sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
         if not self.size:
             return np.zeros((2, math.prod(self.resolved.result_shape)))
-        if self.geometry.schedule == "rows":
+        if self.by_rows:
             partials = np.empty((self.n_blocks, 2))
             self.run(kernel or self.kernel, operands, 1.0, None, partials)
             return partials
@@ -309,7 +300,7 @@ class _Along(_Plan):
 
     def _sums(self, partials, operands):
         shape = self.resolved.result_shape
-        values, weights = partials.T if self.geometry.schedule == "rows" and self.size else partials
+        values, weights = partials.T if self.by_rows and self.size else partials
         if self.domains and np.isnan(values).any():
             self.check_domain(operands)
         divisor = self.resolved.divisor
