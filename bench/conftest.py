@@ -20,7 +20,9 @@ _RESULTS = pytest.StashKey[dict[str, session.Result]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fastloss")
-    group.addoption("--cases", default="all", help="which cases, by names, parts or patterns, separated by commas")
+    group.addoption(
+        "--cases", default="peers", help="which cases, by names, parts, patterns or sets, separated by commas"
+    )
     group.addoption("--contenders", default="all", help="which contenders, separated by commas")
     group.addoption("--case-seconds", type=float, default=20.0, help="how long to measure each case (default: 20)")
     group.addoption("--threads", type=int, help="number of threads (default: FASTLOSS_NUM_THREADS, or all)")

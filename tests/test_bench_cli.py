@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fastloss.bench import case as described
 from fastloss.bench import cases, contenders, plot, report, session
 from fastloss.bench.cases import CASES
 from fastloss.cli import main
@@ -28,7 +29,9 @@ def test_json(capsys, tmp_path):
     assert {"fastloss", "numpy"} <= set(document["versions"]) and document["cpu"]
     assert [case["name"] for case in document["cases"]] == ["ce_f32_1x10", "mse_f32_1e5"]  # the table's order
     for case in document["cases"]:
-        assert cases.from_dict(case) and case["roof"]["kind"] == "read" and case["roof"]["rounds"]
+        assert (
+            described.from_dict(case).name == case["name"] and case["roof"]["kind"] == "read" and case["roof"]["rounds"]
+        )
         for entry in case["contenders"]:
             assert entry["agrees"] and entry["seconds"] > 0 and entry["rounds"]
             assert (entry["of_roof"] is None) == (case["bound"] == "launch")
@@ -40,7 +43,7 @@ def test_text(capsys):
     assert main(["bench", *QUICK]) == 0
     out = capsys.readouterr().out
     assert "mse_f32_1e5: mse_loss, float32 100000 (cache-bound)" in out
-    assert re.search(r"^  numpy +[\d.]+ us +[\d.]+ +[\d.]+ +[\d.]+ \[", out, re.MULTILINE)
+    assert re.search(r"^  numpy +[\d.]+ us +[\d.]+ +[\d.]+ +[\d.]+ (\[|\(one round)", out, re.MULTILINE)
     assert max(map(len, out.splitlines()[2:])) < 120
 
 
@@ -63,7 +66,16 @@ def test_list(capsys):
         (["--plot", "figure.xyz"], "figure.xyz: expected a name that ends in"),
         (["--plot", "/nowhere/figure.png"], "cannot be written"),
         (["--output", "/nowhere/figures.json"], "cannot be written"),
-        (["--baseline-path", "."], "goes with --compare"),
+        (["--with", "."], "--with: goes with --against"),
+        (["--allow", "slower"], "--allow: goes with --against"),
+        (["--gates", "memory=2"], "--gates: goes with --against"),
+        (["--instructions"], "--instructions: goes with --against"),
+        (["--cpu-time"], "--cpu-time: goes with --against"),
+        (["--markdown", "x.md"], "--markdown: goes with --against"),
+        (["--pytest-benchmark", "x.json"], "--pytest-benchmark: goes with --against"),
+        (["--store", "x"], "--store: goes with --against"),
+        (["--case", "x"], "--case: goes with --bisect"),
+        (["--cases-from", "/nowhere.py"], "/nowhere.py: no such file"),
     ],
 )
 def test_bad_arguments(capsys, arguments, problem):

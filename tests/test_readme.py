@@ -25,8 +25,8 @@ def test_snippets(monkeypatch):
 def test_documented_options_exist(command, capsys):
     from fastloss.cli import main
 
-    synopsis = README.read_text().split("## Command line")[1]
-    usage = re.search(rf"fastloss {command}\b(.*?)(?=\nfastloss|\n```)", synopsis, re.DOTALL)[1]
+    synopsis = README.read_text().split("## Command line")[1].split("```")[1]
+    usage = "".join(re.findall(rf"fastloss {command}\b(.*?)(?=\nfastloss|\Z)", synopsis, re.DOTALL))
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
     for option in set(re.findall(r"--[a-z-]+", usage)):

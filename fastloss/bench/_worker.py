@@ -1,20 +1,27 @@
-"""Times one build of fastloss on request: run as a script, so that the build need not have a benchmark suite itself.
+"""Runs one side on request: run as a script, so that the build there need not have a benchmark suite itself.
 
 One JSON object a line: requests on standard input, answers on standard output.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib.metadata
 import json
 import os
+import platform
 import sys
+import time
 import types
 import warnings
 from pathlib import Path
 from typing import Any
 
-# Batches timed in one round.
-TRIES = 3
+# Batches timed at each visit; the best of them counts.
+TRIES = 2
+
+# Distributions whose versions say what a side is made of, where they are installed.
+_TOLD = ("numpy", "numba", "llvmlite", "scipy", "dask", "ml_dtypes")
 
 
 def main() -> None:
@@ -26,46 +33,80 @@ def main() -> None:
     suite = types.ModuleType("fastloss_bench")
     suite.__path__ = [str(Path(__file__).parent)]
     sys.modules["fastloss_bench"] = suite
-    from fastloss_bench import cases, measure, subject  # type: ignore[import-not-found]
+    from fastloss_bench import case as cases  # type: ignore[import-not-found]
+    from fastloss_bench import measure, subject
 
+    before = set(sys.modules)
     import fastloss
 
+    fastloss.cross_entropy  # noqa: B018  (what the first function brings along belongs to the import)
+    imported = len(set(sys.modules) - before)
     warnings.simplefilter("ignore")
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    batch: Any = None
+    ready: dict[str, Any] = {}
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
-        nonlocal batch
-        if request["do"] == "time":
-            # Both workers go round the CPUs together: one that shares its CPU with another program would lose for ever.
-            # Only this thread is bound; threads that the first call started are not.
-            if cpus:
-                os.sched_setaffinity(0, {cpus[request["round"] % len(cpus)]})
-            # The best of a few is what the code can do, not what else the machine was doing.
-            return {"seconds": min(batch.time(request["repeats"], settle=i == 0) for i in range(TRIES))}
+    def prepare(request: dict[str, Any]) -> dict[str, Any]:
         if cpus:
             os.sched_setaffinity(0, cpus)
         case = cases.from_dict(request["case"])
+        ready.clear()  # its arrays go before there are new ones
         fastloss.use_threads(request["threads"])
-        batch = None  # its arrays go before there are new ones
-        x, y = case.inputs()
-        call = subject.fastloss_call(case, x, y, request["backend"])
-        value = call()
-        value = float(value[0] if isinstance(value, tuple) else value)
-        batch = measure.Batch(call)
-        return {"repeats": batch.repeats, "value": value}
+        try:
+            call = subject.fastloss_call(case, case.inputs(), request["backend"])
+        except subject.Unsupported as reason:
+            return {"missing": str(reason)}
+        calls = measure.work(call) if request.get("count") else None
+        value = subject.value_of(call())
+        ready["call"] = call
+        if not request.get("count"):
+            clock = time.process_time if request.get("clock") == "cpu" else time.perf_counter
+            ready["batch"] = measure.Batch(call, clock=clock)
+        return {"value": value, "calls": calls, "repeats": ready["batch"].repeats if "batch" in ready else 0}
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request["do"] == "prepare":
+            return prepare(request)
+        if request["do"] == "memory":
+            return {"bytes": measure.peak_bytes(ready["call"])}
+        if request["do"] == "repeat":
+            gc.disable()
+            for _ in range(request["repeats"]):
+                ready["call"]()
+            return {}
+        if cpus:
+            # Both workers go round the CPUs together: one that shares its CPU with another program would lose for ever.
+            # Only this thread is bound; threads that the first call started are not.
+            os.sched_setaffinity(0, {cpus[request["round"] % len(cpus)]})
+        # The best of a few is what the code can do, not what else the machine was doing.
+        return {"seconds": min(ready["batch"].time(request["repeats"], settle=i == 0) for i in range(TRIES))}
 
     def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    send({"path": str(Path(fastloss.__file__).resolve().parent.parent), "version": fastloss.__version__})
+    send(
+        {
+            "path": str(Path(fastloss.__file__).resolve().parent.parent),
+            "versions": {"python": platform.python_version(), "fastloss": fastloss.__version__, **_versions()},
+            "modules": imported,
+        }
+    )
     for line in sys.stdin:
         try:
             message = answer(json.loads(line))
-        except Exception as error:  # the build cannot do this case; the next may work
+        except Exception as error:  # the side cannot do this case; the next may work
             message = {"error": f"{type(error).__name__}: {error}"}
         send(message)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _TOLD:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 if __name__ == "__main__":

@@ -1,180 +1,57 @@
-"""What is measured: one table of named cases, each with inputs that are the same in every run."""
+"""The table of what is measured: cases that peers are measured on too, those of every public function, and a user's own."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
-import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+from .arrays import INDEX, ITEM_BYTES, Array
+from .case import BOUNDS, Case
+from .catalogue import catalogue
 
-# What the second argument of each loss is.
-TARGETS = {
-    "cross_entropy": "indices",
-    "binary_cross_entropy_with_logits": "labels",
-    "binary_cross_entropy": "labels",
-    "mse_loss": "values",
-    "l1_loss": "values",
-    "huber_loss": "values",
-    "smooth_l1_loss": "values",
+# What the arrays of the losses hold that peers are measured on.
+_CONTENTS = {
+    "cross_entropy": ("logits", "indices"),
+    "binary_cross_entropy_with_logits": ("logits", "labels"),
+    "binary_cross_entropy": ("probabilities", "labels"),
+    "mse_loss": ("logits", "values"),
+    "l1_loss": ("logits", "values"),
+    "huber_loss": ("logits", "values"),
+    "smooth_l1_loss": ("logits", "values"),
 }
 
-# What a call's time goes to: its overhead, arithmetic on data in cache, or reading memory.
-BOUNDS = ("launch", "cache", "memory")
 
-ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-_INDEX = np.dtype(np.int64)  # torch takes no other
-
-
-@dataclass(frozen=True)
-class Case:
-    """One loss over one array of one shape and dtype.
-
-    Parameters
-    ----------
-    name : str
-        Unique; inputs are seeded by it.
-    loss : str
-        The function's name in fastloss.
-    shape : tuple of int
-        Of the predictions.
-    bound : {"launch", "cache", "memory"}
-        What limits it.
-    dtype : {"float16", "bfloat16", "float32", "float64"}
-        Of the predictions, and of targets that are no indices.
-    op : {"value", "grad"}
-        The mean alone, or with its gradient.
-    axis : int
-        The class axis, for losses over classes.
-    headline : bool
-        Whether it is among the few that `fastloss bench` runs unless told otherwise.
-    """
-
-    name: str
-    loss: str
-    shape: tuple[int, ...]
-    bound: str
-    dtype: str = "float32"
-    op: str = "value"
-    axis: int = -1
-    headline: bool = False
-
-    @property
-    def target(self) -> str:
-        """ "indices" of classes, "labels" 0 or 1, or "values"."""
-        return TARGETS[self.loss]
-
-    @property
-    def seed(self) -> int:
-        return zlib.crc32(self.name.encode())
-
-    @property
-    def n_elements(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def target_shape(self) -> tuple[int, ...]:
-        if self.target != "indices":
-            return self.shape
-        axis = self.axis % len(self.shape)
-        return self.shape[:axis] + self.shape[axis + 1 :]
-
-    @property
-    def input_bytes(self) -> int:
-        """Bytes of predictions and targets: what the definition needs, each once."""
-        item = _INDEX.itemsize if self.target == "indices" else ITEM_BYTES[self.dtype]
-        return self.n_elements * ITEM_BYTES[self.dtype] + math.prod(self.target_shape) * item
-
-    @property
-    def output_bytes(self) -> int:
-        """Bytes of the gradient, if there is one."""
-        return self.n_elements * max(ITEM_BYTES[self.dtype], 4) if self.op == "grad" else 0
-
-    @property
-    def moved_bytes(self) -> int:
-        """What GB/s count."""
-        return self.input_bytes + self.output_bytes
-
-    @property
-    def title(self) -> str:
-        """For people: loss, shape, dtype."""
-        shape = "x".join(map(str, self.shape))
-        axis = "" if self.axis == -1 else f", axis={self.axis}"
-        return f"{self.loss}{' and its gradient' if self.op == 'grad' else ''}, {self.dtype} {shape}{axis}"
-
-    def missing(self) -> str | None:
-        """Why the case cannot be made here, or None."""
-        try:
-            _dtype(self.dtype)
-        except ImportError:
-            return "needs ml_dtypes: pip install 'fastloss[bfloat16]'"
-        return None
-
-    def inputs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions and targets, C-contiguous, equal in every run."""
-        rng = np.random.default_rng(self.seed)
-        dtype = _dtype(self.dtype)
-        if self.loss == "binary_cross_entropy":
-            x = rng.random(self.shape, dtype=np.float32)
-            x *= 0.998  # clear of 0 and 1, where libraries clamp differently
-            x += 0.001
-        else:
-            x = rng.standard_normal(self.shape, dtype=np.float32)
-            x *= 2
-        if self.target == "indices":
-            n_classes = self.shape[self.axis]
-            return x.astype(dtype, copy=False), rng.integers(0, n_classes, self.target_shape, dtype=_INDEX)
-        if self.target == "labels":
-            y = (rng.random(self.shape, dtype=np.float32) < 0.5).astype(dtype)
-        else:
-            y = rng.standard_normal(self.shape, dtype=np.float32).astype(dtype, copy=False)
-        return x.astype(dtype, copy=False), y
-
-    def scaled(self, fraction: float) -> Case:
-        """The same case over about that fraction of its rows; the class axis keeps its length."""
-        kept = self.axis % len(self.shape) if self.target == "indices" else None
-        each = fraction ** (1 / (len(self.shape) - (kept is not None)))
-        shape = tuple(n if i == kept else max(1, round(n * each)) for i, n in enumerate(self.shape))
-        return replace(self, name=f"{self.name}*{fraction:g}", shape=shape)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        keys = ("name", "loss", "dtype", "target", "axis", "op", "bound", "input_bytes", "output_bytes")
-        return {**{key: getattr(self, key) for key in keys}, "shape": list(self.shape)}
+def plain(
+    name: str,
+    loss: str,
+    shape: tuple[int, ...],
+    bound: str,
+    dtype: str = "float32",
+    op: str = "value",
+    axis: int = -1,
+    headline: bool = False,
+) -> Case:
+    """A loss of predictions and targets."""
+    predictions, targets = _CONTENTS[loss]
+    y = Array("target", targets, shape, dtype)
+    if targets == "indices":
+        class_axis = axis % len(shape)
+        n_classes = shape[class_axis]
+        y = Array("target", targets, shape[:class_axis] + shape[class_axis + 1 :], INDEX, classes=n_classes)
+    out = math.prod(shape) * max(ITEM_BYTES[dtype], 4) if op == "grad" else 0
+    options = () if axis == -1 else (("axis", axis),)
+    first = Array("pred", predictions, shape, dtype)
+    return Case(name, loss, (first, y), bound, op, options, out, headline)
 
 
-def from_dict(data: Mapping[str, Any]) -> Case:
-    """The case that `as_dict` described.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If it describes none.
-    """
-    if data["loss"] not in TARGETS or data["dtype"] not in ITEM_BYTES or data["op"] not in ("value", "grad"):
-        raise ValueError(f"no such case: {data['loss']!r}, {data['dtype']!r}, {data['op']!r}")
-    shape = tuple(int(n) for n in data["shape"])
-    name, axis = str(data["name"]), int(data["axis"])
-    return Case(name, data["loss"], shape, str(data["bound"]), data["dtype"], data["op"], axis)
-
-
-def _dtype(name: str) -> np.dtype:
-    if name == "bfloat16":
-        from ml_dtypes import bfloat16
-
-        return np.dtype(bfloat16)
-    return np.dtype(name)
-
-
-def _table() -> dict[str, Case]:
+def _peers() -> dict[str, Case]:
     found: dict[str, Case] = {}
 
     def add(name: str, *args: Any, **kwargs: Any) -> None:
         assert name not in found, name
-        found[name] = Case(name, *args, **kwargs)
+        found[name] = plain(name, *args, **kwargs)
 
     def classes(n_rows: int, n_classes: int, bound: str, *, rows: str | None = None, headline: bool = False) -> None:
         name = f"ce_f32_{rows or n_rows}x{n_classes}"
@@ -211,31 +88,50 @@ def _table() -> dict[str, Case]:
     return found
 
 
-CASES = _table()
+PEERS = _peers()
+CASES = {**PEERS, **catalogue()}
+
+# Small and middle ones of every function, without what options change.
+_SUITE = {name for name in CASES if name.endswith(("/value/small", "/value/middle", "/grad/small", "/grad/middle"))}
+
+# Names for sets of cases, beside patterns.
+GROUPS = ("all", "headline", "peers", "suite")
 
 
-def select(patterns: Iterable[str] | None) -> list[Case]:
-    """The cases that a pattern names, in the table's order; the headline ones for None.
+def select(
+    patterns: Iterable[str] | None, own: Mapping[str, Case] | None = None, default: str = "headline"
+) -> list[Case]:
+    """The cases that a pattern names, in the table's order; those of `default` for None, or a user's own if there are such.
 
-    A pattern is ``all``, ``headline``, a name, a shell pattern over names, or a part of a name.
+    A pattern is a name, a shell pattern over names, or a part of a name; ``all``; ``headline``; ``peers`` (what other libraries are measured
+    on); or ``suite`` (small and middle ones of every function, without options).
 
     Raises
     ------
     LookupError
         If a pattern names none.
     """
-    wanted: set[str] = set()
-    for pattern in ("headline",) if patterns is None else patterns:
-        names = {name for name, case in CASES.items() if _matches(case, pattern)}
+    own = own or {}
+    table, wanted = {**CASES, **own}, set()
+    if patterns is None:
+        patterns = own or (default,)
+    for pattern in patterns:
+        names = {pattern} if pattern in table else {name for name, case in table.items() if _matches(case, pattern)}
         if not names:
             raise LookupError(f"{pattern!r} matches no case; --list shows them")
         wanted |= names
-    return [case for name, case in CASES.items() if name in wanted]
+    return [case for name, case in table.items() if name in wanted]
 
 
 def _matches(case: Case, pattern: str) -> bool:
-    if pattern == "all" or pattern in CASES:
-        return pattern in ("all", case.name)
-    if pattern == "headline":
-        return case.headline
+    if pattern in GROUPS:
+        return {
+            "all": True,
+            "headline": case.headline,
+            "peers": case.name in PEERS,
+            "suite": case.name in _SUITE,
+        }[pattern]
     return fnmatch.fnmatchcase(case.name, pattern if set(pattern) & set("*?[") else f"*{pattern}*")
+
+
+__all__ = ["BOUNDS", "CASES", "GROUPS", "PEERS", "Case", "plain", "select"]

@@ -6,20 +6,20 @@ import fnmatch
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .cases import Case
-from .subject import Unsupported, fastloss_call
+from .cases import PEERS, Case
+from .subject import Unsupported, fastloss_call, value_of
 
 Call = Callable[[], Any]
 
-# prepare(case, x, y, threads) -> the call that is timed; raises Unsupported before any work where there is none
-Prepare = Callable[[Case, np.ndarray, np.ndarray, int], Call]
+# prepare(case, arrays, threads) -> the call that is timed; raises Unsupported before any work where there is none
+Prepare = Callable[[Case, Sequence[np.ndarray], int], Call]
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,24 @@ class Contender:
         return found
 
 
+# Losses that calls of the peers are written for.
+_KNOWN = {case.loss for case in PEERS.values()}
+
+
 def _peer(module: str, function: str) -> Prepare:
     """The function of a module of this package, which is imported when it is first called."""
 
-    def prepare(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
+    def prepare(case: Case, arrays: Sequence[np.ndarray], threads: int) -> Call:
+        if not case.plain or case.loss not in _KNOWN:
+            raise Unsupported("has no counterpart here")
+        x, y = arrays
         return getattr(importlib.import_module(f"{__package__}.{module}"), function)(case, x, y, threads)
 
     return prepare
 
 
-def _fastloss(case: Case, x: np.ndarray, y: np.ndarray, threads: int, *, backend: str) -> Call:
-    return fastloss_call(case, x, y, backend)  # the number of threads is in force while a session runs
+def _fastloss(case: Case, arrays: Sequence[np.ndarray], threads: int, *, backend: str) -> Call:
+    return fastloss_call(case, arrays, backend)  # the number of threads is in force while a session runs
 
 
 _PEERS = (
@@ -142,11 +149,6 @@ def select(patterns: Iterable[str] | None) -> list[Contender]:
 
 def _matches(name: str, pattern: str) -> bool:
     return pattern == "all" or fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}-")
-
-
-def value_of(result: Any) -> float:
-    """The loss in what a contender's call returned: the value, or (value, gradient)."""
-    return float(result[0] if isinstance(result, tuple) else result)
 
 
 def gradient_of(result: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import Case
+from .case import Case
 from .subject import Unsupported
 
 Call = Callable[[], Any]

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from .cases import Case
+from .case import Case
 
 # What a thread takes at a time: so much, or its whole share (large copies may then bypass the cache).
 _BLOCKS = (1 << 20, 1 << 40)
@@ -54,20 +54,21 @@ class Roof:
     Blocks or whole shares, and one thread or all for data that may lie in a cache: it takes the way that proves fastest.
     """
 
-    def __init__(self, case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> None:
-        self.kind = "copy" if case.op == "grad" else "read"
+    def __init__(self, case: Case, arrays: Sequence[np.ndarray], threads: int) -> None:
+        self.kind = "copy" if case.output_bytes else "read"
         self.n_bytes = case.moved_bytes
         read, copy = _kernels()
-        a, b = _words(x), _words(y)
-        if case.op == "grad":
+        # a user's own case only says how many bytes it takes
+        words = [_words(array) for array in arrays or (np.zeros(max(case.input_bytes, 1), np.uint8),)]
+        self._tasks: list[tuple[Callable[..., object], tuple[np.ndarray, ...]]] = []
+        if case.output_bytes:
             # an output that is larger than the first input (a float32 gradient of float16) is written from it in
             # parts
-            out = np.zeros(case.output_bytes // _WORD.itemsize, _WORD)
+            a, out = words.pop(0), np.zeros(max(1, case.output_bytes // _WORD.itemsize), _WORD)
             pieces = [out[start : start + a.size] for start in range(0, out.size, a.size)]
-            parts = [(copy, (a[: piece.size], piece)) for piece in pieces]
-            self._tasks = [*parts, (read, (b,))]
-        else:
-            self._tasks = [(read, (a,)), (read, (b,))]
+            self._tasks += [(copy, (a[: piece.size], piece)) for piece in pieces]
+            words += [a[out.size :]] if a.size > out.size else []
+        self._tasks += [(read, (array,)) for array in words]
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="roof") if threads > 1 else None
         crews = {threads} if case.bound == "memory" else {1, threads}
         ways = [(n, self._split(block, n)) for n in crews for block in _BLOCKS]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .cases import Case
+from .case import Case
 from .contenders import Call, Contender, Unsupported, tolerance, value_of
 from .measure import Ratio, interleave, paired_ratio, peak_bytes
 from .roof import Roof
@@ -100,15 +100,15 @@ def run_case(case: Case, who: Sequence[Contender], *, seconds: float, threads: i
     import fastloss
 
     start = time.perf_counter()
-    x, y = case.inputs()
-    with fastloss.use_threads(threads), Roof(case, x, y, threads) as roof:
+    arrays = case.inputs()
+    with fastloss.use_threads(threads), Roof(case, arrays, threads) as roof:
         calls: dict[str, Call] = {ROOF: roof}
         values: dict[str, float] = {}
         known: dict[str, float] = {}
         skipped: dict[str, str] = {}
         for contender in who:
             try:
-                call = contender.prepare(case, x, y, threads)
+                call = contender.prepare(case, arrays, threads)
                 began = time.perf_counter()
                 values[contender.name] = value_of(call())
                 if not contender.compiles:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .cases import Case
+from .case import Case
 from .subject import Unsupported
 
 Call = Callable[[], Any]

@@ -1,42 +1,42 @@
-"""Processes that time one build of fastloss each."""
+"""Processes that run one side each."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+from .side import Side
 
 
 class WorkerError(RuntimeError):
-    """A build cannot be imported, or its process died."""
+    """A side cannot be imported, or its process died."""
 
 
 class Worker:
-    """A process that times the build in `folder`."""
+    """A process that times a side."""
 
-    def __init__(self, folder: Path) -> None:
-        path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-        self._folder, self._log = folder, tempfile.TemporaryFile("w+")
+    def __init__(self, side: Side) -> None:
+        self.side, self._log = side, tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("_worker.py"))],  # -P: without the script's folder
+            # -P: without the script's folder
+            [side.python, "-P", str(Path(__file__).with_name("_worker.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env=side.variables(),
         )
         try:
-            found = self._answer()
-            if Path(found["path"]) != folder.resolve():
-                raise WorkerError(f"{folder}: importing fastloss from there gives the one in {found['path']}")
+            self.hello = self._answer()
+            if side.build and Path(self.hello["path"]) != Path(side.build).resolve():
+                raise WorkerError(f"{side.label}: importing fastloss there gives the one in {self.hello['path']}")
         except BaseException:
             self.close()
             raise
-        self.version: str = found["version"]
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -46,7 +46,7 @@ class Worker:
         self._log.seek(0)
         lines = self._log.read().split("\n")
         last = next((line for line in reversed(lines) if line.strip()), f"exit code {self._process.wait()}")
-        raise WorkerError(f"{self._folder}: the build there stopped: {last}")
+        raise WorkerError(f"{self.side.label}: its process stopped: {last}")
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Its answer to a request; `error` among its keys says why there is none."""
@@ -63,3 +63,11 @@ class Worker:
         self._process.kill()
         self._process.communicate()
         self._log.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0, 2 for bad input or usage (one line on stderr says which), 74 if stdout cannot be written, 130 after
-        Ctrl-C, 141 when the reader of stdout went away; 1 if `bench --compare` finds a regression.
+        Ctrl-C, 141 when the reader of stdout went away; those of problems that `bench --against` finds.
     """
     from ._interrupt import ends_at_once
 

@@ -10,20 +10,20 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from fastloss.bench import build, cases, contenders, plot, report, session
-from fastloss.bench import compare as comparing
+from fastloss.bench import build, cases, contenders, own, plot, report, session
 
 from . import _library, _report
 from ._failure import Failure
 from ._output import OutputFile
 from ._streams import note, say
-from .readers import read_text
 
-EXIT_OK, EXIT_REGRESSION = 0, 1
+EXIT_OK = 0
+
+_SECONDS = 60.0  # to measure in, unless told otherwise
 
 
 @contextlib.contextmanager
-def _failing(where: str | None, *kinds: type[Exception]) -> Iterator[None]:
+def failing(where: str | None, *kinds: type[Exception]) -> Iterator[None]:
     """Turn errors of these kinds into a Failure."""
     try:
         yield
@@ -32,20 +32,25 @@ def _failing(where: str | None, *kinds: type[Exception]) -> Iterator[None]:
         raise Failure(where, str(error.args[0]) if error.args else type(error).__name__) from None
 
 
-def _cases(args: argparse.Namespace) -> list[cases.Case]:
-    with _failing("--cases", LookupError):
-        return cases.select(args.cases)
+def chosen_cases(args: argparse.Namespace, default: str = "headline") -> list[cases.Case]:
+    """Those of --cases, among them the user's own."""
+    mine = {}
+    if args.cases_from is not None:
+        with failing(args.cases_from, ValueError):
+            mine = own.cases_from(args.cases_from)
+    with failing("--cases", LookupError):
+        return cases.select(args.cases, mine, default)
 
 
-def _contenders(args: argparse.Namespace) -> list[contenders.Contender]:
-    with _failing("--contenders", LookupError):
+def chosen_contenders(args: argparse.Namespace) -> list[contenders.Contender]:
+    with failing("--contenders", LookupError):
         return contenders.select(args.contenders)
 
 
 def show_list(args: argparse.Namespace) -> int:
     """Print cases and contenders."""
     everyone = contenders.contenders().values()
-    chosen = cases.CASES.values() if args.cases is None else _cases(args)
+    chosen = chosen_cases(args, "all")
     if args.json:
         document = {
             "cases": [{**case.as_dict(), "headline": case.headline} for case in chosen],
@@ -65,7 +70,8 @@ def show_list(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Run the cases; print tables as they come, or one JSON object."""
-    chosen, who = _cases(args), _contenders(args)
+    chosen, who = chosen_cases(args), chosen_contenders(args)
+    seconds = args.seconds or _SECONDS
     with contextlib.ExitStack() as stack:
         stack.enter_context(_library.settings(None, args.threads))
         output = None if args.output is None else stack.enter_context(OutputFile(args.output))
@@ -76,13 +82,13 @@ def measure(args: argparse.Namespace) -> int:
         if not args.json:
             say(report.heading(conditions))
         results = []
-        end = time.perf_counter() + args.seconds
+        end = time.perf_counter() + seconds
         for i, case in enumerate(chosen):
             if reason := case.missing():
                 note(f"fastloss: {case.name} is left out: {reason}")
                 continue
             with _watching(f"{case.name} ({i + 1} of {len(chosen)})"):
-                share = max((end - time.perf_counter()) / (len(chosen) - i), 0.25 * args.seconds / len(chosen))
+                share = max((end - time.perf_counter()) / (len(chosen) - i), 0.25 * seconds / len(chosen))
                 result = session.run_case(case, who, seconds=share, threads=threads)
             results.append(result)
             if not args.json:
@@ -90,49 +96,15 @@ def measure(args: argparse.Namespace) -> int:
         if not results:
             raise Failure("--cases", "none of them can run here")
         document = report.document(results, conditions, build.this_build())
-        _finish(document, args, output)
+        finish(document, args, output)
         if args.plot is not None:
-            with _failing(args.plot, ValueError, OSError):
+            with failing(args.plot, ValueError, OSError):
                 plot.save(results, conditions, args.plot)
     return EXIT_OK
 
 
-def compare(args: argparse.Namespace) -> int:
-    """Run a baseline's cases again and say whether this build is slower."""
-    if args.plot is not None:
-        raise Failure("--plot", "does not go with --compare")
-    text = read_text(args.compare)
-    with _failing(args.compare, ValueError):
-        baseline = report.read(text)
-    todo = comparing.pairs(baseline, None if args.cases is None else _cases(args), _contenders(args))
-    if not todo:
-        raise Failure(args.compare, "has none of these cases with a fastloss that is available here")
-    with contextlib.ExitStack() as stack:
-        threads = args.threads or baseline["threads"]
-        stack.enter_context(_library.settings(None, threads))
-        output = None if args.output is None else stack.enter_context(OutputFile(args.output))
-        with _failing("--baseline-path" if args.baseline_path else args.compare, comparing.WorkerError):
-            way = comparing.method(baseline, path=args.baseline_path, fail_above=args.fail_above, threads=threads)
-            stack.enter_context(way)
-        if isinstance(way, comparing.AgainstFigures) and threads != baseline["threads"]:
-            problem = f"the baseline's figures are for {baseline['threads']}, and its build is not at hand"
-            raise Failure("--threads", problem)
-        if not args.json:
-            say(way.description)
-        found = []
-        with _failing(None, comparing.WorkerError):
-            for verdict in comparing.verdicts(way, todo, args.seconds):
-                found.append(verdict)
-                if not args.json:
-                    say(str(verdict))
-        document = comparing.document(args.compare, way, found, args.fail_above)
-        _finish(document, args, output)
-    if not args.json:
-        say(f"regressions above {args.fail_above:g}: {document['regressions']} of {len(found)}")
-    return EXIT_REGRESSION if document["regressions"] else EXIT_OK
-
-
-def _finish(document: dict[str, Any], args: argparse.Namespace, output: OutputFile | None) -> None:
+def finish(document: dict[str, Any], args: argparse.Namespace, output: OutputFile | None) -> None:
+    """Write the document where it is wanted."""
     text = _report.as_json(document)
     if output is not None:
         output.write(text.encode() + b"\n")
@@ -143,7 +115,7 @@ def _finish(document: dict[str, Any], args: argparse.Namespace, output: OutputFi
 
 def _check_plot(path: str) -> None:
     """Fail now rather than after a minute."""
-    with _failing("--plot", ImportError):
+    with failing("--plot", ImportError):
         plot.require()
     if os.path.splitext(path)[1].lower() not in (".png", ".svg", ".pdf"):
         raise Failure(path, "expected a name that ends in .png, .svg or .pdf")

@@ -1,13 +1,15 @@
 """Measure fastloss and what else is installed against the roof of memory.
 
-Each case is one loss over one array. Contenders take turns (A B C A B C ...)
-on the same data, together with a plain read of that data (for gradients a
-copy): the roof. A table shows the median time, GB/s of what the definition
+Each case is one call over given arrays. Contenders take turns (A B C A B C
+...) on the same data, together with a plain read of that data (for gradients
+a copy): the roof. A table shows the median time, GB/s of what the definition
 has to read, the share of the roof, and how many times as long as fastloss
 each takes, with the 95 % interval.
 
-With --compare two builds of fastloss are set against each other instead, and
-the exit code is 1 if this one is slower than allowed, chance excluded.
+With --against two sides are set against each other instead: builds of
+fastloss, versions of what it stands on, interpreters or settings. Pairs of
+processes take turns until each case is told to be slower, faster or the same
+within the limit, or time is up.
 """
 
 from __future__ import annotations
@@ -18,25 +20,33 @@ from ._failure import Failure
 
 EPILOG = """\
 --list names cases and contenders. PATTERN is a name, a part of one, a shell
-pattern, or "all"; without it a few headline cases run. "--contenders all" adds
-torch.compile, which compiles for seconds a case. scikit-learn is given
-probabilities, not timed; it, NumPy and SciPy use one thread. --seconds counts
-all but the last case's preparations; large cases need several seconds each.
+pattern, or a set: "headline" (the default), "suite" (small and middle sizes
+of every function, the default of --against), "peers" (what other libraries
+are measured on), "all". "--contenders all" adds torch.compile, which compiles
+for seconds a case. scikit-learn is given probabilities, not timed; it, NumPy
+and SciPy use one thread. --seconds counts all but the last case's
+preparations; large cases need several seconds each.
 
---compare runs the baseline's cases again. Where the build that wrote it is
-still importable from another directory, or --baseline-path names one, both
-builds take turns and a regression must exceed --fail-above with the whole
-99 % interval, in two pairs of processes. Otherwise times are divided by the
-roof of each run and the limit is widened by a further 1.25.
+A SIDE is one or several of: a folder with an installed fastloss, a wheel, a
+revision of the checkout, the JSON of a build that is still there, a
+requirement (numba==0.67.*), python=VERSION, NAME=VALUE for an environment
+variable; CC and CFLAGS compile anew. What is installed is kept in the user's
+cache. --with names the new side, which is this build otherwise.
 
-Exit codes: 0, 1 for a regression, 2 for bad input, 74 where standard output
-cannot be written, 130 after Ctrl-C.
+Problems are shown first, and each kind has an exit code: 6 nothing was
+measured, 3 (differs) values differ, 1 (slower), 7 (gate) memory or a count
+above its tolerance, 4 (missing) one side lacks a case, 5 (cant-tell) noise
+allows no verdict; the gravest counts, in this order. --allow KIND or
+KIND:PATTERN lets such problems pass. Besides: 0, 2 for bad input, 74 where
+standard output cannot be written, 130 after Ctrl-C. docs/regression.md has
+the rest.
 
 examples:
   fastloss bench --plot losses.png
   fastloss bench --cases 'ce_*' --contenders fastloss torch --json > today.json
-  pip install --no-deps --target old path/to/older/checkout
-  fastloss bench --compare today.json --baseline-path old
+  fastloss bench --against main --markdown "$GITHUB_STEP_SUMMARY"
+  fastloss bench --against 'numba==0.67.*' --contenders fastloss-numba
+  fastloss bench --against FASTLOSS_CPU=avx2 --cases 'mse_loss/*' --limit 1.1
 """
 
 
@@ -44,25 +54,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fastloss bench`."""
     parser.epilog = EPILOG
     parser.add_argument("--cases", nargs="+", metavar="PATTERN", help="which cases (default: the headline ones)")
+    parser.add_argument("--cases-from", metavar="FILE.py", help="a file with cases of your own; these alone by default")
     parser.add_argument(
         "--contenders",
         nargs="+",
         metavar="NAME",
-        help="which contenders (default: all that are installed, but not torch.compile)",
+        help="which contenders (default: all that are installed, but not torch.compile; with --against the backend in use)",
     )
     parser.add_argument(
-        "--seconds", type=_seconds, default=60.0, metavar="S", help="how long to measure in all (default: 60)"
+        "--seconds", type=_seconds, metavar="S", help="how long to measure in all (default: 60; with --against 300)"
     )
     parser.add_argument("--threads", type=_positive, metavar="N", help="number of threads (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--output", metavar="FILE", help="write that object there as well")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the results (.png, .svg or .pdf)")
     parser.add_argument("--list", action="store_true", help="show cases and contenders, and measure nothing")
-    parser.add_argument("--compare", metavar="BASELINE.json", help="what an earlier --json printed")
-    parser.add_argument("--baseline-path", metavar="DIR", help="a directory with another installed fastloss")
-    parser.add_argument(
-        "--fail-above", type=_factor, default=1.25, metavar="X", help="the slowdown allowed (default: 1.25)"
+    two = parser.add_argument_group("two sides")
+    two.add_argument("--against", nargs="+", metavar="SIDE", help="what to compare with")
+    two.add_argument("--with", nargs="+", metavar="SIDE", dest="new", help="the new side (default: this build)")
+    two.add_argument("--limit", type=_factor, default=1.05, metavar="X", help="the slowdown allowed (default: 1.05)")
+    two.add_argument("--allow", nargs="+", default=[], metavar="KIND[:PATTERN]", help="problems that are let pass")
+    two.add_argument(
+        "--gates", nargs="+", default=[], metavar="NAME=X", help="tolerances of memory, calls, modules, ..."
     )
+    two.add_argument("--instructions", action="store_true", help="count instructions too (perf, or Valgrind: slow)")
+    two.add_argument("--seed", type=int, default=0, metavar="N", help="of the random order (default: 0)")
+    two.add_argument("--cpu-time", action="store_true", help="measure CPU time, which a busy machine disturbs less")
+    two.add_argument("--bisect", metavar="GOOD..BAD", help="find the revision that made --case slower")
+    two.add_argument("--case", metavar="NAME", help="of --bisect")
+    two.add_argument(
+        "--markdown", metavar="FILE", help="write a summary for a pull request; added to GitHub's own file"
+    )
+    two.add_argument("--pytest-benchmark", metavar="FILE", help="write what pytest-benchmark would have written")
+    two.add_argument("--store", metavar="DIR", help="keep the run there, and draw the history as index.html")
 
 
 def _positive(text: str) -> int:
@@ -102,12 +126,26 @@ def run(args: argparse.Namespace) -> int:
     from ._interrupt import ends_at_once
 
     with ends_at_once():
-        from . import _bench
+        from . import _bench, _sides
 
     if args.list:
         return _bench.show_list(args)
-    if args.compare is not None:
-        return _bench.compare(args)
-    if args.baseline_path is not None:
-        raise Failure("--baseline-path", "goes with --compare")
+    if args.bisect is not None:
+        return _sides.bisect(args)
+    if args.against is not None:
+        return _sides.compare(args)
+    for option, given in (
+        ("--with", args.new),
+        ("--allow", args.allow),
+        ("--gates", args.gates),
+        ("--instructions", args.instructions),
+        ("--cpu-time", args.cpu_time),
+        ("--markdown", args.markdown),
+        ("--pytest-benchmark", args.pytest_benchmark),
+        ("--store", args.store),
+    ):
+        if given:
+            raise Failure(option, "goes with --against")
+    if args.case is not None:
+        raise Failure("--case", "goes with --bisect")
     return _bench.measure(args)

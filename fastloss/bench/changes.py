@@ -1,0 +1,54 @@
+"""Where the level of a series changes: E-divisive with a permutation test.
+
+References
+----------
+- Matteson & James, *A Nonparametric Approach for Multiple Change Point Analysis of Multivariate Data*, JASA 109, 2014.
+- Daly, Brown, Ingo, O'Leary & Bradford, *The Use of Change Point Detection to Identify Software Performance Regressions in a
+  Continuous Integration System*, ICPE 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Fewer on a side of a change are no level.
+_FEWEST = 3
+
+_PERMUTATIONS, _SIGNIFICANT = 199, 0.05
+
+
+def points(values: Sequence[float]) -> list[int]:
+    """Indices at which another level begins."""
+    x = np.asarray(values, np.float64)
+    rng = np.random.default_rng(0)
+    found: list[int] = []
+
+    def divide(start: int, stop: int) -> None:
+        at, strength = _strongest(x[start:stop])
+        if at == 0:
+            return
+        larger = sum(_strongest(rng.permutation(x[start:stop]))[1] >= strength for _ in range(_PERMUTATIONS))
+        if (larger + 1) / (_PERMUTATIONS + 1) > _SIGNIFICANT:
+            return
+        divide(start, start + at)
+        found.append(start + at)
+        divide(start + at, stop)
+
+    divide(0, len(x))
+    return found
+
+
+def _strongest(x: np.ndarray) -> tuple[int, float]:
+    """Where the energy distance between what is before and after is largest, scaled by n m / (n + m); 0 where x is too short."""
+    n = len(x)
+    best = (0, -1.0)
+    distance = np.abs(x[:, None] - x[None, :])
+    for at in range(_FEWEST, n - _FEWEST + 1):
+        m = n - at
+        within = distance[:at, :at].sum() / (at * (at - 1)) + distance[at:, at:].sum() / (m * (m - 1))
+        energy = (2 * distance[:at, at:].mean() - within) * at * m / n
+        if energy > best[1]:
+            best = (at, float(energy))
+    return best

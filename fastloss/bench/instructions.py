@@ -1,0 +1,71 @@
+"""Instructions of a warm call: of a process that makes many calls, less those of one that makes few.
+
+`perf stat` counts them in hardware.  Virtual machines often have no counters; Valgrind, which then takes its place, knows no AVX-512, so that both
+sides are held to AVX2 (Haswell), in compiled kernels, NumPy and Numba alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from .side import Side
+from .turns import Subject
+
+# Calls of the process that makes few, and by how many more the other one makes: as many as take a few seconds in Valgrind, so that what differs between
+# two starts of an interpreter does not count.
+_FEW, _FEWEST_MORE, _MOST_MORE, _ELEMENTS = 10, 10, 1000, 3_000_000
+
+_VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
+_NO_AVX512 = (
+    ("FASTLOSS_CPU", "avx2"),
+    ("NPY_DISABLE_CPU_FEATURES", "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"),
+    ("NUMBA_CPU_NAME", "haswell"),
+    ("NUMBA_CPU_FEATURES", ""),
+    ("OPENBLAS_CORETYPE", "Haswell"),
+)
+
+
+@functools.cache
+def counter() -> str:
+    """ "perf", "valgrind", or "" where neither can count."""
+    if shutil.which("perf"):
+        done = subprocess.run(
+            ["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0 and re.match(r"\d+,", done.stderr):
+            return "perf"
+    return "valgrind" if shutil.which("valgrind") else ""
+
+
+def of(subject: Subject, side: Side) -> int | None:
+    """Instructions of one call on that side; None where they cannot be counted."""
+    if not counter():
+        return None
+    more = min(max(_ELEMENTS // max(subject.case.n_elements, 1), _FEWEST_MORE), _MOST_MORE)
+    few, many = (_whole(subject, side, repeats) for repeats in (_FEW, _FEW + more))
+    return None if few is None or many is None else round((many - few) / more)
+
+
+def _whole(subject: Subject, side: Side, repeats: int) -> int | None:
+    """Of a whole process that makes so many calls."""
+    requests = [
+        {"do": "prepare", "case": subject.case.as_dict(), "backend": subject.backend, "threads": 1, "count": True},
+        {"do": "repeat", "repeats": repeats},
+    ]
+    told = "".join(json.dumps(request) + "\n" for request in requests)
+    if counter() == "perf":
+        before = ["perf", "stat", "-x,", "-e", "instructions:u", "--"]
+    else:
+        before, side = list(_VALGRIND), replace(side, environment=(*_NO_AVX512, *side.environment))
+    command = [*before, side.python, "-P", str(Path(__file__).with_name("_worker.py"))]
+    done = subprocess.run(command, input=told, capture_output=True, text=True, env=side.variables(), check=False)
+    if done.returncode or '"error"' in done.stdout:
+        return None
+    found = re.search(r"^(\d+),.*instructions|I\s+refs:\s+([\d,]+)", done.stderr, re.MULTILINE)
+    return None if found is None else int((found[1] or found[2]).replace(",", ""))
