@@ -172,6 +172,11 @@ def test_rows(op, second, name, size):
     check(ptx_of(kernel, ROWS), name, n_threads, 255 if name == "float64" else 168, vectors)
 
 
+def test_one_kernel_for_numbers_of_classes_that_are_shared_out_alike():
+    kernels = {row_kernel("index", softmax.NONE, "float32", 65536, n)[0] for n in (1000, 1004, 1008, 1012)}
+    assert len(kernels) == 1
+
+
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_columns(name):
     """Classes that are not neighbours: a thread a row, many registers' worth of loads at a time."""

@@ -215,7 +215,7 @@ static void start(struct block *block, u32 number, const unsigned *grid, const u
     block->number = number, block->phase = ++phase_number, block->n_done = 0, block->live = 1;
     memset(block->warp_phase, 0, sizeof block->warp_phase);
     memset((void *)block->shared.start, 0xFF, block->shared.size);
-    for (u64 i = 0; i < block->shared.size; i++) block->shared.cells[i].filled = 0;
+    memset(block->shared.cells, 0, block->shared.size * sizeof(struct cell)); /* nothing of the block that was here before */
     for (u32 i = 0; i < n_threads; i++) {
         struct fibre *f = block->fibres + i;
         *f = (struct fibre){.number = i, .state = READY};

@@ -69,9 +69,9 @@ REVERSED = (
 
 
 def test_shared_memory_behind_a_barrier(order):
-    x, out = np.arange(384, dtype=np.float32), Memory(4 * 384)
-    run(ptx(REVERSED, shared=512), Memory(x), out, blocks=3, threads=128)
-    np.testing.assert_array_equal(out.read(np.float32), x.reshape(3, 128)[:, ::-1].reshape(-1))
+    x, out = np.arange(1280, dtype=np.float32), Memory(4 * 1280)
+    run(ptx(REVERSED, shared=512), Memory(x), out, blocks=10, threads=128)
+    np.testing.assert_array_equal(out.read(np.float32), x.reshape(10, 128)[:, ::-1].reshape(-1))
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,60 @@ def rows(n_rows, n_classes, scale=4.0):
 
 
 @pytest.mark.parametrize("size", [(300, 10), (67, 200)], ids=str)
-def test_rows(sent, monkeypatch, size):
+def test_rows_in_all_orders(sent, monkeypatch, size):
     x, y = rows(*size)
     got = in_all_orders(monkeypatch, lambda: fetched(fastloss.cross_entropy(sent(x), sent(y))))
     assert_ulp(got, reference.loss("cross_entropy", x, y), 2)
+
+
+# --- accuracy -----------------------------------------------------------------------------------------------------------
+
+
+def check_rows(sent, x, y, ulp=2):
+    got = fetched(fastloss.cross_entropy(sent(x), sent(y), reduction="none"))
+    assert_ulp(got, reference.loss("cross_entropy", x, y, reduction="none"), ulp)
+
+
+@pytest.mark.parametrize(
+    ("row", "label"),
+    [([0.74, -7.42, 4.78, 0.07, 7.62, 1.49, -10.61, -5.03, 0.63, -1.37], 4), ([2.7, 6.2, -4.8, -7.4, -2.6], 1)],
+    ids=["ten", "five"],
+)
+def test_sums_of_few_terms(sent, row, label):
+    """Rounded to float32 at each step, as by a plain sum, they were off by 4.7 and 2.8 ulp."""
+    check_rows(sent, np.array([row], np.float32), np.array([label]))
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+@pytest.mark.parametrize("n_classes", [3, 10, 33, 129])
+def test_rows_of_every_kind(sent, monkeypatch, n_classes, disturbed):
+    ulp = 2
+    if disturbed:
+        monkeypatch.setenv("DRIVER_APPROXIMATE", "1")
+        ulp = 3
+    rng = np.random.default_rng(n_classes)
+    n = 500
+    x = (rng.normal(size=(n, n_classes)) * rng.uniform(1, 6, (n, 1))).astype(np.float32)
+    labels = rng.integers(0, n_classes, n)
+    labels[::2] = x[::2].argmax(axis=1)
+    check_rows(sent, x, labels, ulp)
+    # many equal classes far below the target and one more: their differences round alike, and so do their powers
+    x[:] = x[:, :1]
+    x[:, 0] = x[:, 1] + np.log(n_classes) * rng.uniform(0.3, 1.2, n)
+    x[:, n_classes // 2] = x[:, 0] + rng.normal(size=n) * 2
+    labels[:] = n_classes // 2
+    check_rows(sent, x, labels, ulp)
+
+
+def test_logsumexp_near_0_whatever_the_target(sent):
+    x = np.array([[0.0, -40.0, -60.0], [0.0, -30.0, -np.inf], [-0.6931472, -0.6931472, -50.0]], np.float32)
+    for label in range(3):
+        scores = fastloss.score(sent(x), sent(np.full(3, label)))
+        assert_ulp(fetched(scores.lse)[:2], reference.logsumexp(x)[:2], 2)
+        np.testing.assert_allclose(fetched(scores.lse)[2], reference.logsumexp(x)[2], atol=1e-7)
+
+
+# --- elements -----------------------------------------------------------------------------------------------------------
 
 
 def test_elements(sent, monkeypatch):

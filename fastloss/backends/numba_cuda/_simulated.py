@@ -152,6 +152,11 @@ def quotient(a, b):
     return a // b
 
 
+def fma(a, b, c):
+    """Of float32, by way of what holds the product, and the sum but for its last bits."""
+    return np.float32(np.longdouble(a) * np.longdouble(b) + np.longdouble(c))
+
+
 def hardware_exp(x):
     with np.errstate(all="ignore"):
         return np.exp2(np.float32(x))

@@ -1,12 +1,16 @@
 """The algebra of the softmax family on CUDA: what one thread makes of its share of a row, how threads' shares merge, and what is read off.
 
 One element of a row is left out, the target or, where there is none, the largest.  The others are their maximum r and
-s = sum exp(x - r), which holds a 1 for the maximum itself.  So an error of the exponentials weighs no more than e^d there, and
+s = sum exp(x - r) - 1, the sum without the maximum's own 1, which is -1 where there are no others.  So an error of the exponentials weighs no
+more than e^d there, and
 
-    -log softmax(left) = log1p(s exp(r - left))        where left >= r
-                       = (r - left) + log(s + exp(left - r))    otherwise
+    -log softmax(left) = log1p((1 + s) exp(r - left))        where left >= r
+                       = (r - left) + log1p(s + exp(left - r))    otherwise
 
-keep the relative accuracy of tiny losses.  They are taken in float64, once a row.  Sums over classes of coefficients q times losses (label
+keep the relative accuracy of tiny losses, and of a logsumexp beside a maximum of 0.  They are taken in float64, once a row.
+
+What a row's loss of float32 logits must be exact to is less than float32's own rounding of x - r, of its product with log2(e), and of a sum: all
+three are made up for.  A sum of many equal terms far below the maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label
 smoothing, class probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
 
 Templates' holes: Real, the type that is computed in; N elements a vector, V vectors a batch, BATCH = N V; LABELED whether there is
@@ -21,10 +25,12 @@ import math
 
 import numpy as np
 
-from fastloss.backends.numba_cuda._target import exp, hardware_exp, lane, larger, log, log1p, shuffle_xor
+from fastloss.backends.numba_cuda._target import exp, fma, hardware_exp, lane, larger, log1p, shuffle_xor
 
 INF, NAN = math.inf, math.nan
-LOG2E = math.log2(math.e)
+LOG2E, LN2 = math.log2(math.e), math.log(2)
+LOG2E_SINGLE = float(np.float32(LOG2E))
+LOG2E_REST = 1.9259629911266175e-08  # log2(e) - LOG2E_SINGLE
 
 # What a second sweep over a row writes.
 NONE, GRADIENT, LOGS, POWERS = range(4)
@@ -33,13 +39,24 @@ Real = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # 
 read = read_vector = read_masked = read_target = read_weight = power = fill = None  # likewise
 
 
-def power_single(d):
-    """exp(d) for d <= 0, to the accuracy of a term of s."""
-    return hardware_exp(d * Real(LOG2E))
+def power_careful(x, base):
+    """exp(x - base) for x <= base in float32, to 1 ulp beside the hardware's own error."""
+    d = x - base
+    there = d - x
+    low = (x - (d - there)) - (base + there)  # d + low is x - base (Knuth 1969)
+    t = d * Real(LOG2E_SINGLE)
+    rest = fma(d, Real(LOG2E_REST), fma(d, Real(LOG2E_SINGLE), -t))
+    e = hardware_exp(t)
+    return Real(0.0) if d < Real(-120.0) else fma(e, fma(rest, Real(LN2), low), e)  # infinities, too
 
 
-def power_double(d):
-    return exp(d)
+def power_quick(x, base):
+    """exp(x - base) for x <= base, to the accuracy of a term of s: halves have their own in float32."""
+    return hardware_exp((x - base) * Real(LOG2E))
+
+
+def power_double(x, base):
+    return exp(x - base)
 
 
 def added(total, low, term):
@@ -47,6 +64,12 @@ def added(total, low, term):
     y = term - low
     t = total + y
     return t, (t - total) - y
+
+
+def rescaled(total, low, scale):
+    """(total - low) * scale as such a pair."""
+    product = total * scale
+    return product, low * scale - fma(total, scale, -product)
 
 
 # --- a batch of elements into registers; beyond the row's end they are -inf -------------------------------------------------
@@ -165,23 +188,21 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
                 left = highest
                 highest = largest(batch)
         if highest > r:
-            scale = power(r - highest)
-            s, s_low, r = s * scale, s_low * scale, highest
+            s, s_low = rescaled(s, s_low, power(r, highest))
+            r = highest
             if BEST:
                 for v in range(V):
                     for k in range(N):
                         if batch[BATCH - 1 - v * N - k] == highest:
                             best = at + (V - 1 - v) * step + (N - 1 - k)
         base = r if r > Real(-INF) else Real(0.0)
-        term = power(batch[0] - base)
-        for k in range(1, BATCH):
-            term += power(batch[k] - base)
-        s, s_low = added(s, s_low, term)
+        for k in range(BATCH):
+            s, s_low = added(s, s_low, power(batch[k], base))
         first += V * step
     return (
         left,
         r,
-        np.float64(s) - np.float64(s_low),
+        (np.float64(s) - 1.0) - np.float64(s_low),
         top,
         np.float64(share) - np.float64(share_low),
         np.float64(mass) - np.float64(mass_low),
@@ -195,7 +216,7 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
 
 def based(x, base):
     """exp(x - base) for x <= base: 1 where they are equal, infinities included."""
-    return np.float64(power(x - base)) if x < base else np.float64(1.0)
+    return np.float64(power(x, base)) if x < base else np.float64(1.0)
 
 
 def highest_of_group(value):
@@ -232,13 +253,18 @@ def merged(left, r, s, top, share, mass, best, rank):
         winner = least_of_group(me if left == high else GROUP)  # by all lanes: shuffles stand in no branch
         if left > Real(-INF) and me != winner:
             rest = larger(left, r)
-            s = based(left, rest) + (s * based(r, rest) if r > Real(-INF) else s)
+            s = based(left, rest) + ((1.0 + s) * based(r, rest) if r > Real(-INF) else 1.0 + s) - 1.0
             r = rest
         left = high
     high = highest_of_group(r)
-    s = sum_of_group(s * based(r, high) if r > Real(-INF) else s)
+    share_of_s = (1.0 + s) * based(r, high) if r > Real(-INF) else 1.0 + s
     if BEST:
-        best = least_of_group(best if r == high else np.int64(2**62))
+        first = least_of_group(best if r == high else np.int64(2**62))
+        own = r == high and best == first and r > Real(-INF)  # whose 1 is left out of the sum
+        s = sum_of_group(s if own else share_of_s) - (0.0 if high > Real(-INF) else 1.0)
+        best = first
+    else:
+        s = sum_of_group(share_of_s) - 1.0
     r = high
     if SPREAD:
         high = highest_of_group(top)
@@ -259,9 +285,9 @@ def finish(left, r, s):
         return NAN, NAN
     gap = np.float64(r) - np.float64(left)
     if left >= r:
-        nll = log1p(s * exp(gap))
+        nll = log1p((1.0 + s) * exp(gap))
         return nll, nll
-    tail = log(s + exp(-gap))
+    tail = log1p(s + exp(-gap))
     return gap + tail, tail
 
 

@@ -53,6 +53,7 @@ if SIMULATED:
         elementary,
         exp,
         fence,
+        fma,
         fresh_reader,
         hardware_exp,
         inlined,
@@ -178,6 +179,15 @@ else:
             return builder.call(ir.InlineAsm(function, "ex2.approx.ftz.f32 $0, $1;", "=f,f"), args)
 
         return types.float32(types.float32), emit
+
+    @intrinsic
+    def fma(typingctx, a, b, c):
+        """a * b + c of floats of one type, rounded once."""
+
+        def emit(context, builder, signature, args):
+            return builder.fma(*args)
+
+        return a(a, a, a), emit
 
     # --- memory -----------------------------------------------------------------------------------------------------
 

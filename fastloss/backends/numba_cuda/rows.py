@@ -181,13 +181,13 @@ def groups(
             own = read(memory, x_at + label * x_class) if counts else Real(-INF)
         wanted = label if counts else np.int64(-1)  # the label that is left out, if any
         is_swept = counts or BEST and row < n_rows
-        left, r, s, top, share, mass = Real(0.0), Real(0.0), 0.0, Real(0.0), 0.0, 0.0
+        left, r, s, top, share, mass = Real(0.0), Real(0.0), -1.0, Real(0.0), 0.0, 0.0
         best, rank = np.int64(0), np.int64(0)
         for k in range(GROUP):
             source = party * GROUP + k
             origin, label_k, left_k = of_lane(x_at, source), of_lane(wanted, source), of_lane(own, source)
             y_origin = of_lane(y_at, source) if DENSE else y_at
-            r_k, s_k, top_k, share_k, mass_k = Real(-INF), 0.0, Real(-INF), 0.0, 0.0
+            r_k, s_k, top_k, share_k, mass_k = Real(-INF), -1.0, Real(-INF), 0.0, 0.0
             best_k, rank_k = np.int64(0), np.int64(0)
             if of_lane(np.int32(is_swept), source) != 0:
                 left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
@@ -216,9 +216,9 @@ def groups(
         if SECOND:
             row_share = keep * weight if LABELED else 0.0
             row_own = np.float64(spread) * weight if LABELED and SPREAD else 0.0
-            # 1 - softmax at the label is s exp(r - lse)
+            # 1 - softmax at the label is (1 + s) exp(r - lse)
             high = larger(left, r)
-            rest = s * exp((np.float64(r) - np.float64(high)) - tail)
+            rest = (1.0 + s) * exp((np.float64(r) - np.float64(high)) - tail)
             out_at = outer * out_outer + inner * out_row
             for k in range(GROUP):
                 source = party * GROUP + k
@@ -265,7 +265,7 @@ def teams(
         origin = outer * x_outer + inner * x_row
         y_origin = outer * y_outer + inner * y_row
         label, counts, is_bad = np.int64(-1), True, False
-        left, r, s, top, share, mass = Real(-INF), Real(-INF), 0.0, Real(-INF), 0.0, 0.0
+        left, r, s, top, share, mass = Real(-INF), Real(-INF), -1.0, Real(-INF), 0.0, 0.0
         best, rank = np.int64(0), np.int64(0)
         if LABELED:
             label, counts, is_bad = label_of(y, y_origin, kind, ignore, n_classes)
@@ -323,7 +323,7 @@ def teams(
                 high = larger(left, r)
                 shared[0, 0] = np.float64(high)
                 shared[0, 1] = tail
-                shared[0, 2] = s * exp((np.float64(r) - np.float64(high)) - tail)
+                shared[0, 2] = (1.0 + s) * exp((np.float64(r) - np.float64(high)) - tail)
                 shared[0, 3] = keep * weight if LABELED else 0.0
                 shared[0, 4] = mass
                 shared[0, 5] = spread * weight if LABELED and SPREAD else 0.0
@@ -354,7 +354,7 @@ def unpack(shared, i, n):
         return (
             Real(shared[0, 0]) if LABELED else Real(-INF),
             Real(-INF),
-            0.0,
+            -1.0,
             Real(-INF),
             0.0,
             0.0,

@@ -106,12 +106,16 @@ def n_blocks(shape, n_rows, n_chunks):
     return n_rows * n_chunks if shape.threads else -(-n_rows // GROUP_THREADS)
 
 
-@functools.cache
 def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int64"):
     """The kernel for logits of dtype `name` and, where they are dense, targets of dtype `target`.
 
     staged : how many classes rows have that go through shared memory; 0 where they don't.  index : the dtype of positions.
     """
+    return _kernel(op, second, name, target, real, shape._replace(chunk=0), aligned, staged, index)
+
+
+@functools.cache
+def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     flags = {**dict.fromkeys(("LABELED", "SPREAD", "DENSE", "BEST", "RANK"), False), **OPS[op]}
     threads = shape.threads or WARPS * WARP
     Real = np.dtype(real).type
@@ -151,15 +155,14 @@ def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int6
         ways = _staging.stage_nothing, _staging.memory_itself, _staging.memory_origin
     for hole, way in zip(("stage", "memory_of", "origin_of"), ways, strict=True):
         holes[hole] = _jit.inlined(way, purpose, **holes)
-    holes["power"] = _jit.inlined(
-        _softmax.power_single if real == "float32" else _softmax.power_double, real, Real=Real
-    )
     s = _softmax
+    power = s.power_careful if name == "float32" else s.power_quick if real == "float32" else s.power_double
+    holes["power"] = _jit.inlined(power, real, Real=Real)
     fill = s.fill_vectors if vectors else s.fill_elements
     holes["fill"] = _jit.inlined(fill, purpose, **holes)
     holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
     pieces = (
-        s.added, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
+        s.added, s.rescaled, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
         s.least_of_group, s.merged, s.finish, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
