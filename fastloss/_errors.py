@@ -70,9 +70,9 @@ def floating_indices(shape, dtype):
     )
 
 
-def label_out_of_range(position, value, n_classes, ignore_index):
+def label_out_of_range(position, value, n_classes, ignore_index, name="target"):
     where = ", ".join(str(int(i)) for i in position)
-    what = f"target[{where}]" if position else "target"
+    what = f"{name}[{where}]" if position else name
     return IndexError(f"{what} = {value} is not in [0, {n_classes}) and not ignore_index ({ignore_index})")
 
 

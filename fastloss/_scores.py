@@ -10,19 +10,27 @@ class Scores(NamedTuple):
 
     Attributes
     ----------
-    nll : ndarray of float32 or float64
+    nll : ndarray of float32 or float64, or None
         ``-log_softmax(logits)[target]``; 0 where the target is ignored.
     lse : ndarray of float32 or float64
         ``logsumexp(logits)``.
     argmax : ndarray of int64
         The class of the largest logit, the first of equals; of NaN if there is one, as in ``numpy.argmax``.
-    correct : ndarray of bool
+    correct : ndarray of bool, or None
         Whether that is the target; False where the target is ignored.
     rank : ndarray of int64, or None
         How many classes come before the target: those of larger logits, and those of equal logits and lower index.  0 if and
         only if `correct`; -1 where the target is ignored.
     in_top_k : ndarray of bool, or None
         Whether the target is among the k first classes; False where it is ignored.
+    top_ids : ndarray of int64 with an axis of length K at the end, or None
+        The K most likely classes, in descending order; of equals the lower one comes first.
+    top_log_probs : ndarray of float32 or float64 of that shape, or None
+        Their log-probabilities.
+    id_log_probs : ndarray of float32 or float64 of the shape of `ids`, or None
+        The log-probabilities of the classes that were asked for; NaN where an id is to be ignored.
+    entropy : ndarray of float32 or float64, or None
+        ``-sum(p * log(p))`` of the row's probabilities, in nats.
 
     Examples
     --------
@@ -32,12 +40,16 @@ class Scores(NamedTuple):
     (True, array([1]), array([ True]))
     """
 
-    nll: np.ndarray
-    lse: np.ndarray
-    argmax: np.ndarray
-    correct: np.ndarray
+    nll: np.ndarray | None = None
+    lse: np.ndarray | None = None
+    argmax: np.ndarray | None = None
+    correct: np.ndarray | None = None
     rank: np.ndarray | None = None
     in_top_k: np.ndarray | None = None
+    top_ids: np.ndarray | None = None
+    top_log_probs: np.ndarray | None = None
+    id_log_probs: np.ndarray | None = None
+    entropy: np.ndarray | None = None
 
 
 def kinds(real, top_k):

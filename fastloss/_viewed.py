@@ -128,7 +128,7 @@ def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out)
 class Rows:
     """A kernel of the softmax family; `backends` describes the arguments."""
 
-    # axes of the arrays that are written to
+    # axes of the arrays that are written to; of 4 the last is one of their own
     _AXES = {
         "index": (2, 3),
         "dense": (2, 3),
@@ -136,6 +136,7 @@ class Rows:
         "normalise": (2, 3, 3),
         "score": (2,) * 5,
         "compare": (2,) * 5,
+        "detail": (4, 4, 4, 2),
     }
 
     def __init__(
@@ -153,6 +154,7 @@ class Rows:
         keep=1.0,
         spread=None,
         take_log=False,
+        m=0,
     ):
         self.kernel, self.op, self.lengths, self.block = kernel, op, lengths, block
         self.rows = (lengths[0], lengths[2] if across else lengths[1])
@@ -164,12 +166,15 @@ class Rows:
         self.views = Views(lambda arrays: [self._maker(*each) for each in zip(layouts, axes, arrays, strict=True)])
         self.n_outs = len(self._AXES[op])
         self.ignore_index, self.keep, self.spread, self.take_log = ignore_index, keep, spread, take_log
+        self.m = m
 
     def _maker(self, layout, axes, a):
         if layout is None:
             return _nothing
         if axes == 3:
             return maker(a, self.lengths, tuple(layout[1:]))
+        if axes == 4:
+            return maker(a, (*self.rows, a.shape[-1]), (*layout[2:], a.itemsize))
         return maker(a, self.rows, tuple(layout[2:]))
 
     def run(self, x, target, w, outs, scale, first, last, partials):
@@ -182,6 +187,8 @@ class Rows:
             self.kernel(reference, x, target, self.ignore_index, *blocks, partials, *written)
         elif self.op == "score":
             self.kernel(x, target, self.ignore_index, *blocks, partials, *written)
+        elif self.op == "detail":
+            self.kernel(x, target, self.ignore_index, self.m, *blocks, partials, *written)
         elif self.op == "index":
             constants = (self.ignore_index, self.keep, self.spread, scale)
             self.kernel(x, target, w, *constants, *blocks, partials, *written)

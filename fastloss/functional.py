@@ -324,18 +324,22 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any 
 
 def score(
     logits: ArrayLike,
-    target: ArrayLike,
+    target: ArrayLike | None = None,
     *,
     axis: int = -1,
     ignore_index: int = -100,
     top_k: int | None = None,
+    top: int | None = None,
+    ids: ArrayLike | None = None,
+    entropy: bool = False,
     linear_weight: ArrayLike | None = None,
     linear_bias: ArrayLike | None = None,
 ) -> Scores:
     """What an evaluation wants to know of each row, from one pass over the logits.
 
-    The target's negative log-likelihood, logsumexp, the most likely class and whether it is the target; and with `top_k` the
-    target's rank among all classes and whether it is one of the k first.  With `linear_weight` the same from hidden states, whose
+    The target's negative log-likelihood, logsumexp, the most likely class and whether it is the target; with `top_k` the target's
+    rank among all classes and whether it is one of the k first; with `top` the most likely classes and their log-probabilities;
+    with `ids` those of any classes; with `entropy` the row's entropy.  With `linear_weight` the same from hidden states, whose
     logits ``logits @ linear_weight.T + linear_bias`` are never held.
 
     Parameters
@@ -343,15 +347,21 @@ def score(
     logits : array_like, (..., n_classes, ...)
         Unnormalised log-probabilities, classes along `axis`.  float16 and bfloat16 are computed in float32.  With
         `linear_weight`: hidden states, (..., n_features).
-    target : array_like of int
+    target : array_like of int, optional
         Class indices in [0, n_classes), of the shape of `logits` without `axis`.
     axis : int
         The class axis.
     ignore_index : int
-        Index of rows without a target: their `nll` is 0, `correct` and `in_top_k` False, `rank` -1; `lse` and `argmax` do not
-        depend on it.
+        Index of rows without a target: their `nll` is 0, `correct` and `in_top_k` False, `rank` -1; other results do not depend
+        on it.  In `ids` it stands for no class, the log-probability of which is NaN.
     top_k : int, optional
         How many classes count as the first; may exceed their number.
+    top : int, optional
+        How many of the most likely classes are wanted; at most n_classes.
+    ids : array_like of int, (..., n_ids), optional
+        Classes of each row whose log-probabilities are wanted: the shape of `logits` without `axis`, and one axis more.
+    entropy : bool
+        Whether entropies are wanted.
     linear_weight : array_like, (n_classes, n_features), optional
         The weights of the layer that makes logits of hidden states, as in `linear_cross_entropy`; `axis` is then the last.
     linear_bias : array_like, (n_classes,), optional
@@ -360,25 +370,33 @@ def score(
     Returns
     -------
     Scores
-        A named tuple of arrays of the shape of `target`: ``nll`` and ``lse``, float32 for logits of up to 32 bits, float64
-        otherwise; ``argmax``, int64; ``correct``, bool; and ``rank``, int64, and ``in_top_k``, bool, which are None without
-        `top_k`.
+        A named tuple of arrays of the shape of `logits` without `axis`: ``nll``, ``lse`` and ``entropy``, float32 for logits of up
+        to 32 bits, float64 otherwise; ``argmax`` and ``rank``, int64; ``correct`` and ``in_top_k``, bool.  ``top_ids``, int64,
+        ``top_log_probs`` and ``id_log_probs``, of the type of ``lse``, have one axis more, of length `top` or n_ids.  What is not
+        asked for is None; without a target so are ``nll``, ``correct``, ``rank`` and ``in_top_k``.
 
     Raises
     ------
     IndexError
-        For a class index that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+        For a class index in `target` or `ids` that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
     TypeError
-        For targets that are not integers; for complex, object or string logits.
+        For targets or ids that are not integers; for complex, object or string logits.
     ValueError
-        For shapes that do not fit, a `top_k` below 1, or no classes; for hidden states with another `axis` than the last, and
-        for a bias without weights.
+        For shapes that do not fit, a `top_k` below 1, a `top` below 1 or above n_classes, or no classes; for hidden states with
+        another `axis` than the last, and for a bias without weights.
 
     Notes
     -----
     ``nll`` is `cross_entropy` (or `linear_cross_entropy`) with ``reduction="none"``, to the same accuracy.  The rank is exact, not capped at k: 0 for the
     most likely class, which is the lowest index among equals.  NaN counts as more than any number, as in ``numpy.argmax``: then
-    ``nll`` and ``lse`` are NaN and ``argmax`` is the first NaN.  Memory beyond the input and the results is constant.
+    ``nll`` and ``lse`` are NaN and ``argmax`` is the first NaN.  Memory beyond the input and the results is constant; with `top`,
+    `ids` or `entropy` it is some tens of bytes per row, and where the class axis is not the last, the logits of a few rows.
+
+    ``top_ids`` have the order of argmax: of equals the lower class comes first.  Log-probabilities and entropies, in nats, are NaN
+    in rows that hold NaN or +inf, or -inf alone; a class of -inf among others has log-probability -inf and adds nothing to the
+    entropy.  They keep their relative accuracy down to the smallest numbers: with z the sum of exp(x - max), the entropy is
+    ``log(z) + sum((max - x) * exp(x - max)) / z``, in which no term is negative.  They take a second sweep over each row, in
+    cache, and ``nll`` and ``lse`` that come with them may differ in the last place from those that come alone.
 
     From hidden states, argmax and rank are those of the logits as they were computed, to the last bit, ties included.  Ranks take
     a second product where more than some hundred logits a row lie as near to the target's as rounding goes, as when all are equal.
@@ -393,8 +411,14 @@ def score(
     (array([0, 1]), array([ True, False]))
     >>> scores.rank, scores.in_top_k
     (array([0, 1]), array([ True,  True]))
+    >>> scores = fastloss.score(np.log([[0.5, 0.125, 0.375]]), top=2, ids=[[1]], entropy=True)
+    >>> scores.top_ids, np.exp(scores.top_log_probs), np.exp(scores.id_log_probs), scores.nll
+    (array([[0, 2]]), array([[0.5  , 0.375]]), array([[0.125]]), None)
+    >>> scores.entropy
+    array([0.97431475])
     """
-    return evaluate(losses.SCORE, (logits, target, linear_weight, linear_bias), (axis, ignore_index, top_k))
+    operands = logits, target, linear_weight, linear_bias, ids
+    return evaluate(losses.SCORE, operands, (axis, ignore_index, top_k, top, entropy))
 
 
 def compare(

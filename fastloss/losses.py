@@ -152,6 +152,10 @@ def _positive(name, default):
     return Option(name, default, "number", lambda v: v > 0.0, "a positive number")
 
 
+def _count(name):
+    return Option(name, None, "integer", lambda v: v >= 1, "an integer of at least 1", optional=True)
+
+
 def _not_negative(name, default):
     return Option(name, default, "number", lambda v: v >= 0.0, "a number of at least 0")
 
@@ -390,12 +394,9 @@ SCORE = Function(
     "score",
     "scores",
     ("logits", "target"),
-    ("linear_weight", "linear_bias"),
-    (
-        AXIS,
-        IGNORE_INDEX,
-        Option("top_k", None, "integer", lambda v: v >= 1, "an integer of at least 1", optional=True),
-    ),
+    ("linear_weight", "linear_bias", "ids"),
+    (AXIS, IGNORE_INDEX, _count("top_k"), _count("top"), Option("entropy", False, "flag")),
+    optional=("target",),
 )
 COMPARE = Function(
     "compare", "comparison", ("reference", "logits", "target"), options=(AXIS, IGNORE_INDEX), optional=("target",)

@@ -15,6 +15,7 @@
 #include "columns.h"
 #include "normalise.h"
 #include "divergence.h"
+#include "details.h"
 #undef REAL
 #undef UINT
 #undef NAME
@@ -31,6 +32,7 @@
 #include "columns.h"
 #include "normalise.h"
 #include "divergence.h"
+#include "details.h"
 
 #include "pointwise.h"
 
@@ -60,6 +62,8 @@ typedef struct {
     void (*add)(void *, const void *, Py_ssize_t);
     Py_ssize_t (*first_of_all)(const char *, Py_ssize_t, int, Py_ssize_t);
     Py_ssize_t (*count_before)(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, double);
+    void (*detail)(
+        const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *, double *);
     void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
     void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *);
     void (*mix_columns)(
@@ -82,6 +86,7 @@ typedef struct {
             (void *)add_each_##type, (void *)weigh_##type,          \
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##type, mix_##type, fill_##type,               \
             log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
+            (void *)detail_##type,                                                                                     \
             find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
             log_columns_##type, normalise_columns_##type, normalise_rows_##type, divergence_##type,                    \
             diverge_columns_##type                                                                                     \

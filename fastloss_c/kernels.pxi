@@ -84,6 +84,9 @@ cdef extern from "inner.h" nogil:
         Py_ssize_t (*first_of_all)(const char *x, Py_ssize_t step, int kind, Py_ssize_t n) noexcept nogil
         Py_ssize_t (*count_before)(
             const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t label, double level) noexcept nogil
+        void (*detail)(
+            const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t m, Py_ssize_t ahead, void *values,
+            int64_t *places, double *state) noexcept nogil
         void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*mix_columns)(

@@ -63,6 +63,19 @@ typedef struct {
     Loop sums; /* 16 sums in float64 instead of an array */
 } Formula;
 
+/* The place of the lowest bit that is set. */
+INLINE int lowest_bit(uint64_t bits)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    return __builtin_ctzll(bits);
+#else
+    int k = 0;
+    while (!(bits >> k & 1))
+        k++;
+    return k;
+#endif
+}
+
 INLINE float float_of(uint32_t bits)
 {
     float x;

@@ -7,6 +7,7 @@ cdef enum RowOp:
     NORMALISE
     SCORE
     COMPARE
+    DETAIL
 
 
 cdef struct RowTask:
@@ -15,6 +16,7 @@ cdef struct RowTask:
     RowOp op
     bint across
     bint take_log
+    Py_ssize_t m
     Py_ssize_t block
 
 
@@ -37,6 +39,8 @@ cdef void row_blocks(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nog
             score_column_blocks(call, &scores, t.block, first, last)
         else:
             score_row_blocks(call, &scores, t.block, first, last)
+    elif t.op == DETAIL:
+        detail_blocks(call, outs, t.across, t.m, t.block, first, last)
     elif t.op == GATHER:
         gather_blocks(call, t.take_log, t.block, first, last)
     elif t.op == INDEX and t.across:
@@ -65,18 +69,19 @@ cdef class RowKernel:
     cdef RowOp op
     cdef bint across  # whether lanes are rows, rather than classes of one row
     cdef bint take_log
+    cdef Py_ssize_t m
     cdef Py_ssize_t block
 
     def __cinit__(
         self, bint wide, str op, bint across, tuple lengths, x, target, w, tuple outs, Py_ssize_t block, ignore_index=-1,
-        double keep=1.0, spread=None, bint take_log=False,
+        double keep=1.0, spread=None, bint take_log=False, Py_ssize_t m=0,
     ):
         cdef int k
         cdef tuple rows = (1, lengths[0], lengths[2] if across else lengths[1])
         self.call.real = &ARITHMETICS[wide]
         self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
-                   "compare": COMPARE}[op]
-        self.across, self.take_log, self.block = across, take_log, block
+                   "compare": COMPARE, "detail": DETAIL}[op]
+        self.across, self.take_log, self.m, self.block = across, take_log, m, block
         lay_out(&self.call.x, x, lengths)
         lay_out(&self.call.target, target)
         lay_out(&self.call.w, None if self.op == COMPARE else w)
@@ -102,17 +107,17 @@ cdef class RowKernel:
             outs[k] = self.outs[k]
         for k in range(len(written)):
             point(&outs[k], written[k])
-        if self.op != SCORE and self.op != COMPARE:
+        if self.op < SCORE:
             call.out = outs[0]
-            if self.op != NORMALISE:
-                call.gradient = outs[1]
+        if self.op < NORMALISE:
+            call.gradient = outs[1]
         return 0
 
     def run(self, x, target, w, tuple outs, double scale, Py_ssize_t first, Py_ssize_t last, partials):
         """Blocks [first, last): sums to `partials`, results of rows and gradients to `outs`."""
         cdef Call call
         cdef Operand written[5]
-        cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.block)
+        cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.m, self.block)
         self.start(&call, written, x, target, w, outs, scale)
         if partials is not None:
             call.partials = sums_of(partials)
@@ -123,7 +128,7 @@ cdef class RowKernel:
         cdef Call call
         cdef Operand written[5]
         cdef double partial[4]
-        cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.block)
+        cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.m, self.block)
         partial[0] = partial[1] = partial[2] = 0.0
         partial[3] = INFINITY
         self.start(&call, written, x, target, w, outs, scale)

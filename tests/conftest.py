@@ -35,6 +35,7 @@ MODULES = {
     "test_regression": EVERY,
     "test_rows_exact": EVERY,
     "test_score": EVERY,
+    "test_score_details": EVERY,
     "test_sklearn": EVERY,
     "test_softmax_family": EVERY,
     "test_special_values": EVERY,

@@ -230,6 +230,25 @@ def score(logits, target, *, axis=-1, ignore_index=-100):
     }
 
 
+def entropy(logits, *, axis=-1):
+    """-sum p log p of each row: of terms that are not negative, relative to the maximum, so that nothing cancels."""
+    rows = np.moveaxis(exact(logits), axis, -1)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        top, rest = _split(rows)
+        powers = np.exp(rows - top)
+        spread = np.where(powers > 0, (top - rows) * powers, LONG(0)).sum(axis=-1, keepdims=True)
+        result = np.where(np.isfinite(top), np.log1p(rest) + spread / (1 + rest), LONG("nan"))
+    return result.squeeze(-1)
+
+
+def descending(logits, *, axis=-1):
+    """All classes of each row (last axis): NaN first, then the largest, of equals the lower class."""
+    rows = np.moveaxis(np.asarray(exact(logits), np.float64), axis, -1)
+    missing = np.isnan(rows)
+    classes = np.broadcast_to(np.arange(rows.shape[-1]), rows.shape)
+    return np.lexsort((classes, np.where(missing, 0.0, -rows), ~missing), axis=-1)
+
+
 def linear_cross_entropy(hidden, linear_weight, target, *, linear_bias=None, reduction="mean", **options):
     logits = exact(hidden) @ exact(linear_weight).T
     if linear_bias is not None:

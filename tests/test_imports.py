@@ -17,7 +17,7 @@ LADDER = (
     ("_errors", "_exact", "_branchless", "_order"),
     ("_foreign",),
     ("_config", "_arrays", "_reduce", "_threads", "_scores", "_comparison"),
-    ("_viewed",),
+    ("_viewed", "_details"),
     ("backends",),
     ("_plan",),
     ("calls",),

@@ -48,7 +48,7 @@ def check(logits, target, *, axis=-1, ignore_index=-100, top_k=3):
     x = np.asarray(logits)
     dtype = result_dtype(x.dtype)
     ulp = CASES[0].tolerance(dtype)  # of cross_entropy with labels
-    assert [a.dtype for a in got] == [dtype, dtype, np.int64, np.bool_, np.int64, np.bool_]
+    assert [a.dtype for a in got[:6]] == [dtype, dtype, np.int64, np.bool_, np.int64, np.bool_]
     with np.errstate(all="ignore"):
         exact = reference.score(x, target, axis=axis, ignore_index=ignore_index)
     assert_ulp(got.nll, exact["nll"], ulp, what="nll")
@@ -237,7 +237,7 @@ def test_one_row_and_lists():
 @pytest.mark.parametrize("layer", [{}, {"linear_weight": np.eye(3)}], ids=["logits", "hidden"])
 def test_one_row_without_axes(layer):
     scores = fastloss.score([1.0, 3.0, 2.0], 2, top_k=2, **layer)
-    assert all(type(array) is np.ndarray and array.shape == () for array in scores)
+    assert all(type(array) is np.ndarray and array.shape == () for array in scores[:6])
     assert (scores.argmax, scores.rank, scores.in_top_k) == (1, 1, True)
 
 

@@ -60,7 +60,8 @@ def wrong_arrays(function, operands, name):
     shape = operands[name].shape
     for value in (1j, None, "1", np.datetime64(0, "s")):
         yield np.broadcast_to(np.array(value), shape)
-    yield None
+    if name not in function.optional:
+        yield None
     yield "text"
     if function.family in ("elements", "layer") and len(shape) == 2:
         yield np.broadcast_to(np.float32(0.0), (shape[0], shape[1] + 2))

@@ -6,7 +6,7 @@ A backend is a module with
     None if it can be used here, else the reason why not and what to install.
 ``element_kernel(formula, op, real, p, shape, layouts, block)``
     A kernel of a pointwise loss for operands of known shape and strides, computing in `real`.
-``row_kernel(op, across, real, lengths, x, target, w, outs, block, ignore_index, keep, spread, take_log)``
+``row_kernel(op, across, real, lengths, x, target, w, outs, block, ignore_index, keep, spread, take_log, m)``
     A kernel of the softmax family, likewise.
 ``tile_kernel(op, real)``
     A kernel that reduces rows a tile of classes at a time: `numba_cpu.tiles` describes its arguments.
@@ -31,17 +31,19 @@ contiguous.  ``kernel.once(operands, scale, out)`` computes the only block and r
 Kernels of rows
 ---------------
 op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss of the labels' own elements), "normalise", "score",
-    "compare".
+    "compare", "detail" (see `_details`).
 across : whether arrays of the logits' shape come as (outer, n_classes, inner) of any strides, so that lanes are rows; else as (outer, middle,
     n_classes) with the classes contiguous.
 lengths : these three.
 x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For "compare" w is no class
     weights but the reference's logits, which are laid out as x is.
 outs : layouts of what is written: losses and gradient; logsumexp, log-softmax and softmax; nll, lse, argmax, correct and rank; kl, same
-    arg max, nll, the reference's and the change of the target's probability.
+    arg max, nll, the reference's and the change of the target's probability; of "detail" arrays with an axis more, contiguous, of states, and of
+    places and values of the first m elements, and rank.
 block : rows, or tiles of LANES rows, per block.
 keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
 take_log : whether "gather" reads probabilities.
+m : how many of a row's first elements "detail" finds, HEAVIEST or, where there are not as many, all of them at least.
 
 ``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count, first bad row or inf) to rows
 of `partials`, (n_blocks, 4) float64.  ``kernel.once(x, target, w, outs, scale)`` computes the only block and returns these four.
@@ -55,6 +57,9 @@ import importlib
 
 # Rows that a column kernel takes side by side: a tile.  Its blocks are numbers of tiles.
 LANES = 64
+
+# Elements of a row that the kernel "detail" sums up in float64.
+HEAVIEST = 4
 
 _MODULES = {
     "cython": "fastloss.backends.cython",

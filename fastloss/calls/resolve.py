@@ -456,7 +456,8 @@ def _normalised(function, signatures, values, want):
 class Scores:
     """What is found out about rows of logits, or of a linear layer's outputs.
 
-    Operands are logits (or hidden states), target, the layer's weights and its bias.
+    Operands are logits (or hidden states), target, the layer's weights and its bias, and ids.  Without a target there is no rank, and
+    `top_k` asks for nothing.
     """
 
     want: Want
@@ -467,8 +468,12 @@ class Scores:
     axis: int
     n_classes: int
     from_layer: bool
+    has_target: bool
+    n_ids: int | None  # how many classes of each row are asked for
     ignore_index: int
     top_k: int | None
+    top: int | None
+    entropy: bool
     result_shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self):
@@ -482,9 +487,14 @@ class Scores:
     def n_rows(self):
         return math.prod(self.result_shape)
 
+    @property
+    def has_details(self):
+        """Whether more is asked for than sums and the target's place."""
+        return self.entropy or self.top is not None or self.n_ids is not None
+
 
 def _scores(function, signatures, values, want):
-    x, y, a, b = signatures
+    x, y, a, b, ids = signatures
     if a is None and b is not None:
         raise _errors.bias_alone()
     name, whose = (
@@ -498,25 +508,42 @@ def _scores(function, signatures, values, want):
     if a is not None and axis != x.ndim - 1:
         raise _errors.out_of_range("axis", values["axis"], "-1 or the last, as hidden states have no class axis")
     rows = x.shape[:axis] + x.shape[axis + 1 :]
-    if not y.is_integer and y.size:
-        raise _errors.not_index_dtype("target", y.dtype)
-    if y.shape != rows:
+    for label, s in (("target", y), ("ids", ids)):
+        if s is not None and not s.is_integer and s.size:
+            raise _errors.not_index_dtype(label, s.dtype)
+    if y is not None and y.shape != rows:
         raise _errors.wrong_shape("target", y.shape, f"{rows}, that of {whose}")
+    if ids is not None and (not ids.ndim or ids.shape[:-1] != rows):
+        listed = "".join(f"{n}, " for n in rows)
+        raise _errors.wrong_shape("ids", ids.shape, f"({listed}n_ids), that of {whose} and one axis more")
     n_classes = x.shape[axis] if a is None else a.shape[0]
     if n_classes == 0 and math.prod(rows):
         raise _errors.no_classes(name, x.shape)
+    top = values["top"]
+    if top is not None and top > n_classes:
+        raise _errors.out_of_range("top", top, f"at most {n_classes}, the number of classes")
     real = real_of(x) if a is None else real_of(x, a, b)
     return Scores(
         want,
         function.operands,
-        (cast_of(x, real) if a is None else None, index_cast(y), None, None),
+        (
+            cast_of(x, real) if a is None else None,
+            None if y is None else index_cast(y),
+            None,
+            None,
+            None if ids is None else index_cast(ids),
+        ),
         real,
         x.shape,
         axis,
         n_classes,
         a is not None,
+        y is not None,
+        None if ids is None else ids.shape[-1],
         values["ignore_index"],
-        values["top_k"],
+        values["top_k"] if y is not None else None,
+        top,
+        values["entropy"],
     )
 
 

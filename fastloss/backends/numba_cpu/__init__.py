@@ -21,9 +21,19 @@ def available():
 
 @functools.cache
 def _families():
-    from fastloss.backends.numba_cpu import columns, comparing, finish, gather, pointwise, rowwise, scoring, tiles
+    from fastloss.backends.numba_cpu import (
+        columns,
+        comparing,
+        details,
+        finish,
+        gather,
+        pointwise,
+        rowwise,
+        scoring,
+        tiles,
+    )
 
-    families = (rowwise, columns, gather, scoring, comparing, tiles, finish)
+    families = (rowwise, columns, gather, scoring, details, comparing, tiles, finish)
     softmax = {op: module for module in families for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 

@@ -4,7 +4,7 @@ import functools
 
 from fastloss import _viewed
 from fastloss._viewed import finish_means  # noqa: F401
-from fastloss.backends.numpy_cpu import comparing, pointwise, scoring, softmax
+from fastloss.backends.numpy_cpu import comparing, details, pointwise, scoring, softmax
 
 
 def available():
@@ -16,7 +16,7 @@ def available():
 def kernel(loss, op, real):
     """The function for `op` of a pointwise loss, or of the softmax family if `loss` is None."""
     if loss is None:
-        return {**softmax.KERNELS, **scoring.KERNELS, **comparing.KERNELS}[op]
+        return {**softmax.KERNELS, **scoring.KERNELS, **comparing.KERNELS, **details.KERNELS}[op]
     return functools.partial(pointwise.KERNELS[op], loss)
 
 

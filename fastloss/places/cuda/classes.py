@@ -7,7 +7,7 @@ from fastloss._scores import Scores
 from fastloss.calls.resolve import FLOATS, ignored_label
 from fastloss.calls.want import Sums
 from fastloss.places.cuda import pointwise
-from fastloss.places.cuda.arrays import View, viewed
+from fastloss.places.cuda.arrays import Numba, View, viewed
 
 
 class Rows:
@@ -389,9 +389,12 @@ def scores(resolved):
 
 
 def _scores(resolved):
+    if resolved.has_details:
+        raise _errors.not_on_device("score with top, ids or entropy")
+
     def execute(operands, out, scale):
         session = operands.session
-        x, y, _, _ = operands
+        x, y = operands[:2]
         rows, real, top_k = Rows(session, x, resolved.axis), resolved.real, resolved.top_k
         index = session.index_type()
         names = [real, real, index, "bool", *([index, "bool"] if top_k else [])]
@@ -400,13 +403,25 @@ def _scores(resolved):
             addresses = [viewed(result, "out").address for result in results] + [0] * (6 - len(results))
             nll, *rest = addresses
             with session.queue.lock:
+                labels, kind, ignore = _any_target(session), "int64", -1
+                if y is not None:
+                    labels, kind, ignore = rows.row_strides(y), y.name, ignored(y.name, resolved.ignore_index)
                 run_rows(
-                    session, rows, "rank" if top_k else "score", session.softmax.NONE, x, real, (*rows.row_strides(y), 0), y.name, 0,
-                    (ignored(y.name, resolved.ignore_index), 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0), index=index,
+                    session, rows, "rank" if top_k else "score", session.softmax.NONE, x, real, (*labels, 0), kind, 0,
+                    (ignore, 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0), index=index,
                 )  # fmt: skip
-                bad = session.totals()[3] if session.waits else np.inf
+                bad = session.totals()[3] if session.waits and y is not None else np.inf
             if bad < np.inf:
                 raise_bad_label(session, y, rows, int(bad), resolved.ignore_index)
+        if y is None:
+            return Scores(lse=session.delivered(results[1]), argmax=session.delivered(results[2]))
         return Scores(*[session.delivered(result) for result in results])
 
     return execute
+
+
+def _any_target(session):
+    """Address and strides of the same class for all rows, where there is no target: any will do."""
+    memory = session.queue.upload(np.zeros(1, np.int64))
+    session.kept.append(memory)
+    return Numba.view(memory).address, 0, 0

@@ -121,13 +121,14 @@ def scores(resolved):
     """What executes a `Scores` of hidden states."""
 
     def execute(operands, out, scale):
-        hidden, target, linear_weight, bias = operands.given
+        hidden, target, linear_weight, bias, _ = operands.given
         layer = Layer(operands, resolved.real, hidden, linear_weight, bias)
-        labels = layer.library.plain(target).reshape(-1)
-        options = (-1, resolved.ignore_index, resolved.top_k)
+        labels = None if target is None else layer.library.plain(target).reshape(-1)
+        options = (-1, resolved.ignore_index, resolved.top_k, resolved.top, resolved.entropy)
         results = None
         for part in layer.parts() or [slice(0, 0)]:
-            found = on_logits(losses.SCORE, (layer.logits(part), labels[part], None, None), options)
+            own = None if labels is None else labels[part]
+            found = on_logits(losses.SCORE, (layer.logits(part), own, None, None, None), options)
             if results is None:
                 results = [
                     None if a is None else layer.session.new(layer.rows_shape, viewed(a, "score").name) for a in found

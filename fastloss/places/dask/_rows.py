@@ -1,10 +1,12 @@
 """The softmax family, scores, forecasts and linear layers of Dask arrays."""
 
+import dask.array as da
 import numpy as np
 
 from fastloss import _errors
 from fastloss._comparison import Comparison
 from fastloss._scores import Scores
+from fastloss.places import is_dask
 from fastloss.places.dask import _states, _sums, _tasks
 from fastloss.places.dask._calls import check_no_out, computed, delivered, scale_from
 from fastloss.places.dask._graph import (
@@ -163,24 +165,29 @@ def scores(resolved):
 
 def _scores(resolved):
     def graph(operands, out, scale):
-        x, y, _, _ = operands
-        axis, top_k, real = resolved.axis, resolved.top_k, np.dtype(resolved.real)
-        x, y = _class_operands(x, _with_axis(y, axis), axis)
-        options = {"axis": axis, "ignore_index": resolved.ignore_index}
-        results = {"chunks": ones(x.chunks, (axis,)), "dtype": _tasks.scores_dtype(real, top_k), "top_k": top_k}
+        x, y, _, _, ids = operands
+        axis, real = resolved.axis, np.dtype(resolved.real)
+        x, y = _class_operands(x, None if y is None else _with_axis(y, axis), axis)
+        ids = _ids_operand(ids, x.chunks, axis)
+        results = {"chunks": ones(x.chunks, (axis,)), "resolved": resolved}
+        dtype = _tasks.scores_dtype(resolved)
         if x.numblocks[axis] == 1:
-            found = over(_tasks.scores, x, y, real=real, starts=starts_of(x), **options, **results)
-            return _fields(without(found, axis))
+            return _fields(without(over(_tasks.scores, x, y, ids, dtype=dtype, starts=starts_of(x), **results), axis))
+        options = {"axis": axis, "ignore_index": resolved.ignore_index}
         options |= {"is_index": True, "smoothing": 0.0, "n_classes": x.shape[axis], "real": real}
         known = _known(x, y, None, True, **options)
-        counts = None
-        if top_k:
+        counts = details = None
+        if resolved.has_details:
+            row = _states.details_dtype(resolved)
+            each = over(_states.class_details, x, ids, dtype=row, starts=starts_of(x), **results)
+            details = merged(each, _states.merge_details, (axis,), keepdims=True)
+        if resolved.top_k:
             each = over(
                 _states.ahead,
                 x,
                 y,
                 known,
-                chunks=results["chunks"],
+                chunks=ones(x.chunks, (axis,)),
                 dtype=np.int64,
                 axis=axis,
                 ignore_index=resolved.ignore_index,
@@ -189,10 +196,19 @@ def _scores(resolved):
             )
             counts = each.sum(axis=axis, keepdims=True)
         results["chunks"] = known.chunks
-        found = over(_states.rows_scores, known, y, counts, starts=starts_of(known), **options, **results)
+        operands = known, details, y, counts, ids
+        found = over(_states.rows_scores, *operands, dtype=dtype, starts=starts_of(known), **options, **results)
         return _fields(without(found, axis))
 
     return graph
+
+
+def _ids_operand(ids, chunks, axis):
+    """Ids (rows..., k) in the chunks of the rows, with k along the class axis."""
+    if ids is None:
+        return None
+    ids = da.moveaxis(ids if is_dask(ids) else da.from_array(ids), -1, axis)
+    return ids.rechunk((*chunks[:axis], (ids.shape[axis],), *chunks[axis + 1 :]))
 
 
 def _fields(found):
@@ -280,13 +296,13 @@ def layer(resolved):
 
 def _layer_scores(resolved):
     def graph(operands, out, scale):
-        h, y, a, b = operands
+        h, y, a, b, ids = operands
         one_row = h.ndim == 1
-        h, y = _linear_operands(h, _with_axis(y, h.ndim - 1))
-        chunks, real, top_k = ones(h.chunks, (h.ndim - 1,)), np.dtype(resolved.real), resolved.top_k
-        options = {"ignore_index": resolved.ignore_index, "top_k": top_k, "real": real, "starts": starts_of(h)}
-        dtype = _tasks.scores_dtype(real, top_k)
-        found = over(_tasks.linear_scores, h, whole(a), y, whole(b), chunks=chunks, dtype=dtype, **options)[..., 0]
+        h, y = _linear_operands(h, None if y is None else _with_axis(y, h.ndim - 1))
+        ids = _ids_operand(ids[None] if one_row and ids is not None else ids, h.chunks, h.ndim - 1)
+        results = {"chunks": ones(h.chunks, (h.ndim - 1,)), "dtype": _tasks.scores_dtype(resolved)}
+        more = {"resolved": resolved, "starts": starts_of(h)}
+        found = over(_tasks.linear_scores, h, whole(a), y, whole(b), ids, **results, **more)[..., 0]
         return _fields(found[0] if one_row else found)
 
     return graph
@@ -295,6 +311,8 @@ def _layer_scores(resolved):
 def _linear_operands(h, y):
     """Inputs and targets in the same chunks of whole rows; a single row is the first of a batch, as tasks have two axes or more."""
     if h.ndim == 1:
-        h, y = h[None], y[None]
-    rows = common_chunks(h.shape[:-1], [operand[..., 0] for operand in (h, y)])
-    return tuple(chunked(operand, operand.shape, (*rows, operand.shape[-1:])) for operand in (h, y))
+        h, y = h[None], None if y is None else y[None]
+    rows = common_chunks(h.shape[:-1], [operand[..., 0] for operand in (h, y) if operand is not None])
+    return tuple(
+        None if operand is None else chunked(operand, operand.shape, (*rows, operand.shape[-1:])) for operand in (h, y)
+    )

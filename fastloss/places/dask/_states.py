@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastloss import _arrays, _plan, _scores, _tiles
+from fastloss import _arrays, _details, _plan, _scores, _tiles
 from fastloss._order import n_before
 from fastloss.places.dask._sums import Part, good, single
-from fastloss.places.dask._tasks import bad_label, beginning, labels_of, scores_dtype, task
+from fastloss.places.dask._tasks import bad_id, bad_label, beginning, fields_of, labels_of, scores_dtype, task
+from fastloss.places.host.details import Gathered, n_first, wide_ids
 from fastloss.places.host.labels import wide_labels
 from fastloss.places.host.operands import class_weights
 
@@ -218,16 +219,82 @@ def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
 
 
 @task
-def rows_scores(known, y, counts, *, axis, top_k, real, block_id, **options):
-    (nll, _, _), target, bad = _finished(known, y, None, axis=axis, real=real, block_id=block_id, **options)
-    good(bad)
-    labels = target.labels
-    result = np.empty(len(labels), scores_dtype(real, top_k))
+def rows_scores(known, details, y, counts, ids, *, axis, resolved, block_id, starts, **options):
+    place = {"axis": axis, "starts": starts, "block_id": block_id}
+    good(bad_id(ids, resolved, **place))
+    found = {"argmax": known["best"].reshape(-1)}
     with np.errstate(over="ignore"):
-        result["nll"], result["lse"] = nll, _logsumexp(known)
-    result["argmax"] = known["best"].reshape(-1)
-    result["correct"] = result["argmax"] == labels
-    if top_k:
-        result["rank"] = np.where(labels < 0, -1, counts.reshape(-1))
-        result["in_top_k"] = _scores.is_in_top_k(result["rank"], top_k)
-    return result.reshape(known.shape)
+        found["lse"] = _logsumexp(known)
+        if y is not None:
+            (found["nll"], _, _), target, bad = _finished(known, y, None, **place, **options)
+            good(bad)
+            found["correct"] = found["argmax"] == target.labels
+    if resolved.top_k:
+        found["rank"] = np.where(target.labels < 0, -1, counts.reshape(-1))
+        found["in_top_k"] = _scores.is_in_top_k(found["rank"], resolved.top_k)
+    if details is not None:
+        details = details.reshape(-1)
+        more = {} if ids is None else {"ids": _wide_ids(ids, resolved), "chosen": details["chosen"]}
+        arrays = [details[name] for name in ("state", "places", "values")]
+        more = _details.scores(resolved, np.dtype(resolved.real), *arrays, **more)
+        found |= {name: getattr(more, name) for name in _details.FIELDS}
+    with np.errstate(over="ignore"):
+        return fields_of(_scores.Scores(**found), known.shape, scores_dtype(resolved))
+
+
+# --- entropies and log-probabilities --------------------------------------------------------------------------------------
+
+
+def details_dtype(resolved):
+    """What is known of a row: its state, its first elements and their places, and the logits of the classes asked for."""
+    real, m = np.dtype(resolved.real), n_first(resolved.top, resolved.n_classes)
+    chosen = (resolved.n_ids or 0,)
+    return np.dtype(
+        [("state", np.float64, 3), ("places", np.int64, (m,)), ("values", real, (m,)), ("chosen", real, chosen)]
+    )
+
+
+def _wide_ids(ids, resolved):
+    """Ids of a chunk, which lie along the class axis, as (n_rows, k)."""
+    return wide_ids(_arrays.indices(_rows(ids, resolved.axis)), resolved.ignore_index)
+
+
+@task
+def class_details(x, ids, *, resolved, starts, block_id):
+    """What a chunk of the classes says of its rows."""
+    axis, dtype = resolved.axis, details_dtype(resolved)
+    first = beginning(starts, block_id)[axis]
+    shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
+    known, m = np.zeros(len(x), dtype), dtype["places"].shape[0]
+    ids = None if ids is None else _wide_ids(ids, resolved)
+    for rows, logits in _tiles_of(x, np.dtype(resolved.real)) if x.size else ():
+        found = Gathered(len(logits), m, np.dtype(resolved.real), None if ids is None else ids[rows])
+        found.take(logits[:, : x.shape[1]], first)
+        _put(known[rows], found)
+    return _as_chunk(known, shape, axis)
+
+
+def _put(known, found):
+    """What was gathered of rows; places that are not there come last of all."""
+    n = found.places.shape[1]
+    known["state"], known["places"][:, :n], known["values"][:, :n] = found.state, found.places, found.values
+    known["places"][:, n:], known["values"][:, n:] = np.iinfo(np.int64).max, -np.inf
+    if found.chosen is not None:
+        known["chosen"] = found.chosen
+
+
+def merge_details(known, axis, keepdims):
+    """Details of rows merged over chunks of their classes."""
+    (axis,) = axis
+    parts = np.moveaxis(known, axis, 0)
+    result = parts[0].reshape(-1).copy()
+    m = result["places"].shape[1]
+    for part in parts[1:]:
+        part = part.reshape(-1)
+        result["state"] = _details.merged(result["state"], part["state"])
+        values = np.concatenate([result["values"], part["values"]], 1)
+        places = np.concatenate([result["places"], part["places"]], 1)
+        result["values"], result["places"] = _details.first_of(values, places, m)
+        result["chosen"] += part["chosen"]  # 0 but in the one chunk with the class
+    result = result.reshape(parts.shape[1:])
+    return np.expand_dims(result, axis) if keepdims else result

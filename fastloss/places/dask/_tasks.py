@@ -67,6 +67,20 @@ def bad_label(y, n_classes, ignore_index, *, axis, starts, block_id):
     return Bad(1, position, _errors.label_out_of_range, (position, found[1], n_classes, ignore_index))
 
 
+def bad_id(ids, resolved, *, axis, starts, block_id):
+    """The first bad id of a chunk (or None), in which they lie along the class axis; `starts` are those of a chunk of logits."""
+    if ids is None:
+        return None
+    found = first_bad_label(_arrays.indices(np.moveaxis(ids, axis, -1)), resolved.n_classes, resolved.ignore_index)
+    if found is None:
+        return None
+    origin = beginning(starts, block_id)
+    position = _moved(found[0], (*origin[:axis], *origin[axis + 1 :], 0))
+    return Bad(
+        4, position, _errors.label_out_of_range, (position, found[1], resolved.n_classes, resolved.ignore_index, "ids")
+    )
+
+
 def bad_value(operand, a, name, domain, origin):
     found = first_outside(_arrays.floats(a, name), domain)
     if found is None:
@@ -209,29 +223,47 @@ def normalised(x, *, axis, wanted):
     return np.asarray(on_host(function, (x,), {"axis": axis, "keepdims": True}))
 
 
-def scores_dtype(real, top_k):
-    """The fields of Scores."""
-    return np.dtype(list(zip(_scores.Scores._fields, _scores.kinds(real, top_k), strict=False)))
+def scores_dtype(resolved):
+    """The fields of `Scores` that are asked for."""
+    real = np.dtype(resolved.real)
+    kinds = dict(zip(_scores.Scores._fields, _scores.kinds(real, resolved.top_k), strict=False))
+    if not resolved.has_target:
+        kinds = {"lse": real, "argmax": np.int64}
+    if resolved.top is not None:
+        kinds |= {"top_ids": (np.int64, (resolved.top,)), "top_log_probs": (real, (resolved.top,))}
+    if resolved.n_ids is not None:
+        kinds["id_log_probs"] = real, (resolved.n_ids,)
+    if resolved.entropy:
+        kinds["entropy"] = real
+    return np.dtype([(name, *kind) if isinstance(kind, tuple) else (name, kind) for name, kind in kinds.items()])
 
 
-def _as_fields(found, shape, dtype, axis):
-    """Scores, or a Comparison, as one array with an axis of length 1 for the classes."""
+def fields_of(found, shape, dtype):
+    """Scores, or a Comparison, as one array, which has an axis of length 1 for the classes."""
     result = np.empty(shape, dtype)
     for name in dtype.names:
-        result[name] = getattr(found, name)
-    return np.expand_dims(result, axis)
+        result[name] = getattr(found, name).reshape(result[name].shape)
+    return result
+
+
+def _scored(operands, axis, resolved, starts, block_id):
+    """The host's scores of a chunk of whole rows, with an axis of length 1 for the classes."""
+    x, y, a, b, ids = operands
+    y = None if y is None else labels_of(y, axis)
+    values = {"axis": axis, "ignore_index": resolved.ignore_index, "top_k": resolved.top_k}
+    values |= {"top": resolved.top, "entropy": resolved.entropy}
+    try:
+        found = on_host(losses.SCORE, (x, y, a, b, None if ids is None else np.moveaxis(ids, axis, -1)), values)
+    except IndexError:
+        bad = bad_id(ids, resolved, axis=axis, starts=starts, block_id=block_id)
+        place = {"axis": axis, "starts": starts, "block_id": block_id}
+        raise (bad or bad_label(y, resolved.n_classes, resolved.ignore_index, **place)).raised() from None
+    return fields_of(found, (*x.shape[:axis], 1, *x.shape[axis + 1 :]), scores_dtype(resolved))
 
 
 @task
-def scores(x, y, *, axis, ignore_index, top_k, real, starts, block_id):
-    y = labels_of(y, axis)
-    try:
-        values = {"axis": axis, "ignore_index": ignore_index, "top_k": top_k}
-        found = on_host(losses.SCORE, (x, y, None, None), values)
-    except IndexError:
-        place = {"axis": axis, "starts": starts, "block_id": block_id}
-        raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
-    return _as_fields(found, found.nll.shape, scores_dtype(real, top_k), axis)
+def scores(x, y, ids, *, resolved, starts, block_id):
+    return _scored((x, y, None, None, ids), resolved.axis, resolved, starts, block_id)
 
 
 def comparison_dtype(real, has_target):
@@ -247,7 +279,8 @@ def comparisons(r, x, y, *, axis, ignore_index, real, starts, block_id):
     except IndexError:
         place = {"axis": axis, "starts": starts, "block_id": block_id}
         raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
-    return _as_fields(found, found.kl.shape, comparison_dtype(real, y is not None), axis)
+    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    return fields_of(found, shape, comparison_dtype(real, y is not None))
 
 
 @task
@@ -280,11 +313,5 @@ def linear(h, a, y, b, w, *, loss, values, axis, is_index, ignore_index, starts,
 
 
 @task
-def linear_scores(h, a, y, b, *, ignore_index, top_k, real, starts, block_id):
-    y = labels_of(y, -1)
-    try:
-        values = {"axis": -1, "ignore_index": ignore_index, "top_k": top_k}
-        found = on_host(losses.SCORE, (h, y, a, b), values)
-    except IndexError:
-        raise bad_label(y, len(a), ignore_index, axis=-1, starts=starts, block_id=block_id).raised() from None
-    return _as_fields(found, found.nll.shape, scores_dtype(real, top_k), -1)
+def linear_scores(h, a, y, b, ids, *, resolved, starts, block_id):
+    return _scored((h, y, a, b, ids), h.ndim - 1, resolved, starts, block_id)

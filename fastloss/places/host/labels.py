@@ -33,11 +33,11 @@ def first_bad_label(target, n_classes, ignore_index):
     return position, target[position]
 
 
-def raise_bad_label(target, n_classes, ignore_index):
+def raise_bad_label(target, n_classes, ignore_index, name="target"):
     """IndexError for that label, if there is one."""
     found = first_bad_label(target, n_classes, ignore_index)
     if found is not None:
-        raise _errors.label_out_of_range(*found, n_classes, ignore_index)
+        raise _errors.label_out_of_range(*found, n_classes, ignore_index, name)
 
 
 def counted_labels(y, ignore_index):

@@ -9,9 +9,10 @@ import threading
 
 import numpy as np
 
-from fastloss import _plan, _tiles
+from fastloss import _details, _plan, _tiles
 from fastloss._order import n_before
 from fastloss._scores import Scores, is_in_top_k, kinds
+from fastloss.places.host.details import Gathered, n_first, wide_ids
 from fastloss.places.host.labels import raise_bad_label, wide_labels
 from fastloss.places.host.layer import Head, casts_of
 from fastloss.places.host.operands import REALS, prepare, steps_of
@@ -34,28 +35,70 @@ def plan_of(resolved, arrays):
 class _Plan:
     def __init__(self, resolved, arrays):
         self.resolved, self.real = resolved, REALS[resolved.real]
-        x, y, a, b = arrays
+        x, y, a, b, ids = arrays
         self.steps = steps_of((x, a, y, b), casts_of((x, a, y, b), (None, None, resolved.casts[1], None)))
+        self.ids_steps = steps_of((ids,), resolved.casts[4:])
 
     def __call__(self, operands, out, scale):
         resolved = self.resolved
-        h, target, a, b = operands
+        h, target, a, b, ids = operands
         operands = h, a, target, b
         h, a, y, b = operands if self.steps is None else prepare(self.steps, operands)
-        raise_bad_label(target, resolved.n_classes, resolved.ignore_index)
+        if ids is not None:
+            raise_bad_label(ids, resolved.n_classes, resolved.ignore_index, "ids")
+            (ids,) = (ids,) if self.ids_steps is None else prepare(self.ids_steps, (ids,))
+            ids = wide_ids(ids, resolved.ignore_index)
+        if target is not None:
+            raise_bad_label(target, resolved.n_classes, resolved.ignore_index)
         head = Head(h, a, b, None, 0.0, self.real)
-        head.labels = wide_labels(y, resolved.ignore_index)
+        head.labels = np.full(head.n_rows, -1) if y is None else wide_labels(y, resolved.ignore_index)
         head.cut()
         found = [np.empty(resolved.rows_shape, kind) for kind in kinds(self.real, resolved.top_k)[:5]]
         flat = [result.reshape(-1) for result in found] + [None] * (5 - len(found))
+        details = _Details(resolved, self.real, ids) if resolved.has_details else None
         for rows in head.chunks():
-            _score_rows(head, rows, *(None if result is None else result[rows] for result in flat))
-        if resolved.top_k is None:
-            return Scores(*found)
-        return Scores(*found, is_in_top_k(found[4], resolved.top_k))
+            gathered = details and details.of(rows)
+            _score_rows(head, rows, gathered, *(None if result is None else result[rows] for result in flat))
+            if details:
+                details.put(rows, gathered)
+        if target is None:
+            scores = Scores(lse=found[1], argmax=found[2])
+        else:
+            scores = Scores(*found, *([is_in_top_k(found[4], resolved.top_k)] if resolved.top_k else []))
+        return scores if details is None else scores._replace(**details.result())
 
 
-def _score_rows(head, rows, nll, lse, best, correct, rank):
+class _Details:
+    """Entropies and log-probabilities of all rows, found for as many at a time as a tile has."""
+
+    def __init__(self, resolved, real, ids):
+        self.resolved, self.real, self.ids = resolved, real, ids
+        self.flat_ids = None if ids is None else ids.reshape(resolved.n_rows, ids.shape[-1])
+        self.m = n_first(resolved.top, resolved.n_classes)
+        self.state = np.empty((resolved.n_rows, 3))
+        self.places = np.empty((resolved.n_rows, self.m), np.int64)
+        self.values = np.empty((resolved.n_rows, self.m), real)
+        self.chosen = None if ids is None else np.empty(self.flat_ids.shape, real)
+
+    def of(self, rows):
+        n_rows = len(self.state[rows])
+        return Gathered(n_rows, self.m, self.real, None if self.ids is None else self.flat_ids[rows])
+
+    def put(self, rows, gathered):
+        self.state[rows], self.places[rows], self.values[rows] = gathered.state, gathered.places, gathered.values
+        if self.ids is not None:
+            self.chosen[rows] = gathered.chosen
+
+    def result(self):
+        """The fields of `Scores` that are theirs."""
+        resolved, shape = self.resolved, self.resolved.rows_shape
+        arrays = [a.reshape(*shape, a.shape[1]) for a in (self.state, self.places, self.values)]
+        more = {} if self.ids is None else {"ids": self.ids, "chosen": self.chosen.reshape(self.ids.shape)}
+        found = _details.scores(resolved, self.real, *arrays, **more)
+        return {name: getattr(found, name) for name in _details.FIELDS}
+
+
+def _score_rows(head, rows, gathered, nll, lse, best, correct, rank):
     """Scores of as many rows as a tile has."""
     h, labels = head.inputs(rows), head.labels[rows]
     state, top = _tiles.new_state(len(h)), np.full(len(h), -np.inf, head.real)
@@ -63,6 +106,8 @@ def _score_rows(head, rows, nll, lse, best, correct, rank):
     ranks = None if rank is None else Ranks(head, h, labels)
     for start, x in _each_tile(head, h, rows, state):
         _by_rows(x, lambda part, x, start=start: _note_best(x, start, top[part], best[part]))
+        if gathered:
+            gathered.take(x, start)
         if ranks:
             ranks.take(x, start, state[:, _tiles.OWN].astype(head.real))
     losses, tails, _ = _tiles.finish(state, labels, None, 1.0, None)

@@ -77,9 +77,10 @@ class Geometry:
         """The layout of an array of one value per row, or None if it has to be copied first."""
         return self._per_row(a.dtype.name, a.strides)
 
-    def packed_per_row(self, dtype):
+    def packed_per_row(self, dtype, width=1):
+        """That of a contiguous one of so many values per row."""
         rows_shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
-        return self._per_row(dtype.name, packed_strides(rows_shape, dtype.itemsize))
+        return self._per_row(dtype.name, packed_strides(rows_shape, width * dtype.itemsize))
 
     def _per_row(self, dtype, strides):
         strides = (
@@ -114,9 +115,12 @@ _AT_ONCE = 4
 class RowKernel:
     """A kernel over rows, the blocks it is run in, and what its operands need before it."""
 
-    def __init__(self, op, real, arrays, casts, axis, outs, ignore_index=-1, keep=1.0, spread=None, take_log=False):
+    def __init__(
+        self, op, real, arrays, casts, axis, outs, ignore_index=-1, keep=1.0, spread=None, take_log=False, m=0
+    ):
         """arrays : logits, target and class weights, or of "compare" the reference's logits; None for those that are absent.
-        outs : dtypes of what is written, each with whether it has the logits' shape; None for what is not wanted.
+        outs : dtypes of what is written, each with whether it has the logits' shape, or how many values there are per row; None for what is
+            not wanted.
         """
         x, y, w = arrays
         steps = list(steps_of(arrays, casts) or (None,) * 3)
@@ -153,12 +157,17 @@ class RowKernel:
             target = (dtype, *target[1:])
         self.steps = None if all(step is None for step in steps) else tuple(steps)
         layouts = [
-            None if out is None else geometry.packed_per_class(out[0]) if out[1] else geometry.packed_per_row(out[0])
+            None
+            if out is None
+            else geometry.packed_per_class(out[0])
+            if out[1] is True
+            else geometry.packed_per_row(out[0], out[1] or 1)
             for out in outs
         ]
         self.block, self.n_blocks = _plan.block_size(geometry.n_rows, 8) if op == "gather" else geometry.blocks()
         self.size = x.size
-        written = any(out is not None and out[1] for out in outs) or spread is not None or op in ("score", "compare")
+        written = any(out is not None and out[1] is True for out in outs) or spread is not None
+        written = written or op in ("score", "compare", "detail")
         ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8)
         self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # which reads one element per row
         self.kernel = _plan.backend().row_kernel(
@@ -175,6 +184,7 @@ class RowKernel:
             keep,
             spread,
             take_log,
+            m,
         )
 
     def prepared(self, operands):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from fastloss import _details
 from fastloss._scores import Scores, is_in_top_k, kinds
-from fastloss.places.host import layer_scores
+from fastloss.places.host import details, layer_scores
 from fastloss.places.host.labels import raise_bad_label
 from fastloss.places.host.operands import REALS
 from fastloss.places.host.rows import RowKernel
@@ -11,30 +12,89 @@ from fastloss.places.host.rows import RowKernel
 
 def plan_of(resolved, arrays, out):
     """The plan of a `Scores` call."""
-    return layer_scores.plan_of(resolved, arrays) if resolved.from_layer else _Scores(resolved, arrays)
+    if resolved.from_layer:
+        return layer_scores.plan_of(resolved, arrays)
+    return _Details(resolved, arrays) if resolved.has_details else _Scores(resolved, arrays)
 
 
 class _Scores:
     def __init__(self, resolved, arrays):
         self.resolved, real = resolved, REALS[resolved.real]
-        x, y, _, _ = arrays
+        x, y = arrays[:2]
+        casts, ignore_index = resolved.casts[:2], resolved.ignore_index
+        self.any_target = None
+        if y is None:  # any target will do
+            y = self.any_target = np.broadcast_to(np.int64(0), resolved.rows_shape)
+            ignore_index = -1
         self.dtypes = [np.dtype(kind) for kind in kinds(real, resolved.top_k)[:5]]
         outs = [(dtype, False) for dtype in self.dtypes]
-        self.rows = RowKernel(
-            "score", real, (x, y, None), (*resolved.casts[:2], None), resolved.axis, outs, resolved.ignore_index
-        )
+        self.rows = RowKernel("score", real, (x, y, None), (*casts, None), resolved.axis, outs, ignore_index)
 
     def __call__(self, operands, out, scale):
         resolved = self.resolved
-        x, y, _ = self.rows.prepared((*operands[:2], None))
+        target = operands[1] if self.any_target is None else self.any_target
+        x, y, _ = self.rows.prepared((operands[0], target, None))
         if self.rows.compares_first:
             self._raise_bad_label(operands)
         found = tuple([np.empty(resolved.rows_shape, dtype) for dtype in self.dtypes])
         if self.rows.sums(x, y, None, found)[3] != np.inf:
             self._raise_bad_label(operands)
+        if not resolved.has_target:
+            return Scores(lse=found[1], argmax=found[2])
         if resolved.top_k is None:
             return Scores(*found)
         return Scores(*found, is_in_top_k(found[4], resolved.top_k))
 
     def _raise_bad_label(self, operands):
         raise_bad_label(operands[1], self.resolved.n_classes, self.resolved.ignore_index)
+
+
+class _Details:
+    """Scores of which entropies, or log-probabilities of more classes than the target, are a part."""
+
+    def __init__(self, resolved, arrays):
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        x, y = arrays[:2]
+        self.m = details.n_first(resolved.top, resolved.n_classes)
+        ranks = resolved.top_k is not None
+        self.rows = details.kernel_of(
+            x, y, resolved.casts[:2], resolved.axis, self.real, self.m, resolved.ignore_index, ranks
+        )
+
+    def __call__(self, operands, out, scale):
+        resolved, shape = self.resolved, self.resolved.rows_shape
+        target, ids = operands[1], operands[4]
+        if ids is not None:
+            raise_bad_label(ids, resolved.n_classes, resolved.ignore_index, "ids")
+        x, y, _ = self.rows.prepared((operands[0], target, None))
+        if self.rows.compares_first:
+            raise_bad_label(target, resolved.n_classes, resolved.ignore_index)
+        state, places, values = details.room_for(shape, self.m, self.real)
+        rank = np.empty(shape, np.int64) if resolved.top_k else None
+        if self.rows.sums(x, y, None, (state, places, values, rank))[3] != np.inf:
+            raise_bad_label(target, resolved.n_classes, resolved.ignore_index)
+        more = {} if target is None else _own(x, target, resolved)
+        return _details.scores(
+            resolved, self.real, state, places, values, rank=rank, **more, **_chosen(x, ids, resolved)
+        )
+
+
+def _own(x, target, resolved):
+    """The targets, and their logits."""
+    labels = details.wide_ids(target, resolved.ignore_index)
+    return {"labels": labels, "own": _at(x, labels[..., None], resolved.axis)[..., 0]}
+
+
+def _chosen(x, ids, resolved):
+    """The classes that are asked for, and their logits."""
+    if ids is None:
+        return {}
+    labels = details.wide_ids(ids, resolved.ignore_index)
+    return {"ids": labels, "chosen": _at(x, labels, resolved.axis)}
+
+
+def _at(x, labels, axis):
+    """Logits of some classes of each row (rows..., k); of any for negative ones."""
+    if not labels.size:
+        return np.empty(labels.shape)
+    return np.take_along_axis(np.moveaxis(x, axis, -1), np.maximum(labels, 0), -1)

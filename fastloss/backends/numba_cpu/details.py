@@ -1,0 +1,274 @@
+"""Kernels that find what more there is to rows than their sums: their first elements in argmax's order, and how far the others lie below
+the largest, see `fastloss._details`.
+
+A row is copied to scratch, widened, and gone through there, in the second-level cache.  The few largest elements go into the sums in
+float64, and only the others in `Real`: none of these makes up most of a sum, so that their roundings hardly show.
+"""
+
+import functools
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from fastloss.backends import HEAVIEST, LANES
+from fastloss.backends.numba_cpu._jit import chain, specialise
+from fastloss.backends.numba_cpu._lanes import DOUBLE, INT64, WIDTH, both, emitted_as, opposite, tree, where
+from fastloss.backends.numba_cpu._likelihood import based, exp_of_difference, folded, with_terms
+from fastloss.backends.numba_cpu._load import load, smaller
+from fastloss.backends.numba_cpu._math import LIMIT, parts_of_term, power_of
+from fastloss.backends.numba_cpu._memory import load as load_register
+from fastloss.backends.numba_cpu._memory import offset
+from fastloss.backends.numba_cpu._registers import STEP, _any, _step, in_lanes, reach_of, total
+from fastloss.backends.numba_cpu._softmax import (
+    INF,
+    NAN,
+    NEG_INF,
+    count_before,
+    is_class,
+    is_ignored,
+    note_bad,
+    put,
+    start_block,
+)
+
+# Rows side by side that have their elements in one line of the cache, and elements of them that are copied together.
+ABREAST = 16
+COPIED = 1 << 16
+
+Real = None  # a hole
+
+
+# --- registers ----------------------------------------------------------------------------------------------------------
+
+
+def _some_exceed(x, at, level):
+    """Whether elements of a step may come before one of that value; NaN does."""
+    return _any(opposite(tree([v <= level.spread(v) for v in _step(x, at)], both)))
+
+
+some_exceed = emitted_as(_some_exceed, 3, lambda *kinds: types.boolean)
+
+
+def _exceeding(x, at, level):
+    """Which of WIDTH elements these are, as bits."""
+    v = load_register(x, offset(x, at))
+    mask = opposite(v <= level.spread(v))
+    bits = mask.builder.bitcast(mask.value, ir.IntType(WIDTH))
+    return mask.new(mask.builder.zext(bits, INT64))
+
+
+exceeding = emitted_as(_exceeding, 3, lambda *kinds: types.int64)
+
+
+def _spread_terms(like, x, at, top, lowest, bias):
+    """Terms of a step, and their products with top - x, added up: by fours in their own type, then in float64."""
+    terms, spreads = [], []
+    for v in _step(x, at):
+        low = lowest.spread(v)
+        v = where(v < low, low, v)
+        power, tail = parts_of_term(v, low, bias.spread(v))
+        gap = (top.spread(v) - v) * power
+        terms.append(power * tail + power)
+        spreads.append(gap * tail + gap)
+    return tuple(_by_fours(each) for each in (terms, spreads))
+
+
+def _by_fours(v):
+    sums = [((v[k] + v[k + 1]) + (v[k + 2] + v[k + 3])).to(DOUBLE) for k in range(0, len(v), 4)]
+    return sums[0] + sums[1]
+
+
+spread_terms = emitted_as(_spread_terms, 6, lambda like, *_: types.UniTuple(like, 2))
+
+
+# --- one row ------------------------------------------------------------------------------------------------------------
+
+
+def _is_ahead(a, i, b, j):
+    """Whether an element is ahead of another: NaN first, of equals the one of the lower place."""
+    if a != a or b != b:
+        return a != a and (b == b or i < j)
+    return a > b or (a == b and i < j)
+
+
+def _sink(values, places, size, root, value, place):
+    """Puts an element into a heap, of which the root comes last in that order, from `root` down."""
+    child = 2 * root + 1
+    while child < size:
+        if child + 1 < size and is_ahead(values[child], places[child], values[child + 1], places[child + 1]):
+            child += 1
+        if not is_ahead(value, place, values[child], places[child]):
+            break
+        values[root], places[root] = values[child], places[child]
+        root = child
+        child = 2 * root + 1
+    values[root], places[root] = value, place
+
+
+def _find_first(x, n, m, values, places):
+    """The first m of n elements in that order, and their places; x is as long as whole steps.
+
+    Few of a row's elements get past those before them, so that all but few steps take a comparison only.
+    """
+    for c in range(m):
+        values[c], places[c] = x[c], c
+    for root in range(m // 2 - 1, -1, -1):
+        sink(values, places, m, root, values[root], places[root])
+    for begin in range(0, n, STEP):
+        if begin + STEP > m and some_exceed(x, begin, values[0]):
+            for at in range(begin, begin + STEP, WIDTH):
+                bits, c = exceeding(x, at, values[0]), at
+                while bits:
+                    if bits & 1 and m <= c < n and is_ahead(x[c], c, values[0], places[0]):
+                        sink(values, places, m, 0, x[c], c)
+                    bits >>= 1
+                    c += 1
+    for size in range(m - 1, 0, -1):  # the root is the last of those that are left
+        value, place = values[size], places[size]
+        values[size], places[size] = values[0], places[0]
+        sink(values, places, size, 0, value, place)
+
+
+def _sum_spread(x, top, highest):
+    """(s, w): of exp(v - top) and of that times top - v the sums over all elements v, which are at most `highest`."""
+    n = power_of(highest)
+    lowest, bias = reach_of(n)
+    s, w, s_low, w_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
+    for begin in range(0, x.size, STEP):
+        terms, spreads = spread_terms(s, x, begin, top, lowest, bias)
+        s, s_low = with_terms(s, s_low, terms, Real(0.0))
+        w, w_low = with_terms(w, w_low, spreads, Real(0.0))
+    found = folded(s, s_low) if Real is np.float64 else total(s)
+    if found == 0.0:
+        return 0.0, 0.0
+    spread = folded(w, w_low) if Real is np.float64 else total(w)
+    near, g = based(found, n)
+    by = exp_of_difference(1.0, g, np.float64(top)) * (near / found)
+    return found * by, spread * by
+
+
+def _spread_of(v, top):
+    """exp(v - top), and that times top - v, 0 for -inf."""
+    power = exp_of_difference(1.0, v, top)
+    return power, (top - v) * power if power != 0.0 else 0.0
+
+
+def _detail(x, n, m, values, places, state):
+    """Everything about a row of n elements in x, which is as long as whole steps, with -inf after the row, and is changed."""
+    find_first(x, n, m, values, places)
+    top, heavy = np.float64(values[0]), smaller(m, HEAVIEST)
+    s, w = 0.0, 0.0
+    if abs(top) < INF:
+        for k in range(heavy):
+            x[places[k]] = NEG_INF
+            if k > 0:
+                power, spread = spread_of(np.float64(values[k]), top)
+                s += power
+                w += spread
+        if n > heavy and values[heavy - 1] > NEG_INF:
+            if abs(top) <= LIMIT and abs(values[1]) <= LIMIT:
+                rest, spread = sum_spread(x, values[0], values[1])  # what lies far below the second adds nothing to it
+                s += rest
+                w += spread
+            else:  # so large that exponentials want float64
+                for c in range(n):
+                    power, spread = spread_of(np.float64(x[c]), top)
+                    s += power
+                    w += spread
+    else:
+        s = w = NAN
+    state[0], state[1], state[2] = top, s, w
+
+
+def _n_before(x, label):
+    """How many elements come before x[label]."""
+    own, ahead, missing = x[label], 0, 0
+    for c in range(x.size):
+        ahead += x[c] > own
+        missing += x[c] != x[c]
+    for v in x[:label]:
+        ahead += v == own
+    return count_before(x, 0, x.size, label, own) if missing else ahead
+
+
+# Each of these is compiled for Real and becomes visible to those after it, and to the kernels, without its underscore.
+PIECES = (_is_ahead, _sink, _find_first, _sum_spread, _spread_of, _detail, _n_before)
+is_ahead = sink = find_first = sum_spread = spread_of = detail = n_before = None  # holes
+
+
+# --- kernels ------------------------------------------------------------------------------------------------------------
+
+
+def detail_rows(
+    x,  # IN (outer, middle, n_classes), last axis contiguous
+    target,  # IN (outer, middle) any integer dtype, or None
+    ignore_index,  # IN
+    m,  # IN how many of a row's first elements are wanted, at least HEAVIEST if it has as many
+    block,  # IN rows a block
+    first,
+    last,
+    partials,  # OUT (n_blocks, 4), see `_softmax`: of which only the first bad row is set
+    state,  # OUT (outer, middle, 3) float64, see `fastloss._details`
+    places,  # OUT (outer, middle, m) int64, of the first elements
+    values,  # OUT (outer, middle, m) Real, the elements themselves
+    rank,  # OUT (outer, middle) int64, how many classes come before the target, -1 where that is ignored; or None
+):
+    """Details of contiguous rows."""
+    middle, n_classes = x.shape[1], x.shape[2]
+    scratch = np.full((n_classes + STEP - 1) // STEP * STEP, Real(NEG_INF), Real)
+    for b in range(first, last):
+        start_block(partials, b)
+        for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
+            i, j = r // middle, r % middle
+            row = x[i, j]
+            for c in range(n_classes):
+                scratch[c] = load(row, c)
+            if target is not None:
+                label, before = target[i, j], -1
+                if not is_ignored(label, ignore_index):
+                    if not is_class(label, n_classes):
+                        note_bad(partials, b, r)
+                    elif rank is not None:
+                        before = n_before(scratch[:n_classes], np.int64(label))
+                put(rank, (i, j), before)
+            detail(scratch, n_classes, m, values[i, j], places[i, j], state[i, j])
+
+
+def detail_columns(x, target, ignore_index, m, block, first, last, partials, state, places, values, rank):
+    """Details across rows: x is (outer, n_classes, inner), the others (outer, inner, ...), a block a number of tiles."""
+    outer, n_classes, inner = x.shape
+    tiles, abreast = (inner + LANES - 1) // LANES, smaller(LANES, max(ABREAST, COPIED // n_classes))
+    scratch = np.full((abreast, (n_classes + STEP - 1) // STEP * STEP), Real(NEG_INF), Real)
+    for b in range(first, last):
+        start_block(partials, b)
+        for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
+            i, begin = q // tiles, (q % tiles) * LANES
+            stop = smaller(begin + LANES, inner)
+            for start in range(begin, stop, abreast):
+                part = x[i, :, start : smaller(start + abreast, stop)]
+                for c in range(n_classes):
+                    line = part[c]
+                    for lane in range(line.size):
+                        scratch[lane, c] = load(line, lane)
+                for lane in range(part.shape[1]):
+                    j = start + lane
+                    if target is not None:
+                        label, before = target[i, j], -1
+                        if not is_ignored(label, ignore_index):
+                            if not is_class(label, n_classes):
+                                note_bad(partials, b, i * inner + j)
+                            elif rank is not None:
+                                before = n_before(scratch[lane, :n_classes], np.int64(label))
+                        put(rank, (i, j), before)
+                    detail(scratch[lane], n_classes, m, values[i, j], places[i, j], state[i, j])
+
+
+TEMPLATES = {f.__name__: f for f in (detail_rows, detail_columns)}
+
+
+@functools.cache
+def kernel(op, real):
+    """The kernel `op` (a name in TEMPLATES), computing in `real`."""
+    name = np.dtype(real).name
+    return specialise(TEMPLATES[op], f"{op}_{name}", **chain(PIECES, name, Real=real))

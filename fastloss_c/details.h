@@ -1,0 +1,320 @@
+/* What more there is to a row than its sums: its first elements in argmax's order, and how far the others lie below the
+largest.  Included once for each type, as elementary.h.
+
+An entropy is log z + w / z, with z the sum of exp(x - top) and w that of (top - x) exp(x - top): no term is negative,
+so nothing cancels, however small it is.  The few largest elements go into both sums in float64, and only the others in
+REAL: none of these makes up most of a sum, so that their roundings hardly show. */
+
+#ifndef HEAVIEST
+#define HEAVIEST 4 /* elements that are summed up in float64 */
+#endif
+
+/* Whether an element is ahead of another: NaN first, of equals the one of the lower place. */
+INLINE _Bool NAME(is_ahead)(REAL a, int64_t i, REAL b, int64_t j)
+{
+    if (a != a || b != b)
+        return a != a && (b == b || i < j);
+    return a > b || (a == b && i < j);
+}
+
+/* Puts an element into a heap, of which the root comes last in that order, from `root` down. */
+static void NAME(sink)(REAL *values, int64_t *places, Py_ssize_t size, Py_ssize_t root, REAL value, int64_t place)
+{
+    for (Py_ssize_t child = 2 * root + 1; child < size; child = 2 * root + 1) {
+        if (child + 1 < size && NAME(is_ahead)(values[child], places[child], values[child + 1], places[child + 1]))
+            child++;
+        if (!NAME(is_ahead)(value, place, values[child], places[child]))
+            break;
+        values[root] = values[child];
+        places[root] = places[child];
+        root = child;
+    }
+    values[root] = value;
+    places[root] = place;
+}
+
+/* The first m elements of a row in that order, as far as it has been gone through: a heap once there are as many. */
+typedef struct {
+    REAL *values;
+    int64_t *places;
+    Py_ssize_t m, n_kept;
+    REAL level; /* what is at most that is not among them; NaN where nothing is known */
+} NAME(First);
+
+static void NAME(keep)(NAME(First) *first, REAL value, int64_t place)
+{
+    REAL *values = first->values;
+    int64_t *places = first->places;
+    if (first->n_kept < first->m) {
+        values[first->n_kept] = value;
+        places[first->n_kept++] = place;
+        if (first->n_kept < first->m)
+            return;
+        for (Py_ssize_t root = first->m / 2; root--;)
+            NAME(sink)(values, places, first->m, root, values[root], places[root]);
+    }
+    else if (NAME(is_ahead)(value, place, values[0], places[0]))
+        NAME(sink)(values, places, first->m, 0, value, place);
+    first->level = values[0];
+}
+
+/* Which of 16 elements are above a level or NaN, as bits: a few instructions, of which compilers make more. */
+INLINE uint64_t NAME(exceeding)(const REAL *x, REAL level)
+{
+#if defined(__AVX512F__) && SINGLE
+    return _mm512_cmp_ps_mask(_mm512_loadu_ps(x), _mm512_set1_ps(level), _CMP_NLE_UQ);
+#elif defined(__AVX512F__)
+    const __m512d v = _mm512_set1_pd(level);
+    return _mm512_cmp_pd_mask(_mm512_loadu_pd(x), v, _CMP_NLE_UQ)
+        | (uint64_t)_mm512_cmp_pd_mask(_mm512_loadu_pd(x + 8), v, _CMP_NLE_UQ) << 8;
+#elif defined(__F16C__) && SINGLE
+    const __m256 v = _mm256_set1_ps(level);
+    return (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x), v, _CMP_NLE_UQ))
+        | (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + 8), v, _CMP_NLE_UQ)) << 8;
+#else
+    uint64_t found = 0;
+    for (int k = 0; k < 16; k++)
+        found |= (uint64_t)!(x[k] <= level) << k;
+    return found;
+#endif
+}
+
+INLINE int NAME(some_exceed)(const REAL *x, int n, REAL level)
+{
+    uint64_t found = 0;
+    for (int k = 0; k < n; k += 16)
+        found |= NAME(exceeding)(x + k, level);
+    return found != 0;
+}
+
+/* Takes up n elements, the first of which is at `place`. */
+static void NAME(keep_some)(NAME(First) *first, const REAL *x, Py_ssize_t n, int64_t place)
+{
+    const Py_ssize_t whole = n / 16 * 16;
+    for (Py_ssize_t i = 0; i < whole; i += 16)
+        for (uint64_t bits = NAME(exceeding)(x + i, first->level); bits; bits &= bits - 1) {
+            const int k = lowest_bit(bits);
+            NAME(keep)(first, x[i + k], place + i + k);
+        }
+    for (Py_ssize_t i = whole; i < n; i++)
+        if (!(x[i] <= first->level))
+            NAME(keep)(first, x[i], place + i);
+}
+
+/* What at least m elements are above, or NaN: of each lane's largest, the m-th is no larger than the row's m-th. */
+static REAL NAME(level_of)(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t m)
+{
+    REAL tops[BLOCK], scratch[SPAN];
+    const REAL unknown = (REAL)NAN;
+    if (m > BLOCK / 2)
+        return unknown;
+    for (int k = 0; k < BLOCK; k++)
+        tops[k] = -(REAL)INFINITY;
+    for (Py_ssize_t start = 0; start + SPAN <= n; start += SPAN)
+        NAME(raise)(NAME(staged)(x + start * step, step, kind, SPAN, scratch), SPAN / BLOCK, tops);
+    for (Py_ssize_t k = 0; k < m; k++) {
+        int best = (int)k;
+        for (int i = best + 1; i < BLOCK; i++)
+            best = tops[i] > tops[best] ? i : best;
+        const REAL top = tops[best];
+        tops[best] = tops[k];
+        tops[k] = top;
+    }
+    const REAL level = tops[m - 1];
+    if (!(ABS(level) < (REAL)INFINITY))
+        return unknown;
+    /* the next number below, as that one itself may be the row's m-th */
+    return level > 0 ? FLOAT_OF(BITS_OF(level) - 1) : level < 0 ? FLOAT_OF(BITS_OF(level) + 1) : -TINIEST;
+}
+
+/* The first m of n elements in that order, and their places.  Most of a row's elements are compared with the last of
+those before them, many at a time, and that is all. */
+static void NAME(find_first)(
+    const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t m, REAL *values, int64_t *places)
+{
+    REAL scratch[SPAN];
+    enum { MANY = 4 * BLOCK };
+    const Py_ssize_t sample = n < 16 * SPAN ? n : 16 * SPAN;
+    NAME(First) first = {values, places, m, 0, NAME(level_of)(x, step, kind, sample, m)};
+    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+        const Py_ssize_t width = n - start < SPAN ? n - start : SPAN;
+        if (step == SIZE_OF(kind))
+            NAME(ask_ahead)(x + start * step, width * step);
+        const REAL *p = NAME(staged)(x + start * step, step, kind, width, scratch);
+        Py_ssize_t i = 0;
+        for (; i + MANY <= width; i += MANY)
+            if (NAME(some_exceed)(p + i, MANY, first.level))
+                NAME(keep_some)(&first, p + i, MANY, start + i);
+        NAME(keep_some)(&first, p + i, width - i, start + i);
+    }
+    for (Py_ssize_t size = m - 1; size > 0; size--) { /* the root is the last of those that are left */
+        const REAL value = values[size];
+        const int64_t place = places[size];
+        values[size] = values[0];
+        places[size] = places[0];
+        NAME(sink)(values, places, size, 0, value, place);
+    }
+}
+
+/* A term as `term` has it, and its product with top - x, which is rounded once more than that difference. */
+INLINE REAL NAME(spread_term)(REAL x, REAL top, REAL lowest, UINT bias, REAL *spread)
+{
+    x = x < lowest ? lowest : x;
+    REAL power;
+    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power), gap = (top - x) * power;
+    *spread = MULTIPLY_ADD(gap, tail, gap);
+    return power * tail + power;
+}
+
+static void NAME(add_spread)(
+    const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL top, REAL lowest, UINT bias, Py_ssize_t ahead,
+    double *RESTRICT sums, double *RESTRICT spreads)
+{
+    for (Py_ssize_t i = 0; i < n_blocks; i++, x += BLOCK) {
+        for (unsigned line = 0; line < BLOCK * sizeof(REAL); line += LINE)
+            ASK_FOR((const char *)x + ahead + line);
+        for (int k = 0; k < 16; k++) {
+            REAL p, q, r, t;
+            const REAL a = NAME(spread_term)(x[k], top, lowest, bias, &p);
+            const REAL b = NAME(spread_term)(x[k + 16], top, lowest, bias, &q);
+            const REAL c = NAME(spread_term)(x[k + 32], top, lowest, bias, &r);
+            const REAL d = NAME(spread_term)(x[k + 48], top, lowest, bias, &t);
+            sums[k] += (double)((a + b) + (c + d));
+            spreads[k] += (double)((p + q) + (r + t));
+        }
+    }
+}
+
+/* Sums of exp(x) 2^-n, and of that times top - x, over a row without some of its elements, whose places ascend.
+`ahead` is how many bytes after it lies what will be needed next. */
+static void NAME(sum_spread)(
+    const char *x, Py_ssize_t step, int kind, Py_ssize_t n_elements, const int64_t *left_out, int n_left_out, REAL top,
+    REAL n, Py_ssize_t ahead, double *s, double *w)
+{
+    double sums[16] = {0.0}, spreads[16] = {0.0};
+    Lanes lanes = {{0.0}, {0.0}}, others = {{0.0}, {0.0}};
+    REAL scratch[SPAN], block[BLOCK];
+    const REAL lowest = NAME(lowest)(n);
+    const UINT bias = NAME(bias)(n);
+    const _Bool in_place = kind == NATIVE && step == (Py_ssize_t)sizeof(REAL);
+    const Py_ssize_t span = !SINGLE ? SPAN / 4 : in_place ? n_elements : SPAN;
+    int next = 0;
+    for (Py_ssize_t start = 0; start < n_elements; start += span) {
+        const Py_ssize_t m = n_elements - start < span ? n_elements - start : span;
+        if (!in_place)
+            for (Py_ssize_t line = 0; line < m * SIZE_OF(kind); line += LINE)
+                ASK_FOR(x + start * step + ahead + line);
+        const REAL *p = NAME(staged)(x + start * step, step, kind, m, scratch);
+        Py_ssize_t done = 0;
+        while (done < m) {
+            /* whole BLOCKs up to the next element that is left out; then the BLOCK that it is in, or what remains */
+            const Py_ssize_t stop = next < n_left_out && left_out[next] < start + m ? left_out[next] - start : m;
+            const Py_ssize_t whole = (stop - done) / BLOCK * BLOCK;
+            NAME(add_spread)(p + done, whole / BLOCK, top, lowest, bias, in_place ? ahead : 0, sums, spreads);
+            done += whole;
+            if (done == m)
+                break;
+            const Py_ssize_t size = m - done < BLOCK ? m - done : BLOCK;
+            NAME(padded)(p + done, size, block);
+            for (; next < n_left_out && left_out[next] < start + done + size; next++)
+                block[left_out[next] - start - done] = -(REAL)INFINITY;
+            NAME(add_spread)(block, 1, top, lowest, bias, 0, sums, spreads);
+            done += size;
+        }
+        if (!SINGLE) {
+            take_up(&lanes, sums);
+            take_up(&others, spreads);
+        }
+    }
+    *s = SINGLE ? NAME(folded)(sums) : total_of(&lanes);
+    *w = SINGLE ? NAME(folded)(spreads) : total_of(&others);
+}
+
+#if !SINGLE
+/* exp(x - top) and that times top - x, 0 for -inf. */
+INLINE double spread_of(double x, double top, double *spread)
+{
+    const double power = exp_of_difference(1.0, x, top);
+    *spread = power != 0.0 ? (top - x) * power : 0.0;
+    return power;
+}
+
+/* The sums of these over a row without some elements, in float64 whatever it is. */
+static void exact_spread(
+    const char *x, Py_ssize_t step, int kind, Py_ssize_t n, const int64_t *left_out, int n_left_out, double top,
+    double *s, double *w)
+{
+    Lanes lanes = {{0.0}, {0.0}}, others = {{0.0}, {0.0}};
+    double part[SPAN], spreads[SPAN], sums[16] = {0.0};
+    int next = 0;
+    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+        const Py_ssize_t size = n - start < SPAN ? n - start : SPAN;
+        copied_double(x + start * step, step, kind, size, part);
+        for (; next < n_left_out && left_out[next] < start + size; next++)
+            part[left_out[next] - start] = -INFINITY;
+        for (Py_ssize_t i = 0; i < size; i++)
+            part[i] = spread_of(part[i], top, &spreads[i]);
+        add_in_lanes(part, size, sums);
+        take_up(&lanes, sums);
+        add_in_lanes(spreads, size, sums);
+        take_up(&others, sums);
+    }
+    *s = total_of(&lanes);
+    *w = total_of(&others);
+}
+
+/* The first numbers in ascending order. */
+static int ascending(const int64_t *places, int n, int64_t *sorted)
+{
+    for (int i = 0; i < n; i++) {
+        int k = i;
+        for (; k && sorted[k - 1] > places[i]; k--)
+            sorted[k] = sorted[k - 1];
+        sorted[k] = places[i];
+    }
+    return n;
+}
+#endif
+
+/* A row's first m elements, at least HEAVIEST of them if there are as many; and in `state` its largest, and of all
+others the sums of exp(x - top) and of that times top - x: NaN where the largest is not finite.  `ahead` as above. */
+static void NAME(detail)(
+    const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t m, Py_ssize_t ahead, REAL *values,
+    int64_t *places, double *state)
+{
+    NAME(find_first)(x, step, kind, n, m, values, places);
+    const int heavy = m < HEAVIEST ? (int)m : HEAVIEST;
+    const double top = (double)values[0];
+    double s = 0.0, w = 0.0, spread, rest_s = 0.0, rest_w = 0.0;
+    int64_t left_out[HEAVIEST];
+    state[0] = top;
+    state[1] = state[2] = NAN;
+    if (!(fabs(top) < INFINITY))
+        return;
+    for (int k = 1; k < heavy; k++) {
+        s += spread_of((double)values[k], top, &spread);
+        w += spread;
+    }
+    if (n > heavy && values[heavy - 1] > -(REAL)INFINITY) {
+        ascending(places, heavy, left_out);
+        if (ABS(values[0]) <= LIMIT && ABS(values[1]) <= LIMIT) {
+            const REAL power = NAME(power_of)(values[1]); /* what lies far below the second adds nothing to it */
+            NAME(sum_spread)(x, step, kind, n, left_out, heavy, values[0], power, ahead, &rest_s, &rest_w);
+            if (rest_s != 0.0) {
+                double based = rest_s;
+#if SINGLE
+                const double g = NAME(log_of_reference)(rest_s, power);
+#else
+                const double g = based_sum(power, &based);
+#endif
+                const double by = exp_of_difference(1.0, g, top) * (based / rest_s);
+                rest_s *= by;
+                rest_w *= by;
+            }
+        }
+        else /* so large that exponentials want float64 */
+            exact_spread(x, step, kind, n, left_out, heavy, top, &rest_s, &rest_w);
+    }
+    state[1] = s + rest_s;
+    state[2] = w + rest_w;
+}
