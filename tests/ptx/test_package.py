@@ -93,6 +93,22 @@ def test_logsumexp_near_0_whatever_the_target(sent):
         np.testing.assert_allclose(fetched(scores.lse)[2], reference.logsumexp(x)[2], atol=1e-7)
 
 
+@pytest.mark.parametrize("size", [(40, 10), (5, 700)], ids=str)
+def test_details(sent, monkeypatch, size):
+    x, ids = rows(*size)
+    names = ("top_ids", "top_log_probs", "id_log_probs", "entropy")
+
+    def call():
+        got = fastloss.score(sent(x), top=5, ids=sent(ids[:, None]), entropy=True)
+        return [fetched(getattr(got, name)).astype(np.float64).reshape(len(x), -1) for name in names]
+
+    got = in_all_orders(monkeypatch, lambda: np.hstack(call()))
+    order, log_probs = reference.descending(x)[:, :5], reference.log_softmax(x)
+    np.testing.assert_array_equal(got[:, :5], order)
+    exact = [np.take_along_axis(log_probs, order, 1), np.take_along_axis(log_probs, ids[:, None], 1)]
+    assert_ulp(got[:, 5:].astype(np.float32), np.hstack([*exact, reference.entropy(x)[:, None]]), 2)
+
+
 # --- elements -----------------------------------------------------------------------------------------------------------
 
 

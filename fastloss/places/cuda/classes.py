@@ -389,9 +389,6 @@ def scores(resolved):
 
 
 def _scores(resolved):
-    if resolved.has_details:
-        raise _errors.not_on_device("score with top, ids or entropy")
-
     def execute(operands, out, scale):
         session = operands.session
         x, y = operands[:2]
@@ -413,11 +410,49 @@ def _scores(resolved):
                 bad = session.totals()[3] if session.waits and y is not None else np.inf
             if bad < np.inf:
                 raise_bad_label(session, y, rows, int(bad), resolved.ignore_index)
-        if y is None:
-            return Scores(lse=session.delivered(results[1]), argmax=session.delivered(results[2]))
-        return Scores(*[session.delivered(result) for result in results])
+        names = Scores._fields if resolved.has_target else (None, "lse", "argmax", None)
+        found = {name: session.delivered(result) for name, result in zip(names, results, strict=False) if name}
+        return Scores(**found | _details(session, resolved, x, operands[4]))
 
     return execute
+
+
+def _details(session, resolved, x, ids):
+    """The fields of `Scores` that are more than sums and the target's place, by name."""
+    if not resolved.has_details:
+        return {}
+    rows, real, index = Rows(session, x, resolved.axis), resolved.real, session.index_type()
+    n_top, n_ids = resolved.top or 0, resolved.n_ids or 0
+    results, addresses = {}, []
+    for name, wanted, width, kind in (
+        ("top_ids", resolved.top is not None, (n_top,), index),
+        ("top_log_probs", resolved.top is not None, (n_top,), real),
+        ("id_log_probs", ids is not None, (n_ids,), real),
+        ("entropy", resolved.entropy, (), real),
+    ):
+        if wanted:
+            results[name] = session.new((*rows.shape, *width), kind)
+        addresses.append(viewed(results[name], "out").address if wanted else 0)
+    if rows.n_rows:
+        threads = session.details.n_threads(rows.n_classes)
+        kernel = session.details.kernel(x.name, real, threads, index)
+        labels, kind, ignore = 0, 0, -1
+        if ids is not None and ids.size:
+            packed = ids if ids.contiguous else session.packed(ids)
+            labels, kind = packed.address, session.softmax.LABEL_KINDS[ids.name]
+            ignore = ignored(ids.name, resolved.ignore_index)
+        arguments = (
+            *rows.strides(x), labels, kind, ignore, rows.split[1], rows.n_rows, rows.n_classes, n_top, n_ids, *addresses,
+            session.queue.workspace,
+        )  # fmt: skip
+        with session.queue.lock:
+            session.launch_blocks(kernel, rows.n_rows, threads, arguments)
+            bad = session.totals()[3] if session.waits and n_ids else np.inf
+        if bad < np.inf:
+            position = np.unravel_index(int(bad), (*rows.shape, n_ids))
+            value = session.label(ids, position)
+            raise _errors.label_out_of_range(position, value, rows.n_classes, resolved.ignore_index, "ids")
+    return {name: session.delivered(result) for name, result in results.items()}
 
 
 def _any_target(session):

@@ -121,21 +121,23 @@ def scores(resolved):
     """What executes a `Scores` of hidden states."""
 
     def execute(operands, out, scale):
-        hidden, target, linear_weight, bias, _ = operands.given
+        hidden, target, linear_weight, bias, ids = operands.given
         layer = Layer(operands, resolved.real, hidden, linear_weight, bias)
         labels = None if target is None else layer.library.plain(target).reshape(-1)
+        ids = None if ids is None else layer.library.plain(ids).reshape(-1, resolved.n_ids)
         options = (-1, resolved.ignore_index, resolved.top_k, resolved.top, resolved.entropy)
         results = None
         for part in layer.parts() or [slice(0, 0)]:
-            own = None if labels is None else labels[part]
-            found = on_logits(losses.SCORE, (layer.logits(part), own, None, None, None), options)
+            own, of_ids = (None if a is None else a[part] for a in (labels, ids))
+            found = on_logits(losses.SCORE, (layer.logits(part), own, None, None, of_ids), options)
             if results is None:
                 results = [
-                    None if a is None else layer.session.new(layer.rows_shape, viewed(a, "score").name) for a in found
+                    None if a is None else layer.session.new((*layer.rows_shape, *a.shape[1:]), viewed(a, "score").name)
+                    for a in found
                 ]
             for result, piece in zip(results, found, strict=True):
                 if result is not None:
-                    result.reshape(-1)[part] = piece
+                    result.reshape(-1, *piece.shape[1:])[part] = piece
         return Scores(*results)
 
     return execute

@@ -43,9 +43,9 @@ class Session:
         reason = load("cuda").available()
         if reason:
             raise _errors.missing_backend("cuda", reason)
-        from fastloss.backends.numba_cuda import _launch, pointwise, softmax
+        from fastloss.backends.numba_cuda import _launch, details, pointwise, softmax
 
-        self.kernels, self.softmax, self.on_device = pointwise, softmax, _launch.on_device
+        self.kernels, self.softmax, self.details, self.on_device = pointwise, softmax, details, _launch.on_device
         given = {name: value for name, value in arguments.items() if value is not None}
         there = {name: value for name, value in given.items() if on_device(value)}
         here = {name: value for name, value in given.items() if name not in there and not is_number(value)}

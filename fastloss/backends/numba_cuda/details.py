@@ -1,0 +1,223 @@
+"""What more there is to rows than their sums, on CUDA: first elements in argmax's order, entropies, log-probabilities of any classes.
+
+A block goes through a row several times, in cache: for the few largest elements, which go into the sums in float64; for the sums over
+all others, relative to the second largest, so that the exponentials' errors weigh little; then for the first elements.  See
+`fastloss._details` for what the sums are.
+"""
+
+import functools
+import math
+
+import numpy as np
+from numba import cuda
+
+from fastloss.backends import HEAVIEST
+from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target, labels
+from fastloss.backends.numba_cuda._settle import NO_BAD
+from fastloss.backends.numba_cuda._target import WARP, block, exp, log1p, n_blocks, sync, thread
+
+INF, NAN = math.inf, math.nan
+
+# Elements that a thread may find together; threads of a block, for short and for long rows, and where rows are long.
+SLOTS = 4
+TEAM, LONG = (WARP, 8 * WARP), 512
+if _target.SIMULATED:
+    TEAM, LONG = (WARP, 2 * WARP), 64
+
+Real = THREADS = None  # holes
+read = write_loss = write_index = power = None  # holes: memory, and `_softmax`
+added = before = settle = add_up = place_of = label_of = None  # holes: `_softmax`, `_settle` and `labels`
+
+
+def first_of_thread(x, origin, stride, n_classes, found, last, last_place):
+    """The first of a thread's elements after the last that was found, and its place: n_classes if there is none."""
+    value, place = Real(-INF), n_classes
+    c = np.int64(thread())
+    while c < n_classes:
+        v = read(x, origin + c * stride)
+        if (found == 0 or before(last, last_place, v, c)) and (place == n_classes or before(v, c, value, place)):
+            value, place = v, c
+        c += THREADS
+    return value, place
+
+
+def collect(x, origin, stride, n_classes, found, last, last_place, level, level_place, values, places):
+    """A thread's elements after the last that was found, up to a level: their number, of which SLOTS at most are kept."""
+    t, n = thread(), np.int64(0)
+    c = np.int64(t)
+    while c < n_classes:
+        v = read(x, origin + c * stride)
+        if (found == 0 or before(last, last_place, v, c)) and not before(level, level_place, v, c):
+            if n < SLOTS:
+                values[t * SLOTS + n], places[t * SLOTS + n] = v, c
+            n += 1
+        c += THREADS
+    return n
+
+
+def rank_among(values, places, counts, value, place):
+    """How many of the elements that all threads have collected come before one."""
+    rank = np.int64(0)
+    for j in range(THREADS):
+        for k in range(counts[j]):
+            if before(values[j * SLOTS + k], places[j * SLOTS + k], value, place):
+                rank += 1
+    return rank
+
+
+def details(
+    x, x_outer, x_row, x_class,
+    ids,  # IN (n_rows, n_ids) contiguous, or 0
+    kind,  # IN how ids are read
+    ignore, middle, n_rows, n_classes, n_top, n_ids,
+    top_ids,  # OUT (n_rows, n_top)
+    top_log_probs,  # OUT (n_rows, n_top)
+    id_log_probs,  # OUT (n_rows, n_ids)
+    entropies,  # OUT (n_rows,), or 0
+    ws,  # SCRATCH of which TOTALS get the first bad id
+):  # fmt: skip
+    """A block for each row."""
+    sums = cuda.shared.array((THREADS, 4), np.float64)
+    values = cuda.shared.array(THREADS * (SLOTS + 1), Real)
+    places = cuda.shared.array(THREADS * (SLOTS + 1), np.int64)
+    counts = cuda.shared.array(THREADS, np.int64)
+    heavy = cuda.shared.array(HEAVIEST + 1, Real)  # the largest elements, and a level
+    heavy_places = cuda.shared.array(HEAVIEST + 1, np.int64)
+    t = thread()
+    own = THREADS * SLOTS + t
+    bad = NO_BAD
+    n_heavy = np.int64(HEAVIEST) if n_classes > HEAVIEST else n_classes
+    row = block()
+    while row < n_rows:
+        outer, inner = place_of(row, middle)
+        origin = outer * x_outer + inner * x_row
+        top, tail = 0.0, NAN
+        for stage in range(2):  # the largest, and with them the sums; then as many as are wanted
+            m = n_heavy if stage == 0 else n_top
+            found, last, last_place = np.int64(0), Real(0.0), np.int64(-1)
+            while found < m:
+                value, place = first_of_thread(x, origin, x_class, n_classes, found, last, last_place)
+                sync()
+                values[own], places[own] = value, place
+                sync()
+                n_threads, ahead = np.int64(0), np.int64(0)
+                for j in range(THREADS * SLOTS, THREADS * (SLOTS + 1)):
+                    if places[j] < n_classes:
+                        n_threads += 1
+                        if before(values[j], places[j], value, place):
+                            ahead += 1
+                # the level is an element of which it is known how many threads have one before it
+                wanted = m - found if m - found < n_threads else n_threads
+                count, most = np.int64(0), np.int64(SLOTS + 1)
+                while most > SLOTS:
+                    sync()
+                    if place < n_classes and ahead == wanted - 1:
+                        heavy[HEAVIEST], heavy_places[HEAVIEST] = value, place
+                    sync()
+                    count = collect(
+                        x, origin, x_class, n_classes, found, last, last_place,
+                        heavy[HEAVIEST], heavy_places[HEAVIEST], values, places,
+                    )  # fmt: skip
+                    counts[t] = count
+                    sync()
+                    most = np.int64(0)
+                    for j in range(THREADS):
+                        most = counts[j] if counts[j] > most else most
+                    wanted = wanted // 4 if wanted > 4 else np.int64(1)  # one element is no more than SLOTS
+                for k in range(count):
+                    v, c = values[t * SLOTS + k], places[t * SLOTS + k]
+                    at = found + rank_among(values, places, counts, v, c)
+                    if stage == 0 and at < n_heavy:
+                        heavy[at], heavy_places[at] = v, c
+                    if stage == 1 and at < n_top:
+                        write_index(top_ids, row * n_top + at, c)
+                        write_loss(top_log_probs, row * n_top + at, Real(-((top - np.float64(v)) + tail)))
+                last, last_place = heavy[HEAVIEST], heavy_places[HEAVIEST]
+                for j in range(THREADS):
+                    found += counts[j]
+                sync()
+            if stage == 0:
+                top = np.float64(heavy[0])
+                if top > -INF and top < INF:
+                    s, w = sums_of(x, origin, x_class, n_classes, n_heavy, heavy, heavy_places, sums)
+                    tail = log1p(s)
+                    if entropies != 0 and t == 0:
+                        write_loss(entropies, row, Real(tail + w / (1.0 + s)))
+                elif entropies != 0 and t == 0:
+                    write_loss(entropies, row, Real(NAN))
+                sync()
+        k = np.int64(t)
+        while k < n_ids:
+            label, is_class, is_bad = label_of(ids, row * n_ids + k, kind, ignore, n_classes)
+            value = NAN
+            if is_class:
+                value = -((top - np.float64(read(x, origin + label * x_class))) + tail)
+            if is_bad:
+                bad = np.float64(row * n_ids + k) if np.float64(row * n_ids + k) < bad else bad
+            write_loss(id_log_probs, row * n_ids + k, Real(value))
+            k += THREADS
+        row += n_blocks()
+    settle(sums, 0.0, 0.0, 0.0, bad, ws, 0, 0, 1.0, 1.0, False)
+
+
+def power_of_gap(x, top):
+    """exp(x - top) in float64, without the rounding of the difference (Knuth's two-sum); 0 for -inf."""
+    a, b = np.float64(x), np.float64(top)
+    gap = a - b
+    if not gap > -1000.0:
+        return 0.0
+    back = gap - a
+    low = (a - (gap - back)) - (b + back)
+    value = exp(gap)
+    return value + value * low
+
+
+def sums_of(x, origin, stride, n_classes, n_heavy, heavy, heavy_places, sums):
+    """Of all elements but the largest: sums of exp(x - top), and of that times top - x."""
+    top, second = heavy[0], heavy[1 if n_heavy > 1 else 0]
+    last, last_place = heavy[n_heavy - 1], heavy_places[n_heavy - 1]
+    s, s_low, w, w_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    c = np.int64(thread())
+    while c < n_classes:
+        v = read(x, origin + c * stride)
+        if v > Real(-INF) and before(last, last_place, v, c):
+            term = power(v, second)
+            s, s_low = added(s, s_low, term)
+            w, w_low = added(w, w_low, (top - v) * term if term > Real(0.0) else Real(0.0))
+        c += THREADS
+    add_up(sums, np.float64(s) - np.float64(s_low), np.float64(w) - np.float64(w_low), 0.0, NO_BAD)
+    sync()
+    by = power_of_gap(second, top)
+    total, spread = sums[0, 0] * by, sums[0, 1] * by
+    for k in range(1, n_heavy):
+        term = power_of_gap(heavy[k], top)
+        total += term
+        spread += (np.float64(top) - np.float64(heavy[k])) * term if term > 0.0 else 0.0
+    return total, spread
+
+
+def n_threads(n_classes):
+    """Threads of a block."""
+    return TEAM[n_classes >= LONG]
+
+
+@functools.cache
+def kernel(name, real, threads, index):
+    """The kernel for logits of dtype `name`, and positions of dtype `index`."""
+    read, Real = _target.reader(name, real), np.dtype(real).type
+    purpose = f"{name}_{real}_{threads}_{index}"
+    power = _softmax.power_careful if real == "float32" else _softmax.power_double
+    holes = {
+        "Real": Real,
+        "THREADS": threads,
+        "read": read,
+        "write_loss": _target.writer(real),
+        "write_index": _target.writer(index),
+        "power": _jit.inlined(power, real, Real=Real),
+        **_settle.functions(threads, real),
+    }
+    pieces = (
+        _softmax.added, _softmax.before, labels.place_of, labels.label_of, first_of_thread, collect, rank_among, power_of_gap, sums_of,
+    )  # fmt: skip
+    holes |= _jit.family(pieces, purpose, **holes)
+    return _jit.kernel(details, purpose, threads, **holes)
