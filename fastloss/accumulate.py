@@ -96,6 +96,21 @@ def _accuracy(logits, target, *, top_k=None, **options):
     return Sums(float(hits), float(counted), int(counted))
 
 
+def _entropy(logits, target=None, **options):
+    """The summed entropies of rows, of those alone whose target counts where there are targets."""
+    operands, values = bind(losses.SCORE, (logits, target), options | {"entropy": True})
+    entropies = evaluate(losses.SCORE, operands, values).entropy.astype(np.float64)
+    place = places.of((logits, target))
+    lazy = hasattr(place, "computed")
+    counted = np.ones(entropies.shape, bool)
+    if target is not None:
+        counted = (target if lazy else _arrays.asarray(target, "target")) != options.get("ignore_index", -100)
+    total, count = np.sum(np.where(counted, entropies, 0.0)), np.count_nonzero(counted)
+    if lazy:
+        total, count = place.computed(total, count)
+    return Sums(float(total), float(count), int(count))
+
+
 _ROWS = frozenset(("axis", "ignore_index"))
 
 
@@ -109,6 +124,7 @@ METRICS = {
     "perplexity": _of(losses.CROSS_ENTROPY, name="perplexity", options=_ROWS, finish=np.exp),
     "bits_per_byte": Measure("bits_per_byte", losses.CROSS_ENTROPY, _bits_per_byte, _ROWS),
     "accuracy": Measure("accuracy", losses.SCORE, _accuracy, _ROWS | {"top_k"}),
+    "entropy": Measure("entropy", losses.SCORE, _entropy, _ROWS),
     "brier": _of(losses.BRIER),
     "calibration": _of(losses.CALIBRATION, Binned),
 }
@@ -145,7 +161,8 @@ class Accumulator:
     fn : callable or str
         A loss of this package, `brier_score` or `calibration_error`; or a metric of logits: ``"perplexity"``, exp of the mean
         `cross_entropy`; ``"bits_per_byte"``, its sum in bits over the bytes of the text; ``"accuracy"``, the share of targets that
-        are the arg max, or with ``top_k=k`` among the k largest logits; ``"brier"`` and ``"calibration"``, the Brier score and
+        are the arg max, or with ``top_k=k`` among the k largest logits; ``"entropy"``, the mean entropy of the rows, where targets
+        may be left out; ``"brier"`` and ``"calibration"``, the Brier score and
         the calibration error of their softmax, or of the logistic function of logits (n,) with labels 0 or 1.
     **kwargs
         The options of `fn`, as in its calls; of metrics `axis` and `ignore_index`, `top_k`, `bins` and `norm`.  They are checked

@@ -368,3 +368,24 @@ def test_torch():
     np.testing.assert_allclose(got.top_log_probs, log_probs.gather(1, torch.from_numpy(got.top_ids)).numpy(), rtol=3e-7)
     entropy = torch.distributions.Categorical(logits=logits.double()).entropy()
     np.testing.assert_allclose(got.entropy, entropy.numpy(), rtol=3e-7)
+
+
+def test_accumulated():
+    """The mean of entropies, of rows whose targets count; in pieces, without targets, and of Dask arrays."""
+    logits = rows(50, 40)
+    target = generator("accumulated").integers(0, 40, 50)
+    target[::3] = -100
+    exact = reference.entropy(logits)
+    for given, mean in (((logits, target), exact[target != -100].mean()), ((logits,), exact.mean())):
+        one, two = fastloss.Accumulator("entropy"), fastloss.Accumulator("entropy")
+        one.update(*given)
+        for part in (slice(0, 7), slice(7, None)):
+            two.update(*(a[part] for a in given))
+        np.testing.assert_allclose([one.compute(), two.compute()], float(mean), rtol=1e-6)
+        assert one.count == two.count == (50 if len(given) == 1 else np.count_nonzero(target != -100))
+    lazily = fastloss.Accumulator("entropy")
+    da = pytest.importorskip("dask.array")
+    lazily.update(da.from_array(logits, chunks=(20, 40)))
+    np.testing.assert_allclose(lazily.compute(), float(exact.mean()), rtol=1e-6)
+    with pytest.raises(TypeError, match="top"):
+        fastloss.Accumulator("entropy", top=3)
