@@ -38,8 +38,8 @@ def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
     function(*arguments)
     if row is losses.SCORE:
         function(*arguments, top_k=1)
-        function(*arguments, top_k=1, entropy=True)
         function(arguments[0], entropy=True)
+        function(*arguments, top_k=1, entropy=True)
         return
     grad.value_and_grad(function)(*arguments)
     if not row.root:  # which has no value for each element

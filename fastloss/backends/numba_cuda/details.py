@@ -25,6 +25,7 @@ if _target.SIMULATED:
     TEAM, LONG = (WARP, 2 * WARP), 64
 
 Real = THREADS = None  # holes
+FOUND = LEVELS = None  # likewise: sizes of shared arrays
 read = write_loss = write_index = power = None  # holes: memory, and `_softmax`
 added = before = settle = add_up = place_of = label_of = None  # holes: `_softmax`, `_settle` and `labels`
 
@@ -78,11 +79,11 @@ def details(
 ):  # fmt: skip
     """A block for each row."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    values = cuda.shared.array(THREADS * (SLOTS + 1), Real)
-    places = cuda.shared.array(THREADS * (SLOTS + 1), np.int64)
+    values = cuda.shared.array(FOUND, Real)
+    places = cuda.shared.array(FOUND, np.int64)
     counts = cuda.shared.array(THREADS, np.int64)
-    heavy = cuda.shared.array(HEAVIEST + 1, Real)  # the largest elements, and a level
-    heavy_places = cuda.shared.array(HEAVIEST + 1, np.int64)
+    heavy = cuda.shared.array(LEVELS, Real)  # the largest elements, and a level
+    heavy_places = cuda.shared.array(LEVELS, np.int64)
     t = thread()
     own = THREADS * SLOTS + t
     bad = NO_BAD
@@ -101,7 +102,7 @@ def details(
                 values[own], places[own] = value, place
                 sync()
                 n_threads, ahead = np.int64(0), np.int64(0)
-                for j in range(THREADS * SLOTS, THREADS * (SLOTS + 1)):
+                for j in range(THREADS * SLOTS, FOUND):
                     if places[j] < n_classes:
                         n_threads += 1
                         if before(values[j], places[j], value, place):
@@ -210,6 +211,8 @@ def kernel(name, real, threads, index):
     holes = {
         "Real": Real,
         "THREADS": threads,
+        "FOUND": threads * (SLOTS + 1),
+        "LEVELS": HEAVIEST + 1,
         "read": read,
         "write_loss": _target.writer(real),
         "write_index": _target.writer(index),
