@@ -38,7 +38,7 @@ def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
     function(*arguments)
     if row is losses.SCORE:
         function(*arguments, top_k=1)
-        function(arguments[0], entropy=True)
+        function(arguments[0], None, entropy=True)
         function(*arguments, top_k=1, entropy=True)
         return
     grad.value_and_grad(function)(*arguments)
