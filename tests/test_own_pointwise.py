@@ -8,7 +8,7 @@ import own_losses
 import pytest
 
 import fastloss
-from fastloss import _plan
+from fastloss import _plan, scalars
 
 RTOL = {"float32": 3e-6, "float64": 1e-13}
 
@@ -77,6 +77,20 @@ def test_means():
     close(loss(x, y, weight=3.0), 3.0 * values.mean(), "float64")
     loss, (x, y), options, values, _ = case("capped", "float64")
     close(loss(x, y, **options, weight=3.0), values.mean(), "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_same_bits_as_a_built_in(backend, dtype):
+    """Texts of scalars.py are compiled as they are in the package."""
+    if backend == "cython":
+        pytest.skip("it has the built-in from another compiler")
+    loss = fastloss.pointwise_loss(scalars.huber, scalars.huber_slope, parameters={"delta": 1.0})
+    x, y = np.random.default_rng(2).normal(size=(2, 3000)).astype(dtype)
+    for options in ({"reduction": "none"}, {"reduction": "mean"}, {"reduction": "sum", "weight": np.abs(x)}):
+        np.testing.assert_array_equal(loss(x, y, **options), fastloss.huber_loss(x, y, **options))
+    own, built_in = (fastloss.value_and_grad(fn)(x, y, delta=0.7) for fn in (loss, fastloss.huber_loss))
+    assert own[0] == built_in[0]
+    np.testing.assert_array_equal(own[1], built_in[1])
 
 
 def test_special_values():
