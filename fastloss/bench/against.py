@@ -97,6 +97,7 @@ class Comparison:
         self._say, self._pair, self._clock = say, pair, clock
         self._timed_by = "cpu" if cpu_time else "wall"
         self._start = clock()
+        self._noise: dict[str, Estimate] = {}  # of the A/A run
         self.outcome = Outcome([Finding(each) for each in subjects], sides, limit)
         self._findings = {finding.name: finding for finding in self.outcome.findings}
 
@@ -119,13 +120,15 @@ class Comparison:
         self.outcome.same_code_pairs = n
         if not rounds:
             return
+        self._noise = {name: estimate(series) for name, series in rounds.items()}
         look, pairs = self._affordable(self._spent() / n)
-        for name, series in rounds.items():
-            smallest = same_code.detectable(
-                estimate(series), limit=self._limit, cases=len(rounds), pairs=pairs, look=look
-            )
-            self._findings[name].detectable = smallest if math.isfinite(smallest) else None
+        for name in rounds:
+            self._note_detectable(name, [self._noise[name]], pairs, look)
         self.outcome.false_alarm_rate = same_code.false_alarm_rate(rounds, limit=self._limit)
+
+    def _note_detectable(self, name: str, noise: Sequence[Estimate], pairs: int, look: int) -> None:
+        smallest = same_code.detectable(noise, limit=self._limit, cases=len(self._noise), pairs=pairs, look=look)
+        self._findings[name].detectable = smallest if math.isfinite(smallest) else None
 
     def _affordable(self, seconds_per_pair: float) -> tuple[int, int]:
         """The look, and the pairs of it, that the rest of the time is enough for."""
@@ -187,6 +190,9 @@ class Comparison:
                 finding.verdict = MISSING
                 continue
             finding.estimate, finding.verdict = found[name], judge.verdicts[name]
+            if name in self._noise:  # now that more is known of the noise, and how many pairs there were in the end
+                look = next(look for look in range(1, 99) if pairs_at(look) >= finding.estimate.pairs)
+                self._note_detectable(name, [self._noise[name], finding.estimate], finding.estimate.pairs, look)
             new, old = (sorted(side)[len(side) // 2] for side in zip(*seconds[name], strict=True))
             finding.seconds = (new, old)
             low, high = (f"{end:.3f}" for end in finding.estimate.interval())

@@ -110,9 +110,13 @@ def medians(rounds: Sequence[Sequence[float]]) -> Medians:
     series = [np.asarray(pair, np.float64) for pair in rounds if len(pair)]
     if not series:
         raise ValueError("no rounds were measured")
-    rng = np.random.default_rng(0)
-    variance = float(np.median([_variance_of_median(pair, rng) for pair in series]))
-    return Medians(np.array([np.median(pair) for pair in series]), variance, sum(map(len, series)))
+    values, variances = np.empty(len(series)), np.empty(len(series))
+    lengths = np.array(list(map(len, series)))
+    for length in np.unique(lengths):
+        (those,) = np.nonzero(lengths == length)
+        stacked = np.stack([series[i] for i in those])
+        values[those], variances[those] = np.median(stacked, axis=1), _variances(stacked)
+    return Medians(values, float(np.median(variances)), int(lengths.sum()))
 
 
 def estimate(rounds: Sequence[Sequence[float]]) -> Estimate:
@@ -120,7 +124,8 @@ def estimate(rounds: Sequence[Sequence[float]]) -> Estimate:
     return medians(rounds).estimate()
 
 
-def _variance_of_median(series: np.ndarray, rng: np.random.Generator) -> float:
-    """By the bootstrap; 0 for a single round, which says nothing of it."""
-    picks = rng.integers(0, len(series), (_RESAMPLES, len(series)))
-    return float(np.median(series[picks], axis=1).var())
+def _variances(stacked: np.ndarray) -> np.ndarray:
+    """Of each row's median, by the bootstrap; 0 for a single round, which says nothing of it."""
+    n_rounds = stacked.shape[1]
+    picks = np.random.default_rng(0).integers(0, n_rounds, (_RESAMPLES, n_rounds))
+    return np.median(stacked[:, picks], axis=2).var(axis=1)

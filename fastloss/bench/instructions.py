@@ -31,6 +31,10 @@ _NO_AVX512 = (
 )
 
 
+# Threads that wait by spinning would count, too.
+_ONE_THREAD = tuple((f"{name}_NUM_THREADS", "1") for name in ("FASTLOSS", "OMP", "OPENBLAS", "MKL", "NUMBA"))
+
+
 @functools.cache
 def counter() -> str:
     """ "perf", "valgrind", or "" where neither can count."""
@@ -63,7 +67,10 @@ def _whole(subject: Subject, side: Side, repeats: int) -> int | None:
         before = ["perf", "stat", "-x,", "-e", "instructions:u", "--"]
     else:
         before, side = list(_VALGRIND), replace(side, environment=(*_NO_AVX512, *side.environment))
-    command = [*before, side.python, "-P", str(Path(__file__).with_name("_worker.py"))]
+    side = replace(side, environment=(*_ONE_THREAD, *side.environment))
+    # without random addresses, which dictionaries of objects are ordered by
+    fixed = ["setarch", "-R"] if shutil.which("setarch") else []
+    command = [*fixed, *before, side.python, "-P", str(Path(__file__).with_name("_worker.py"))]
     done = subprocess.run(command, input=told, capture_output=True, text=True, env=side.variables(), check=False)
     if done.returncode or '"error"' in done.stdout:
         return None

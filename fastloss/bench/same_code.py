@@ -32,13 +32,15 @@ _UNDERRATED = 0.05
 _EXCHANGES = 200
 
 
-def detectable(noise: Estimate, *, limit: float, cases: int, pairs: int, look: int = 1, alpha: float = ALPHA) -> float:
+def detectable(
+    noise: Sequence[Estimate], *, limit: float, cases: int, pairs: int, look: int = 1, alpha: float = ALPHA
+) -> float:
     """The smallest slowdown, as a ratio, that so many pairs find with probability `POWER` among so many cases.
 
     Parameters
     ----------
-    noise : Estimate
-        Of the case in the A/A run.
+    noise : sequence of Estimate
+        Of the case in the A/A run, and perhaps in the run proper, whose pairs scatter alike.
     limit : float
         The ratio that is allowed.
     cases : int
@@ -48,11 +50,14 @@ def detectable(noise: Estimate, *, limit: float, cases: int, pairs: int, look: i
     look : int
         Of which look they are there for; see `judge`.
     """
-    if noise.pairs < 2 or pairs < 2:
+    known = [each for each in noise if each.pairs > 1]
+    degrees = sum(each.pairs - 1 for each in known)
+    if not degrees or pairs < 2:
         return math.inf
-    degrees = noise.pairs - 1
-    largest = noise.spread * math.sqrt(degrees / student.chi_square_lower(_UNDERRATED, degrees))
-    spread = largest * math.sqrt(noise.pairs / pairs)
+    # the variance of one pair, pooled
+    variance = sum(each.spread**2 * each.pairs * (each.pairs - 1) for each in known) / degrees
+    largest = variance * degrees / student.chi_square_lower(_UNDERRATED, degrees)
+    spread = math.sqrt(largest / pairs)
     critical = student.upper_quantile(allowance(look, alpha) / (2 * cases), pairs - 1)
     reach = (critical + student.upper_quantile(1 - POWER, pairs - 1)) * spread
     return math.exp(math.log(limit) + reach) if reach < 700 else math.inf
