@@ -1,6 +1,7 @@
 """Kernels that compare the distributions of two arrays of logits row by row; `backends.numba_cpu.comparing` describes their arguments.
 
-Of each pair of rows a first sweep takes maxima and sums; a second one, while both are in cache, sums the divergence's terms.
+Of each pair of rows a first sweep takes maxima and sums; a second one, while both are in cache, sums the divergence's terms.  Without
+targets, and where models are alike, one sweep does both.
 """
 
 
@@ -34,36 +35,51 @@ cdef inline int64_t target_at(const Call *call, Py_ssize_t i, Py_ssize_t j, Py_s
     return label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
 
 
-cdef inline double gap_at(double r, double x, const Side *reference, const Side *other, double excess) noexcept nogil:
-    """log p - log q of a class with these logits."""
-    return ((r - x) - ((reference.top - other.top) + (reference.tail - other.tail))) + excess
-
-
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-cdef void scan_side(
-    const Call *call, const Operand *x, Py_ssize_t start, Group *group, int size, const int64_t *labels, Side *sides,
-    Py_ssize_t *peaks
-) noexcept nogil:
-    """The sums of some rows of one of the two arrays, without their labels where they have some, and where their maxima are."""
-    cdef Py_ssize_t middle = x.length[1], n = x.length[2], left_out
-    cdef const char *row
+cdef inline void take_side(const Operand *x, Py_ssize_t i, Py_ssize_t j, Side *side) noexcept nogil:
+    side.x, side.step, side.kind = at(x, i, j, 0), x.step[2], x.kind
+
+
+cdef void scan_side(const Call *call, Group *group, int size, const int64_t *labels, Side *sides) noexcept nogil:
+    """The sums of some rows of one of the two arrays, without their labels where they have some."""
+    cdef Py_ssize_t n = call.x.length[2], left_out
     cdef int k
     for k in range(size):
-        row = at(x, (start + k) // middle, (start + k) % middle, 0)
         left_out = labels[k] if labels[k] >= 0 else -1
-        call.real.scan(row, x.kind, n, left_out, NAN, &group.s[k], &group.g[k], &group.most[k])
-        group.x[k] = element(row + left_out * x.step[2], x.kind) if left_out >= 0 else -INFINITY
+        call.real.scan(sides[k].x, sides[k].kind, n, left_out, NAN, &group.s[k], &group.g[k], &group.most[k])
+        group.x[k] = element(sides[k].x + left_out * sides[k].step, sides[k].kind) if left_out >= 0 else -INFINITY
     call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
     for k in range(size):
-        row = at(x, (start + k) // middle, (start + k) % middle, 0)
-        sides[k].x, sides[k].step, sides[k].kind = row, x.step[2], x.kind
-        sides[k].top = call.real.peak_of(row, x.kind, n, &peaks[k])
+        sides[k].top = group.x[k] if group.x[k] > group.most[k] else group.most[k]
         sides[k].tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], sides[k].top)
-        if group.s[k] != group.s[k] or group.x[k] != group.x[k]:  # NaN comes first, but maxima leave it out
-            peaks[k] = call.real.first_of_all(row, x.step[2], x.kind, n)
+        if group.s[k] != group.s[k] or group.x[k] != group.x[k]:
             sides[k].tail = NAN
+
+
+cdef inline Py_ssize_t peak_at(const Call *call, const Side *side, Py_ssize_t n) noexcept nogil:
+    """Where the row has its maximum; NaN comes first, but maxima leave it out."""
+    cdef Py_ssize_t position
+    if side.tail != side.tail:
+        return call.real.first_of_all(side.x, side.step, side.kind, n)
+    call.real.peak_of(side.x, side.kind, n, &position)
+    return position
+
+
+cdef double compared(
+    const Call *call, const Side *r, const Side *x, Py_ssize_t n, double *gap, bint *same
+) noexcept nogil:
+    """A row's divergence, the difference of both logsumexp, and whether both have their maximum at the same class.
+
+    Both sides are known, but where one sweep does they need not be.
+    """
+    cdef double kl = NAN
+    gap[0] = NAN
+    if fabs(r.top) < INFINITY and fabs(x.top) < INFINITY:
+        kl = call.real.divergence(r, x, n, gap)
+    same[0] = peak_at(call, r, n) == peak_at(call, x, n)
+    return kl
 
 
 cdef void compare_row_blocks(
@@ -71,16 +87,17 @@ cdef void compare_row_blocks(
 ) noexcept nogil:
     """Comparisons of blocks of contiguous rows."""
     cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle
-    cdef Py_ssize_t b, start, end, at_once
-    cdef Py_ssize_t peaks[2][16]
+    cdef Py_ssize_t b, start, end, at_once, i, j, r_peak, x_peak
     cdef Group group, reference
     cdef Side sides[2][16]
     cdef double *partial
-    cdef double kl, excess
+    cdef double kl, gap
+    cdef bint same, quick
     cdef int k, size
-    at_once = 1 if n >= LONG_ROW else SIDE_BY_SIDE
+    at_once = 1 if n >= LONG_ROW or call.target.data == NULL else SIDE_BY_SIDE
     for k in range(SIDE_BY_SIDE):
         group.s[k] = group.g[k] = group.x[k] = reference.s[k] = reference.g[k] = reference.x[k] = 0.0
+        group.losses[k] = reference.losses[k] = 0.0
     for b in range(first, last):
         partial = call.partials + 4 * b
         start_block(partial)
@@ -89,17 +106,25 @@ cdef void compare_row_blocks(
         while start < end:
             size = <int>smaller(at_once, end - start)
             for k in range(size):
-                group.labels[k] = target_at(call, (start + k) // middle, (start + k) % middle, n)
-            scan_side(call, &call.reference, start, &reference, size, group.labels, sides[0], peaks[0])
-            scan_side(call, &call.x, start, &group, size, group.labels, sides[1], peaks[1])
+                i, j = (start + k) // middle, (start + k) % middle
+                group.labels[k] = target_at(call, i, j, n)
+                take_side(&call.reference, i, j, &sides[0][k])
+                take_side(&call.x, i, j, &sides[1][k])
+            if call.target.data != NULL:
+                scan_side(call, &group, size, group.labels, sides[1])
+                scan_side(call, &reference, size, group.labels, sides[0])
             for k in range(size):
-                kl, excess = NAN, 0.0
-                if fabs(sides[0][k].top) < INFINITY and fabs(sides[1][k].top) < INFINITY:
-                    kl = call.real.divergence(&sides[0][k], &sides[1][k], n, &excess)
+                # the same whether there are targets or not
+                quick = call.real.quick_divergence(&sides[0][k], &sides[1][k], n, &kl, &gap, &r_peak, &x_peak)
+                same = r_peak == x_peak if quick else False
+                if not quick:
+                    if call.target.data == NULL:
+                        scan_side(call, &group, 1, group.labels, sides[1])
+                        scan_side(call, &reference, 1, group.labels, sides[0])
+                    kl = compared(call, &sides[0][k], &sides[1][k], n, &gap, &same)
                 put_comparison(
-                    call, out, (start + k) // middle, (start + k) % middle, group.labels[k], kl,
-                    peaks[0][k] == peaks[1][k], group.losses[k], reference.losses[k],
-                    gap_at(reference.x[k], group.x[k], &sides[0][k], &sides[1][k], excess), partial,
+                    call, out, (start + k) // middle, (start + k) % middle, group.labels[k], kl, same, group.losses[k],
+                    reference.losses[k], (reference.x[k] - group.x[k]) - gap, partial,
                 )
             start += size
 
@@ -132,11 +157,10 @@ cdef void compare_column_blocks(
     cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], tiles = (inner + LANES - 1) // LANES, b, q, i, start
     cdef Columns x, r
     cdef Rows rows, reference
-    cdef Side sides[2]
     cdef int64_t peaks[2][64]
     cdef int64_t labels[64]
     cdef double kl[64]
-    cdef double excess[64]
+    cdef double gaps[64]
     cdef double *partial
     cdef int lane, width
     for b in range(first, last):
@@ -151,12 +175,9 @@ cdef void compare_column_blocks(
                 labels[lane] = target_at(call, i, start + lane, n)
             scan_columns_of(call, &r, n, width, labels, &reference, peaks[0])
             scan_columns_of(call, &x, n, width, labels, &rows, peaks[1])
-            call.real.diverge_columns(&r, &x, n, width, &reference, &rows, kl, excess)
+            call.real.diverge_columns(&r, &x, n, width, &reference, &rows, kl, gaps)
             for lane in range(width):
-                sides[0].top, sides[0].tail = reference.top[lane], reference.tail[lane]
-                sides[1].top, sides[1].tail = rows.top[lane], rows.tail[lane]
                 put_comparison(
                     call, out, i, start + lane, labels[lane], kl[lane], peaks[0][lane] == peaks[1][lane], rows.loss[lane],
-                    reference.loss[lane], gap_at(reference.x[lane], rows.x[lane], &sides[0], &sides[1], excess[lane]),
-                    partial,
+                    reference.loss[lane], (reference.x[lane] - rows.x[lane]) - gaps[lane], partial,
                 )

@@ -22,21 +22,22 @@ typedef struct {
 /* Where p (exp(-d) - 1 + d) is taken by the polynomial: |d| <= ln(2) / 2. */
 #define NEAR 0.34657359
 
-/* The divergence from k and s, and by how much log q is too large. */
-INLINE double finished_divergence(double k, double s, double *excess)
+/* The divergence from k and s that were taken with this gap, and what that really is. */
+INLINE double finished_divergence(double k, double s, double *gap)
 {
-    const double a = k - s, kl = k + ((*excess = log1p_double(a)) - a);
+    const double a = k - s, excess = log1p_double(a), kl = k + (excess - a);
+    *gap -= excess;
     return kl < 0.0 ? 0.0 : kl;
 }
 
 /* The same in float64 whatever the logits are, one class at a time: for logits so large that exponentials want it. */
-static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, double *excess)
+static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, double *found)
 {
     /* float64 logits may be further apart than float64 reaches: half as far they are not */
     const double gap = (0.5 * r->top - 0.5 * x->top) + (0.5 * r->tail - 0.5 * x->tail);
     const double p_scale = exp_double(-r->tail), q_scale = exp_double(-x->tail);
     double k = 0.0, k_low = 0.0, s = 0.0, s_low = 0.0;
-    *excess = 0.0;
+    *found = 2.0 * gap;
     for (Py_ssize_t i = 0; i < n; i++) {
         const double a = element(r->x + i * r->step, r->kind), b = element(x->x + i * x->step, x->kind);
         const double p = exp_of_difference(p_scale, a, r->top), q = exp_of_difference(q_scale, b, x->top);
@@ -51,7 +52,7 @@ static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, doubl
         accumulate(&k, &k_low, term);
         accumulate(&s, &s_low, share);
     }
-    return finished_divergence(k + k_low, s + s_low, excess);
+    return finished_divergence(k + k_low, s + s_low, found);
 }
 #endif
 
@@ -119,9 +120,9 @@ static void NAME(add_excesses)(
         }
 }
 
-/* The divergence of a contiguous row from a reference's, of which neither has a NaN or an infinite maximum; and by how much
-log q is too large. */
-static double NAME(divergence)(const Side *r, const Side *x, Py_ssize_t n, double *excess)
+/* The divergence of a contiguous row from a reference's, of which neither has a NaN or an infinite maximum; and the difference of
+both logsumexp. */
+static double NAME(divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap)
 {
     REAL r_scratch[SPAN], x_scratch[SPAN], r_rest[BLOCK], x_rest[BLOCK], most[16], top = -(REAL)INFINITY;
     double sums[16] = {0.0}, shares[16] = {0.0};
@@ -143,8 +144,158 @@ static double NAME(divergence)(const Side *r, const Side *x, Py_ssize_t n, doubl
     for (int k = 0; k < 16; k++)
         top = most[k] > top ? most[k] : top;
     if (!NAME(is_moderate)(r->top, x->top, (double)top))
-        return exact_divergence(r, x, n, excess);
-    return finished_divergence(NAME(folded)(sums) / pair.total, NAME(folded)(shares) / pair.total, excess);
+        return exact_divergence(r, x, n, gap);
+    *gap = (double)pair.high + (double)pair.low;
+    return finished_divergence(NAME(folded)(sums) / pair.total, NAME(folded)(shares) / pair.total, gap);
+}
+
+/* --- along a row, in one sweep ------------------------------------------------------------------------------------------------- */
+
+/* Where `close_curve` does: most classes of models that are alike. */
+#undef CLOSE
+#define CLOSE ((REAL)(SINGLE ? 0.8 : NEAR))
+
+/* (exp(-d) - 1 + d) / d^2 for |d| <= CLOSE, in float32 to 2^-25. */
+INLINE REAL NAME(close_curve)(REAL d)
+{
+#if SINGLE
+    return POLYNOMIAL_7(
+        d, 0.500000001671f, -0.166666744647f, 0.0416666270972f, -0.00833234785337f, 0.0013889885731f, -0.000201507184199f,
+        2.49038494901e-5f);
+#else
+    return exp_curve_double(-d);
+#endif
+}
+
+/* p (exp(-d) - 1 + d) of a class whose d is small, and its p and p d. */
+INLINE REAL NAME(close_excess)(REAL r, REAL x, REAL lowest, UINT bias, REAL high, REAL *p, REAL *share)
+{
+    const REAL d = (r - x) - high;
+    *p = NAME(whole_term)(r, lowest, bias);
+    *share = *p * d;
+    return *share * d * NAME(close_curve)(d);
+}
+
+/* What one sweep sums up, in lanes; and the largest logits and d. */
+typedef struct {
+    double totals[16], sums[16], shares[16]; /* of p, p (exp(-d) - 1 + d) and p d */
+    REAL r_tops[16], x_tops[16], most[16];
+} NAME(Swept);
+
+/* Whole blocks.  Those in which all d are small need no q, and no second part of a difference. */
+static void NAME(sweep_blocks)(
+    const REAL *RESTRICT r, const REAL *RESTRICT x, Py_ssize_t n_blocks, const NAME(Pair) *pair, NAME(Swept) *RESTRICT swept)
+{
+    const REAL lowest = pair->r_lowest, high = pair->high;
+    const UINT bias = pair->r_bias;
+    for (Py_ssize_t b = 0; b < n_blocks; b++, r += BLOCK, x += BLOCK) {
+        int far = 0;
+        NAME(ask_ahead)(r, BLOCK * sizeof(REAL));
+        NAME(ask_ahead)(x, BLOCK * sizeof(REAL));
+        for (int k = 0; k < BLOCK; k++)
+            far |= !(ABS((r[k] - x[k]) - high) <= CLOSE);
+        for (int k = 0; k < 16; k++) {
+            const REAL ab = r[k] > r[k + 16] ? r[k] : r[k + 16], cd = r[k + 32] > r[k + 48] ? r[k + 32] : r[k + 48];
+            const REAL AB = x[k] > x[k + 16] ? x[k] : x[k + 16], CD = x[k + 32] > x[k + 48] ? x[k + 32] : x[k + 48];
+            const REAL r_top = ab > cd ? ab : cd, x_top = AB > CD ? AB : CD;
+            swept->r_tops[k] = r_top > swept->r_tops[k] ? r_top : swept->r_tops[k];
+            swept->x_tops[k] = x_top > swept->x_tops[k] ? x_top : swept->x_tops[k];
+        }
+        if (far) {
+            for (int k = 0; k < 16; k++)
+                swept->totals[k] += (double)((NAME(whole_term)(r[k], lowest, bias) + NAME(whole_term)(r[k + 16], lowest, bias))
+                    + (NAME(whole_term)(r[k + 32], lowest, bias) + NAME(whole_term)(r[k + 48], lowest, bias)));
+            NAME(add_excesses)(r, x, 1, pair, swept->sums, swept->shares, swept->most);
+            continue;
+        }
+        for (int k = 0; k < 16; k++) {
+            REAL p0, p1, p2, p3, s0, s1, s2, s3;
+            const REAL t0 = NAME(close_excess)(r[k], x[k], lowest, bias, high, &p0, &s0);
+            const REAL t1 = NAME(close_excess)(r[k + 16], x[k + 16], lowest, bias, high, &p1, &s1);
+            const REAL t2 = NAME(close_excess)(r[k + 32], x[k + 32], lowest, bias, high, &p2, &s2);
+            const REAL t3 = NAME(close_excess)(r[k + 48], x[k + 48], lowest, bias, high, &p3, &s3);
+            swept->totals[k] += (double)((p0 + p1) + (p2 + p3));
+            swept->sums[k] += (double)((t0 + t1) + (t2 + t3));
+            swept->shares[k] += (double)((s0 + s1) + (s2 + s3));
+        }
+    }
+}
+
+INLINE double NAME(highest_of)(const REAL *tops)
+{
+    REAL top = tops[0];
+    for (int k = 1; k < 16; k++)
+        top = tops[k] > top ? tops[k] : top;
+    return (double)top;
+}
+
+/* The sum of a BLOCK's terms. */
+INLINE double NAME(block_total)(const REAL *x, REAL lowest, UINT bias)
+{
+    double sums[16];
+    for (int k = 0; k < 16; k++)
+        sums[k] = (double)((NAME(whole_term)(x[k], lowest, bias) + NAME(whole_term)(x[k + 16], lowest, bias))
+            + (NAME(whole_term)(x[k + 32], lowest, bias) + NAME(whole_term)(x[k + 48], lowest, bias)));
+    return NAME(folded)(sums);
+}
+
+/* The same in one sweep over both, with what the gap is between their first elements; and where their maxima are.  False where
+the sums can't be relied on: rows with NaN or infinities, rows that differ in a constant that is large beside all other
+differences, and such as that gap is not near enough for. */
+static int NAME(quick_divergence)(
+    const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak, Py_ssize_t *x_peak)
+{
+    REAL r_scratch[SPAN], x_scratch[SPAN], r_rest[BLOCK], x_rest[BLOCK];
+    NAME(Swept) swept;
+    NAME(Pair) pair;
+    double r_top = -INFINITY, x_top = -INFINITY;
+    Py_ssize_t r_from = 0, x_from = 0;
+    if (n < BLOCK)
+        return 0;
+    const REAL *p = NAME(staged)(r->x, r->step, r->kind, BLOCK, r_scratch);
+    const REAL *q = NAME(staged)(x->x, x->step, x->kind, BLOCK, x_scratch);
+    const REAL r_power = NAME(power_of)(NAME(first_guess)(r->x, r->kind, n)), x_power = NAME(power_of)(NAME(first_guess)(x->x, x->kind, n));
+    pair.r_lowest = NAME(lowest)(r_power);
+    pair.x_lowest = NAME(lowest)(x_power);
+    pair.r_bias = NAME(bias)(r_power);
+    pair.x_bias = NAME(bias)(x_power);
+    const double first = NAME(block_total)(p, pair.r_lowest, pair.r_bias), second = NAME(block_total)(q, pair.x_lowest, pair.x_bias);
+    pair.high = (REAL)(log_of_power((double)r_power - (double)x_power, 0.0) + (log_double(first) - log_double(second)));
+    pair.low = 0;
+    pair.scale = (REAL)exp_double(log_of_power((double)x_power - (double)r_power, -(double)pair.high));
+    for (int k = 0; k < 16; k++) {
+        swept.totals[k] = swept.sums[k] = swept.shares[k] = 0.0;
+        swept.most[k] = -(REAL)INFINITY;
+    }
+    const Py_ssize_t span = r->kind == NATIVE && x->kind == NATIVE ? 8 * SPAN : SPAN;
+    for (Py_ssize_t start = 0; start < n; start += span) {
+        const Py_ssize_t m = n - start < span ? n - start : span, whole = m - m % BLOCK;
+        p = NAME(staged)(r->x + start * r->step, r->step, r->kind, m, r_scratch);
+        q = NAME(staged)(x->x + start * x->step, x->step, x->kind, m, x_scratch);
+        for (int k = 0; k < 16; k++)
+            swept.r_tops[k] = swept.x_tops[k] = -(REAL)INFINITY;
+        NAME(sweep_blocks)(p, q, whole / BLOCK, &pair, &swept);
+        if (whole < m) {
+            NAME(padded)(p + whole, m - whole, r_rest);
+            NAME(padded)(q + whole, m - whole, x_rest);
+            NAME(sweep_blocks)(r_rest, x_rest, 1, &pair, &swept);
+        }
+        const double r_here = NAME(highest_of)(swept.r_tops), x_here = NAME(highest_of)(swept.x_tops);
+        r_from = r_here > r_top ? start : r_from;
+        x_from = x_here > x_top ? start : x_from;
+        r_top = r_here > r_top ? r_here : r_top;
+        x_top = x_here > x_top ? x_here : x_top;
+    }
+    const double total = NAME(folded)(swept.totals), k = NAME(folded)(swept.sums) / total, s = NAME(folded)(swept.shares) / total;
+    if (!(total > TINY && total < HUGE_SUM && k < INFINITY && NAME(is_moderate)(r_top, x_top, NAME(highest_of)(swept.most))))
+        return 0;
+    *gap = (double)pair.high;
+    *kl = finished_divergence(k, s, gap);
+    if (!(k <= 10.0 * *kl && *gap * *gap <= 1000.0 * *kl)) /* what cancels, and what differences are rounded by */
+        return 0;
+    *r_peak = r_from + NAME(position_of)(r->x + r_from * r->step, r->kind, n - r_from < span ? n - r_from : span, r_top);
+    *x_peak = x_from + NAME(position_of)(x->x + x_from * x->step, x->kind, n - x_from < span ? n - x_from : span, x_top);
+    return 1;
 }
 
 /* --- across rows --------------------------------------------------------------------------------------------------------------- */
@@ -152,7 +303,7 @@ static double NAME(divergence)(const Side *r, const Side *x, Py_ssize_t n, doubl
 /* The same of as many rows, (n_classes, rows), as there are lanes; NaN where a maximum is infinite. */
 INLINE void NAME(diverge_lanes)(
     const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows, double *kl,
-    double *excess, const int lanes)
+    double *gaps, const int lanes)
 {
     REAL r_tile[GROUP * LANES], x_tile[GROUP * LANES], r_lowest[LANES], x_lowest[LANES], scale[LANES], high[LANES], low[LANES];
     REAL most[LANES];
@@ -190,25 +341,26 @@ INLINE void NAME(diverge_lanes)(
     }
     for (int lane = 0; lane < width; lane++) {
         if (!(fabs(reference->top[lane]) < INFINITY && fabs(rows->top[lane]) < INFINITY)) {
-            kl[lane] = excess[lane] = NAN;
+            kl[lane] = gaps[lane] = NAN;
             continue;
         }
         if (NAME(is_moderate)(reference->top[lane], rows->top[lane], (double)most[lane])) {
-            kl[lane] = finished_divergence(sums[lane] / totals[lane], shares[lane] / totals[lane], excess + lane);
+            gaps[lane] = (double)high[lane] + (double)low[lane];
+            kl[lane] = finished_divergence(sums[lane] / totals[lane], shares[lane] / totals[lane], gaps + lane);
             continue;
         }
         const Side of = {r->data + lane * r->lane_step, r->class_step, r->kind, reference->top[lane], reference->tail[lane]};
         const Side by = {x->data + lane * x->lane_step, x->class_step, x->kind, rows->top[lane], rows->tail[lane]};
-        kl[lane] = exact_divergence(&of, &by, n_classes, excess + lane);
+        kl[lane] = exact_divergence(&of, &by, n_classes, gaps + lane);
     }
 }
 
 static void NAME(diverge_columns)(
     const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows, double *kl,
-    double *excess)
+    double *gaps)
 {
     if (width <= NARROW)
-        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, excess, NARROW);
+        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, gaps, NARROW);
     else
-        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, excess, LANES);
+        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, gaps, LANES);
 }

@@ -75,6 +75,8 @@ typedef struct {
     void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t);
     void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *);
     double (*divergence)(const Side *, const Side *, Py_ssize_t, double *);
+    int (*quick_divergence)(
+        const Side *, const Side *, Py_ssize_t, double *, double *, Py_ssize_t *, Py_ssize_t *);
     void (*diverge_columns)(
         const Columns *, const Columns *, Py_ssize_t, int, const Rows *, const Rows *, double *, double *);
 } Arithmetic;
@@ -89,7 +91,7 @@ typedef struct {
             (void *)detail_##type,                                                                                     \
             find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
             log_columns_##type, normalise_columns_##type, normalise_rows_##type, divergence_##type,                    \
-            diverge_columns_##type                                                                                     \
+            quick_divergence_##type, diverge_columns_##type                                                            \
     }
 
 static const Arithmetic ARITHMETICS[2] = {ARITHMETIC(float, FLOAT32), ARITHMETIC(double, FLOAT64)};

@@ -105,10 +105,13 @@ cdef extern from "inner.h" nogil:
         void (*normalise_rows)(
             const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs,
             char *const *shares) noexcept nogil
-        double (*divergence)(const Side *r, const Side *x, Py_ssize_t n, double *excess) noexcept nogil
+        double (*divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap) noexcept nogil
+        int (*quick_divergence)(
+            const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak,
+            Py_ssize_t *x_peak) noexcept nogil
         void (*diverge_columns)(
             const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows,
-            double *kl, double *excess) noexcept nogil
+            double *kl, double *gaps) noexcept nogil
 
     const Arithmetic ARITHMETICS[2]
 
