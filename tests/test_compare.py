@@ -64,6 +64,47 @@ def test_a_vocabulary(distance, backend):
     assert_divergence(fastloss.compare(r, x).kl, r, x)
 
 
+@pytest.mark.parametrize("distance", [1e-6, 1e-3, 0.3])
+@pytest.mark.parametrize("what", ["first", "last", "sharp", "spread", "shifted"])
+@pytest.mark.parametrize("n_classes", [130, 9_000])
+def test_rows_that_are_not_alike_throughout(n_classes, what, distance):
+    """Some classes tell little of the others: what the first ones say of logsumexp, how far apart logits are, or what is likely."""
+    r, x = pair(2, n_classes, distance)
+    if what == "first":
+        x[:, :64] += 0.3
+    elif what == "last":
+        x[:, -5:] += 2.0
+        r[0, -3] += 60.0
+    elif what == "sharp":
+        r[:, 70] += 15.0
+        x[:, 70] += 15.0
+    elif what == "spread":
+        r[:, ::3] -= 40.0
+        x[:, 1::7] -= 50.0
+    else:
+        x[:, 65:] += 0.01
+        x += np.float32(37.3)
+    got = fastloss.compare(r, x)
+    assert_divergence(got.kl, r, x)
+    np.testing.assert_array_equal(got.same_argmax, r.argmax(-1) == x.argmax(-1))
+    with_target = fastloss.compare(r, x, np.array([70, 3]))
+    np.testing.assert_allclose(with_target.kl, got.kl, rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 63, 64, 1000, 8191, 8192, 8999])
+def test_nan_and_maxima_wherever_they_are(place):
+    r, x = pair(5, 9_000, 0.01)
+    r[0, place] = NAN
+    x[1, place] = NAN
+    r[2, place] = 50.0
+    x[3, place] = -INF
+    r[4, place] = x[4, place] = 50.0
+    kl, same, *_ = fastloss.compare(r, x)
+    assert np.isnan(kl[:2]).all() and np.isinf(kl[3])
+    assert_divergence(kl[[2, 4]], r[[2, 4]], x[[2, 4]])
+    np.testing.assert_array_equal(same, r.argmax(-1) == x.argmax(-1))
+
+
 @pytest.mark.parametrize("n_classes", [2, 10, 200])
 @pytest.mark.parametrize("gap", [20.0, 60.0, 150.0, 5000.0])
 def test_far_apart(n_classes, gap):
@@ -147,6 +188,7 @@ def test_with_targets(shape, dtype):
     np.testing.assert_array_max_ulp(got.nll, new.nll, 2, dtype=real)
     np.testing.assert_array_max_ulp(got.reference_nll, old.nll, 2, dtype=real)
     np.testing.assert_array_equal(got.same_argmax, old.argmax == new.argmax)
+    assert same_bits(got.same_argmax, fastloss.compare(r, x).same_argmax)
     np.testing.assert_allclose(got.kl, fastloss.compare(r, x).kl, rtol=1e-6)
     for k in range(shape[0]):
         if target[k] == -100:

@@ -21,7 +21,7 @@ nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", reason="nvJitLink, of
 from numba import cuda, types  # noqa: E402
 from numba.cuda import dispatcher  # noqa: E402
 
-from fastloss.backends.numba_cuda import _jit, pointwise, softmax  # noqa: E402
+from fastloss.backends.numba_cuda import _jit, comparing, pointwise, softmax  # noqa: E402
 
 HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -198,6 +198,13 @@ def test_labels(template):
     )
     registers, memory = resources(ptx_of(kernel, signature))
     assert memory == [0, 0, 0] and registers <= 128
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float64"])
+def test_comparisons(name):
+    kernel = comparing.kernel("float32", name, real_of(name))
+    registers, memory = resources(ptx_of(kernel, (LONG,) * 21))
+    assert memory == [0, 0, 0] and registers * comparing.THREADS <= 65536
 
 
 def point_kernel(loss, op, name):

@@ -8,6 +8,7 @@ value outside the loss's domain, what a gradient of a weighted mean or of a root
 from fastloss import _errors
 from fastloss.calls import resolve
 from fastloss.places.cuda.classes import normalised, rows, scores
+from fastloss.places.cuda.comparisons import comparisons
 from fastloss.places.cuda.linear import layer
 from fastloss.places.cuda.pointwise import elements
 from fastloss.places.cuda.session import signature, taken
@@ -28,7 +29,7 @@ _PLANS = {
     resolve.Layer: layer,
     resolve.Normalised: normalised,
     resolve.Scores: scores,
-    resolve.Comparisons: _refused,
+    resolve.Comparisons: comparisons,
     resolve.Forecasts: _refused,
 }
 

@@ -1,0 +1,58 @@
+"""Two arrays of logits compared on a device."""
+
+import numpy as np
+
+from fastloss._comparison import Comparison
+from fastloss.places.cuda.arrays import viewed
+from fastloss.places.cuda.classes import Rows, ignored, raise_bad_label, run_rows
+
+
+def comparisons(resolved):
+    """What executes a `Comparisons`."""
+
+    def execute(operands, out, scale):
+        session = operands.session
+        r, x, y = operands
+        rows, real = Rows(session, x, resolved.axis), resolved.real
+        names = [real, "bool", *([real] * 3 if y is not None else [])]
+        results = [session.new(rows.shape, name) for name in names]
+        if rows.n_rows:
+            kl, same, nll, reference_nll, rise = [viewed(result, "out").address for result in results] + [0] * (
+                5 - len(results)
+            )
+            with session.queue.lock:
+                bad = _likelihoods(session, resolved, (x, r), y, (nll, reference_nll)) if y is not None else np.inf
+                _launch(session, resolved, rows, r, x, y, (reference_nll, nll), (kl, same, rise))
+            if bad < np.inf:
+                raise_bad_label(session, y, rows, int(bad), resolved.ignore_index)
+        return Comparison(*[session.delivered(result) for result in results])
+
+    return execute
+
+
+def _likelihoods(session, resolved, arrays, y, losses):
+    """Negative log-likelihoods of each of the arrays; the first row whose label is bad, or inf."""
+    bad = np.inf
+    constants = (ignored(y.name, resolved.ignore_index), 1.0, 0.0)
+    for logits, address in zip(arrays, losses, strict=True):
+        rows = Rows(session, logits, resolved.axis)  # whose strides may differ
+        labels = (*rows.row_strides(y), 0)
+        run_rows(
+            session, rows, "index", session.softmax.NONE, logits, resolved.real, labels, y.name, 0, constants, losses=address
+        )  # fmt: skip
+        bad = min(bad, session.totals()[3] if session.waits else np.inf)
+    return bad
+
+
+def _launch(session, resolved, rows, r, x, y, losses, outs):
+    from fastloss.backends.numba_cuda import comparing
+
+    kernel = comparing.kernel(r.name, x.name, resolved.real)
+    labels = (0, 0, 0, 0, 0)
+    if y is not None:
+        kind = session.softmax.LABEL_KINDS[y.name]
+        labels = (*rows.row_strides(y), kind, ignored(y.name, resolved.ignore_index))
+    arguments = (
+        *rows.strides(r), *rows.strides(x), *labels, rows.split[1], rows.n_rows, rows.n_classes, *losses, *outs
+    )  # fmt: skip
+    session.launch_blocks(kernel, min(rows.n_rows, 1 << 16), comparing.THREADS, arguments)
