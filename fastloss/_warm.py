@@ -14,7 +14,7 @@ DTYPES = ("float32", "float64", "float16")
 
 def names() -> tuple[str, ...]:
     """The functions that can be compiled ahead."""
-    return tuple(sorted(function.name for function in (losses.SCORE, *losses.LOSSES)))
+    return tuple(sorted(function.name for function in (losses.SCORE, losses.COMPARE, *losses.LOSSES)))
 
 
 def warm(chosen: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> Iterator[str]:
@@ -41,6 +41,9 @@ def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
         function(arguments[0], None, entropy=True)
         function(*arguments, top_k=1, entropy=True)
         return
+    if row is losses.COMPARE:
+        function(*arguments[:2], None)
+        return
     grad.value_and_grad(function)(*arguments)
     if not row.root:  # which has no value for each element
         function(*arguments, reduction="none")
@@ -49,11 +52,11 @@ def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
 def _arguments(name: str, dtype: np.dtype) -> Iterator[tuple[np.ndarray, ...]]:
     """Small and large arguments, with few and with many classes."""
     many, row = _plan.BLOCK, _row(name)
-    if row.family in ("rows", "scores"):
+    if row.family in ("rows", "scores", "comparison"):
         for n_classes in (10, 1000):
             for n_rows in (2, many // n_classes + 1):
                 probs = np.full((n_rows, n_classes), 1 / n_classes, dtype)
-                yield probs, np.zeros(n_rows, np.int64)
+                yield *(probs,) * (len(row.arrays) - 1), np.zeros(n_rows, np.int64)
         return
     if row.family == "layer":
         for n_rows in (2, 64):

@@ -40,9 +40,10 @@ def test_every_loss_has_arguments(monkeypatch):
 
     monkeypatch.setattr(_warm, "functional", Recorder())
     monkeypatch.setattr(_warm.grad, "value_and_grad", lambda function: function)
-    names = ("mse_loss", "gaussian_nll_loss", "cross_entropy", "score", "linear_cross_entropy")
+    names = ("mse_loss", "gaussian_nll_loss", "cross_entropy", "score", "compare", "linear_cross_entropy")
     assert list(_warm.warm(names, ("float64",))) == [f"{name} float64" for name in names]
     operands = {"mse_loss": 2, "gaussian_nll_loss": 3, "cross_entropy": 2, "score": 2, "linear_cross_entropy": 3}
+    operands["compare"] = 3
     assert dict(called) == operands
     assert set(called) == set(operands.items())
 
