@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import shutil
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import fastloss
-from fastloss.bench import against, findings, judge, verdicts
+from fastloss.bench import against, environments, findings, gates, instructions, judge, verdicts
 from fastloss.bench.cases import CASES
-from fastloss.bench.side import Side
+from fastloss.bench.side import Side, this_side
 from fastloss.bench.turns import Sitting, Subject
-from fastloss.cli import main
+from fastloss.cli import _sides, main
 
 HERE = Path(fastloss.__file__).parents[1]
 NAMES = ("mse_loss/value/small", "l1_loss/value/small", "score/value/small")
@@ -162,6 +163,21 @@ def test_nothing_measured():
     assert code(outcome) == 6 and code(outcome, "nothing") == 4 and code(outcome, "nothing", "missing") == 0
 
 
+def test_what_pytest_benchmark_reads():
+    outcome = compared(Processes({NAMES[0]: 1.3}, missing={NAMES[1]: "old"}))
+    document = verdicts.document(outcome, [], [], 0, {"cpu": "x"})
+    entries = verdicts.benchmark_json(document)["benchmarks"]
+    assert [entry["name"] for entry in entries] == [f"{name}[{side}]" for name in NAMES[::2] for side in ("new", "old")]
+    stats = entries[0]["stats"]
+    assert stats["rounds"] == outcome.findings[0].estimate.pairs == len(stats["data"])
+    assert stats["min"] <= stats["q1"] <= stats["median"] == pytest.approx(1.3e-6) and stats["iterations"] == 1
+    reader = pytest.importorskip("pytest_benchmark.stats").Stats()
+    for seconds in stats["data"]:
+        reader.update(seconds)
+    for name in ("min", "max", "mean", "median", "stddev", "total", "ops", "outliers", "ld15iqr", "hd15iqr"):
+        assert stats[name] == pytest.approx(getattr(reader, name)), name
+
+
 def test_the_gravest_problem_comes_first():
     outcome = compared(Processes({NAMES[0]: 1.5}, missing={NAMES[1]: "new"}, values={NAMES[2]: 7.0}))
     listed = findings.problems(outcome.findings, findings.allowances(["differs"]))
@@ -176,6 +192,52 @@ def test_the_gravest_problem_comes_first():
     with pytest.raises(ValueError, match="'slow' is not one of nothing, differs, slower"):
         findings.allowances(["slow"])
     assert len({number for number, _ in findings.KINDS.values()} | {0, 2, 74, 130}) == len(findings.KINDS) + 4
+
+
+# --- counting instructions ----------------------------------------------------------------------------------------------------
+
+PERF = """#!/bin/sh
+# a counter that sees 1000 instructions in a call, beside those of starting
+shift 5
+input=$(cat)
+printf '%s' "$input" | "$@" > /dev/null
+calls=$(printf '%s' "$input" | sed -n 's/.*"repeats": \\([0-9]*\\).*/\\1/p')
+echo "$((1000000 + 1000 * ${calls:-0})),,instructions:u,1,100.00,," >&2
+"""
+
+
+def test_instructions(monkeypatch, tmp_path):
+    if not shutil.which("sh"):
+        pytest.skip("needs a shell")
+    (tmp_path / "perf").write_text(PERF)
+    (tmp_path / "perf").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(instructions, "_ONE_THREAD", (("FASTLOSS_NUM_THREADS", "1"),))
+    instructions.counter.cache_clear()
+    try:
+        assert instructions.counter() == "perf"
+        assert instructions.of(Subject(CASES[NAMES[0]]), this_side()) == 1000
+        monkeypatch.setattr(instructions, "counter", lambda: "")
+        assert instructions.of(Subject(CASES[NAMES[0]]), this_side()) is None
+    finally:
+        monkeypatch.undo()
+        instructions.counter.cache_clear()
+
+
+def test_gates_have_tolerances():
+    def told(name, new, old, **most):
+        finding = findings.Finding(Subject(CASES[NAMES[0]]))
+        gates._note(finding, name, (new, old), gates.tolerances([f"{key}={value}" for key, value in most.items()]))
+        return finding.problems
+
+    assert told("memory", 1_300_000, 1_000_000) == [
+        ("gate", "memory: 1300000 against 1000000, 1.3 times (tolerated: 1.1)")
+    ]
+    assert not told("memory", 1_300_000, 1_000_000, memory=1.31) and not told("memory", 1_090_000, 1_000_000)
+    assert not told("memory", 60_000, 10_000)  # a few kilobytes are Python's
+    assert told("memory", 100_000, 0) == [("gate", "memory: 100000 against 0 (tolerated: 1.1)")]
+    assert told("instructions", 103_000, 100_000) and not told("instructions", 101_000, 100_000)
+    assert told("calls", 200, 100) and told("modules", 40, 30)
 
 
 # --- real processes -----------------------------------------------------------------------------------------------------------
@@ -281,6 +343,28 @@ def test_files(capsys, tmp_path, builds, monkeypatch):
     assert [entry["name"] for entry in entries[:2]] == [f"{NAMES[0]}[new]", f"{NAMES[0]}[old]"] and len(entries) == 4
     page = (store / "index.html").read_text()
     assert len(list(store.glob("*.json"))) == 1 and "mse_loss/value/small" in page and "http" not in page
+
+
+def test_bisect(capsys, monkeypatch):
+    """The command over revisions that are made up."""
+    monkeypatch.setattr(environments, "commits", lambda good, bad: [f"{good}{i}" for i in range(6)] + [bad])
+    monkeypatch.setattr(environments, "side", lambda words, *_: Side(words[0]))
+
+    def comparison(subjects, sides, **options):
+        ratio = 1.3 if sides[0].label in ("v4", "v5", "w") and sides[1].label == "v" else 1.0
+        processes = Processes({NAMES[0]: ratio})
+        assert options.pop("seed") == 7
+        return against.Comparison(subjects, sides, **options, pair=processes, clock=processes.clock)
+
+    monkeypatch.setattr(_sides, "Comparison", comparison)
+    arguments = ["--bisect", "v..w", "--case", NAMES[0], "--seed", "7", "--seconds", "500"]
+    assert main(["bench", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "slower since v4\n" and "fastloss: v4: slower, 1." in captured.err
+    assert main(["bench", *arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["suspects"] == ["v4"]
+    assert main(["bench", "--bisect", "w..v", *arguments[2:]]) == 6
+    assert "the last revision is not slower: same" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

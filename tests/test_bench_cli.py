@@ -47,6 +47,21 @@ def test_text(capsys):
     assert max(map(len, out.splitlines()[2:])) < 120
 
 
+def test_cases_of_ones_own(capsys, tmp_path):
+    path = tmp_path / "bench_mine.py"
+    path.write_text(
+        "CASES = {'own': {'call': lambda n: sum(range(n)), 'parameters': {'n': [9]}, 'bytes': lambda n: 8 * n},"
+        " 'nothing': {'call': lambda: None}}"
+    )
+    arguments = ["--cases-from", str(path), "--contenders", "fastloss", "numpy", "--seconds", "0.1"]
+    assert main(["bench", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert f"own/n=9: own of {path}, n=9 (launch-bound)" in out and "has no counterpart here" in out
+    assert "no bytes declared" in out and "DIFFERENT" not in out
+    assert main(["bench", *arguments[:2], "--list"]) == 0
+    assert "  own/n=9 " in capsys.readouterr().out
+
+
 def test_list(capsys):
     assert main(["bench", "--list"]) == 0
     out = capsys.readouterr().out

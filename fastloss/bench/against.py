@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ _FEWEST = 2
 
 # How far the values of two sides may lie apart, relative to the larger.
 TOLERANCE = 1e-4
+
+# What is said to be detectable only beyond this ratio is not known yet.
+_ABSURD = 10.0
 
 Say = Callable[[str], None]
 
@@ -128,7 +132,7 @@ class Comparison:
 
     def _note_detectable(self, name: str, noise: Sequence[Estimate], pairs: int, look: int) -> None:
         smallest = same_code.detectable(noise, limit=self._limit, cases=len(self._noise), pairs=pairs, look=look)
-        self._findings[name].detectable = smallest if math.isfinite(smallest) else None
+        self._findings[name].detectable = smallest if smallest < _ABSURD else None
 
     def _affordable(self, seconds_per_pair: float) -> tuple[int, int]:
         """The look, and the pairs of it, that the rest of the time is enough for."""
@@ -142,7 +146,6 @@ class Comparison:
     def run(self) -> Outcome:
         """Look at growing data until every subject is told, or time is up."""
         judge, rounds = Judge(self._limit), {name: list[list[float]]() for name in self._subjects}
-        seconds: dict[str, list[list[float]]] = {name: [] for name in self._subjects}
         undecided = list(self._subjects)
         n = 0
         while undecided:
@@ -153,14 +156,14 @@ class Comparison:
                 for name, sitting in self._sit(self._sides, undecided).items():
                     if self._noted(self._findings[name], sitting):
                         rounds[name].append(sitting.log_ratios)
-                        seconds[name].append(sitting.seconds)
+                        self._findings[name].by_pair.append(sitting.seconds)
                 late = n >= _FEWEST and self._spent() > self._seconds
             measured = {name: estimate(series) for name, series in rounds.items() if series}
             undecided = judge.look(measured)
             if late:
                 break
         self.outcome.pairs = n
-        self._conclude(judge, {name: estimate(series) for name, series in rounds.items() if series}, seconds)
+        self._conclude(judge, {name: estimate(series) for name, series in rounds.items() if series})
         return self.outcome
 
     def _sit(self, sides: Sequence[Side], names: Sequence[str]) -> dict[str, Sitting]:
@@ -184,7 +187,7 @@ class Comparison:
                 finding.problems.append((DIFFERS, f"{new:.9g} against {old:.9g}"))
         return bool(sitting.log_ratios)
 
-    def _conclude(self, judge: Judge, found: Mapping[str, Estimate], seconds: dict[str, list[list[float]]]) -> None:
+    def _conclude(self, judge: Judge, found: Mapping[str, Estimate]) -> None:
         for name, finding in self._findings.items():
             if name not in found:
                 finding.verdict = MISSING
@@ -193,7 +196,7 @@ class Comparison:
             if name in self._noise:  # now that more is known of the noise, and how many pairs there were in the end
                 look = next(look for look in range(1, 99) if pairs_at(look) >= finding.estimate.pairs)
                 self._note_detectable(name, [self._noise[name], finding.estimate], finding.estimate.pairs, look)
-            new, old = (sorted(side)[len(side) // 2] for side in zip(*seconds[name], strict=True))
+            new, old = map(statistics.median, zip(*finding.by_pair, strict=True))
             finding.seconds = (new, old)
             low, high = (f"{end:.3f}" for end in finding.estimate.interval())
             ratio = f"{finding.estimate.ratio:.3f} [{low}, {high}] times as long"

@@ -103,7 +103,7 @@ class Case:
         """For people: loss, dtype, shape, options."""
         options = "".join(f", {name}={value}" for name, value in self.options)
         if self.source:
-            return f"{self.name} of {self.source}{options}"
+            return f"{self.loss} of {self.source}{options}"
         how = {
             "grad": " and its gradient",
             "accumulate": " in pieces",
@@ -130,8 +130,10 @@ class Case:
     def scaled(self, fraction: float) -> Case:
         """The same case over about that fraction of its rows; axes along which numbers belong together keep their length.
 
-        Only of plain cases, whose arrays are predictions and targets.
+        Only plain cases, whose arrays are predictions and targets, become smaller.
         """
+        if not self.plain or len(self.arrays) != 2:
+            return self
         x, y = self.arrays
         kept = self.axis % len(x.shape) if y.content == "indices" else None
         each = fraction ** (1 / (len(x.shape) - (kept is not None)))

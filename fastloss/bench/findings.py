@@ -37,7 +37,8 @@ class Finding:
     ----------
     verdict : "slower", "faster", "same", "can't tell", or "missing" where a side has no such case.
     estimate : the ratio of times; None where nothing was timed.
-    seconds : of a call on the new and the old side.
+    seconds : of a call on the new and the old side: medians over pairs.
+    by_pair : the same in each pair of processes.
     values : what it returned on both.
     detectable : the slowdown, as a ratio, that the A/A run says can be found; None without one.
     gates : counts on both sides by gate, with the ratio that is tolerated.
@@ -49,6 +50,7 @@ class Finding:
     verdict: str = UNCERTAIN
     estimate: Estimate | None = None
     seconds: tuple[float, float] | None = None
+    by_pair: list[list[float]] = field(default_factory=list)
     values: tuple[float, float] | None = None
     detectable: float | None = None
     gates: dict[str, tuple[int, int, float]] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Finding:
             "verdict": self.verdict,
             **found,
             "seconds": _sides(self.seconds),
+            "seconds_by_pair": {"new": [new for new, _ in self.by_pair], "old": [old for _, old in self.by_pair]},
             "values": _sides(self.values),
             "detectable": self.detectable,
             "gates": {

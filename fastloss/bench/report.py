@@ -34,7 +34,9 @@ def table(result: Result) -> str:
 def _lines(result: Result) -> Iterator[str]:
     case = result.case
     yield f"{case.name}: {case.title} ({case.bound}-bound)"
-    if case.bound == "launch":
+    if not result.roof_bytes:
+        roof = "no bytes declared"
+    elif case.bound == "launch":
         roof = f"reading these bytes takes {duration(result.roof_bytes / result.roof_bandwidth)} a call"
     else:
         plural = "s" if result.roof_threads > 1 else ""

@@ -28,14 +28,15 @@ class Unsupported(Exception):
 
 def fastloss_call(case: Any, arrays: Sequence[np.ndarray], backend: str | None) -> Call:
     """`case` over these inputs, as a function without arguments; on that backend, or the one that is in force."""
-    if case.source:
-        return _own_call(case)
     import fastloss
 
-    function = getattr(fastloss, case.loss, None)
-    if function is None:
-        raise Unsupported(f"this version has no {case.loss}")
-    call = _WAYS[case.op](case, function, arrays)
+    if case.source:
+        call = _own_call(case)
+    else:
+        function = getattr(fastloss, case.loss, None)
+        if function is None:
+            raise Unsupported(f"this version has no {case.loss}")
+        call = _WAYS[case.op](case, function, arrays)
     if backend is None:
         return call
     others = [name for name, status in fastloss.backends().items() if status == "available" and name != backend]

@@ -147,15 +147,13 @@ def document(
 def benchmark_json(document: Mapping[str, Any]) -> dict[str, Any]:
     """The same for whatever reads pytest-benchmark's JSON: `pytest-benchmark compare`, dashboards, bots.
 
-    Each case has an entry for each side; pairs of processes are its rounds, and their times are the geometric middle of both sides,
-    apart by the ratio.
+    Each case has an entry for each side, whose rounds are pairs of processes.
     """
     entries = []
     for case in document["cases"]:
-        if case["seconds"] is None:
-            continue
-        for which in ("new", "old"):
-            seconds = case["seconds"][which]
+        for which, series in case["seconds_by_pair"].items():
+            if not series:
+                continue
             entries.append(
                 {
                     "group": case["name"],
@@ -165,7 +163,7 @@ def benchmark_json(document: Mapping[str, Any]) -> dict[str, Any]:
                     "param": which,
                     "extra_info": {key: case[key] for key in ("verdict", "ratio", "interval", "detectable")},
                     "options": {},
-                    "stats": _stats(seconds, case["pairs"]),
+                    "stats": _stats(series),
                 }
             )
     return {
@@ -182,18 +180,30 @@ def benchmark_json(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stats(seconds: float, rounds: int) -> dict[str, Any]:
-    """What pytest-benchmark says of a series, of which the median over all pairs is known."""
-    same = dict.fromkeys(("min", "max", "mean", "median", "q1", "q3", "ld15iqr", "hd15iqr"), seconds)
-    none = dict.fromkeys(("stddev", "iqr"), 0.0)
+def _stats(series: Sequence[float]) -> dict[str, Any]:
+    """What pytest-benchmark says of a series."""
+    low, middle, high = statistics.quantiles(series, n=4, method="inclusive") if len(series) > 1 else 3 * [series[0]]
+    mean, reach = statistics.fmean(series), 1.5 * (high - low)
+    spread = statistics.stdev(series) if len(series) > 1 else 0.0
+    near = [seconds for seconds in series if low - reach <= seconds <= high + reach]
+    far = sum(abs(seconds - mean) > spread for seconds in series)
     return {
-        **same,
-        **none,
-        "rounds": rounds,
+        "min": min(series),
+        "max": max(series),
+        "mean": mean,
+        "stddev": spread,
+        "rounds": len(series),
+        "median": middle,
+        "iqr": high - low,
+        "q1": low,
+        "q3": high,
+        "iqr_outliers": len(series) - len(near),
+        "stddev_outliers": far,
+        "outliers": f"{far};{len(series) - len(near)}",
+        "ld15iqr": min(near),
+        "hd15iqr": max(near),
+        "ops": 1 / mean,
+        "total": sum(series),
+        "data": list(series),
         "iterations": 1,
-        "outliers": "0;0",
-        "iqr_outliers": 0,
-        "stddev_outliers": 0,
-        "ops": 1 / seconds,
-        "total": seconds * rounds,
     }

@@ -76,9 +76,7 @@ def _subjects(args: argparse.Namespace) -> list[Subject]:
         if not ours:
             raise Failure("--contenders", "two sides are compared on backends of fastloss")
         backends = ours
-    return [
-        Subject(case, None if case.source else backend, len(backends) > 1) for case in cases for backend in backends
-    ]
+    return [Subject(case, backend, len(backends) > 1) for case in cases for backend in backends]
 
 
 def _side(words: Sequence[str], option: str) -> Side:
