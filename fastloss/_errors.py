@@ -86,9 +86,11 @@ def no_classes(name, shape):
     return ValueError(f"{name}: expected at least one class, got shape {tuple(shape)}")
 
 
-def outside(name, low, high, position, value):
+def outside(name, domain, position, value):
     where = ", ".join(str(int(i)) for i in position)
-    interval = f"in [{low:g}, {high:g}]" if high < float("inf") else f"of at least {low:g}"
+    low, high, is_open = domain
+    bound = f"above {low:g}" if is_open else f"of at least {low:g}"
+    interval = f"in [{low:g}, {high:g}]" if high < float("inf") else bound
     return ValueError(f"{name}: expected values {interval}, got {name}[{where}] = {value}")
 
 

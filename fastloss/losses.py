@@ -6,9 +6,28 @@ Dispatch, `value_and_grad`, `Accumulator`, Dask, scorers, the command line and `
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
+
+
+class Domain(NamedTuple):
+    """An interval in which the values of an array have to lie; NaN is let through.
+
+    low, high : its ends, which belong to it.
+    open : whether `low`, which is then 0, does not.
+    """
+
+    low: float
+    high: float
+    open: bool = False
+
+    def ends(self, real):
+        """The least and the largest number of a type, "float32" or "float64", that lie in it."""
+        return (_LEAST[real] if self.open else self.low), self.high
+
+
+_LEAST = {"float32": 2.0**-149, "float64": 2.0**-1074}
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,7 @@ class Formula:
     name : name in kernels and caches.
     operands : 2, or 3 where a third array goes with prediction and target.
     parameters : names of the scalar parameters, in the order of the formula's arguments.
-    domains : values that prediction, target and third operand may take, as (low, high) or None each; NaN is let through.
+    domains : values that prediction, target and third operand may take, as a Domain or None each.
         Outside of it the value is NaN, so that only a result of NaN needs looking into.
     odds : whether the value is {name}_linear + log1p({name}_odds), with odds in [0, 1]: a sum over elements may then take one
         logarithm of several odds, as log1p(a) + log1p(b) = log1p(a + b + a b).
@@ -32,7 +51,7 @@ class Formula:
     name: str
     operands: int = 2
     parameters: tuple[str, ...] = ()
-    domains: tuple[tuple[float, float] | None, ...] = ()
+    domains: tuple[Domain | None, ...] = ()
     odds: bool = False
     ns: float = 0.3
     text: str | None = None
@@ -68,7 +87,9 @@ class RowFormula:
     with_lse: bool
 
 
-PROBABILITY = (0.0, 1.0)
+PROBABILITY = Domain(0.0, 1.0)
+NOT_NEGATIVE = Domain(0.0, math.inf)
+POSITIVE = Domain(0.0, math.inf, open=True)
 
 MSE = Formula("mse", ns=0.1)
 # for the root of a mean, where squares leave the range
@@ -86,9 +107,7 @@ POISSON_LOG = Formula("poisson_log", ns=0.3)
 POISSON_LOG_FULL = Formula("poisson_log_full", ns=0.6)
 POISSON = Formula("poisson", parameters=("eps",), ns=0.4)
 POISSON_FULL = Formula("poisson_full", parameters=("eps",), ns=0.6)
-GAUSSIAN = Formula(
-    "gaussian", operands=3, parameters=("constant", "eps"), domains=(None, None, (0.0, float("inf"))), ns=0.5
-)
+GAUSSIAN = Formula("gaussian", operands=3, parameters=("constant", "eps"), domains=(None, None, NOT_NEGATIVE), ns=0.5)
 KL_DIV = Formula("kl_div", ns=0.4)
 KL_DIV_LOG = Formula("kl_div_log", ns=0.4)
 CATEGORICAL = Formula("categorical", domains=(PROBABILITY,), ns=0.3)
@@ -302,6 +321,8 @@ GAUSSIAN_NLL_LOSS = _regression(
     arrays=("pred", "target", "var"),
     third_of_rows=True,
 )
+
+
 KL_DIV_LOSS = _regression(
     "kl_div",
     lambda values, third: (KL_DIV_LOG if values["log_target"] else KL_DIV, ()),
@@ -333,6 +354,7 @@ BINARY_CROSS_ENTROPY_WITH_LOGITS = Loss(
     same_shape=True,
     kind="binary",
 )
+
 
 _INDEXED = (AXIS, REDUCTION, IGNORE_INDEX)
 CROSS_ENTROPY = Loss(

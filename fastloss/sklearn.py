@@ -6,7 +6,8 @@ and targets, and larger is better: losses are negated, as scikit-learn's own are
 - ``neg_cross_entropy``: logits, from ``decision_function``, or ``predict_log_proba`` where there is none;
 - ``neg_nll_loss``: ``predict_log_proba``; ``neg_categorical_cross_entropy``, ``neg_perplexity`` and ``accuracy``: ``predict_proba``;
 - ``neg_binary_cross_entropy``: ``predict_proba`` of two classes, or of several labels at once (multilabel);
-  ``neg_binary_cross_entropy_with_logits``: ``decision_function`` of the same;
+  ``neg_binary_cross_entropy_with_logits``, ``neg_sigmoid_focal_loss`` and the losses of margins (``neg_hinge_loss``,
+  ``neg_squared_hinge_loss``, ``neg_soft_margin_loss``): ``decision_function`` of the same;
 - ``neg_gaussian_nll_loss``: ``predict(X, return_std=True)``; all others: ``predict``, which for ``neg_poisson_nll_loss`` are rates unless
   ``log_input=True``.
 
@@ -115,9 +116,8 @@ def _binary(estimator, X, y):
     return _elements(functional.binary_cross_entropy, estimator, _response(estimator, X, "predict_proba"), y)
 
 
-def _binary_logits(estimator, X, y, **options):
-    logits = _response(estimator, X, "decision_function")
-    return _elements(functional.binary_cross_entropy_with_logits, estimator, logits, y, **options)
+def _binary_logits(fn, estimator, X, y, **options):
+    return _elements(fn, estimator, _response(estimator, X, "decision_function"), y, **options)
 
 
 def _elements(fn, estimator, predictions, y, **options):
@@ -147,7 +147,7 @@ _OF_ROWS = {
     "nll_loss": _nll,
     "categorical_cross_entropy": _categorical,
     "binary_cross_entropy": _binary,
-    "binary_cross_entropy_with_logits": _binary_logits,
+    "binary_cross_entropy_with_logits": functools.partial(_binary_logits, functional.binary_cross_entropy_with_logits),
     "perplexity": _categorical,
     "accuracy": _hits,
 }

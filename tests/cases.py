@@ -111,7 +111,7 @@ CASES = (
 )
 ROW_CASES = tuple(case for case in CASES if case.rowwise)
 POINT_CASES = tuple(case for case in CASES if not case.rowwise)
-REGRESSION_CASES = tuple(case for case in POINT_CASES if not case.loss.startswith("binary"))
+REGRESSION_CASES = tuple(case for case in POINT_CASES if not case.loss.startswith(("binary", "sigmoid")))
 # One case for each loss and kind of target: for what does not depend on the scalar options.
 PLAIN_CASES = tuple(case for case in CASES if not case.options)
 # One for each way in which arrays are gone through: labels, class probabilities, one entry a row, two and three

@@ -75,7 +75,13 @@ def near(rng, other, dtype):
         return other + (steps * np.spacing(other)).astype(dtype)
 
 
-DRAWN = {"real": reals, "positive": positives, "probability": probabilities, "logit": logits, "log": logs}
+DRAWN = {
+    "real": reals,
+    "positive": positives,
+    "probability": probabilities,
+    "logit": logits,
+    "log": logs,
+}
 
 
 # --- exact values and slopes: each gives a list (value, its terms), (slope, its terms); terms None where nothing cancels ----------------------
@@ -194,11 +200,11 @@ class Sweep:
         operands = [DRAWN[domain](rng, n).astype(dtype) for domain in self.domains]
         alike = rng.random(n)
         x, y = operands[:2]
-        if self.domains[0] == self.domains[1] or self.domains[:2] == ("logit", "real"):
+        if self.domains[0] == self.domains[1] or self.domains[:2] in (("logit", "real"), ("rate", "positive")):
             close = near(rng, x, dtype)
             if self.domains[1] == "probability":
                 close = np.clip(close, 0, 1)
-            if self.domains[1] in ("log", "positive"):
+            if self.domains[1] in ("log", "positive", "rate"):
                 close = np.abs(close) * (-1 if self.domains[1] == "log" else 1)
             operands[1] = np.where(alike < 0.3, close, np.where(alike < 0.35, x, y))
         return operands

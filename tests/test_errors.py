@@ -16,6 +16,7 @@ try:
 except ImportError:  # the package does without, and some tests as well
     ml_dtypes = None
 
+
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")
 BAD_DTYPES = {
     "complex": np.zeros((3, 4), complex),

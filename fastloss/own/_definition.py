@@ -152,7 +152,7 @@ class Definition:
     text: str
     functions: tuple[str, ...]
     parameters: tuple[Parameter, ...] = ()
-    domains: tuple[tuple[float, float] | None, ...] = ()
+    domains: tuple[losses.Domain | None, ...] = ()
     weighted_mean: bool = True
     with_lse: bool = False
     doc: str | None = field(default=None, compare=False)
@@ -254,7 +254,7 @@ def inside(text, functions, name, domains, free):
     parameters = functions[name].parameters
     conditions = []
     for x, domain in zip(parameters, domains, strict=False):
-        low, high = domain or (-math.inf, math.inf)
+        low, high, _ = domain or losses.Domain(-math.inf, math.inf)
         conditions += [f"{x} >= T({low!r})"] * (low > -math.inf) + [f"{x} <= T({high!r})"] * (high < math.inf)
     if not conditions:
         return text, name

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastloss import _dialect, _errors
+from fastloss.losses import Domain
 from fastloss.own._definition import Definition, inside, interval, parameters_of, plain
 from fastloss.own._loss import OwnLoss
 from fastloss.own._slope import derived, free_in
@@ -158,4 +159,4 @@ def _domain(value, name):
             raise _errors.open_domain(name, value)
         if math.isfinite(bound) and bound and not _dialect.LEAST <= abs(bound) <= _dialect.MOST:
             raise _errors.out_of_range(name, bound, "bounds within the range of float32")
-    return (found.low, found.high) if math.isfinite(found.low) or math.isfinite(found.high) else None
+    return Domain(found.low, found.high) if math.isfinite(found.low) or math.isfinite(found.high) else None

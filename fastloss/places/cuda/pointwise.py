@@ -211,12 +211,12 @@ class Pointwise:
             kernel = kernels.kernel("outside", None, kernels.TOTAL, self.real, kinds)
             shape, strides = merged_axes(v.shape, [v.strides])
             with session.queue.lock:
-                arguments = (v.address, v.size, shape, *strides, *map(float, domain), session.queue.workspace)
+                arguments = (v.address, v.size, shape, *strides, *domain.ends(self.real), session.queue.workspace)
                 session.launch(kernel, v.size, arguments)
                 bad = session.totals()[3]
             if bad < np.inf:
                 position = np.unravel_index(int(bad), v.shape)
-                raise _errors.outside(name, *domain, position, np.dtype(self.real).type(element(session, v, position)))
+                raise _errors.outside(name, domain, position, np.dtype(self.real).type(element(session, v, position)))
 
 
 def merged_axes(shape, strides):

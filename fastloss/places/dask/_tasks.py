@@ -86,7 +86,7 @@ def bad_value(operand, a, name, domain, origin):
     if found is None:
         return None
     position = _moved(found[0], origin)
-    return Bad(operand, position, _errors.outside, (name, *domain, position, found[1]))
+    return Bad(operand, position, _errors.outside, (name, domain, position, found[1]))
 
 
 def _moved(position, origin):

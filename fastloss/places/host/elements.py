@@ -364,20 +364,16 @@ def require_inside(a, name, domain):
     """ValueError for the first element of `a` outside the domain; NaN is let through."""
     found = first_outside(a, domain)
     if found:
-        raise _errors.outside(name, *domain, *found)
+        raise _errors.outside(name, domain, *found)
 
 
 def first_outside(a, domain):
     """Position and value of the first element of `a` outside the domain, or None."""
-    if (
-        a.dtype.itemsize > 2
-        and a.size
-        and np.fmin.reduce(a, None) >= domain[0]
-        and np.fmax.reduce(a, None) <= domain[1]
-    ):
+    low, high = domain.ends("float64" if a.dtype.itemsize > 4 else "float32")
+    if a.dtype.itemsize > 2 and a.size and np.fmin.reduce(a, None) >= low and np.fmax.reduce(a, None) <= high:
         return None
     wide = a.astype(np.float32) if a.dtype.itemsize == 2 else a
-    bad = (wide < domain[0]) | (wide > domain[1])
+    bad = (wide < low) | (wide > high)
     if not bad.any():
         return None
     position = np.unravel_index(int(np.argmax(bad)), a.shape)
