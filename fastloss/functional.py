@@ -1241,6 +1241,69 @@ def quantile_loss(
     return evaluate(losses.QUANTILE_LOSS, (pred, target, None, weight), (axis, reduction, q), out)
 
 
+def charbonnier_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    eps: float = 1e-3,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Charbonnier's loss, a smooth absolute error: ``sqrt(d**2 + eps**2) - eps`` with d = pred - target.
+
+    Close to d**2 / (2 eps) near 0 and to abs(d) - eps far away.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    eps : float
+        Where the parabola becomes a line; positive.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or an eps that is not positive.
+
+    Notes
+    -----
+    It is 0 where the error is; some authors leave out the constant -eps.  Neither cancels near 0 nor overflows far from it.
+
+    References
+    ----------
+    Charbonnier, P., Blanc-Feraud, L., Aubert, G., Barlaud, M. (1994). Two deterministic half-quadratic regularization algorithms for
+    computed imaging. ICIP.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.charbonnier_loss(np.array([1.0, 2.0]), np.array([1.0, 6.0]), eps=3.0)
+    np.float64(1.0)
+    """
+    return evaluate(losses.CHARBONNIER_LOSS, (pred, target, None, weight), (axis, reduction, eps), out)
+
+
 def poisson_nll_loss(
     pred: ArrayLike,
     target: ArrayLike,

@@ -100,6 +100,7 @@ SMOOTH_L1 = Formula("smooth_l1", parameters=("beta",), ns=0.1)
 LOG_COSH = Formula("log_cosh", ns=1.0)
 QUANTILE = Formula("quantile", parameters=("low", "high"), ns=0.1)
 MSLE = Formula("msle", ns=1.2)
+CHARBONNIER = Formula("charbonnier", parameters=("eps",), ns=0.4)
 BCE = Formula("bce", domains=(PROBABILITY, PROBABILITY), ns=0.6)
 BCE_LOGITS = Formula("bce_logits", odds=True, ns=0.5)
 BCE_LOGITS_POSITIVE = Formula("bce_logits_positive", operands=3, ns=0.8)
@@ -121,6 +122,7 @@ POINTWISE = (
     LOG_COSH,
     QUANTILE,
     MSLE,
+    CHARBONNIER,
     BCE,
     BCE_LOGITS,
     BCE_LOGITS_POSITIVE,
@@ -296,6 +298,7 @@ QUANTILE_LOSS = _regression(
     lambda values, third: (QUANTILE, (values["q"], 1.0 - values["q"])),
     Option("q", 0.5, "number", lambda v: 0.0 <= v <= 1.0, "a number in [0, 1]"),
 )
+CHARBONNIER_LOSS = _regression("charbonnier_loss", _always(CHARBONNIER, "eps"), _positive("eps", 1e-3))
 
 
 def _poisson(values, third):
@@ -402,6 +405,7 @@ LOSSES = (
     LOG_COSH_LOSS,
     MSLE_LOSS,
     QUANTILE_LOSS,
+    CHARBONNIER_LOSS,
     POISSON_NLL_LOSS,
     GAUSSIAN_NLL_LOSS,
     KL_DIV_LOSS,

@@ -7,7 +7,7 @@ Arguments are `x` the prediction, `y` the target, then a loss's third operand if
 one floating type.  Weights and means are the callers' business.
 """
 
-from math import exp, log, log1p, tanh
+from math import exp, log, log1p, sqrt, tanh
 
 # --- squared, absolute, and what lies between --------------------------------------------------------------------------
 
@@ -134,6 +134,25 @@ def scaled_difference(x, y, scale):
 def mse_scaled_slope(x, y, scale):
     T = type(x)
     return T(2.0) * scale * scaled_difference(x, y, scale)
+
+
+def charbonnier(x, y, eps):
+    """sqrt(d^2 + eps^2) - eps (Charbonnier et al. 1994): d^2 over the sum of the two, each divided by the larger one of |d| and eps."""
+    T = type(x)
+    a = abs(x - y)
+    ratio = min(a, eps) / max(a, eps)
+    root = sqrt(T(1.0) + ratio * ratio)
+    return a / (root + ratio) if a >= eps else a * ratio / (root + T(1.0))
+
+
+def charbonnier_slope(x, y, eps):
+    """d / sqrt(d^2 + eps^2)."""
+    T = type(x)
+    d = x - y
+    a = abs(d)
+    ratio = min(a, eps) / max(a, eps)
+    root = sqrt(T(1.0) + ratio * ratio)
+    return sign(d) / root if a >= eps else d / eps / root
 
 
 # --- logarithmic ----------------------------------------------------------------------------------------------------

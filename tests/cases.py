@@ -101,6 +101,8 @@ CASES = (
     Case("msle_loss", ("positive", "positive"), ulp=(10, 10), at=1.0),
     Case("quantile_loss", _REAL),
     Case("quantile_loss", _REAL, {"q": 0.9}, ulp=(3, 3)),
+    Case("charbonnier_loss", _REAL, ulp=(4, 4)),
+    Case("charbonnier_loss", _REAL, {"eps": 0.7}, ulp=(4, 4)),
     Case("poisson_nll_loss", ("real", "positive"), ulp=(4, 4), at=8.0),
     Case("poisson_nll_loss", ("real", "positive"), {"full": True}, ulp=(4, 4), at=8.0),
     Case("poisson_nll_loss", ("positive", "positive"), {"log_input": False}, ulp=(4, 4), at=4.0),

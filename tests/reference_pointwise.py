@@ -56,6 +56,13 @@ def _quantile(x, y, q=0.5):
     return np.maximum(q * d, (q - 1) * d), np.where(d > 0, -q, np.where(d < 0, 1 - q, 0 * d))
 
 
+def _charbonnier(x, y, eps=1e-3):
+    d, eps = x - y, LONG(eps)
+    root = np.hypot(d, eps)
+    with np.errstate(invalid="ignore"):  # inf / inf
+        return np.where(np.isinf(d), np.abs(d), np.abs(d) * (np.abs(d) / (root + eps))), d / root
+
+
 def _poisson(x, y, log_input=True, full=False, eps=1e-8):
     if log_input:
         value, slope = np.exp(x) - y * x, np.exp(x) - y
@@ -106,6 +113,7 @@ POINTWISE = {
     "log_cosh_loss": _log_cosh,
     "msle_loss": _msle,
     "quantile_loss": _quantile,
+    "charbonnier_loss": _charbonnier,
     "poisson_nll_loss": _poisson,
     "gaussian_nll_loss": _gaussian,
     "kl_div": _kl_div,

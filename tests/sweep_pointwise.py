@@ -126,6 +126,12 @@ def _quantile(x, y, q):
     return q * d if d >= 0 else (q - 1) * d, None, slope, None
 
 
+def _charbonnier(x, y, eps):
+    d = x - y
+    root = mpmath.sqrt(d * d + eps * eps)
+    return d * d / (root + eps), None, d / root, None
+
+
 def _stirling(y):
     if y <= 1:
         return 0, 0
@@ -233,6 +239,8 @@ SWEEPS = (
     Sweep("msle_loss", ("positive", "positive"), _msle),
     Sweep("quantile_loss", ("real", "real"), _quantile, {"q": 0.875}, ("q",)),
     Sweep("quantile_loss", ("real", "real"), _quantile, {"q": 0.0}, ("q",)),
+    Sweep("charbonnier_loss", ("real", "real"), _charbonnier, {"eps": 1e-3}, ("eps",)),
+    Sweep("charbonnier_loss", ("real", "real"), _charbonnier, {"eps": 1e20}, ("eps",)),
     Sweep("binary_cross_entropy", ("probability", "probability"), _bce),
     Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits),
     Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits),

@@ -17,22 +17,23 @@ ROOT = Path(__file__).parents[1]
 
 SCALARS = '''
 
-def charbonnier(x, y, eps):
-    """sqrt(d^2 + eps^2) - eps, smooth where the absolute error has a kink (Charbonnier et al. 1994)."""
-    d = x - y
-    s = sqrt(d * d + eps * eps)
-    return d * (d / (s + eps))
+def lorentzian(x, y, scale):
+    """log(1 + d^2 / (2 scale^2)), which leaves outliers with little weight (Black and Anandan 1996)."""
+    T = type(x)
+    d = (x - y) / scale
+    return log1p(T(0.5) * d * d)
 
 
-def charbonnier_slope(x, y, eps):
-    d = x - y
-    return d / sqrt(d * d + eps * eps)
+def lorentzian_slope(x, y, scale):
+    T = type(x)
+    d = (x - y) / scale
+    return d / (scale * (T(1.0) + T(0.5) * d * d))
 '''
 
 FUNCTION = '''
-def charbonnier_loss(pred, target, *, weight=None, axis=None, eps=1e-3, reduction="mean", out=None):
-    """Charbonnier's loss: a smooth absolute error."""
-    return evaluate(losses.CHARBONNIER_LOSS, (pred, target, None, weight), (axis, reduction, eps), out)
+def lorentzian_loss(pred, target, *, weight=None, axis=None, scale=1.0, reduction="mean", out=None):
+    """The Lorentzian loss: of large errors hardly more than of smaller ones."""
+    return evaluate(losses.LORENTZIAN_LOSS, (pred, target, None, weight), (axis, reduction, scale), out)
 
 
 '''
@@ -41,10 +42,10 @@ REFERENCE = """
 import numpy as np
 
 
-def reference(x, y, eps=1e-3):
-    x, y = np.asarray(x, np.longdouble), np.asarray(y, np.longdouble)
-    root = np.sqrt((x - y) ** 2 + np.longdouble(eps) ** 2)
-    return root - eps, (x - y) / root
+def reference(x, y, scale=1.0):
+    x, y, scale = np.asarray(x, np.longdouble), np.asarray(y, np.longdouble), np.longdouble(scale)
+    ratio = (x - y) ** 2 / (2 * scale**2)
+    return np.log1p(ratio), (x - y) / scale**2 / (1 + ratio)
 
 
 rng = np.random.default_rng(0)
@@ -57,24 +58,24 @@ CHECK = """
 import fastloss
 from fastloss import losses
 
-loss = fastloss.charbonnier_loss
+loss = fastloss.lorentzian_loss
 close = lambda a, b, rtol=1e-12: np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=rtol, atol=1e-15)
-close(loss(x, y, eps=0.5), value.mean())
-close(loss(x, y, eps=0.5, reduction="none"), value)
-close(loss(x, y, eps=0.5, axis=0, reduction="sum"), value.sum(0))
-close(loss(x, y[:, ::-1][:, ::-1], eps=0.5, weight=np.arange(7.0)), (value * np.arange(7)).sum() / (300 * 21))
-got, gradient = fastloss.value_and_grad(loss)(x, y, eps=0.5, reduction="sum")
+close(loss(x, y, scale=0.5), value.mean())
+close(loss(x, y, scale=0.5, reduction="none"), value)
+close(loss(x, y, scale=0.5, axis=0, reduction="sum"), value.sum(0))
+close(loss(x, y[:, ::-1][:, ::-1], scale=0.5, weight=np.arange(7.0)), (value * np.arange(7)).sum() / (300 * 21))
+got, gradient = fastloss.value_and_grad(loss)(x, y, scale=0.5, reduction="sum")
 close(got, value.sum()), close(gradient, slope)
-close(loss(x.astype("f"), y.astype("f"), eps=0.5), value.mean(), 1e-6)
-accumulator = fastloss.Accumulator(loss, eps=0.5)
+close(loss(x.astype("f"), y.astype("f"), scale=0.5), value.mean(), 1e-6)
+accumulator = fastloss.Accumulator(loss, scale=0.5)
 accumulator.update(x[:100], y[:100]), accumulator.update(x[100:], y[100:])
 close(accumulator.compute(), value.mean())
 try:
-    loss(x, y, eps=0.0)
+    loss(x, y, scale=0.0)
 except ValueError as error:
-    assert "eps" in str(error)
+    assert "scale" in str(error)
 else:
-    raise AssertionError("eps=0 was accepted")
+    raise AssertionError("scale=0 was accepted")
 """
 
 
@@ -95,11 +96,11 @@ def package(tmp_path_factory):
         shutil.copy(ROOT / name, copy)
     scalars, table = copy / "fastloss/scalars.py", copy / "fastloss/losses.py"
     scalars.write_text(scalars.read_text() + SCALARS)
-    insert(table, "\nPOINTWISE = (\n", '\nCHARBONNIER = Formula("charbonnier", parameters=("eps",))\n')
-    insert(table, "\nPOINTWISE = (\n", "    CHARBONNIER,\n", after=True)
-    row = '\nCHARBONNIER_LOSS = _regression("charbonnier_loss", _always(CHARBONNIER, "eps"), _positive("eps", 1e-3))\n'
+    insert(table, "\nPOINTWISE = (\n", '\nLORENTZIAN = Formula("lorentzian", parameters=("scale",))\n')
+    insert(table, "\nPOINTWISE = (\n", "    LORENTZIAN,\n", after=True)
+    row = '\nLORENTZIAN_LOSS = _regression("lorentzian_loss", _always(LORENTZIAN, "scale"), _positive("scale", 1.0))\n'
     insert(table, "\nLOSSES = (\n", row)
-    insert(table, "\nLOSSES = (\n", "    CHARBONNIER_LOSS,\n", after=True)
+    insert(table, "\nLOSSES = (\n", "    LORENTZIAN_LOSS,\n", after=True)
     insert(copy / "fastloss/functional.py", "# The losses by their functions", FUNCTION)
     return copy
 
@@ -124,8 +125,8 @@ def test_dask(package):
     code = """
 import dask.array as da, fastloss
 lazy = da.from_array(x, chunks=(100, 7)), da.from_array(y, chunks=(100, 7))
-np.testing.assert_allclose(fastloss.charbonnier_loss(*lazy, eps=0.5).compute(), float(value.mean()), rtol=1e-12)
-got, gradient = fastloss.value_and_grad(fastloss.charbonnier_loss)(*lazy, eps=0.5, reduction="sum")
+np.testing.assert_allclose(fastloss.lorentzian_loss(*lazy, scale=0.5).compute(), float(value.mean()), rtol=1e-12)
+got, gradient = fastloss.value_and_grad(fastloss.lorentzian_loss)(*lazy, scale=0.5, reduction="sum")
 np.testing.assert_allclose(gradient.compute(), slope.astype(float), rtol=1e-12)
 """
     run(package, code, FASTLOSS_BACKEND="numpy")
@@ -139,8 +140,8 @@ import fastloss
 x, y, value, slope = x[:6], y[:6], value[:6], slope[:6]
 there = cuda.to_device(x), cuda.to_device(y)
 fetched = lambda a: a.copy_to_host()
-np.testing.assert_allclose(fetched(fastloss.charbonnier_loss(*there, eps=0.5)), float(value.mean()), rtol=1e-12)
-got, gradient = fastloss.value_and_grad(fastloss.charbonnier_loss)(*there, eps=0.5, reduction="sum")
+np.testing.assert_allclose(fetched(fastloss.lorentzian_loss(*there, scale=0.5)), float(value.mean()), rtol=1e-12)
+got, gradient = fastloss.value_and_grad(fastloss.lorentzian_loss)(*there, scale=0.5, reduction="sum")
 np.testing.assert_allclose(fetched(gradient), slope.astype(float), rtol=1e-12)
 """
     run(package, code, NUMBA_ENABLE_CUDASIM="1")
@@ -156,8 +157,8 @@ paths = [os.path.join(folder, name) for name in ("x.npy", "y.npy")]
 np.save(paths[0], x[:, 0]), np.save(paths[1], y[:, 0])
 printed = io.StringIO()
 with contextlib.redirect_stdout(printed):
-    assert main(["eval", *paths, "--loss", "charbonnier_loss"]) == 0
-assert "charbonnier_loss" in printed.getvalue()
+    assert main(["eval", *paths, "--loss", "lorentzian_loss"]) == 0
+assert "lorentzian_loss" in printed.getvalue()
 """
     run(package, code, FASTLOSS_BACKEND="numpy")
 

@@ -136,6 +136,11 @@ def test_poisson_and_gaussian(dtype):
     assert np.isnan(each("gaussian_nll_loss", [0], [0], [NAN], dtype=dtype)).all()
 
 
+@FLOATS
+def test_charbonnier(dtype):
+    equal(each("charbonnier_loss", [INF, -INF, 0, 3], [0, INF, 0, -1], dtype=dtype, eps=3.0), INF, INF, 0, 2)
+
+
 def test_smallest_numbers_are_not_flushed():
     tiny = np.array([1e-45, 1e-40], np.float32)
     assert same_bits(fastloss.l1_loss(tiny, np.zeros_like(tiny), reduction="none"), tiny)

@@ -89,6 +89,7 @@ MORE = [
     ("msle_loss", (uniform(7, 5), uniform(5, 7).T), {}),
     ("quantile_loss", (normal(7, 5), normal(5, 7).T), {"q": 0.9}),
     ("rmse_loss", (normal(7, 5), normal(5, 7).T), {}),
+    ("charbonnier_loss", (normal(7, 5), normal(5, 7).T), {"eps": 0.3}),
     ("kl_div", (-4 * uniform(7, 5), uniform(5, 7).T), {"reduction": "batchmean"}),
 ]
 
