@@ -1304,6 +1304,126 @@ def charbonnier_loss(
     return evaluate(losses.CHARBONNIER_LOSS, (pred, target, None, weight), (axis, reduction, eps), out)
 
 
+def mape_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    eps: float = 2.0**-52,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Mean absolute percentage error, as a fraction: ``abs(pred - target) / max(abs(target), eps)``.
+
+    scikit-learn's ``mean_absolute_percentage_error``: 0.1 is 10 %.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    eps : float
+        What stands in for the target's magnitude where that is smaller, as in scikit-learn; positive.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or an eps that is not positive.
+
+    References
+    ----------
+    de Myttenaere, A. et al. (2016). Mean Absolute Percentage Error for regression models. Neurocomputing 192.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.mape_loss(np.array([1.0, 3.0]), np.array([1.0, 4.0]))
+    np.float64(0.125)
+    """
+    return evaluate(losses.MAPE_LOSS, (pred, target, None, weight), (axis, reduction, eps), out)
+
+
+def smape_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    eps: float = 2.0**-52,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Symmetric mean absolute percentage error, as a fraction: ``2 abs(pred - target) / max(abs(pred) + abs(target), eps)``.
+
+    Between 0 and 2.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict.
+    eps : float
+        What stands in for the sum of magnitudes where that is smaller, as in `mape_loss`; positive.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or an eps that is not positive.
+
+    Notes
+    -----
+    The loss is 2 wherever the signs differ, and its slope 0.
+
+    References
+    ----------
+    Makridakis, S. (1993). Accuracy measures: theoretical and practical concerns. Int. J. Forecasting 9.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.smape_loss(np.array([1.0, 3.0]), np.array([1.0, 5.0]))
+    np.float64(0.25)
+    """
+    return evaluate(losses.SMAPE_LOSS, (pred, target, None, weight), (axis, reduction, eps), out)
+
+
 def poisson_nll_loss(
     pred: ArrayLike,
     target: ArrayLike,

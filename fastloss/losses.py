@@ -101,6 +101,8 @@ LOG_COSH = Formula("log_cosh", ns=1.0)
 QUANTILE = Formula("quantile", parameters=("low", "high"), ns=0.1)
 MSLE = Formula("msle", ns=1.2)
 CHARBONNIER = Formula("charbonnier", parameters=("eps",), ns=0.4)
+MAPE = Formula("mape", parameters=("eps",), ns=0.3)
+SMAPE = Formula("smape", parameters=("eps",), ns=0.3)
 BCE = Formula("bce", domains=(PROBABILITY, PROBABILITY), ns=0.6)
 BCE_LOGITS = Formula("bce_logits", odds=True, ns=0.5)
 BCE_LOGITS_POSITIVE = Formula("bce_logits_positive", operands=3, ns=0.8)
@@ -123,6 +125,8 @@ POINTWISE = (
     QUANTILE,
     MSLE,
     CHARBONNIER,
+    MAPE,
+    SMAPE,
     BCE,
     BCE_LOGITS,
     BCE_LOGITS_POSITIVE,
@@ -299,6 +303,8 @@ QUANTILE_LOSS = _regression(
     Option("q", 0.5, "number", lambda v: 0.0 <= v <= 1.0, "a number in [0, 1]"),
 )
 CHARBONNIER_LOSS = _regression("charbonnier_loss", _always(CHARBONNIER, "eps"), _positive("eps", 1e-3))
+MAPE_LOSS = _regression("mape_loss", _always(MAPE, "eps"), _positive("eps", 2.0**-52))
+SMAPE_LOSS = _regression("smape_loss", _always(SMAPE, "eps"), _positive("eps", 2.0**-52))
 
 
 def _poisson(values, third):
@@ -406,6 +412,8 @@ LOSSES = (
     MSLE_LOSS,
     QUANTILE_LOSS,
     CHARBONNIER_LOSS,
+    MAPE_LOSS,
+    SMAPE_LOSS,
     POISSON_NLL_LOSS,
     GAUSSIAN_NLL_LOSS,
     KL_DIV_LOSS,

@@ -155,6 +155,44 @@ def charbonnier_slope(x, y, eps):
     return sign(d) / root if a >= eps else d / eps / root
 
 
+# --- relative errors ------------------------------------------------------------------------------------------------
+
+
+def halving(x, y):
+    """A half where x or y is so large that their difference or sum might overflow, 1 elsewhere."""
+    T = type(x)
+    return T(0.5) if abs(x) > T(1e38) or abs(y) > T(1e38) else T(1.0)
+
+
+def mape(x, y, eps):
+    """|d| / |y|, with |y| at least eps."""
+    scale = halving(x, y)
+    return abs(scale * x - scale * y) / (scale * max(abs(y), eps))
+
+
+def mape_slope(x, y, eps):
+    return sign(x - y) / max(abs(y), eps)
+
+
+def smape(x, y, eps):
+    """2 |d| / (|x| + |y|), with the sum at least eps."""
+    T = type(x)
+    scale = halving(x, y)
+    both = max(scale * abs(x) + scale * abs(y), scale * eps)
+    return T(2.0) * (abs(scale * x - scale * y) / both)
+
+
+def smape_slope(x, y, eps):
+    """Where x and y have different signs the loss is 2; where x is 0 the slope is that of |d| alone, as PyTorch's autograd says."""
+    T = type(x)
+    scale = halving(x, y)
+    both = scale * abs(x) + scale * abs(y)
+    alone = T(2.0) * scale * sign(x - y) / max(both, scale * eps)
+    same = (x > T(0.0) and y > T(0.0)) or (x < T(0.0) and y < T(0.0))
+    together = alone * (T(2.0) * scale * abs(y) / both) if same else alone * T(0.0)
+    return alone if both < scale * eps or x == T(0.0) else together
+
+
 # --- logarithmic ----------------------------------------------------------------------------------------------------
 
 

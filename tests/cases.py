@@ -21,6 +21,7 @@ def _distribution(rng, shape):
 # What an argument may be: how to draw it, and what an integer array of that kind looks like.
 DOMAINS = {
     "real": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),
+    "score": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),  # an infinite one may cost nothing, or NaN
     "probability": (lambda rng, shape: rng.uniform(0.02, 0.98, shape), np.rint),
     "positive": (lambda rng, shape: rng.uniform(0.1, 4, shape), np.ceil),
     "log_probability": (lambda rng, shape: -rng.uniform(0.05, 5, shape), np.rint),
@@ -103,6 +104,10 @@ CASES = (
     Case("quantile_loss", _REAL, {"q": 0.9}, ulp=(3, 3)),
     Case("charbonnier_loss", _REAL, ulp=(4, 4)),
     Case("charbonnier_loss", _REAL, {"eps": 0.7}, ulp=(4, 4)),
+    Case("mape_loss", _REAL),
+    Case("mape_loss", _REAL, {"eps": 0.5}),
+    Case("smape_loss", ("score", "real"), ulp=(3, 3)),
+    Case("smape_loss", ("score", "real"), {"eps": 3.0}, ulp=(3, 3)),
     Case("poisson_nll_loss", ("real", "positive"), ulp=(4, 4), at=8.0),
     Case("poisson_nll_loss", ("real", "positive"), {"full": True}, ulp=(4, 4), at=8.0),
     Case("poisson_nll_loss", ("positive", "positive"), {"log_input": False}, ulp=(4, 4), at=4.0),

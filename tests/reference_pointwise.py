@@ -63,6 +63,19 @@ def _charbonnier(x, y, eps=1e-3):
         return np.where(np.isinf(d), np.abs(d), np.abs(d) * (np.abs(d) / (root + eps))), d / root
 
 
+def _mape(x, y, eps=2.0**-52):
+    size = np.maximum(np.abs(y), LONG(eps))
+    return np.abs(x - y) / size, np.sign(x - y) / size
+
+
+def _smape(x, y, eps=2.0**-52):
+    """The derivative of a quotient; `numpy.maximum` is differentiated on the side of the sum where both are equal."""
+    d, both, eps = x - y, np.abs(x) + np.abs(y), LONG(eps)
+    size = np.maximum(both, eps)
+    slope = 2 * (np.sign(d) * size - np.abs(d) * np.where(both >= eps, np.sign(x), LONG(0))) / size**2
+    return 2 * np.abs(d) / size, slope
+
+
 def _poisson(x, y, log_input=True, full=False, eps=1e-8):
     if log_input:
         value, slope = np.exp(x) - y * x, np.exp(x) - y
@@ -114,6 +127,8 @@ POINTWISE = {
     "msle_loss": _msle,
     "quantile_loss": _quantile,
     "charbonnier_loss": _charbonnier,
+    "mape_loss": _mape,
+    "smape_loss": _smape,
     "poisson_nll_loss": _poisson,
     "gaussian_nll_loss": _gaussian,
     "kl_div": _kl_div,

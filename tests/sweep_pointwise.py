@@ -132,6 +132,19 @@ def _charbonnier(x, y, eps):
     return d * d / (root + eps), None, d / root, None
 
 
+def _mape(x, y, eps):
+    size = max(abs(y), eps)
+    return abs(x - y) / size, None, mpmath.sign(x - y) / size, None
+
+
+def _smape(x, y, eps):
+    d, both = x - y, abs(x) + abs(y)
+    value, size = 2 * abs(d) / max(both, eps), max(both, eps)
+    if both < eps:
+        return value, None, 2 * mpmath.sign(d) / size, None
+    return value, None, 2 * (mpmath.sign(d) * both - abs(d) * mpmath.sign(x)) / both**2, None
+
+
 def _stirling(y):
     if y <= 1:
         return 0, 0
@@ -241,6 +254,8 @@ SWEEPS = (
     Sweep("quantile_loss", ("real", "real"), _quantile, {"q": 0.0}, ("q",)),
     Sweep("charbonnier_loss", ("real", "real"), _charbonnier, {"eps": 1e-3}, ("eps",)),
     Sweep("charbonnier_loss", ("real", "real"), _charbonnier, {"eps": 1e20}, ("eps",)),
+    Sweep("mape_loss", ("real", "real"), _mape, {"eps": 2.0**-52}, ("eps",)),
+    Sweep("smape_loss", ("real", "real"), _smape, {"eps": 2.0**-52}, ("eps",)),
     Sweep("binary_cross_entropy", ("probability", "probability"), _bce),
     Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits),
     Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits),

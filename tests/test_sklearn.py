@@ -47,6 +47,7 @@ POINTWISE = [
     ("rmse_loss", "root_mean_squared_error", {}, {}),
     ("l1_loss", "mean_absolute_error", {}, {}),
     ("msle_loss", "mean_squared_log_error", {}, {}),
+    ("mape_loss", "mean_absolute_percentage_error", {}, {}),
     ("quantile_loss", "mean_pinball_loss", {"q": 0.5}, {"alpha": 0.5}),
     ("quantile_loss", "mean_pinball_loss", {"q": 0.1}, {"alpha": 0.1}),
     ("quantile_loss", "mean_pinball_loss", {"q": 1.0}, {"alpha": 1.0}),
@@ -67,6 +68,12 @@ def test_regression(subject, name, metric, options, their_options):
     equal(subject.call(name, pred, target, axis=0, **options), expected)
     expected = metric(target, pred, multioutput="raw_values", sample_weight=weight, **their_options)
     equal(subject.call(name, pred, target, axis=0, weight=weight[:, None], **options), expected)
+
+
+def test_mape_of_targets_of_0(subject):
+    """An eps of the targets' size, as scikit-learn has it."""
+    pred, target = np.array([1e-20, 0.0, 1e-300]), np.array([0.0, 0.0, 1e-17])
+    equal(subject.call("mape_loss", pred, target), metrics.mean_absolute_percentage_error(target, pred))
 
 
 def test_poisson_deviance(subject):

@@ -65,6 +65,12 @@ def test_log_loss(estimator, y, w):
             close(weighted(get_scorer("neg_binary_cross_entropy_with_logits"), estimator, y, w), expected)
 
 
+def test_relative_errors():
+    estimator = LinearRegression().fit(X, NOISE)
+    expected = their_scorer("neg_mean_absolute_percentage_error")(estimator, X, NOISE, sample_weight=W)
+    close(get_scorer("neg_mape_loss")(estimator, X, NOISE, sample_weight=W), expected)
+
+
 def test_gradient_boosting_and_top_k():
     estimator = HistGradientBoostingClassifier(max_iter=5).fit(X, WORDS)
     close(get_scorer("neg_cross_entropy")(estimator, X, WORDS), their_scorer("neg_log_loss")(estimator, X, WORDS))

@@ -137,6 +137,20 @@ def test_poisson_and_gaussian(dtype):
 
 
 @FLOATS
+def test_relative_errors(dtype):
+    equal(each("mape_loss", [INF, 1, 0, 0], [1, INF, 0, -0.0], dtype=dtype), INF, NAN, 0, 0)
+    equal(each("smape_loss", [1, -1, 0, 0, 3, INF], [-1, 3, 5, 0, 0, 1], dtype=dtype), 2, 2, 2, 0, 2, NAN)
+
+
+def test_relative_errors_of_targets_of_0():
+    """What stands in for them is scikit-learn's: the spacing of float64 at 1."""
+    for dtype in (np.float32, np.float64):
+        equal(each("mape_loss", [1, 2.0**-52], [0, 0], dtype=dtype), 2.0**52, 1)
+        equal(each("smape_loss", [2.0**-60], [0], dtype=dtype), 2.0**-7)
+        equal(each("mape_loss", [1, 3], [0, 1], dtype=dtype, eps=4.0), 0.25, 0.5)
+
+
+@FLOATS
 def test_charbonnier(dtype):
     equal(each("charbonnier_loss", [INF, -INF, 0, 3], [0, INF, 0, -1], dtype=dtype, eps=3.0), INF, INF, 0, 2)
 

@@ -90,6 +90,8 @@ MORE = [
     ("quantile_loss", (normal(7, 5), normal(5, 7).T), {"q": 0.9}),
     ("rmse_loss", (normal(7, 5), normal(5, 7).T), {}),
     ("charbonnier_loss", (normal(7, 5), normal(5, 7).T), {"eps": 0.3}),
+    ("mape_loss", (normal(7, 5), normal(5, 7).T), {}),
+    ("smape_loss", (normal(7, 5), normal(5, 7).T), {}),
     ("kl_div", (-4 * uniform(7, 5), uniform(5, 7).T), {"reduction": "batchmean"}),
 ]
 

@@ -131,6 +131,31 @@ def test_poisson_stirling_only_above_one(subject):
     compare_pointwise(subject, "poisson_nll_loss", F.poisson_nll_loss, arguments, options, options)
 
 
+def reduced(each, reduction):
+    return each if reduction == "none" else getattr(each, reduction)()
+
+
+def test_what_torch_has_no_function_of(subject):
+    """Its autograd of the definitions, equal operands, zeros and other signs among them."""
+    x = np.concatenate([generator("x").normal(0, 2, 40), [0.0, -0.0, 0.0, 1.0, 2.0, -2.0, 1e-20]])
+    y = np.concatenate([generator("y").normal(0, 2, 40), [0.0, 0.0, 2.0, 0.0, 2.0, -2.0, -1e-20]])
+
+    def charbonnier(x, y, *, reduction, eps=1e-3):
+        return reduced((x - y) ** 2 / (((x - y) ** 2 + eps**2).sqrt() + eps), reduction)  # where nothing cancels
+
+    def mape(x, y, *, reduction, eps=2.0**-52):
+        return reduced((x - y).abs() / y.abs().clamp_min(eps), reduction)
+
+    def smape(x, y, *, reduction, eps=2.0**-52):
+        return reduced(2 * (x - y).abs() / (x.abs() + y.abs()).clamp_min(eps), reduction)
+
+    for options in ({}, {"eps": 0.5}):
+        arguments = [x, y]
+        compare_pointwise(subject, "mape_loss", mape, arguments, options, options)
+        compare_pointwise(subject, "smape_loss", smape, arguments, options, options)
+    compare_pointwise(subject, "charbonnier_loss", charbonnier, [x[:40], y[:40]], {"eps": 0.5}, {"eps": 0.5})
+
+
 def test_kl_div_of_zero_and_negative_targets(subject):
     log_probs, target = np.array([0.0, -1, -1]), np.array([0.0, -1, 1])
     expected = F.kl_div(tensor(log_probs), tensor(target), reduction="none")
