@@ -1424,6 +1424,171 @@ def smape_loss(
     return evaluate(losses.SMAPE_LOSS, (pred, target, None, weight), (axis, reduction, eps), out)
 
 
+def hinge_loss(
+    scores: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Hinge loss of labels -1 and 1: ``max(1 - target * scores, 0)``.
+
+    Parameters
+    ----------
+    scores : array_like, any shape
+        Decision values, positive for label 1.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `scores`
+        Labels, -1 or 1; they are not checked.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    Notes
+    -----
+    At the kink the slope is -target, as PyTorch's autograd has it for ``clamp``.
+
+    References
+    ----------
+    Cortes, C., Vapnik, V. (1995). Support-Vector Networks. Machine Learning 20.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.hinge_loss(np.array([2.0, 0.5]), np.array([1, -1]))
+    np.float64(0.75)
+    """
+    return evaluate(losses.HINGE_LOSS, (scores, target, None, weight), (axis, reduction), out)
+
+
+def squared_hinge_loss(
+    scores: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Squared hinge loss of labels -1 and 1: ``max(1 - target * scores, 0)**2``.
+
+    Parameters
+    ----------
+    scores : array_like, any shape
+        Decision values, positive for label 1.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `scores`
+        Labels, -1 or 1; they are not checked.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    References
+    ----------
+    Chang, K.-W., Hsieh, C.-J., Lin, C.-J. (2008). Coordinate Descent Method for Large-scale L2-loss Linear Support Vector Machines.
+    JMLR 9.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.squared_hinge_loss(np.array([2.0, 0.5]), np.array([1, -1]))
+    np.float64(1.125)
+    """
+    return evaluate(losses.SQUARED_HINGE_LOSS, (scores, target, None, weight), (axis, reduction), out)
+
+
+def soft_margin_loss(
+    scores: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Logistic loss of labels -1 and 1: ``log(1 + exp(-target * scores))``.
+
+    Parameters
+    ----------
+    scores : array_like, any shape
+        Decision values, positive for label 1.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `scores`
+        Labels, -1 or 1; they are not checked.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range.
+
+    Notes
+    -----
+    The same as `binary_cross_entropy_with_logits` of labels 0 and 1.  Tiny losses keep their relative accuracy, large ones do not overflow,
+    where PyTorch's are inf.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.soft_margin_loss(np.array([2.0, -1.0]), np.array([1, -1]))
+    np.float64(0.22009...)
+    """
+    return evaluate(losses.SOFT_MARGIN_LOSS, (scores, target, None, weight), (axis, reduction), out)
+
+
 def poisson_nll_loss(
     pred: ArrayLike,
     target: ArrayLike,

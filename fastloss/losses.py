@@ -103,6 +103,9 @@ MSLE = Formula("msle", ns=1.2)
 CHARBONNIER = Formula("charbonnier", parameters=("eps",), ns=0.4)
 MAPE = Formula("mape", parameters=("eps",), ns=0.3)
 SMAPE = Formula("smape", parameters=("eps",), ns=0.3)
+HINGE = Formula("hinge", ns=0.1)
+SQUARED_HINGE = Formula("squared_hinge", ns=0.1)
+SOFT_MARGIN = Formula("soft_margin", odds=True, ns=0.5)
 BCE = Formula("bce", domains=(PROBABILITY, PROBABILITY), ns=0.6)
 BCE_LOGITS = Formula("bce_logits", odds=True, ns=0.5)
 BCE_LOGITS_POSITIVE = Formula("bce_logits_positive", operands=3, ns=0.8)
@@ -127,6 +130,9 @@ POINTWISE = (
     CHARBONNIER,
     MAPE,
     SMAPE,
+    HINGE,
+    SQUARED_HINGE,
+    SOFT_MARGIN,
     BCE,
     BCE_LOGITS,
     BCE_LOGITS_POSITIVE,
@@ -307,6 +313,15 @@ MAPE_LOSS = _regression("mape_loss", _always(MAPE, "eps"), _positive("eps", 2.0*
 SMAPE_LOSS = _regression("smape_loss", _always(SMAPE, "eps"), _positive("eps", 2.0**-52))
 
 
+def _margin(name, formula, *own, arrays=("scores", "target")):
+    return _regression(name, _always(formula, *(option.name for option in own)), *own, errors=False, arrays=arrays)
+
+
+HINGE_LOSS = _margin("hinge_loss", HINGE)
+SQUARED_HINGE_LOSS = _margin("squared_hinge_loss", SQUARED_HINGE)
+SOFT_MARGIN_LOSS = _margin("soft_margin_loss", SOFT_MARGIN)
+
+
 def _poisson(values, third):
     if values["log_input"]:
         return (POISSON_LOG_FULL if values["full"] else POISSON_LOG), ()
@@ -414,6 +429,9 @@ LOSSES = (
     CHARBONNIER_LOSS,
     MAPE_LOSS,
     SMAPE_LOSS,
+    HINGE_LOSS,
+    SQUARED_HINGE_LOSS,
+    SOFT_MARGIN_LOSS,
     POISSON_NLL_LOSS,
     GAUSSIAN_NLL_LOSS,
     KL_DIV_LOSS,

@@ -193,6 +193,61 @@ def smape_slope(x, y, eps):
     return alone if both < scale * eps or x == T(0.0) else together
 
 
+# --- margins: targets are -1 or 1 -----------------------------------------------------------------------------------
+
+
+def margin_slope(rest, slope):
+    """`slope` where `rest`, what is left of a margin, is not negative, as PyTorch's autograd has it at 0; 0 elsewhere, NaN for NaN."""
+    T = type(rest)
+    if rest >= T(0.0):
+        return slope
+    return T(0.0) if rest < T(0.0) else rest
+
+
+def hinge(x, y):
+    """max(1 - y x, 0)."""
+    T = type(x)
+    return max(T(1.0) - y * x, T(0.0))
+
+
+def hinge_slope(x, y):
+    T = type(x)
+    return margin_slope(T(1.0) - y * x, -y)
+
+
+def squared_hinge(x, y):
+    rest = hinge(x, y)
+    return rest * rest
+
+
+def squared_hinge_slope(x, y):
+    T = type(x)
+    rest = hinge(x, y)
+    return T(-2.0) * y * rest if rest != T(0.0) else T(0.0)
+
+
+def soft_margin(x, y):
+    """log(1 + exp(-y x))."""
+    return softplus_added(abs(y * x), soft_margin_linear(x, y))
+
+
+def soft_margin_linear(x, y):
+    T = type(x)
+    return max(-y * x, T(0.0))
+
+
+def soft_margin_odds(x, y):
+    return decay(abs(y * x))
+
+
+def soft_margin_slope(x, y):
+    """-y sigmoid(-y x)."""
+    T = type(x)
+    t = y * x
+    e = decay(abs(t))
+    return -y * ((e if t >= T(0.0) else T(1.0)) / (T(1.0) + e))
+
+
 # --- logarithmic ----------------------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,12 @@ def _elements(fn, estimator, predictions, y, **options):
     return fn(predictions, truth.astype(np.float64), reduction="none", **options)
 
 
+def _margins(fn, estimator, X, y):
+    """Of labels -1 and 1."""
+    scores, truth = _binary_outputs(estimator, _response(estimator, X, "decision_function"), y)
+    return fn(scores, 2.0 * truth - 1.0, reduction="none")
+
+
 def _mean_of_rows(values: Any, sample_weight: Any) -> np.ndarray:
     """The (weighted) mean over rows of each output; rows of weight 0 do not count, whatever they cost."""
     values = np.asarray(values, np.float64)
@@ -148,6 +154,9 @@ _OF_ROWS = {
     "categorical_cross_entropy": _categorical,
     "binary_cross_entropy": _binary,
     "binary_cross_entropy_with_logits": functools.partial(_binary_logits, functional.binary_cross_entropy_with_logits),
+    "hinge_loss": functools.partial(_margins, functional.hinge_loss),
+    "squared_hinge_loss": functools.partial(_margins, functional.squared_hinge_loss),
+    "soft_margin_loss": functools.partial(_margins, functional.soft_margin_loss),
     "perplexity": _categorical,
     "accuracy": _hits,
 }

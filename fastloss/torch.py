@@ -225,6 +225,11 @@ def quantile_loss(input, target, *, q=0.5, reduction="mean", weight=None):
     return _evaluate(functional.quantile_loss, _pair(input, target, weight), reduction, q=q)
 
 
+def soft_margin_loss(input, target, *, reduction="mean", weight=None):
+    """`fastloss.soft_margin_loss` as ``torch.nn.functional.soft_margin_loss``, without its overflow."""
+    return _evaluate(functional.soft_margin_loss, {"scores": input, "target": target, "weight": weight}, reduction)
+
+
 def poisson_nll_loss(input, target, log_input=True, full=False, *, eps=1e-8, reduction="mean", weight=None):
     """`fastloss.poisson_nll_loss` as ``torch.nn.functional.poisson_nll_loss``."""
     arguments = _pair(input, target, weight)

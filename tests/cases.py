@@ -22,6 +22,7 @@ def _distribution(rng, shape):
 DOMAINS = {
     "real": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),
     "score": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),  # an infinite one may cost nothing, or NaN
+    "sign": (lambda rng, shape: rng.choice([-1.0, 1.0], shape), np.rint),
     "probability": (lambda rng, shape: rng.uniform(0.02, 0.98, shape), np.rint),
     "positive": (lambda rng, shape: rng.uniform(0.1, 4, shape), np.ceil),
     "log_probability": (lambda rng, shape: -rng.uniform(0.05, 5, shape), np.rint),
@@ -108,6 +109,9 @@ CASES = (
     Case("mape_loss", _REAL, {"eps": 0.5}),
     Case("smape_loss", ("score", "real"), ulp=(3, 3)),
     Case("smape_loss", ("score", "real"), {"eps": 3.0}, ulp=(3, 3)),
+    Case("hinge_loss", ("score", "sign"), at=1.0),
+    Case("squared_hinge_loss", ("score", "sign"), ulp=(4, 4), at=1.0),
+    Case("soft_margin_loss", ("score", "sign"), ulp=(2, 4)),
     Case("poisson_nll_loss", ("real", "positive"), ulp=(4, 4), at=8.0),
     Case("poisson_nll_loss", ("real", "positive"), {"full": True}, ulp=(4, 4), at=8.0),
     Case("poisson_nll_loss", ("positive", "positive"), {"log_input": False}, ulp=(4, 4), at=4.0),

@@ -76,6 +76,25 @@ def _smape(x, y, eps=2.0**-52):
     return 2 * np.abs(d) / size, slope
 
 
+def _kinked(rest, slope):
+    """max(rest, 0) with its slope, which at the kink is that of `rest`."""
+    return np.maximum(rest, LONG(0)), np.where(rest >= 0, slope, np.where(rest < 0, LONG(0), rest))
+
+
+def _hinge(x, y):
+    return _kinked(1 - y * x, -y)
+
+
+def _squared_hinge(x, y):
+    rest = np.maximum(1 - y * x, LONG(0))
+    return rest**2, -2 * y * rest
+
+
+def _soft_margin(x, y):
+    with np.errstate(over="ignore", under="ignore"):
+        return np.logaddexp(LONG(0), -y * x), -y / (1 + np.exp(y * x))
+
+
 def _poisson(x, y, log_input=True, full=False, eps=1e-8):
     if log_input:
         value, slope = np.exp(x) - y * x, np.exp(x) - y
@@ -129,6 +148,9 @@ POINTWISE = {
     "charbonnier_loss": _charbonnier,
     "mape_loss": _mape,
     "smape_loss": _smape,
+    "hinge_loss": _hinge,
+    "squared_hinge_loss": _squared_hinge,
+    "soft_margin_loss": _soft_margin,
     "poisson_nll_loss": _poisson,
     "gaussian_nll_loss": _gaussian,
     "kl_div": _kl_div,

@@ -75,7 +75,12 @@ def near(rng, other, dtype):
         return other + (steps * np.spacing(other)).astype(dtype)
 
 
+def signs(rng, n):
+    return rng.choice([-1.0, 1.0], n)
+
+
 DRAWN = {
+    "sign": signs,
     "real": reals,
     "positive": positives,
     "probability": probabilities,
@@ -143,6 +148,21 @@ def _smape(x, y, eps):
     if both < eps:
         return value, None, 2 * mpmath.sign(d) / size, None
     return value, None, 2 * (mpmath.sign(d) * both - abs(d) * mpmath.sign(x)) / both**2, None
+
+
+def _hinge(x, y):
+    rest = 1 - y * x
+    return max(rest, 0), max(1, abs(x)) if rest > 0 else None, -y if rest >= 0 else mpf(0), None
+
+
+def _squared_hinge(x, y):
+    value, terms, _, _ = _hinge(x, y)
+    return value**2, None, -2 * y * value, None
+
+
+def _soft_margin(x, y):
+    value = mpmath.log1p(mpmath.exp(-abs(x))) + max(-y * x, 0)
+    return value, None, -y / (1 + mpmath.exp(y * x)), None
 
 
 def _stirling(y):
@@ -256,6 +276,9 @@ SWEEPS = (
     Sweep("charbonnier_loss", ("real", "real"), _charbonnier, {"eps": 1e20}, ("eps",)),
     Sweep("mape_loss", ("real", "real"), _mape, {"eps": 2.0**-52}, ("eps",)),
     Sweep("smape_loss", ("real", "real"), _smape, {"eps": 2.0**-52}, ("eps",)),
+    Sweep("hinge_loss", ("real", "sign"), _hinge),
+    Sweep("squared_hinge_loss", ("real", "sign"), _squared_hinge),
+    Sweep("soft_margin_loss", ("logit", "sign"), _soft_margin),
     Sweep("binary_cross_entropy", ("probability", "probability"), _bce),
     Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits),
     Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits),

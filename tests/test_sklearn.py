@@ -76,6 +76,15 @@ def test_mape_of_targets_of_0(subject):
     equal(subject.call("mape_loss", pred, target), metrics.mean_absolute_percentage_error(target, pred))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hinge(subject, weighted):
+    rng = generator("hinge")
+    scores, target = rng.normal(0, 2, 50), rng.choice([-1, 1], 50)
+    weight = rng.uniform(0, 2, 50) if weighted else None
+    expected = metrics.hinge_loss(target, scores, sample_weight=weight)
+    equal(subject.call("hinge_loss", scores, target.astype(np.float64), weight=weight), expected)
+
+
 def test_poisson_deviance(subject):
     """Half of scikit-learn's deviance is the loss without what depends on the target alone."""
     pred, target = regression(40)

@@ -13,7 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.gaussian_process import GaussianProcessRegressor  # noqa: E402
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, RidgeClassifier  # noqa: E402
 from sklearn.metrics import get_scorer as their_scorer  # noqa: E402
-from sklearn.metrics import make_scorer, mean_pinball_loss, mean_squared_error  # noqa: E402
+from sklearn.metrics import hinge_loss, make_scorer, mean_pinball_loss, mean_squared_error  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate  # noqa: E402
 from sklearn.multioutput import MultiOutputClassifier  # noqa: E402
 from sklearn.naive_bayes import GaussianNB  # noqa: E402
@@ -63,6 +63,20 @@ def test_log_loss(estimator, y, w):
         close(weighted(get_scorer("neg_binary_cross_entropy"), estimator, y, w), expected)
         if hasattr(estimator, "decision_function"):
             close(weighted(get_scorer("neg_binary_cross_entropy_with_logits"), estimator, y, w), expected)
+
+
+@pytest.mark.parametrize("w", [None, W], ids=["plain", "weighted"])
+def test_margins(w):
+    """Labels are those of the estimator, of which the second is 1 and the first -1."""
+    estimator = SVC().fit(X, TWO)
+    scores, signs = estimator.decision_function(X), np.where(TWO == "yes", 1.0, -1.0)
+    close(weighted(get_scorer("neg_hinge_loss"), estimator, TWO, w), -hinge_loss(TWO, scores, sample_weight=w))
+    margins = np.maximum(1 - signs * scores, 0)
+    close(weighted(get_scorer("neg_squared_hinge_loss"), estimator, TWO, w), -np.average(margins**2, weights=w))
+    logistic = np.average(np.log1p(np.exp(-signs * scores)), weights=w)
+    close(weighted(get_scorer("neg_soft_margin_loss"), estimator, TWO, w), -logistic)
+    with pytest.raises(ValueError, match="two classes"):
+        get_scorer("neg_hinge_loss")(SVC().fit(X, WORDS), X, WORDS)
 
 
 def test_relative_errors():

@@ -46,6 +46,7 @@ CALLS = [
     ("poisson_nll_loss", (uniform(7, 5), 4 * uniform(7, 5), False), {"eps": 1e-3}),
     ("gaussian_nll_loss", (normal(7, 5), normal(5, 7).T, uniform(7, 5), True), {}),
     ("gaussian_nll_loss", (normal(7, 5), normal(5, 7).T, uniform(7)), {}),
+    ("soft_margin_loss", (normal(7, 5), normal(5, 7).T.sign()), {}),
     ("kl_div", (-4 * uniform(7, 5), uniform(5, 7).T), {}),
     ("kl_div", (-4 * uniform(7, 5), -uniform(5, 7).T), {"log_target": True}),
 ]
@@ -92,6 +93,8 @@ MORE = [
     ("charbonnier_loss", (normal(7, 5), normal(5, 7).T), {"eps": 0.3}),
     ("mape_loss", (normal(7, 5), normal(5, 7).T), {}),
     ("smape_loss", (normal(7, 5), normal(5, 7).T), {}),
+    ("hinge_loss", (normal(7, 5), normal(5, 7).T.sign()), {}),
+    ("squared_hinge_loss", (normal(7, 5), normal(5, 7).T.sign()), {}),
     ("kl_div", (-4 * uniform(7, 5), uniform(5, 7).T), {"reduction": "batchmean"}),
 ]
 

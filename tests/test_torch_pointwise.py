@@ -29,6 +29,7 @@ POINTWISE = [
     ("poisson_nll_loss", {"log_input": False, "eps": 0.1}, "positive positive", F.poisson_nll_loss),
     ("gaussian_nll_loss", {}, "real real positive", F.gaussian_nll_loss),
     ("gaussian_nll_loss", {"full": True, "eps": 1.0}, "real real positive", F.gaussian_nll_loss),
+    ("soft_margin_loss", {}, "real sign", F.soft_margin_loss),
     ("kl_div", {}, "log_probability probability", F.kl_div),
     ("kl_div", {"log_target": True}, "log_probability log_probability", F.kl_div),
     ("binary_cross_entropy", {}, "probability probability", F.binary_cross_entropy),
