@@ -1589,6 +1589,125 @@ def soft_margin_loss(
     return evaluate(losses.SOFT_MARGIN_LOSS, (scores, target, None, weight), (axis, reduction), out)
 
 
+def hinge_embedding_loss(
+    distance: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    margin: float = 1.0,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Hinge loss of distances: ``distance`` for a target of 1, ``max(margin - distance, 0)`` for -1.
+
+    Parameters
+    ----------
+    distance : array_like, any shape
+        Distances, or dissimilarities, of pairs.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `distance`
+        1 for pairs that belong together, -1 for others; any other number costs the sum of both, as in PyTorch.
+    margin : float
+        Beyond which pairs that do not belong together cost nothing; finite.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or a margin that is not finite.
+
+    Notes
+    -----
+    At the kink the slope is -1, as in PyTorch.
+
+    References
+    ----------
+    Hadsell, R., Chopra, S., LeCun, Y. (2006). Dimensionality Reduction by Learning an Invariant Mapping. CVPR.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.hinge_embedding_loss(np.array([0.5, 0.25]), np.array([1, -1]))
+    np.float64(0.625)
+    """
+    return evaluate(losses.HINGE_EMBEDDING_LOSS, (distance, target, None, weight), (axis, reduction, margin), out)
+
+
+def margin_ranking_loss(
+    input1: ArrayLike,
+    input2: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    margin: float = 0.0,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Ranking loss of pairs of scores: ``max(margin - target * (input1 - input2), 0)``.
+
+    Parameters
+    ----------
+    input1 : array_like, any shape
+        Scores.  Real numbers; float16 and bfloat16 are computed in float32.
+    input2 : array_like, broadcastable with `input1`
+        What they are compared with.
+    target : array_like, broadcastable with `input1`
+        1 where the first ought to rank higher, -1 where the second; they are not checked.
+    margin : float
+        By how much; finite.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
+        range of the operands.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or a margin that is not finite.
+
+    Notes
+    -----
+    The derivative with respect to `input2` is that with respect to `input1`, negated.  At the kink it is -target, as in PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.margin_ranking_loss(np.array([2.0, 0.5]), np.array([1.0, 1.0]), np.array([1, 1]))
+    np.float64(0.25)
+    """
+    return evaluate(losses.MARGIN_RANKING_LOSS, (input1, input2, target, weight), (axis, reduction, margin), out)
+
+
 def poisson_nll_loss(
     pred: ArrayLike,
     target: ArrayLike,

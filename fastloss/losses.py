@@ -106,6 +106,8 @@ SMAPE = Formula("smape", parameters=("eps",), ns=0.3)
 HINGE = Formula("hinge", ns=0.1)
 SQUARED_HINGE = Formula("squared_hinge", ns=0.1)
 SOFT_MARGIN = Formula("soft_margin", odds=True, ns=0.5)
+HINGE_EMBEDDING = Formula("hinge_embedding", parameters=("margin",), ns=0.1)
+MARGIN_RANKING = Formula("margin_ranking", operands=3, parameters=("margin",), ns=0.1)
 BCE = Formula("bce", domains=(PROBABILITY, PROBABILITY), ns=0.6)
 BCE_LOGITS = Formula("bce_logits", odds=True, ns=0.5)
 BCE_LOGITS_POSITIVE = Formula("bce_logits_positive", operands=3, ns=0.8)
@@ -133,6 +135,8 @@ POINTWISE = (
     HINGE,
     SQUARED_HINGE,
     SOFT_MARGIN,
+    HINGE_EMBEDDING,
+    MARGIN_RANKING,
     BCE,
     BCE_LOGITS,
     BCE_LOGITS_POSITIVE,
@@ -189,6 +193,10 @@ def _count(name):
 
 def _not_negative(name, default):
     return Option(name, default, "number", lambda v: v >= 0.0, "a number of at least 0")
+
+
+def _finite(name, default):
+    return Option(name, default, "number", math.isfinite, "a finite number")
 
 
 # --- public functions ------------------------------------------------------------------------------------------------------
@@ -320,6 +328,12 @@ def _margin(name, formula, *own, arrays=("scores", "target")):
 HINGE_LOSS = _margin("hinge_loss", HINGE)
 SQUARED_HINGE_LOSS = _margin("squared_hinge_loss", SQUARED_HINGE)
 SOFT_MARGIN_LOSS = _margin("soft_margin_loss", SOFT_MARGIN)
+HINGE_EMBEDDING_LOSS = _margin(
+    "hinge_embedding_loss", HINGE_EMBEDDING, _finite("margin", 1.0), arrays=("distance", "target")
+)
+MARGIN_RANKING_LOSS = _margin(
+    "margin_ranking_loss", MARGIN_RANKING, _finite("margin", 0.0), arrays=("input1", "input2", "target")
+)
 
 
 def _poisson(values, third):
@@ -432,6 +446,8 @@ LOSSES = (
     HINGE_LOSS,
     SQUARED_HINGE_LOSS,
     SOFT_MARGIN_LOSS,
+    HINGE_EMBEDDING_LOSS,
+    MARGIN_RANKING_LOSS,
     POISSON_NLL_LOSS,
     GAUSSIAN_NLL_LOSS,
     KL_DIV_LOSS,

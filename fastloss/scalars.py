@@ -248,6 +248,31 @@ def soft_margin_slope(x, y):
     return -y * ((e if t >= T(0.0) else T(1.0)) / (T(1.0) + e))
 
 
+def hinge_embedding(x, y, margin):
+    """x for y = 1, max(margin - x, 0) for y = -1; the sum of both for other targets, as in PyTorch."""
+    T = type(x)
+    rest = max(margin - x, T(0.0))
+    value = (rest if y != T(1.0) else T(0.0)) + (x if y != T(-1.0) else T(0.0))
+    return value if y == y else y
+
+
+def hinge_embedding_slope(x, y, margin):
+    T = type(x)
+    rest = margin_slope(margin - x, T(-1.0))
+    slope = (rest if y != T(1.0) else T(0.0)) + (T(1.0) if y != T(-1.0) else T(0.0))
+    return slope if y == y and x == x else x + y
+
+
+def margin_ranking(x, other, y, margin):
+    """max(margin - y (x - other), 0)."""
+    T = type(x)
+    return max(margin - y * (x - other), T(0.0))
+
+
+def margin_ranking_slope(x, other, y, margin):
+    return margin_slope(margin - y * (x - other), -y)
+
+
 # --- logarithmic ----------------------------------------------------------------------------------------------------
 
 

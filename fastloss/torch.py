@@ -230,6 +230,21 @@ def soft_margin_loss(input, target, *, reduction="mean", weight=None):
     return _evaluate(functional.soft_margin_loss, {"scores": input, "target": target, "weight": weight}, reduction)
 
 
+def hinge_embedding_loss(input, target, margin=1.0, *, reduction="mean", weight=None):
+    """`fastloss.hinge_embedding_loss` as ``torch.nn.functional.hinge_embedding_loss``."""
+    arguments = {"distance": input, "target": target, "weight": weight}
+    return _evaluate(functional.hinge_embedding_loss, arguments, reduction, margin=margin)
+
+
+def margin_ranking_loss(input1, input2, target, margin=0.0, *, reduction="mean", weight=None):
+    """`fastloss.margin_ranking_loss` as ``torch.nn.functional.margin_ranking_loss``; with gradients for both inputs."""
+    if isinstance(input2, torch.Tensor) and input2.requires_grad and isinstance(input1, torch.Tensor):
+        wide = torch.promote_types(torch.result_type(input1, input2), torch.float32)  # halves have too few digits
+        input1, input2 = input1.to(wide) - input2.to(wide), 0.0  # of which autograd takes care
+    arguments = {"input1": input1, "input2": input2, "target": target, "weight": weight}
+    return _evaluate(functional.margin_ranking_loss, arguments, reduction, margin=margin)
+
+
 def poisson_nll_loss(input, target, log_input=True, full=False, *, eps=1e-8, reduction="mean", weight=None):
     """`fastloss.poisson_nll_loss` as ``torch.nn.functional.poisson_nll_loss``."""
     arguments = _pair(input, target, weight)

@@ -95,6 +95,17 @@ def _soft_margin(x, y):
         return np.logaddexp(LONG(0), -y * x), -y / (1 + np.exp(y * x))
 
 
+def _hinge_embedding(x, y, margin=1.0):
+    value, slope = _kinked(LONG(margin) - x, -np.ones_like(x))
+    alike, apart = y != -1, y != 1
+    value = np.where(apart, value, LONG(0)) + np.where(alike, x, LONG(0))
+    return value, np.where(apart, slope, LONG(0)) + np.where(alike, LONG(1), LONG(0))
+
+
+def _margin_ranking(x, other, y, margin=0.0):
+    return _kinked(LONG(margin) - y * (x - other), -y)
+
+
 def _poisson(x, y, log_input=True, full=False, eps=1e-8):
     if log_input:
         value, slope = np.exp(x) - y * x, np.exp(x) - y
@@ -151,6 +162,8 @@ POINTWISE = {
     "hinge_loss": _hinge,
     "squared_hinge_loss": _squared_hinge,
     "soft_margin_loss": _soft_margin,
+    "hinge_embedding_loss": _hinge_embedding,
+    "margin_ranking_loss": _margin_ranking,
     "poisson_nll_loss": _poisson,
     "gaussian_nll_loss": _gaussian,
     "kl_div": _kl_div,

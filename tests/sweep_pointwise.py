@@ -165,6 +165,18 @@ def _soft_margin(x, y):
     return value, None, -y / (1 + mpmath.exp(y * x)), None
 
 
+def _hinge_embedding(x, y, margin):
+    if y == 1:
+        return x, None, mpf(1), None
+    rest = margin - x
+    return max(rest, 0), None, mpf(-1) if rest >= 0 else mpf(0), None
+
+
+def _margin_ranking(x, other, y, margin):
+    rest = margin - y * (x - other)
+    return max(rest, 0), max(abs(margin), abs(x - other)) if rest > 0 else None, -y if rest >= 0 else mpf(0), None
+
+
 def _stirling(y):
     if y <= 1:
         return 0, 0
@@ -279,6 +291,8 @@ SWEEPS = (
     Sweep("hinge_loss", ("real", "sign"), _hinge),
     Sweep("squared_hinge_loss", ("real", "sign"), _squared_hinge),
     Sweep("soft_margin_loss", ("logit", "sign"), _soft_margin),
+    Sweep("hinge_embedding_loss", ("real", "sign"), _hinge_embedding, {"margin": 0.7}, ("margin",)),
+    Sweep("margin_ranking_loss", ("real", "real", "sign"), _margin_ranking, {"margin": 0.5}, ("margin",), cancels=True),
     Sweep("binary_cross_entropy", ("probability", "probability"), _bce),
     Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits),
     Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits),

@@ -389,7 +389,7 @@ def test_weights_that_do_not_fit(error, folder):
         (["--loss", "zzz"], "--loss: unknown loss 'zzz'; known are cross_entropy, nll_loss, "),
         (
             ["--loss", "gaussian_nll_loss"],
-            "--loss: gaussian_nll_loss needs variances, which this command does not read",
+            "--loss: gaussian_nll_loss takes pred, target, var, where this command reads predictions and targets alone",
         ),
         (["--backend", "abacus"], "--backend: "),
         (["--reduction", "none"], "--reduction none: needs --output FILE"),

@@ -137,6 +137,17 @@ def test_poisson_and_gaussian(dtype):
 
 
 @FLOATS
+def test_margins(dtype):
+    """Right and certain costs nothing; a target of 0 says nothing of an infinite score."""
+    for name in ("hinge_loss", "squared_hinge_loss", "soft_margin_loss"):
+        equal(each(name, [INF, -INF, INF, -INF, INF], [1, -1, -1, 1, 0.0], dtype=dtype), 0, 0, INF, INF, NAN)
+    equal(each("hinge_embedding_loss", [INF, INF, -INF, -INF], [1, -1, 1, -1], dtype=dtype), INF, 0, -INF, INF)
+    equal(each("hinge_embedding_loss", [0, 2, -0.0], [0, 0, 1], dtype=dtype, margin=0.5), 0.5, 2, 0)
+    ranked = [INF, -INF, INF, INF], [0, 0, 0, INF], [1, 1, -1, 1]
+    equal(each("margin_ranking_loss", *ranked, dtype=dtype), 0, INF, INF, NAN)
+
+
+@FLOATS
 def test_relative_errors(dtype):
     equal(each("mape_loss", [INF, 1, 0, 0], [1, INF, 0, -0.0], dtype=dtype), INF, NAN, 0, 0)
     equal(each("smape_loss", [1, -1, 0, 0, 3, INF], [-1, 3, 5, 0, 0, 1], dtype=dtype), 2, 2, 2, 0, 2, NAN)

@@ -47,6 +47,10 @@ CALLS = [
     ("gaussian_nll_loss", (normal(7, 5), normal(5, 7).T, uniform(7, 5), True), {}),
     ("gaussian_nll_loss", (normal(7, 5), normal(5, 7).T, uniform(7)), {}),
     ("soft_margin_loss", (normal(7, 5), normal(5, 7).T.sign()), {}),
+    ("hinge_embedding_loss", (normal(7, 5), normal(5, 7).T.sign()), {}),
+    ("hinge_embedding_loss", (normal(7, 5), normal(5, 7).T.sign(), 0.3), {}),
+    ("margin_ranking_loss", (normal(7, 5), 2 * normal(5, 7).T, normal(5, 7).T.sign()), {}),
+    ("margin_ranking_loss", (normal(7, 5), 2 * normal(5, 7).T, normal(5, 7).T.sign(), 0.7), {}),
     ("kl_div", (-4 * uniform(7, 5), uniform(5, 7).T), {}),
     ("kl_div", (-4 * uniform(7, 5), -uniform(5, 7).T), {"log_target": True}),
 ]
@@ -107,6 +111,23 @@ def test_gradcheck(name, arguments, options):
         x = arguments[0].clone().requires_grad_()
         options = {"reduction": reduction} | options
         assert torch.autograd.gradcheck(lambda x, o=options: LOSSES[name](x, *arguments[1:], **o), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+def test_both_inputs_of_a_ranking(dtype):
+    """Have gradients, as those of one model's scores need them."""
+    x, other, y = normal(7, 5, dtype=dtype), normal(1, 5, dtype=dtype) / 2, normal(5, 7).T.sign()
+    leaves = [x.clone().requires_grad_(), other.clone().requires_grad_()]
+    ours = ft.margin_ranking_loss(*leaves, y.to(dtype), 0.25)
+    got = torch.autograd.grad(ours, leaves)
+    wide = [x.double().requires_grad_(), other.double().requires_grad_()]
+    theirs = F.margin_ranking_loss(*wide, y, 0.25)
+    expected = torch.autograd.grad(theirs, wide)
+    assert [g.dtype for g in got] == [dtype, dtype]
+    rtol = 1e-12 if dtype == torch.float64 else 1e-6 if dtype == torch.float32 else 2e-3
+    torch.testing.assert_close(ours.double(), theirs, rtol=rtol, atol=0)
+    for g, e in zip(got, expected, strict=True):
+        torch.testing.assert_close(g.double(), e, rtol=rtol, atol=1e-4 if dtype == torch.float16 else 1e-8)
 
 
 def test_broadcasting():

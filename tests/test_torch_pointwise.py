@@ -30,6 +30,10 @@ POINTWISE = [
     ("gaussian_nll_loss", {}, "real real positive", F.gaussian_nll_loss),
     ("gaussian_nll_loss", {"full": True, "eps": 1.0}, "real real positive", F.gaussian_nll_loss),
     ("soft_margin_loss", {}, "real sign", F.soft_margin_loss),
+    ("hinge_embedding_loss", {}, "real sign", F.hinge_embedding_loss),
+    ("hinge_embedding_loss", {"margin": 0.3}, "real sign", F.hinge_embedding_loss),
+    ("margin_ranking_loss", {}, "real real sign", F.margin_ranking_loss),
+    ("margin_ranking_loss", {"margin": 0.7}, "real real sign", F.margin_ranking_loss),
     ("kl_div", {}, "log_probability probability", F.kl_div),
     ("kl_div", {"log_target": True}, "log_probability log_probability", F.kl_div),
     ("binary_cross_entropy", {}, "probability probability", F.binary_cross_entropy),
@@ -130,6 +134,29 @@ def test_poisson_stirling_only_above_one(subject):
     arguments = [np.zeros(5), np.array([0.0, 0.5, 1.0, 1.5, 30.0])]
     options = {"full": True}
     compare_pointwise(subject, "poisson_nll_loss", F.poisson_nll_loss, arguments, options, options)
+
+
+# Where margins end, targets that are neither 1 nor -1, and zeros: (prediction, target).
+KINKS = (np.array([1.0, -1.0, 0.0, -0.0, 2.0, 0.5]), np.array([1.0, -1.0, 1.0, -1.0, 0.0, 2.0]))
+
+
+def test_margins_at_the_kink(subject):
+    """torch's clamp lets a gradient through where it begins."""
+    x, y = np.repeat(KINKS[0], 6), np.tile(KINKS[1], 6)
+    compare_pointwise(subject, "hinge_embedding_loss", F.hinge_embedding_loss, [x, y], {}, {})
+    compare_pointwise(subject, "soft_margin_loss", F.soft_margin_loss, [x, y], {}, {})
+    options = {"margin": 0.5}
+    arguments = [x, np.repeat(KINKS[0][::-1], 6), y]
+    compare_pointwise(subject, "margin_ranking_loss", F.margin_ranking_loss, arguments, options, options)
+
+    def hinge(x, y, *, reduction):
+        return reduced((1 - y * x).clamp_min(0), reduction)
+
+    def squared_hinge(x, y, *, reduction):
+        return reduced((1 - y * x).clamp_min(0) ** 2, reduction)
+
+    compare_pointwise(subject, "hinge_loss", hinge, [x, y], {}, {})
+    compare_pointwise(subject, "squared_hinge_loss", squared_hinge, [x, y], {}, {})
 
 
 def reduced(each, reduction):

@@ -67,8 +67,10 @@ def find_loss(name: str) -> LossInfo:
     """The loss called `name`; a Failure that suggests the nearest name otherwise."""
     if name in LOSSES:
         return LOSSES[name]
-    if name == "gaussian_nll_loss":
-        raise Failure("--loss", "gaussian_nll_loss needs variances, which this command does not read")
+    for loss in losses.LOSSES:
+        if loss.name == name:
+            arrays = ", ".join(loss.arrays)
+            raise Failure("--loss", f"{name} takes {arrays}, where this command reads predictions and targets alone")
     near = [f"{name}_loss"] if f"{name}_loss" in LOSSES else difflib.get_close_matches(name, LOSSES, n=1)
     hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(LOSSES)
     raise Failure("--loss", f"unknown loss {name!r}; {hint}")
