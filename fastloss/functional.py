@@ -1832,6 +1832,118 @@ def gaussian_nll_loss(
     return evaluate(losses.GAUSSIAN_NLL_LOSS, (pred, target, var, weight), (axis, reduction, full, eps), out)
 
 
+def poisson_deviance_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Poisson deviance: ``2 (target log(target / pred) - target + pred)``.
+
+    scikit-learn's ``mean_poisson_deviance``: twice the log-likelihood that `pred` falls short of `target` by.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predicted rates, above 0.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Counts, at least 0; 0 log 0 = 0.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target` are.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or rates or counts outside their domain.
+
+    Notes
+    -----
+    It is twice `generalized_kl_div`, and up to a term of the target alone twice `poisson_nll_loss` with ``log_input=False``.
+
+    References
+    ----------
+    McCullagh, P., Nelder, J. A. (1989). Generalized Linear Models, 2nd ed.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.poisson_deviance_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(0.77258...)
+    """
+    return evaluate(losses.POISSON_DEVIANCE_LOSS, (pred, target, None, weight), (axis, reduction), out)
+
+
+def gamma_deviance_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Gamma deviance: ``2 (log(pred / target) + target / pred - 1)``.
+
+    scikit-learn's ``mean_gamma_deviance``, which depends on the ratio of the two alone.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions, above 0.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict, above 0.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target` are.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or numbers that are not above 0.
+
+    References
+    ----------
+    McCullagh, P., Nelder, J. A. (1989). Generalized Linear Models, 2nd ed.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.gamma_deviance_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(0.30685...)
+    """
+    return evaluate(losses.GAMMA_DEVIANCE_LOSS, (pred, target, None, weight), (axis, reduction), out)
+
+
 def kl_div(
     log_probs: ArrayLike,
     target: ArrayLike,
@@ -1893,6 +2005,61 @@ def kl_div(
     np.float64(0.13081...)
     """
     return evaluate(losses.KL_DIV_LOSS, (log_probs, target, None, weight), (axis, reduction, log_target), out)
+
+
+def generalized_kl_div(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Generalised Kullback-Leibler divergence: ``target log(target / pred) - target + pred``.
+
+    Also called I-divergence; of numbers that need not add up to 1.  Never negative, and 0 for equal ones.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions, at least 0.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict, at least 0; 0 log 0 = 0, and a prediction of 0 for any other target costs inf.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target` are.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or negative numbers.
+
+    References
+    ----------
+    Csiszar, I. (1975). I-Divergence Geometry of Probability Distributions and Minimization Problems. Ann. Probab. 3.
+    Lee, D. D., Seung, H. S. (2000). Algorithms for Non-negative Matrix Factorization. NIPS.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.generalized_kl_div(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(0.38629...)
+    """
+    return evaluate(losses.GENERALIZED_KL_DIV, (pred, target, None, weight), (axis, reduction), out)
 
 
 # The losses by their functions, with their rows in the table.

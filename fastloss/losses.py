@@ -103,6 +103,9 @@ MSLE = Formula("msle", ns=1.2)
 CHARBONNIER = Formula("charbonnier", parameters=("eps",), ns=0.4)
 MAPE = Formula("mape", parameters=("eps",), ns=0.3)
 SMAPE = Formula("smape", parameters=("eps",), ns=0.3)
+GENERALIZED_KL = Formula("generalized_kl", domains=(NOT_NEGATIVE, NOT_NEGATIVE), ns=1.5)
+POISSON_DEVIANCE = Formula("poisson_deviance", domains=(POSITIVE, NOT_NEGATIVE), ns=1.5)
+GAMMA_DEVIANCE = Formula("gamma_deviance", domains=(POSITIVE, POSITIVE), ns=1.5)
 HINGE = Formula("hinge", ns=0.1)
 SQUARED_HINGE = Formula("squared_hinge", ns=0.1)
 SOFT_MARGIN = Formula("soft_margin", odds=True, ns=0.5)
@@ -132,6 +135,9 @@ POINTWISE = (
     CHARBONNIER,
     MAPE,
     SMAPE,
+    GENERALIZED_KL,
+    POISSON_DEVIANCE,
+    GAMMA_DEVIANCE,
     HINGE,
     SQUARED_HINGE,
     SOFT_MARGIN,
@@ -359,6 +365,9 @@ GAUSSIAN_NLL_LOSS = _regression(
     arrays=("pred", "target", "var"),
     third_of_rows=True,
 )
+GENERALIZED_KL_DIV = _regression("generalized_kl_div", _always(GENERALIZED_KL))
+POISSON_DEVIANCE_LOSS = _regression("poisson_deviance_loss", _always(POISSON_DEVIANCE))
+GAMMA_DEVIANCE_LOSS = _regression("gamma_deviance_loss", _always(GAMMA_DEVIANCE))
 
 
 KL_DIV_LOSS = _regression(
@@ -450,7 +459,10 @@ LOSSES = (
     MARGIN_RANKING_LOSS,
     POISSON_NLL_LOSS,
     GAUSSIAN_NLL_LOSS,
+    POISSON_DEVIANCE_LOSS,
+    GAMMA_DEVIANCE_LOSS,
     KL_DIV_LOSS,
+    GENERALIZED_KL_DIV,
 )
 
 # --- functions that are no losses ------------------------------------------------------------------------------------------

@@ -502,3 +502,130 @@ def categorical(x, y):
 def categorical_slope(x, y):
     T = type(x)
     return -y / x if y != T(0.0) or x != x else T(0.0)
+
+
+# --- deviances: twice the log-likelihood that a prediction falls short of the target's own by -----------------------------
+
+
+def log_quotient(a, b):
+    """log(a / b), also where the quotient leaves the range."""
+    T = type(a)
+    q = a / b
+    fits = q > T(1e-30) and q < T(1e30)
+    return log(q if fits else sqrt(a) / sqrt(b)) * (T(1.0) if fits else T(2.0))
+
+
+def relative_distance(a, b):
+    """(a - b) / (a + b), where the sum may overflow."""
+    scale = halving(a, b)
+    return (scale * (a - b)) / (scale * a + scale * b)
+
+
+def divergence_share(s):
+    """(b log(b / a) - b + a) / (a - b) for s = (a - b) / (a + b), |s| <= 0.7: s - (1 - s) (atanh(s) / s - 1).
+
+    The polynomial in s^2, for (atanh(s) / s - 1) / s^2, is minimax in the relative error, 2^-54.
+    """
+    T = type(s)
+    z = s * s
+    p = T(14.474287205417546)
+    p = p * z + T(-63.12981870775751)
+    p = p * z + T(131.06188343510556)
+    p = p * z + T(-169.8673078127799)
+    p = p * z + T(153.46660178594345)
+    p = p * z + T(-102.10959943694273)
+    p = p * z + T(51.809275472876514)
+    p = p * z + T(-20.355612951247558)
+    p = p * z + T(6.340437520264555)
+    p = p * z + T(-1.5031700632850928)
+    p = p * z + T(0.33718410100075635)
+    p = p * z + T(-0.0016384041751910869)
+    p = p * z + T(0.05296244378940298)
+    p = p * z + T(0.05214449743700243)
+    p = p * z + T(0.058857039821670655)
+    p = p * z + T(0.06666497407879785)
+    p = p * z + T(0.07692313728295408)
+    p = p * z + T(0.09090908947313399)
+    p = p * z + T(0.11111111113200739)
+    p = p * z + T(0.14285714285698198)
+    p = p * z + T(0.20000000000000048)
+    p = p * z + T(0.3333333333333333)
+    return s - (s * p) * ((T(1.0) - s) * s)
+
+
+def is_single(x):
+    """1 in float32, 0 in float64."""
+    T = type(x)
+    return T(1.0) if T(1.0) + T(1e-10) == T(1.0) else T(0.0)
+
+
+def product_error(a, b, product):
+    """a b - product, where that is the product rounded (Dekker 1971).  Fused operations leave nothing to split, and are exact."""
+    T = type(a)
+    by = T(4097.0) if is_single(a) > T(0.0) else T(134217729.0)
+    a_high = by * a - (by * a - a)
+    b_high = by * b - (by * b - b)
+    a_low = a - a_high
+    b_low = b - b_high
+    return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def square_low(a, b, s):
+    """What the square (a - b)^2 / (a + b) lacks for the roundings of difference (Moller 1965), sum and their quotient s, over s."""
+    T = type(a)
+    difference = a - b
+    back = difference - a
+    low = (a - (difference - back)) - (b + back)
+    scale = halving(a, b)
+    most = scale * max(a, b)
+    least = scale * min(a, b)
+    total = most + least
+    product = s * total
+    rest = (scale * difference - product) - product_error(s, total, product) - s * (least - (total - most))
+    reaches = abs(product) > T(1e-30) and rest == rest  # further down the product's own error is 0
+    return T(2.0) * low + (rest / scale if reaches else T(0.0))
+
+
+def generalized_kl(x, y):
+    """y log(y / x) - y + x (Csiszar 1975): a square near x = y, where the terms would cancel; x where y = 0."""
+    T = type(x)
+    d = x - y
+    s = relative_distance(x, y)
+    share = divergence_share(s)
+    near = d * share + square_low(x, y, s) * share
+    far = d - y * log_quotient(x, y)
+    inside = x >= T(0.0) and y >= T(0.0)
+    return ((near if abs(s) <= T(0.7) else far) if y > T(0.0) else x) if inside else T(float("nan"))
+
+
+def generalized_kl_slope(x, y):
+    T = type(x)
+    return (x - y) / x if y != T(0.0) or x != x else T(1.0)
+
+
+def poisson_deviance(x, y):
+    """2 (y log(y / x) - y + x), with x the rate."""
+    T = type(x)
+    return T(2.0) * generalized_kl(x, y) if x > T(0.0) else T(float("nan"))
+
+
+def poisson_deviance_slope(x, y):
+    T = type(x)
+    return T(2.0) * ((x - y) / x)
+
+
+def gamma_deviance(x, y):
+    """2 (log(x / y) + y / x - 1)."""
+    T = type(x)
+    s = relative_distance(y, x)
+    d = y - x
+    share = divergence_share(s)
+    near = d / x * share + square_low(y, x, s) / x * share
+    far = (y / x - T(1.0)) - log_quotient(y, x)
+    inside = x > T(0.0) and y > T(0.0)
+    return T(2.0) * (near if abs(s) <= T(0.6) else far) if inside else T(float("nan"))
+
+
+def gamma_deviance_slope(x, y):
+    T = type(x)
+    return T(2.0) * ((x - y) / x) / x

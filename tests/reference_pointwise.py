@@ -106,6 +106,34 @@ def _margin_ranking(x, other, y, margin=0.0):
     return _kinked(LONG(margin) - y * (x - other), -y)
 
 
+def _divergence(x, y):
+    """y log(y / x) - y + x; near x = y, where that cancels, by a series in their distance over their sum."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        s = (x - y) / (x + y)
+        ratio = np.where(y == 0, LONG(1), y / x)
+        plain = times(y, np.log(ratio)) - y + x
+    near = np.abs(s) < 0.05
+    z = np.where(near, s, LONG(0)) ** 2
+    tail = LONG(0)
+    for k in range(12, 0, -1):
+        tail = tail * z + LONG(1) / (2 * k + 1)
+    return np.where(near, (x + y) * z * (1 - (1 - s) * s * tail), plain)
+
+
+def _generalized_kl(x, y):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _divergence(x, y), np.where((y == 0) & (x == x), LONG(1), 1 - y / x)
+
+
+def _poisson_deviance(x, y):
+    value, slope = _generalized_kl(x, y)
+    return 2 * value, 2 * slope
+
+
+def _gamma_deviance(x, y):
+    return 2 * _divergence(y, x) / x, 2 * (x - y) / x**2
+
+
 def _poisson(x, y, log_input=True, full=False, eps=1e-8):
     if log_input:
         value, slope = np.exp(x) - y * x, np.exp(x) - y
@@ -166,7 +194,10 @@ POINTWISE = {
     "margin_ranking_loss": _margin_ranking,
     "poisson_nll_loss": _poisson,
     "gaussian_nll_loss": _gaussian,
+    "poisson_deviance_loss": _poisson_deviance,
+    "gamma_deviance_loss": _gamma_deviance,
     "kl_div": _kl_div,
+    "generalized_kl_div": _generalized_kl,
     "binary_cross_entropy": _bce,
     "binary_cross_entropy_with_logits": _bce_with_logits,
 }

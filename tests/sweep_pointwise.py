@@ -79,8 +79,15 @@ def signs(rng, n):
     return rng.choice([-1.0, 1.0], n)
 
 
+def rates(rng, n):
+    """Above 0."""
+    drawn = positives(rng, n)
+    return np.where(drawn > 0, drawn, 1.0)
+
+
 DRAWN = {
     "sign": signs,
+    "rate": rates,
     "real": reals,
     "positive": positives,
     "probability": probabilities,
@@ -175,6 +182,20 @@ def _hinge_embedding(x, y, margin):
 def _margin_ranking(x, other, y, margin):
     rest = margin - y * (x - other)
     return max(rest, 0), max(abs(margin), abs(x - other)) if rest > 0 else None, -y if rest >= 0 else mpf(0), None
+
+
+def _generalized_kl(x, y):
+    """Nothing cancels with so many digits."""
+    return y * mpmath.log(y / x) - y + x if y else x, None, 1 - y / x, None
+
+
+def _poisson_deviance(x, y):
+    value, _, slope, _ = _generalized_kl(x, y)
+    return 2 * value, None, 2 * slope, None
+
+
+def _gamma_deviance(x, y):
+    return 2 * (mpmath.log(x / y) + y / x - 1), None, 2 * (x - y) / x**2, None
 
 
 def _stirling(y):
@@ -293,6 +314,9 @@ SWEEPS = (
     Sweep("soft_margin_loss", ("logit", "sign"), _soft_margin),
     Sweep("hinge_embedding_loss", ("real", "sign"), _hinge_embedding, {"margin": 0.7}, ("margin",)),
     Sweep("margin_ranking_loss", ("real", "real", "sign"), _margin_ranking, {"margin": 0.5}, ("margin",), cancels=True),
+    Sweep("generalized_kl_div", ("rate", "positive"), _generalized_kl),
+    Sweep("poisson_deviance_loss", ("rate", "positive"), _poisson_deviance),
+    Sweep("gamma_deviance_loss", ("rate", "rate"), _gamma_deviance),
     Sweep("binary_cross_entropy", ("probability", "probability"), _bce),
     Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits),
     Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits),

@@ -175,7 +175,7 @@ def arrays_for(name, rng, dtype):
         x, y = rng.normal(size=(101, 3)), rng.normal(size=(101, 3))
         if LOSSES[name].family == "binary":
             x, y = (rng.random((101, 3)) if LOSSES[name].probabilities else x), rng.random((101, 3)) > 0.4
-        elif name in ("msle_loss", "poisson_nll_loss"):
+        elif name in ("msle_loss", "poisson_nll_loss", "generalized_kl_div") or "deviance" in name:
             x, y = abs(x), abs(y)
         elif name == "kl_div":
             y = abs(y)

@@ -16,6 +16,15 @@ try:
 except ImportError:  # the package does without, and some tests as well
     ml_dtypes = None
 
+# A loss of numbers that must not be negative, or must be above 0; which operand; a number that is outside, and what is said of it.
+OUTSIDE = [
+    ("generalized_kl_div", {}, 0, -1.5, "of at least 0"),
+    ("generalized_kl_div", {}, 1, -0.5, "of at least 0"),
+    ("poisson_deviance_loss", {}, 0, 0.0, "above 0"),
+    ("poisson_deviance_loss", {}, 1, -2.0, "of at least 0"),
+    ("gamma_deviance_loss", {}, 0, -1.0, "above 0"),
+    ("gamma_deviance_loss", {}, 1, -0.0, "above 0"),
+]
 
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")
 BAD_DTYPES = {
@@ -334,3 +343,21 @@ def test_settings():
     with pytest.raises((ValueError, ImportError, RuntimeError), match="nonesuch"):
         with fastloss.use_backend("nonesuch"):
             fastloss.mse_loss([1.0], [2.0])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name, options, operand, bad, said", OUTSIDE)
+def test_numbers_outside_a_domain(name, options, operand, bad, said, dtype, reduction):
+    """The first is named; NaN, and the smallest number above 0, are none."""
+    function = getattr(fastloss, name)
+    arguments = [np.full((3, 5), 0.5, dtype), np.full((3, 5), 0.5, dtype)]
+    arguments[operand][0, 1] = np.nan
+    arguments[0][1] = np.finfo(dtype).smallest_subnormal
+    function(*arguments, reduction=reduction, **options)
+    arguments[operand][[1, 2], [3, 4]] = bad
+    operand_name = ("pred", "target")[operand]
+    with raises(ValueError, operand_name, said, 1, 3, bad):
+        function(*arguments, reduction=reduction, **options)
+    with raises(ValueError, operand_name, said, 1, 3, bad):
+        fastloss.value_and_grad(function)(*arguments, **options)

@@ -85,6 +85,13 @@ def test_hinge(subject, weighted):
     equal(subject.call("hinge_loss", scores, target.astype(np.float64), weight=weight), expected)
 
 
+def test_generalized_kl(subject):
+    pred, target = regression(40)
+    target[:5] = 0.0
+    got = subject.call("generalized_kl_div", pred, target, reduction="none")
+    equal(got, special.kl_div(target, pred), rtol=1e-10, atol=1e-15)  # theirs cancels
+
+
 def test_poisson_deviance(subject):
     """Half of scikit-learn's deviance is the loss without what depends on the target alone."""
     pred, target = regression(40)

@@ -85,6 +85,14 @@ def test_relative_errors():
     close(get_scorer("neg_mape_loss")(estimator, X, NOISE, sample_weight=W), expected)
 
 
+def test_deviances():
+    estimator = PoissonRegressor().fit(X, np.exp(X[:, 0]))
+    counts = np.exp(X[:, 0] + 0.3 * NOISE)
+    for name in ("poisson", "gamma"):
+        expected = their_scorer(f"neg_mean_{name}_deviance")(estimator, X, counts, sample_weight=W)
+        close(get_scorer(f"neg_{name}_deviance_loss")(estimator, X, counts, sample_weight=W), expected)
+
+
 def test_gradient_boosting_and_top_k():
     estimator = HistGradientBoostingClassifier(max_iter=5).fit(X, WORDS)
     close(get_scorer("neg_cross_entropy")(estimator, X, WORDS), their_scorer("neg_log_loss")(estimator, X, WORDS))
