@@ -801,6 +801,69 @@ def binary_cross_entropy_with_logits(
     return evaluate(losses.BINARY_CROSS_ENTROPY_WITH_LOGITS, (logits, target, pos_weight, weight), (reduction,), out)
 
 
+def sigmoid_focal_loss(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Focal loss of binary labels from logits: binary cross-entropy that counts little where the prediction is right.
+
+    ``a (1 - p)**gamma`` times `binary_cross_entropy_with_logits`, with p = y sigmoid(x) + (1 - y) sigmoid(-x) the probability of the label and
+    a = alpha y + (1 - alpha) (1 - y).
+
+    Parameters
+    ----------
+    logits : array_like, any shape
+        Log-odds of label 1.
+    target : array_like of the same shape
+        Labels, 0 or 1, or probabilities of label 1.
+    alpha : float
+        Weight of label 1, in [0, 1]; label 0 weighs 1 - alpha.  If negative, both weigh 1.
+    gamma : float
+        The exponent, at least 0.
+    weight : array_like, broadcastable with `logits`, optional
+        A factor for each element.
+    reduction : {"mean", "sum", "none"}
+        The mean divides by the number of elements, whatever the weights.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise.  Of labels 0 and 1 elements are within 4 ulp of the exact value, slopes within
+        5; of probabilities, where more is rounded, within 12.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For targets of another shape or outside [0, 1], an alpha above 1, a negative gamma, or an unknown reduction.
+
+    Notes
+    -----
+    As ``torchvision.ops.sigmoid_focal_loss``, but that it is the mean by default.  The exponent is taken of log-odds, so that tiny losses keep
+    their relative accuracy: a logit of 40 for label 1 costs 7.7e-53 / 4, where 1 - p is 0 in float64.
+
+    References
+    ----------
+    Lin, T.-Y. et al. (2017). Focal Loss for Dense Object Detection. ICCV, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.sigmoid_focal_loss(np.array([2.0, -1.0]), np.array([1.0, 0.0]))
+    np.float64(0.00872...)
+    """
+    return evaluate(losses.SIGMOID_FOCAL_LOSS, (logits, target, None, weight), (alpha, gamma, reduction), out)
+
+
 # --- regression ---------------------------------------------------------------------------------------------------------
 
 

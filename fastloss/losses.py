@@ -103,6 +103,9 @@ MSLE = Formula("msle", ns=1.2)
 CHARBONNIER = Formula("charbonnier", parameters=("eps",), ns=0.4)
 MAPE = Formula("mape", parameters=("eps",), ns=0.3)
 SMAPE = Formula("smape", parameters=("eps",), ns=0.3)
+SIGMOID_FOCAL = Formula(
+    "sigmoid_focal", parameters=("gamma", "positive", "negative"), domains=(None, PROBABILITY), ns=3.0
+)
 GENERALIZED_KL = Formula("generalized_kl", domains=(NOT_NEGATIVE, NOT_NEGATIVE), ns=1.5)
 POISSON_DEVIANCE = Formula("poisson_deviance", domains=(POSITIVE, NOT_NEGATIVE), ns=1.5)
 GAMMA_DEVIANCE = Formula("gamma_deviance", domains=(POSITIVE, POSITIVE), ns=1.5)
@@ -135,6 +138,7 @@ POINTWISE = (
     CHARBONNIER,
     MAPE,
     SMAPE,
+    SIGMOID_FOCAL,
     GENERALIZED_KL,
     POISSON_DEVIANCE,
     GAMMA_DEVIANCE,
@@ -403,6 +407,27 @@ BINARY_CROSS_ENTROPY_WITH_LOGITS = Loss(
 )
 
 
+def _focal(values, third):
+    alpha = values["alpha"]
+    return SIGMOID_FOCAL, (values["gamma"], *((alpha, 1.0 - alpha) if alpha >= 0.0 else (1.0, 1.0)))
+
+
+SIGMOID_FOCAL_LOSS = Loss(
+    "sigmoid_focal_loss",
+    "elements",
+    ("logits", "target"),
+    ("weight",),
+    (
+        Option("alpha", 0.25, "number", lambda v: v <= 1.0, "a number of at most 1; none if negative"),
+        Option("gamma", 2.0, "number", lambda v: 0.0 <= v < math.inf, "a finite number of at least 0"),
+        REDUCTION,
+    ),
+    formula=_focal,
+    weighted_mean=False,
+    same_shape=True,
+    kind="binary",
+)
+
 _INDEXED = (AXIS, REDUCTION, IGNORE_INDEX)
 CROSS_ENTROPY = Loss(
     "cross_entropy",
@@ -441,6 +466,7 @@ LOSSES = (
     LINEAR_CROSS_ENTROPY,
     BINARY_CROSS_ENTROPY,
     BINARY_CROSS_ENTROPY_WITH_LOGITS,
+    SIGMOID_FOCAL_LOSS,
     MSE_LOSS,
     RMSE_LOSS,
     L1_LOSS,

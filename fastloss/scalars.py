@@ -405,6 +405,65 @@ def bce_logits_positive_slope(x, y, positive):
     return (T(1.0) - y) * up - positive * y * down
 
 
+def focal_share(x, y):
+    """The share of the target that is against what the logit says; 0 for labels that are hit."""
+    T = type(x)
+    return T(1.0) - y if x > T(0.0) else y
+
+
+def focal_odds(x, y):
+    """(1 + e) m with e = exp(-|x|) and m = (1 - y) sigmoid(x) + y sigmoid(-x), the probability that is missed; for labels that are hit
+    divided by e."""
+    T = type(x)
+    share = focal_share(x, y)
+    return share + (T(1.0) - share) * decay(abs(x)) if share > T(0.0) else T(1.0)
+
+
+def focal_odds_low(x, y):
+    """What that lacks: of 1 - y, and of the sum."""
+    T = type(x)
+    share = focal_share(x, y)
+    part = (T(1.0) - share) * decay(abs(x))
+    total = share + part
+    low = min(share, part) - (total - max(share, part))
+    return (low + ((T(1.0) - share) - y) if x > T(0.0) else low) if share > T(0.0) else T(0.0)
+
+
+def focal_factor(x, y, gamma):
+    """m^gamma, with the digits that logarithm and product lack."""
+    T = type(x)
+    missed = focal_share(x, y) > T(0.0)
+    odds = focal_odds(x, y)
+    logarithm = log(odds)
+    far = -logarithm if missed else min(abs(x), T(1e38))
+    much = gamma * far
+    low = product_error(gamma, far, much) - gamma * log_low(odds, focal_odds_low(x, y), logarithm)
+    tail = gamma * softplus_tail(abs(x))
+    whole = much + tail
+    low = low + (min(much, tail) - (whole - max(much, tail)))
+    value = decay(whole)
+    return value - value * low if abs(low) < T(1.0) else value
+
+
+def sigmoid_focal(x, y, gamma, positive, negative):
+    """Binary cross-entropy times m^gamma, times `positive` for label 1 and `negative` for label 0 (Lin et al. 2017)."""
+    T = type(x)
+    weight = positive * y + negative * (T(1.0) - y)
+    value = weight * bce_logits(x, y) * focal_factor(x, y, gamma)
+    return value if y >= T(0.0) and y <= T(1.0) else T(float("nan"))
+
+
+def sigmoid_focal_slope(x, y, gamma, positive, negative):
+    """m'/m is (1 - 2 y) e / ((1 + e) odds), with e and odds as above; it vanishes before an infinite loss does."""
+    T = type(x)
+    weight = positive * y + negative * (T(1.0) - y)
+    e = decay(abs(x))
+    turn = (T(1.0) - y - y) * ((e if focal_share(x, y) > T(0.0) else T(1.0)) / focal_odds(x, y))
+    more = gamma * bce_logits(x, y) * turn if turn != T(0.0) else T(0.0)
+    own = (T(1.0) - y) - y * e if x > T(0.0) else (T(1.0) - y) * e - y
+    return weight * focal_factor(x, y, gamma) * ((own + more) / (T(1.0) + e))
+
+
 # --- likelihoods ----------------------------------------------------------------------------------------------------
 
 
@@ -629,3 +688,14 @@ def gamma_deviance(x, y):
 def gamma_deviance_slope(x, y):
     T = type(x)
     return T(2.0) * ((x - y) / x) / x
+
+
+# --- powers with the digits that a logarithm lacks ---------------------------------------------------------------------------
+
+
+def log_low(x, x_low, logarithm):
+    """What the logarithm of x + x_low lacks, by one of Newton's steps; 0 where x is 0 or infinite."""
+    T = type(x)
+    back = exp(logarithm)
+    low = ((x - back) + x_low) / back
+    return low if abs(low) < T(0.01) else T(0.0)

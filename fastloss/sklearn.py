@@ -154,6 +154,7 @@ _OF_ROWS = {
     "categorical_cross_entropy": _categorical,
     "binary_cross_entropy": _binary,
     "binary_cross_entropy_with_logits": functools.partial(_binary_logits, functional.binary_cross_entropy_with_logits),
+    "sigmoid_focal_loss": functools.partial(_binary_logits, functional.sigmoid_focal_loss),
     "hinge_loss": functools.partial(_margins, functional.hinge_loss),
     "squared_hinge_loss": functools.partial(_margins, functional.squared_hinge_loss),
     "soft_margin_loss": functools.partial(_margins, functional.soft_margin_loss),

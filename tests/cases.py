@@ -109,6 +109,8 @@ CASES = (
     Case("mape_loss", _REAL, {"eps": 0.5}),
     Case("smape_loss", ("score", "real"), ulp=(3, 3)),
     Case("smape_loss", ("score", "real"), {"eps": 3.0}, ulp=(3, 3)),
+    Case("sigmoid_focal_loss", ("score", "probability"), ulp=(12, 16)),
+    Case("sigmoid_focal_loss", ("score", "probability"), {"alpha": -1.0, "gamma": 0.5}, ulp=(12, 16)),
     Case("poisson_deviance_loss", ("positive", "positive"), ulp=(4, 8)),
     Case("gamma_deviance_loss", ("positive", "positive"), ulp=(4, 8)),
     Case("generalized_kl_div", ("positive", "positive"), ulp=(4, 8)),

@@ -153,7 +153,7 @@ def _pointwise_terms(name, pred, target, *more, weight=None, **options):
     value, slope = POINTWISE[name](*arrays, **options)
     value, slope, factor = np.broadcast_arrays(value, slope, factor)
     # Binary losses divide by the number of elements, the regression losses by the sum of the weights.
-    divisors = np.ones_like(factor) if name.startswith("binary") else factor
+    divisors = np.ones_like(factor) if name.startswith(("binary", "sigmoid")) else factor
     return Terms(factor * value, factor * slope, divisors, np.ones(value.shape, bool))
 
 

@@ -175,6 +175,17 @@ def _bce_with_logits(x, y, pos_weight=1):
         return value, (1 - y) / (1 + np.exp(-x)) - y * pos_weight / (1 + np.exp(x))
 
 
+def _sigmoid_focal(x, y, alpha=0.25, gamma=2.0):
+    alpha, gamma = LONG(alpha), LONG(gamma)
+    weight = alpha * y + (1 - alpha) * (1 - y) if alpha >= 0 else LONG(1)
+    with np.errstate(over="ignore", under="ignore"):
+        up, down = 1 / (1 + np.exp(-x)), 1 / (1 + np.exp(x))
+        loss, slope = _bce_with_logits(x, y)
+        missed = (1 - y) * up + y * down
+        factor = weight * missed**gamma
+        return loss * factor, factor * (slope + gamma * loss * (1 - 2 * y) * up * down / missed)
+
+
 POINTWISE = {
     "mse_loss": _mse,
     "rmse_loss": _mse,  # the root is taken by `loss`, after the mean
@@ -200,4 +211,5 @@ POINTWISE = {
     "generalized_kl_div": _generalized_kl,
     "binary_cross_entropy": _bce,
     "binary_cross_entropy_with_logits": _bce_with_logits,
+    "sigmoid_focal_loss": _sigmoid_focal,
 }

@@ -79,6 +79,10 @@ def signs(rng, n):
     return rng.choice([-1.0, 1.0], n)
 
 
+def labels(rng, n):
+    return rng.choice([0.0, 1.0], n)
+
+
 def rates(rng, n):
     """Above 0."""
     drawn = positives(rng, n)
@@ -87,6 +91,7 @@ def rates(rng, n):
 
 DRAWN = {
     "sign": signs,
+    "label": labels,
     "rate": rates,
     "real": reals,
     "positive": positives,
@@ -196,6 +201,16 @@ def _poisson_deviance(x, y):
 
 def _gamma_deviance(x, y):
     return 2 * (mpmath.log(x / y) + y / x - 1), None, 2 * (x - y) / x**2, None
+
+
+def _sigmoid_focal(x, y, alpha, gamma):
+    weight = alpha * y + (1 - alpha) * (1 - y)
+    up, down = 1 / (1 + mpmath.exp(-x)), 1 / (1 + mpmath.exp(x))
+    missed = (1 - y) * up + y * down
+    loss, _, slope, _ = _bce_logits(x, y)
+    more = gamma * loss * (1 - 2 * y) * up * down / missed
+    factor = weight * missed**gamma
+    return loss * factor, None, factor * (slope + more), factor * max((1 - y) * up, y * down, abs(more))
 
 
 def _stirling(y):
@@ -317,6 +332,10 @@ SWEEPS = (
     Sweep("generalized_kl_div", ("rate", "positive"), _generalized_kl),
     Sweep("poisson_deviance_loss", ("rate", "positive"), _poisson_deviance),
     Sweep("gamma_deviance_loss", ("rate", "rate"), _gamma_deviance),
+    Sweep("sigmoid_focal_loss", ("logit", "label"), _sigmoid_focal, {"alpha": 0.25, "gamma": 2.0}, ("gamma",)),
+    Sweep("sigmoid_focal_loss", ("logit", "label"), _sigmoid_focal, {"alpha": 0.75, "gamma": 0.3}, ("gamma",)),
+    Sweep("sigmoid_focal_loss", ("logit", "probability"), _sigmoid_focal, {"alpha": 0.25, "gamma": 2.0}, ("gamma",)),
+    Sweep("sigmoid_focal_loss", ("logit", "probability"), _sigmoid_focal, {"alpha": 0.75, "gamma": 3.7}, ("gamma",)),
     Sweep("binary_cross_entropy", ("probability", "probability"), _bce),
     Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits),
     Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits),

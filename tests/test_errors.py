@@ -24,6 +24,8 @@ OUTSIDE = [
     ("poisson_deviance_loss", {}, 1, -2.0, "of at least 0"),
     ("gamma_deviance_loss", {}, 0, -1.0, "above 0"),
     ("gamma_deviance_loss", {}, 1, -0.0, "above 0"),
+    ("sigmoid_focal_loss", {}, 1, 1.25, "in [0, 1]"),
+    ("sigmoid_focal_loss", {}, 1, -0.25, "in [0, 1]"),
 ]
 
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")

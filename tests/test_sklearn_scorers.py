@@ -79,6 +79,13 @@ def test_margins(w):
         get_scorer("neg_hinge_loss")(SVC().fit(X, WORDS), X, WORDS)
 
 
+def test_focal():
+    estimator = LogisticRegression().fit(X, TWO)
+    right = estimator.predict_proba(X)[np.arange(len(X)), (TWO == "yes").astype(int)]
+    expected = np.average(-0.5 * (1 - right) ** 3 * np.log(right), weights=W)
+    close(get_scorer("neg_sigmoid_focal_loss", alpha=0.5, gamma=3.0)(estimator, X, TWO, sample_weight=W), -expected)
+
+
 def test_relative_errors():
     estimator = LinearRegression().fit(X, NOISE)
     expected = their_scorer("neg_mean_absolute_percentage_error")(estimator, X, NOISE, sample_weight=W)

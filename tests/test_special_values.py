@@ -166,6 +166,19 @@ def test_charbonnier(dtype):
     equal(each("charbonnier_loss", [INF, -INF, 0, 3], [0, INF, 0, -1], dtype=dtype, eps=3.0), INF, INF, 0, 2)
 
 
+@FLOATS
+def test_sigmoid_focal(dtype):
+    arguments = [INF, -INF, INF, -INF, INF, 0], [1, 0, 0, 1, 0.5, 1]
+    for gamma in (0.0, 0.5, 2.0):
+        got = each("sigmoid_focal_loss", *arguments, dtype=dtype, gamma=gamma)
+        equal(got[:5], 0, 0, INF, INF, INF)
+        assert_ulp(got[5:], [0.25 * np.log(2) * 0.5**gamma], 3)
+    _, slope = fastloss.value_and_grad(fastloss.sigmoid_focal_loss)(
+        np.array([INF, -INF, INF, -INF], dtype), np.array([1, 0, 0, 1], dtype), reduction="sum"
+    )
+    equal(slope, 0, 0, 0.75, -0.25)
+
+
 def test_smallest_numbers_are_not_flushed():
     tiny = np.array([1e-45, 1e-40], np.float32)
     assert same_bits(fastloss.l1_loss(tiny, np.zeros_like(tiny), reduction="none"), tiny)

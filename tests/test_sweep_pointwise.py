@@ -12,7 +12,19 @@ BACKENDS = [name for name in ("cython", "numba", "numpy") if load(name).availabl
 # In ulp of the result, or of its largest term: what 10^7 operands have shown, and not more than is promised.  Those that take a logarithm
 # of a rounded ratio, and square it, have more in float64, where there is no wider type to do it in.
 MOST = {np.float32: 4.0, np.float64: 4.0}
-MORE = {("msle_loss", np.float64): 7.5}
+# Powers of rounded numbers have more, too: Tweedie's three terms cancel by their nature, and of labels that are probabilities
+# 1 - y and the sum with it are rounded before the focal loss raises them.
+MORE = {
+    ("msle_loss", "positive", np.float64): 7.5,
+    ("sigmoid_focal_loss", "label", np.float32): 5.0,
+    ("sigmoid_focal_loss", "probability", np.float32): 12.0,
+    ("sigmoid_focal_loss", "probability", np.float64): 12.0,
+    **{("tweedie_deviance_loss", y, dtype): 16.0 for y in ("positive", "rate", "real") for dtype in DTYPES},
+}
+
+
+def most(sweep, dtype):
+    return MORE.get((sweep.loss, sweep.domains[1], dtype), MOST[dtype])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -23,8 +35,7 @@ def test_within_a_few_ulp(sweep, dtype, backend):
         pytest.skip("compiles for a minute; runs with -m slow")
     with fastloss.use_backend(backend):
         for what, (error, operands, got, exact) in zip(("value", "slope"), worst(sweep, dtype, 250), strict=True):
-            most = MORE.get((sweep.loss, dtype), MOST[dtype])
-            assert error <= most, f"{what} of {operands}: {got}, exact {exact}, {error} ulp"
+            assert error <= most(sweep, dtype), f"{what} of {operands}: {got}, exact {exact}, {error} ulp"
 
 
 @pytest.mark.slow
@@ -35,7 +46,7 @@ def test_many(sweep, backend):
         with fastloss.use_backend(backend):
             found = worst(sweep, dtype, 20_000, seed=1)
         for error, operands, got, exact in found:
-            assert error <= MORE.get((sweep.loss, dtype), MOST[dtype]), f"{operands}: {got}, exact {exact}"
+            assert error <= most(sweep, dtype), f"{operands}: {got}, exact {exact}"
 
 
 def test_the_sweep_can_fail(monkeypatch):

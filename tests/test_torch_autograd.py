@@ -95,6 +95,8 @@ MORE = [
     ("quantile_loss", (normal(7, 5), normal(5, 7).T), {"q": 0.9}),
     ("rmse_loss", (normal(7, 5), normal(5, 7).T), {}),
     ("charbonnier_loss", (normal(7, 5), normal(5, 7).T), {"eps": 0.3}),
+    ("sigmoid_focal_loss", (normal(7, 5), uniform(7, 5)), {}),
+    ("sigmoid_focal_loss", (normal(7, 5), uniform(7, 5).round()), {"alpha": -1, "gamma": 0.5}),
     ("poisson_deviance_loss", (uniform(7, 5), 4 * uniform(5, 7).T), {}),
     ("gamma_deviance_loss", (uniform(7, 5), 4 * uniform(5, 7).T), {}),
     ("generalized_kl_div", (uniform(7, 5), 4 * uniform(5, 7).T), {}),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cases import DOMAINS, generator
 from subjects import for_oracle_and_package
-from torch_peer import F, equal, tensor, torch_value_and_grad
+from torch_peer import F, equal, tensor, torch, torch_value_and_grad
 
 pytestmark = [
     for_oracle_and_package,
@@ -182,6 +182,35 @@ def test_what_torch_has_no_function_of(subject):
         compare_pointwise(subject, "mape_loss", mape, arguments, options, options)
         compare_pointwise(subject, "smape_loss", smape, arguments, options, options)
     compare_pointwise(subject, "charbonnier_loss", charbonnier, [x[:40], y[:40]], {"eps": 0.5}, {"eps": 0.5})
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])
+@pytest.mark.parametrize(
+    "options", [{}, {"alpha": -1.0}, {"alpha": 0.6, "gamma": 0.0}, {"alpha": 1.0, "gamma": 3.5}], ids=str
+)
+def test_sigmoid_focal(subject, soft, options):
+    """torchvision.ops.sigmoid_focal_loss, its text."""
+
+    def focal(x, y, *, reduction, alpha=0.25, gamma=2.0):
+        p = torch.sigmoid(x)
+        loss = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+        p_t = p * y + (1 - p) * (1 - y)
+        loss = loss * (1 - p_t) ** gamma
+        if alpha >= 0:
+            loss = (alpha * y + (1 - alpha) * (1 - y)) * loss
+        return reduced(loss, reduction)
+
+    x, y = draw("real probability", (40,), "focal")
+    x[:2] = 0.0, -0.0
+    y = y if soft else np.rint(y)
+    compare_pointwise(subject, "sigmoid_focal_loss", focal, [x, y], options, options)
+    try:
+        from torchvision.ops import sigmoid_focal_loss
+    except ImportError:  # nothing else needs it
+        return
+    if options.get("alpha", 0) >= 0 or options["alpha"] == -1:
+        theirs = {"alpha": 0.25, "gamma": 2.0} | options
+        compare_pointwise(subject, "sigmoid_focal_loss", sigmoid_focal_loss, [x, y], options, theirs)
 
 
 def test_kl_div_of_zero_and_negative_targets(subject):
