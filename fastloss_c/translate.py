@@ -137,6 +137,19 @@ static void NAME({name}_sums)(
 """
 
 
+# gcc's elimination of partial redundancies moves operations into one of two branches, and a loop with long branches is none that
+# vectorises.
+_PLAIN = """\
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("no-tree-pre")
+#endif"""
+_AGAIN = """\
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif"""
+
+
 def _unpacked(n_parameters):
     """Parameters as variables, which do not change in a loop."""
     return "".join(f"    const REAL p{k} = p[{k}];\n" for k in range(n_parameters))
@@ -190,5 +203,6 @@ def header(source, losses):
         parts += _loops(value, slope, "xyz"[:operands], n_parameters, odds)
         loops = f"(Loop)NAME({value}_loop), (Loop)NAME({slope}_loop), (Loop)NAME({value}_sums)"
         rows.append(f'    {{"{value}", {operands}, {n_parameters}, {loops}}},')
+    parts = [*parts[:1], _PLAIN, *parts[1:], _AGAIN]
     table = ["static const Formula NAME(FORMULAS)[] = {", *rows, "    {NULL, 0, 0, NULL, NULL, NULL}", "};"]
     return "\n\n".join([*parts, "\n".join(table)]) + "\n"
