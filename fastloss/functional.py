@@ -2007,6 +2007,70 @@ def gamma_deviance_loss(
     return evaluate(losses.GAMMA_DEVIANCE_LOSS, (pred, target, None, weight), (axis, reduction), out)
 
 
+def tweedie_deviance_loss(
+    pred: ArrayLike,
+    target: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = None,
+    power: float = 0.0,
+    reduction: str = "mean",
+    out: Any = None,
+) -> Any:
+    """Tweedie deviance of a power p: twice the integral of ``(target - t) / t**p`` from `pred` to `target`.
+
+    scikit-learn's ``mean_tweedie_deviance``.  For p other than 0, 1 and 2 it is ``2 (target**(2-p) / ((1-p) (2-p)) - target pred**(1-p) / (1-p) +
+    pred**(2-p) / (2-p))``; the first term is left out where the target is negative.
+
+    Parameters
+    ----------
+    pred : array_like, any shape
+        Predictions; above 0 unless the power is 0.  Real numbers; float16 and bfloat16 are computed in float32.
+    target : array_like, broadcastable with `pred`
+        Values to predict: any for a power of at most 0, at least 0 for 1 <= power < 2, above 0 for 2 and more.
+    power : float
+        At most 0 or at least 1.  0 is the squared error, 1 Poisson's deviance, 2 the gamma distribution's, 3 the inverse Gaussian's.
+    weight : array_like, optional
+        Weights, broadcast with the others.  A mean divides by their sum.
+    axis : int or tuple of int, optional
+        Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
+    reduction : {"mean", "sum", "none"}
+        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+    out : ndarray, optional
+        Writeable floating array of the result's shape to write to and return.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
+        float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
+        Elements are within 16 ulp of the exact value, however near `pred` and `target` are, for powers from -1 to 3.
+
+    Raises
+    ------
+    TypeError
+        For complex, object or string arrays.
+    ValueError
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, a power between 0 and 1, or numbers
+        outside their domain.
+
+    Notes
+    -----
+    With r = target / pred and L = log r it is 2 pred**(2-p) L**2 times the second divided difference of exp at 0, L and (2 - p) L, so that the
+    terms, which nearly cancel where r is near 1 and where p is near 1 or 2, are never subtracted there.
+
+    References
+    ----------
+    Jorgensen, B. (1987). Exponential Dispersion Models. J. R. Statist. Soc. B 49.
+
+    Examples
+    --------
+    >>> import numpy as np, fastloss
+    >>> fastloss.tweedie_deviance_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]), power=1.5)
+    np.float64(0.48528...)
+    """
+    return evaluate(losses.TWEEDIE_DEVIANCE_LOSS, (pred, target, None, weight), (axis, reduction, power), out)
+
+
 def kl_div(
     log_probs: ArrayLike,
     target: ArrayLike,

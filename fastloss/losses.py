@@ -5,7 +5,7 @@ Dispatch, `value_and_grad`, `Accumulator`, Dask, scorers, the command line and `
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ SMOOTH_L1 = Formula("smooth_l1", parameters=("beta",), ns=0.1)
 LOG_COSH = Formula("log_cosh", ns=1.0)
 QUANTILE = Formula("quantile", parameters=("low", "high"), ns=0.1)
 MSLE = Formula("msle", ns=1.2)
-CHARBONNIER = Formula("charbonnier", parameters=("eps",), ns=0.4)
+CHARBONNIER = Formula("charbonnier", parameters=("eps",), ns=1.0)
 MAPE = Formula("mape", parameters=("eps",), ns=0.3)
 SMAPE = Formula("smape", parameters=("eps",), ns=0.3)
 SIGMOID_FOCAL = Formula(
@@ -109,6 +109,8 @@ SIGMOID_FOCAL = Formula(
 GENERALIZED_KL = Formula("generalized_kl", domains=(NOT_NEGATIVE, NOT_NEGATIVE), ns=1.5)
 POISSON_DEVIANCE = Formula("poisson_deviance", domains=(POSITIVE, NOT_NEGATIVE), ns=1.5)
 GAMMA_DEVIANCE = Formula("gamma_deviance", domains=(POSITIVE, POSITIVE), ns=1.5)
+TWEEDIE_LOW = Formula("tweedie_low", parameters=("p", "p_low"), domains=(POSITIVE,), ns=5.0)
+TWEEDIE_HIGH = Formula("tweedie_high", parameters=("p", "p_low"), domains=(POSITIVE, POSITIVE), ns=5.0)
 HINGE = Formula("hinge", ns=0.1)
 SQUARED_HINGE = Formula("squared_hinge", ns=0.1)
 SOFT_MARGIN = Formula("soft_margin", odds=True, ns=0.5)
@@ -142,6 +144,8 @@ POINTWISE = (
     GENERALIZED_KL,
     POISSON_DEVIANCE,
     GAMMA_DEVIANCE,
+    TWEEDIE_LOW,
+    TWEEDIE_HIGH,
     HINGE,
     SQUARED_HINGE,
     SOFT_MARGIN,
@@ -374,6 +378,31 @@ POISSON_DEVIANCE_LOSS = _regression("poisson_deviance_loss", _always(POISSON_DEV
 GAMMA_DEVIANCE_LOSS = _regression("gamma_deviance_loss", _always(GAMMA_DEVIANCE))
 
 
+def _tweedie(values, third):
+    power = values["power"]
+    if power in _DEVIANCES:
+        return _DEVIANCES[power], ()
+    formula = TWEEDIE_LOW if power < 1.5 else TWEEDIE_HIGH
+    if 0.0 < power < 2.0:
+        formula = replace(formula, domains=(POSITIVE, NOT_NEGATIVE))
+    fraction, exponent = math.frexp(power)
+    high = math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24)  # what float32 can hold of it, and the rest
+    return formula, (high, power - high)
+
+
+_DEVIANCES = {0.0: MSE, 1.0: POISSON_DEVIANCE, 2.0: GAMMA_DEVIANCE}
+
+TWEEDIE_DEVIANCE_LOSS = _regression(
+    "tweedie_deviance_loss",
+    _tweedie,
+    Option(
+        "power",
+        0.0,
+        "number",
+        lambda v: math.isfinite(v) and (v <= 0.0 or v >= 1.0),
+        "a finite number that is not between 0 and 1",
+    ),
+)
 KL_DIV_LOSS = _regression(
     "kl_div",
     lambda values, third: (KL_DIV_LOG if values["log_target"] else KL_DIV, ()),
@@ -487,6 +516,7 @@ LOSSES = (
     GAUSSIAN_NLL_LOSS,
     POISSON_DEVIANCE_LOSS,
     GAMMA_DEVIANCE_LOSS,
+    TWEEDIE_DEVIANCE_LOSS,
     KL_DIV_LOSS,
     GENERALIZED_KL_DIV,
 )

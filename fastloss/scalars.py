@@ -7,7 +7,7 @@ Arguments are `x` the prediction, `y` the target, then a loss's third operand if
 one floating type.  Weights and means are the callers' business.
 """
 
-from math import exp, log, log1p, sqrt, tanh
+from math import exp, expm1, log, log1p, sqrt, tanh
 
 # --- squared, absolute, and what lies between --------------------------------------------------------------------------
 
@@ -699,3 +699,144 @@ def log_low(x, x_low, logarithm):
     back = exp(logarithm)
     low = ((x - back) + x_low) / back
     return low if abs(low) < T(0.01) else T(0.0)
+
+
+def exponent_low(logarithm, rest, power, power_low):
+    """What power * logarithm, rounded, lacks of (power + power_low) (logarithm + rest), as a factor: exp of that, less 1."""
+    T = type(logarithm)
+    low = product_error(power, logarithm, power * logarithm) + (power_low * logarithm + power * rest)
+    return low + T(0.5) * low * low if abs(low) < T(1.0) else T(0.0)
+
+
+def times_raised(factor, x, power, power_low):
+    """factor x^(power + power_low), x >= 0.  exp would make much of what the product is off by; of the power one half is taken at a
+    time, as it may be too large or too small where the result is not."""
+    T = type(x)
+    logarithm = log(x)
+    low = exponent_low(logarithm, log_low(x, T(0.0), logarithm), power, power_low)
+    half = exp(T(0.5) * (power * logarithm))
+    value = factor * half * half
+    return value + value * low if abs(value) < T(float("inf")) else value
+
+
+def raised_less_1(logarithm, rest, power, power_low):
+    """exp((power + power_low) (logarithm + rest)) - 1, likewise."""
+    T = type(logarithm)
+    low = exponent_low(logarithm, rest, power, power_low)
+    value = expm1(power * logarithm)
+    return value + (value + T(1.0)) * low if value < T(float("inf")) else value
+
+
+# --- Tweedie's deviances (Jorgensen 1987): p is their power, in two parts; twice x^(2 - p) times a function of r = y / x -----------
+
+
+def tweedie_unit(b, c):
+    """The second divided difference of exp at 0, b and c, for |b| and |c| up to 2: its series, by Horner's rule."""
+    T = type(b)
+    tail = T(2.4795962632247976e-27)
+    total = tail
+    tail = c * tail + T(6.446950284384474e-26)
+    total = b * total + tail
+    tail = c * tail + T(1.6117375710961184e-24)
+    total = b * total + tail
+    tail = c * tail + T(3.868170170630684e-23)
+    total = b * total + tail
+    tail = c * tail + T(8.896791392450574e-22)
+    total = b * total + tail
+    tail = c * tail + T(1.9572941063391263e-20)
+    total = b * total + tail
+    tail = c * tail + T(4.110317623312165e-19)
+    total = b * total + tail
+    tail = c * tail + T(8.22063524662433e-18)
+    total = b * total + tail
+    tail = c * tail + T(1.5619206968586225e-16)
+    total = b * total + tail
+    tail = c * tail + T(2.8114572543455206e-15)
+    total = b * total + tail
+    tail = c * tail + T(4.779477332387385e-14)
+    total = b * total + tail
+    tail = c * tail + T(7.647163731819816e-13)
+    total = b * total + tail
+    tail = c * tail + T(1.1470745597729725e-11)
+    total = b * total + tail
+    tail = c * tail + T(1.6059043836821613e-10)
+    total = b * total + tail
+    tail = c * tail + T(2.08767569878681e-09)
+    total = b * total + tail
+    tail = c * tail + T(2.505210838544172e-08)
+    total = b * total + tail
+    tail = c * tail + T(2.755731922398589e-07)
+    total = b * total + tail
+    tail = c * tail + T(2.7557319223985893e-06)
+    total = b * total + tail
+    tail = c * tail + T(2.48015873015873e-05)
+    total = b * total + tail
+    tail = c * tail + T(0.0001984126984126984)
+    total = b * total + tail
+    tail = c * tail + T(0.001388888888888889)
+    total = b * total + tail
+    tail = c * tail + T(0.008333333333333333)
+    total = b * total + tail
+    tail = c * tail + T(0.041666666666666664)
+    total = b * total + tail
+    tail = c * tail + T(0.16666666666666666)
+    total = b * total + tail
+    tail = c * tail + T(0.5)
+    total = b * total + tail
+    return total
+
+
+def normal_quotient(a, b):
+    """a / b; in float32 NaN where that has too few digits, for the whole to be computed in float64."""
+    T = type(a)
+    q = a / b
+    return T(float("nan")) if a != T(0.0) and abs(q) < T(1e-37) and is_single(a) > T(0.0) else q
+
+
+def tweedie_scaled(x, y, p, p_low, far):
+    """With L = log r, the function is L^2 times the second divided difference of exp at 0, L and (2 - p) L; `far` is that where
+    these are far enough apart for it to be taken as a difference."""
+    T = type(x)
+    b = log1p((y - x) / x)
+    c = (T(2.0) - p - p_low) * b
+    near = abs(b) <= T(2.0) and abs(c) <= T(2.0)
+    return times_raised(T(2.0) * (b * b * tweedie_unit(b, c) if near else far), x, T(2.0) - p, -p_low)
+
+
+def tweedie_slope(x, y, p, p_low):
+    """2 (x - y) / x^p."""
+    T = type(x)
+    return times_raised(T(2.0) * ((x - y) / x), x, T(1.0) - p, -p_low)
+
+
+def tweedie_low(x, y, p, p_low):
+    """p < 1.5, which is nearer to 1 than to 2: y may be 0, and for p < 0 any number."""
+    T = type(x)
+    r = normal_quotient(y, x)
+    logarithm = log(r)
+    first = T(1.0) - p - p_low
+    second = T(2.0) - p - p_low
+    power = raised_less_1(logarithm, log_low(r, T(0.0), logarithm), T(1.0) - p, -p_low)
+    far = (r * (power / first) - (y - x) / x) / second
+    value = tweedie_scaled(x, y, p, p_low, far if y > T(0.0) else T(1.0) / second - r / first)
+    return value if x > T(0.0) and (y >= T(0.0) or y < T(0.0) and p < T(0.0)) else T(float("nan"))
+
+
+def tweedie_low_slope(x, y, p, p_low):
+    return tweedie_slope(x, y, p, p_low)
+
+
+def tweedie_high(x, y, p, p_low):
+    """p >= 1.5; y may be 0 for p < 2."""
+    T = type(x)
+    r = normal_quotient(y, x)
+    logarithm = log(r)
+    second = T(2.0) - p - p_low
+    power = raised_less_1(logarithm, log_low(r, T(0.0), logarithm), T(2.0) - p, -p_low)
+    far = ((y - x) / x - power / second) / (T(1.0) - second)
+    value = tweedie_scaled(x, y, p, p_low, far)
+    return value if x > T(0.0) and (y > T(0.0) or y == T(0.0) and second > T(0.0)) else T(float("nan"))
+
+
+def tweedie_high_slope(x, y, p, p_low):
+    return tweedie_slope(x, y, p, p_low)

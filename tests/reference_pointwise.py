@@ -134,6 +134,22 @@ def _gamma_deviance(x, y):
     return 2 * _divergence(y, x) / x, 2 * (x - y) / x**2
 
 
+def _tweedie(x, y, power=0.0):
+    """The three terms; near x = y, where they cancel, twice the binomial series of the integral of (y - t) / t^p, in w = (y - x) / x."""
+    if power in (0.0, 1.0, 2.0):
+        return {0.0: _mse, 1.0: _poisson_deviance, 2.0: _gamma_deviance}[power](x, y)
+    p = LONG(power)
+    first = np.where(y > 0, np.abs(y) ** (2 - p), LONG(0)) / ((1 - p) * (2 - p))
+    terms = first - y * x ** (1 - p) / (1 - p) + x ** (2 - p) / (2 - p)
+    w = (y - x) / x
+    near = np.abs(w) < 0.1
+    small, series, coefficient = np.where(near, w, LONG(0)), LONG(0), LONG(1)
+    for k in range(26):
+        series = series + coefficient * small**k / ((k + 1) * (k + 2))
+        coefficient = coefficient * (-p - k) / (k + 1)
+    return 2 * np.where(near, x ** (2 - p) * small**2 * series, terms), 2 * (x - y) / x**p
+
+
 def _poisson(x, y, log_input=True, full=False, eps=1e-8):
     if log_input:
         value, slope = np.exp(x) - y * x, np.exp(x) - y
@@ -207,6 +223,7 @@ POINTWISE = {
     "gaussian_nll_loss": _gaussian,
     "poisson_deviance_loss": _poisson_deviance,
     "gamma_deviance_loss": _gamma_deviance,
+    "tweedie_deviance_loss": _tweedie,
     "kl_div": _kl_div,
     "generalized_kl_div": _generalized_kl,
     "binary_cross_entropy": _bce,

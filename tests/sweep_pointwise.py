@@ -203,6 +203,15 @@ def _gamma_deviance(x, y):
     return 2 * (mpmath.log(x / y) + y / x - 1), None, 2 * (x - y) / x**2, None
 
 
+def _tweedie(x, y, power):
+    power = mpf(power)
+    first, second = 1 - power, 2 - power
+    if x == y:
+        return mpf(0), None, mpf(0), None
+    terms = (max(y, 0) ** second / (first * second) if y > 0 else mpf(0), -y * x**first / first, x**second / second)
+    return 2 * sum(terms), None, 2 * (x - y) / x**power, None
+
+
 def _sigmoid_focal(x, y, alpha, gamma):
     weight = alpha * y + (1 - alpha) * (1 - y)
     up, down = 1 / (1 + mpmath.exp(-x)), 1 / (1 + mpmath.exp(x))
@@ -332,6 +341,12 @@ SWEEPS = (
     Sweep("generalized_kl_div", ("rate", "positive"), _generalized_kl),
     Sweep("poisson_deviance_loss", ("rate", "positive"), _poisson_deviance),
     Sweep("gamma_deviance_loss", ("rate", "rate"), _gamma_deviance),
+    Sweep("tweedie_deviance_loss", ("rate", "positive"), _tweedie, {"power": 1.5}, cancels=True),
+    Sweep("tweedie_deviance_loss", ("rate", "positive"), _tweedie, {"power": 1.001}, cancels=True),
+    Sweep("tweedie_deviance_loss", ("rate", "positive"), _tweedie, {"power": 1.9}, cancels=True),
+    Sweep("tweedie_deviance_loss", ("rate", "rate"), _tweedie, {"power": 2.001}, cancels=True),
+    Sweep("tweedie_deviance_loss", ("rate", "rate"), _tweedie, {"power": 3.0}, cancels=True),
+    Sweep("tweedie_deviance_loss", ("rate", "real"), _tweedie, {"power": -1.0}, cancels=True),
     Sweep("sigmoid_focal_loss", ("logit", "label"), _sigmoid_focal, {"alpha": 0.25, "gamma": 2.0}, ("gamma",)),
     Sweep("sigmoid_focal_loss", ("logit", "label"), _sigmoid_focal, {"alpha": 0.75, "gamma": 0.3}, ("gamma",)),
     Sweep("sigmoid_focal_loss", ("logit", "probability"), _sigmoid_focal, {"alpha": 0.25, "gamma": 2.0}, ("gamma",)),

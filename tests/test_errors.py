@@ -24,6 +24,10 @@ OUTSIDE = [
     ("poisson_deviance_loss", {}, 1, -2.0, "of at least 0"),
     ("gamma_deviance_loss", {}, 0, -1.0, "above 0"),
     ("gamma_deviance_loss", {}, 1, -0.0, "above 0"),
+    ("tweedie_deviance_loss", {"power": 1.5}, 0, 0.0, "above 0"),
+    ("tweedie_deviance_loss", {"power": 1.5}, 1, -1.0, "of at least 0"),
+    ("tweedie_deviance_loss", {"power": 3.0}, 1, 0.0, "above 0"),
+    ("tweedie_deviance_loss", {"power": -1.0}, 0, 0.0, "above 0"),
     ("sigmoid_focal_loss", {}, 1, 1.25, "in [0, 1]"),
     ("sigmoid_focal_loss", {}, 1, -0.25, "in [0, 1]"),
 ]
@@ -363,3 +367,9 @@ def test_numbers_outside_a_domain(name, options, operand, bad, said, dtype, redu
         function(*arguments, reduction=reduction, **options)
     with raises(ValueError, operand_name, said, 1, 3, bad):
         fastloss.value_and_grad(function)(*arguments, **options)
+
+
+@pytest.mark.parametrize("power", [0.5, 1e-9, 1 - 1e-9, np.inf, np.nan])
+def test_powers_that_no_distribution_has(power):
+    with raises(ValueError, "power", power):
+        fastloss.tweedie_deviance_loss([1.0], [1.0], power=power)

@@ -86,6 +86,19 @@ CASES = {
         2,
     ),
     "[20, 0, 0], target 0": (lambda: fl.cross_entropy(F([[20, 0, 0]]), [0]), 4.122307244877116e-09, 2),
+    "poisson_deviance_loss f32, neighbours": (
+        lambda: fl.poisson_deviance_loss(F([1]), F([1 + 2.0**-23])),
+        1.4210854150513406e-14,
+        4,
+    ),
+    "tweedie_deviance_loss, near": (
+        lambda: fl.tweedie_deviance_loss(D([3]), D([3 * (1 + 1e-9)]), power=1.5),
+        1.7320510933239163e-18,
+        16,
+    ),
+    "generalized_kl_div, far": (lambda: fl.generalized_kl_div(D([1e-300]), D([1e300])), 1.3805510557964274e303, 8),
+    "sigmoid_focal_loss of 40": (lambda: fl.sigmoid_focal_loss(D([40]), D([1])), 1.9169120184304999e-53, 8),
+    "charbonnier_loss f64 of 1e-5": (lambda: fl.charbonnier_loss(D([1e-5]), D([0])), 4.9998750062496101e-8, 4),
     "delta=10**400": (lambda: fl.huber_loss(F([1]), F([0]), delta=10**400), ValueError, 0),
     "reduction as an array": (lambda: fl.mse_loss(F([1]), F([0]), reduction=np.array("mean")), ValueError, 0),
 }

@@ -85,6 +85,25 @@ def test_hinge(subject, weighted):
     equal(subject.call("hinge_loss", scores, target.astype(np.float64), weight=weight), expected)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("power", [-2.0, -0.5, 0.0, 1.0, 1.001, 1.25, 1.9, 2.0, 2.001, 2.5, 3.0])
+def test_tweedie_deviances(subject, power, weighted):
+    pred, target = regression(40)
+    if power < 2 and power:
+        target[:5] = 0.0
+    if power <= 0:
+        target[5:10] *= -1
+    weight = generator("sample weight").uniform(0, 2, 40) if weighted else None
+    expected = metrics.mean_tweedie_deviance(target, pred, sample_weight=weight, power=power)
+    # theirs subtracts terms, which are the larger the nearer the power is to 1 or 2
+    rtol = 1e-9 if power in (1.001, 2.001) else 1e-12
+    equal(subject.call("tweedie_deviance_loss", pred, target, weight=weight, power=power), expected, rtol=rtol)
+    name = {1.0: "poisson", 2.0: "gamma"}.get(power)
+    if name:
+        expected = getattr(metrics, f"mean_{name}_deviance")(target, pred, sample_weight=weight)
+        equal(subject.call(f"{name}_deviance_loss", pred, target, weight=weight), expected)
+
+
 def test_generalized_kl(subject):
     pred, target = regression(40)
     target[:5] = 0.0

@@ -167,6 +167,18 @@ def test_charbonnier(dtype):
 
 
 @FLOATS
+def test_divergences(dtype):
+    """inf - log inf is NaN, as in SciPy and scikit-learn."""
+    equal(each("generalized_kl_div", [0, 0, 2, INF, -0.0], [0, 1, 0, 1, 0], dtype=dtype), 0, INF, 2, NAN, 0)
+    equal(each("poisson_deviance_loss", [2, INF, INF], [0, 1, 0], dtype=dtype), 4, NAN, INF)
+    equal(each("gamma_deviance_loss", [INF, 3], [1, 3], dtype=dtype), INF, 0)
+    for power in (1.5, 3.0):  # nothing is left of equal numbers, and 4 sqrt(x) where the target is 0
+        equal(each("tweedie_deviance_loss", [4, 7], [4, 7], dtype=dtype, power=power), 0, 0)
+    assert_ulp(each("tweedie_deviance_loss", [4, 1], [0, 0], dtype=dtype, power=1.5), [8, 4], 4)
+    assert_ulp(each("tweedie_deviance_loss", [1, 1], [0, -3], dtype=dtype, power=-1.0), [2 / 3, 2 / 3 + 3], 4)
+
+
+@FLOATS
 def test_sigmoid_focal(dtype):
     arguments = [INF, -INF, INF, -INF, INF, 0], [1, 0, 0, 1, 0.5, 1]
     for gamma in (0.0, 0.5, 2.0):

@@ -99,6 +99,8 @@ MORE = [
     ("sigmoid_focal_loss", (normal(7, 5), uniform(7, 5).round()), {"alpha": -1, "gamma": 0.5}),
     ("poisson_deviance_loss", (uniform(7, 5), 4 * uniform(5, 7).T), {}),
     ("gamma_deviance_loss", (uniform(7, 5), 4 * uniform(5, 7).T), {}),
+    ("tweedie_deviance_loss", (uniform(7, 5), 4 * uniform(5, 7).T), {"power": 1.5}),
+    ("tweedie_deviance_loss", (uniform(7, 5), 4 * uniform(5, 7).T), {"power": 3.0}),
     ("generalized_kl_div", (uniform(7, 5), 4 * uniform(5, 7).T), {}),
     ("mape_loss", (normal(7, 5), normal(5, 7).T), {}),
     ("smape_loss", (normal(7, 5), normal(5, 7).T), {}),

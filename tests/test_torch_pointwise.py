@@ -213,6 +213,33 @@ def test_sigmoid_focal(subject, soft, options):
         compare_pointwise(subject, "sigmoid_focal_loss", sigmoid_focal_loss, [x, y], options, theirs)
 
 
+def test_deviances(subject):
+    """torch's autograd of scikit-learn's definitions."""
+    x, y = draw("positive positive", (40,), "deviances")
+
+    def tweedie(x, y, *, reduction, power):
+        first = y ** (2 - power) / ((1 - power) * (2 - power))
+        each = first - y * x ** (1 - power) / (1 - power) + x ** (2 - power) / (2 - power)
+        return reduced(2 * each, reduction)
+
+    def poisson(x, y, *, reduction):
+        return reduced(2 * (torch.xlogy(y, y / x) - y + x), reduction)
+
+    def gamma(x, y, *, reduction):
+        return reduced(2 * ((x / y).log() + y / x - 1), reduction)
+
+    def divergence(x, y, *, reduction):
+        return poisson(x, y, reduction=reduction) / 2
+
+    apart = np.where(np.abs(x - y) < 0.3, 4 * x, y)  # where theirs cancels by no more than two digits
+    for name, theirs in (("poisson_deviance_loss", poisson), ("gamma_deviance_loss", gamma)):
+        compare_pointwise(subject, name, theirs, [x, apart], {}, {})
+    compare_pointwise(subject, "generalized_kl_div", divergence, [x, apart], {}, {})
+    for power in (-1.0, 1.5, 2.5, 3.0):
+        options = {"power": power}
+        compare_pointwise(subject, "tweedie_deviance_loss", tweedie, [x, apart], options, options)
+
+
 def test_kl_div_of_zero_and_negative_targets(subject):
     log_probs, target = np.array([0.0, -1, -1]), np.array([0.0, -1, 1])
     expected = F.kl_div(tensor(log_probs), tensor(target), reduction="none")
