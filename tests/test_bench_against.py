@@ -237,6 +237,7 @@ def test_gates_have_tolerances():
     assert not told("memory", 60_000, 10_000)  # a few kilobytes are Python's
     assert told("memory", 100_000, 0) == [("gate", "memory: 100000 against 0 (tolerated: 1.1)")]
     assert told("instructions", 103_000, 100_000) and not told("instructions", 101_000, 100_000)
+    assert told("instructions", None, 100) == [("missing", "instructions could not be counted")]
     assert told("calls", 200, 100) and told("modules", 40, 30)
 
 

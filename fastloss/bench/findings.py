@@ -24,7 +24,7 @@ KINDS = {
     DIFFERS: (3, "the sides compute different values"),
     SLOWER: (1, "slower than the limit allows"),
     GATE: (7, "a count or memory exceeds its tolerance"),
-    MISSING: (4, "one side cannot do the case"),
+    MISSING: (4, "one side cannot do the case, or something could not be counted"),
     CANT_TELL: (5, "noise allows no verdict"),
 }
 
@@ -42,7 +42,6 @@ class Finding:
     values : what it returned on both.
     detectable : the slowdown, as a ratio, that the A/A run says can be found; None without one.
     gates : counts on both sides by gate, with the ratio that is tolerated.
-    notes : reasons, for people.
     problems : (kind, what is the matter).
     """
 
@@ -54,7 +53,6 @@ class Finding:
     values: tuple[float, float] | None = None
     detectable: float | None = None
     gates: dict[str, tuple[int, int, float]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -77,7 +75,6 @@ class Finding:
             "gates": {
                 name: {"new": new, "old": old, "tolerance": most} for name, (new, old, most) in self.gates.items()
             },
-            "notes": self.notes,
             "problems": [{"kind": kind, "what": what} for kind, what in self.problems],
         }
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from . import instructions
-from .findings import GATE, Finding
+from .findings import GATE, MISSING, Finding
 from .side import Side
 from .turns import Pair
 
@@ -64,10 +64,8 @@ def check(
             if not {"memory", "calls"} & set(names):
                 break
             ready = pair.prepare(finding.subject, threads, count=True)
-            if any("value" not in answer for answer in ready):
-                continue
             if "calls" in names:
-                _note(finding, "calls", [answer["calls"] for answer in ready], most)
+                _note(finding, "calls", [answer.get("calls") for answer in ready], most)
             if "memory" in names:
                 counted = [worker.ask(do="memory").get("bytes") for worker in pair.workers]
                 _note(finding, "memory", counted, most)
@@ -80,7 +78,7 @@ def check(
 def _note(finding: Finding, gate: str, counted: Sequence[int | None], most: Mapping[str, float]) -> None:
     new, old = counted
     if new is None or old is None:
-        finding.notes.append(f"{gate} could not be counted")
+        finding.problems.append((MISSING, f"{gate} could not be counted"))
         return
     finding.gates[gate] = (new, old, most[gate])
     if what := _exceeded(gate, new, old, most[gate]):
