@@ -1,7 +1,7 @@
 """Kernels that compare the distributions of two arrays of logits row by row; `backends.numba_cpu.comparing` describes their arguments.
 
-Of each pair of rows a first sweep takes maxima and sums; a second one, while both are in cache, sums the divergence's terms.  Without
-targets, and where models are alike, one sweep does both.
+Where models are alike one sweep over a pair of rows sums the divergence's terms; elsewhere a second one does so once maxima and sums are
+known.  Likelihoods take sums of their own, while the rows are in cache.
 """
 
 
@@ -90,10 +90,13 @@ cdef void compare_row_blocks(
     cdef Py_ssize_t b, start, end, at_once, i, j, r_peak, x_peak
     cdef Group group, reference
     cdef Side sides[2][16]
+    cdef double kl[16]
+    cdef double gaps[16]
+    cdef bint same[16]
+    cdef bint quick[16]
     cdef double *partial
-    cdef double kl, gap
-    cdef bint same, quick
     cdef int k, size
+    # the sums that likelihoods are made of find a long row in cache
     at_once = 1 if n >= LONG_ROW or call.target.data == NULL else SIDE_BY_SIDE
     for k in range(SIDE_BY_SIDE):
         group.s[k] = group.g[k] = group.x[k] = reference.s[k] = reference.g[k] = reference.x[k] = 0.0
@@ -110,21 +113,20 @@ cdef void compare_row_blocks(
                 group.labels[k] = target_at(call, i, j, n)
                 take_side(&call.reference, i, j, &sides[0][k])
                 take_side(&call.x, i, j, &sides[1][k])
-            if call.target.data != NULL:
+                # the same whether there are targets or not
+                quick[k] = call.real.quick_divergence(
+                    &sides[0][k], &sides[1][k], n, &kl[k], &gaps[k], &r_peak, &x_peak
+                )
+                same[k] = r_peak == x_peak if quick[k] else False
+            if call.target.data != NULL or not quick[0]:
                 scan_side(call, &group, size, group.labels, sides[1])
                 scan_side(call, &reference, size, group.labels, sides[0])
             for k in range(size):
-                # the same whether there are targets or not
-                quick = call.real.quick_divergence(&sides[0][k], &sides[1][k], n, &kl, &gap, &r_peak, &x_peak)
-                same = r_peak == x_peak if quick else False
-                if not quick:
-                    if call.target.data == NULL:
-                        scan_side(call, &group, 1, group.labels, sides[1])
-                        scan_side(call, &reference, 1, group.labels, sides[0])
-                    kl = compared(call, &sides[0][k], &sides[1][k], n, &gap, &same)
+                if not quick[k]:
+                    kl[k] = compared(call, &sides[0][k], &sides[1][k], n, &gaps[k], &same[k])
                 put_comparison(
-                    call, out, (start + k) // middle, (start + k) % middle, group.labels[k], kl, same, group.losses[k],
-                    reference.losses[k], (reference.x[k] - group.x[k]) - gap, partial,
+                    call, out, (start + k) // middle, (start + k) % middle, group.labels[k], kl[k], same[k],
+                    group.losses[k], reference.losses[k], (reference.x[k] - group.x[k]) - gaps[k], partial,
                 )
             start += size
 

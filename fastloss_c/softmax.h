@@ -495,8 +495,12 @@ static Py_ssize_t NAME(position_of)(const char *x, int kind, Py_ssize_t n, doubl
         const int width = n - start < BLOCK ? (int)(n - start) : BLOCK;
         const REAL *p = NAME(staged)(x + start * size, size, kind, width, scratch);
         int found = 0;
-        for (int k = 0; k < width; k++)
-            found |= p[k] == wanted;
+        if (width == BLOCK) /* a number that compilers know: in registers */
+            for (int k = 0; k < BLOCK; k++)
+                found |= p[k] == wanted;
+        else
+            for (int k = 0; k < width; k++)
+                found |= p[k] == wanted;
         if (found)
             for (int k = 0; k < width; k++)
                 if (p[k] == wanted)
