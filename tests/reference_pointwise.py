@@ -72,8 +72,10 @@ def _smape(x, y, eps=2.0**-52):
     """The derivative of a quotient; `numpy.maximum` is differentiated on the side of the sum where both are equal."""
     d, both, eps = x - y, np.abs(x) + np.abs(y), LONG(eps)
     size = np.maximum(both, eps)
-    slope = 2 * (np.sign(d) * size - np.abs(d) * np.where(both >= eps, np.sign(x), LONG(0))) / size**2
-    return 2 * np.abs(d) / size, slope
+    alike = np.sign(x) * np.sign(y)
+    # sign(d) size - |d| sign(x) is twice |y| for numbers of one sign, and 0 for others
+    rest = np.where((both >= eps) & (x != 0), np.where(alike > 0, 2 * np.abs(y), LONG(0)), size)
+    return 2 * np.abs(d) / size, 2 * np.sign(d) * rest / size**2
 
 
 def _kinked(rest, slope):
