@@ -106,12 +106,14 @@ static REAL NAME(level_of)(const char *x, Py_ssize_t step, int kind, Py_ssize_t 
 {
     REAL tops[BLOCK], scratch[SPAN];
     const REAL unknown = (REAL)NAN;
-    if (m > BLOCK / 2)
+    if (m > BLOCK / 2 || n < 8 * BLOCK) /* where it would take longer than it saves */
         return unknown;
     for (int k = 0; k < BLOCK; k++)
         tops[k] = -(REAL)INFINITY;
-    for (Py_ssize_t start = 0; start + SPAN <= n; start += SPAN)
-        NAME(raise)(NAME(staged)(x + start * step, step, kind, SPAN, scratch), SPAN / BLOCK, tops);
+    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+        const Py_ssize_t whole = (n - start < SPAN ? n - start : SPAN) / BLOCK;
+        NAME(raise)(NAME(staged)(x + start * step, step, kind, whole * BLOCK, scratch), whole, tops);
+    }
     for (Py_ssize_t k = 0; k < m; k++) {
         int best = (int)k;
         for (int i = best + 1; i < BLOCK; i++)

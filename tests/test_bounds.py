@@ -110,17 +110,23 @@ def test_scores_between_the_fences():
             logits = np.random.default_rng(0).normal(size=shape).astype(np.float16)
             labels = np.arange(shape[0]) % shape[1]
             for axis, x in ((-1, logits), (0, logits.T.copy())):
-                plain = fastloss.score(x, labels, axis=axis, top_k=3)
-                for at_end in (True, False):
-                    target = fenced(labels, at_end)
-                    got = fastloss.score(fenced(x, at_end), target, axis=axis, top_k=3)
-                    assert all(a.tobytes() == b.tobytes() for a, b in zip(got, plain, strict=True)), (shape, axis)
+                for more in ({}, {"top": 1, "ids": labels[:, None], "entropy": True}):
+                    plain = fastloss.score(x, labels, axis=axis, top_k=3, **more)
+                    for at_end in (True, False):
+                        target = fenced(labels, at_end)
+                        if more:
+                            more["ids"] = fenced(labels[:, None], at_end)
+                        got = fastloss.score(fenced(x, at_end), target, axis=axis, top_k=3, **more)
+                        pairs = [(a, b) for a, b in zip(got, plain, strict=True) if b is not None]
+                        assert all(a.tobytes() == b.tobytes() for a, b in pairs), (shape, axis)
         for axis, x in ((-1, fenced(np.zeros((37, 11)))), (0, fenced(np.zeros((11, 37))))):
             for bad in BAD_LABELS:
                 target = np.zeros(37, np.int64)
                 target[36] = bad
                 for top_k in (None, 3):
                     expect_index_error(36, bad, fastloss.score, x, target, axis=axis, top_k=top_k)
+                expect_index_error(36, bad, fastloss.score, x, target, axis=axis, entropy=True)
+                expect_index_error(36, bad, fastloss.score, x, axis=axis, ids=target[:, None])
         print("fine")
     """
     check_python(code, PYTHONPATH=TESTS)

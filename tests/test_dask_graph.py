@@ -287,7 +287,7 @@ def test_bad_labels_are_named_by_their_place_in_the_whole_array(chunks):
     probs = fastloss.softmax(x)
     with pytest.raises(IndexError, match=r"target\[1, 7\] = 3 is not in \[0, 3\)"):
         fastloss.categorical_cross_entropy(probs, y).compute(scheduler="synchronous")
-    for result in fastloss.score(x, y, top_k=2):
+    for result in fastloss.score(x, y, top_k=2)[:6]:
         with pytest.raises(IndexError, match=r"target\[(1, 7\] = 3|2, 1\] = -7) is"):
             result.compute(scheduler="synchronous")
     with pytest.raises(IndexError, match=r"target\[1, 7\] = 3 is"):
