@@ -112,6 +112,7 @@ def _entropy(logits, target=None, **options):
 
 
 _ROWS = frozenset(("axis", "ignore_index"))
+_LOGITS = _ROWS | {option.name for option in losses.TRANSFORMS}
 
 
 def _of(function, kind=Measure, name=None, options=None, finish=float):
@@ -121,8 +122,8 @@ def _of(function, kind=Measure, name=None, options=None, finish=float):
 
 
 METRICS = {
-    "perplexity": _of(losses.CROSS_ENTROPY, name="perplexity", options=_ROWS, finish=np.exp),
-    "bits_per_byte": Measure("bits_per_byte", losses.CROSS_ENTROPY, _bits_per_byte, _ROWS),
+    "perplexity": _of(losses.CROSS_ENTROPY, name="perplexity", options=_LOGITS, finish=np.exp),
+    "bits_per_byte": Measure("bits_per_byte", losses.CROSS_ENTROPY, _bits_per_byte, _LOGITS),
     "accuracy": Measure("accuracy", losses.SCORE, _accuracy, _ROWS | {"top_k"}),
     "entropy": Measure("entropy", losses.SCORE, _entropy, _ROWS),
     "brier": _of(losses.BRIER),

@@ -30,6 +30,8 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
     reduction: str = "mean",
+    temperature: float = 1.0,
+    softcap: float | None = None,
     out: Any = None,
 ) -> Any:
     """Cross-entropy between logits and class indices or class probabilities.
@@ -54,6 +56,10 @@ def cross_entropy(
         The class axis.  PyTorch's (N, C, d1, ...) layout is ``axis=1``.
     reduction : {"mean", "sum", "none"}
         The mean divides by the summed class weights of the rows that count; with probabilities, by the number of rows.
+    temperature : float
+        What logits are divided by, after the soft cap: positive and finite (Guo et al. 2017).
+    softcap : float, optional
+        c, positive and finite, of ``c * tanh(logits / c)``, which keeps logits within (-c, c) (Gemma Team 2024).
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -69,7 +75,8 @@ def cross_entropy(
     TypeError
         For complex, object or string arrays, and for floating targets of the shape of indices.
     ValueError
-        For shapes that do not fit, ``label_smoothing`` outside [0, 1], an unknown reduction, or no classes.
+        For shapes that do not fit, ``label_smoothing`` outside [0, 1], a `temperature` or `softcap` that is not positive and finite, an
+        unknown reduction, or no classes.
 
     Notes
     -----
@@ -78,8 +85,15 @@ def cross_entropy(
     probability 0, and a target among them costs inf.  A row with NaN or +inf, or of nothing but -inf, is NaN.  If every target is
     ignored, the mean is NaN and the sum 0.
 
+    With `temperature` or `softcap` the loss is that of ``softcap * tanh(logits / softcap) / temperature``, computed a few rows
+    at a time in float64 from how far each logit is below its row's largest: to the same accuracy however low or high the
+    temperature is, without an array of the logits' size.  Gradients are with respect to `logits`.  An infinite logit stays
+    infinite: -inf is probability 0, not -softcap.
+
     References
     ----------
+    Gemma Team (2024). Gemma 2: Improving Open Language Models at a Practical Size. arXiv:2408.00118, section 2.
+    Guo, C. et al. (2017). On Calibration of Modern Neural Networks. ICML, section 4.2.
     Milakov, M., Gimelshein, N. (2018). Online normalizer calculation for softmax. arXiv:1805.02867.
     Szegedy, C. et al. (2016). Rethinking the Inception Architecture for Computer Vision. CVPR, section 7.
 
@@ -89,9 +103,8 @@ def cross_entropy(
     >>> fastloss.cross_entropy(np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0]]), [0, 1])
     np.float64(0.16723...)
     """
-    return evaluate(
-        losses.CROSS_ENTROPY, (logits, target, weight), (axis, reduction, ignore_index, label_smoothing), out
-    )
+    options = (axis, reduction, ignore_index, label_smoothing, temperature, softcap)
+    return evaluate(losses.CROSS_ENTROPY, (logits, target, weight), options, out)
 
 
 def nll_loss(
@@ -205,7 +218,9 @@ def categorical_cross_entropy(
     return evaluate(losses.CATEGORICAL_CROSS_ENTROPY, (probs, target, weight), (axis, reduction, ignore_index), out)
 
 
-def log_softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
+def log_softmax(
+    x: ArrayLike, *, axis: int = -1, temperature: float = 1.0, softcap: float | None = None, out: Any = None
+) -> Any:
     """Logarithm of the softmax: ``x - logsumexp(x)`` along an axis.
 
     Parameters
@@ -214,6 +229,10 @@ def log_softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
         Logits.
     axis : int
         The axis that is normalised.
+    temperature : float
+        What `x` is divided by, after the soft cap: positive and finite (Guo et al. 2017).
+    softcap : float, optional
+        c, positive and finite, of ``c * tanh(x / c)``, which keeps `x` within (-c, c) (Gemma Team 2024).
     out : ndarray, optional
         Writeable floating array of the shape of `x` to write to and return.
 
@@ -227,12 +246,18 @@ def log_softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
     TypeError
         For complex, object or string arrays.
     ValueError
-        For a 0-d array, or an axis out of range.
+        For a 0-d array, an axis out of range, or a `temperature` or `softcap` that is not positive and finite.
 
     Notes
     -----
     Values near 0 keep their relative accuracy: ``[20, 0, 0]`` gives -4.12e-9 first, where subtracting a rounded logsumexp
     gives 0.  A row that holds NaN or +inf, or nothing but -inf, is NaN.
+    `temperature` and `softcap` are as in `cross_entropy`.
+
+    References
+    ----------
+    Gemma Team (2024). Gemma 2: Improving Open Language Models at a Practical Size. arXiv:2408.00118, section 2.
+    Guo, C. et al. (2017). On Calibration of Modern Neural Networks. ICML, section 4.2.
 
     Examples
     --------
@@ -240,10 +265,12 @@ def log_softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
     >>> fastloss.log_softmax(np.array([0.0, 0.0]))
     array([-0.69314718, -0.69314718])
     """
-    return evaluate(losses.LOG_SOFTMAX, (x,), (axis,), out)
+    return evaluate(losses.LOG_SOFTMAX, (x,), (axis, temperature, softcap), out)
 
 
-def softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
+def softmax(
+    x: ArrayLike, *, axis: int = -1, temperature: float = 1.0, softcap: float | None = None, out: Any = None
+) -> Any:
     """Softmax: ``exp(x) / sum(exp(x))`` along an axis.
 
     Parameters
@@ -252,6 +279,10 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
         Logits.
     axis : int
         The axis that is normalised.
+    temperature : float
+        What `x` is divided by, after the soft cap: positive and finite (Guo et al. 2017).
+    softcap : float, optional
+        c, positive and finite, of ``c * tanh(x / c)``, which keeps `x` within (-c, c) (Gemma Team 2024).
     out : ndarray, optional
         Writeable floating array of the shape of `x` to write to and return.
 
@@ -265,11 +296,17 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
     TypeError
         For complex, object or string arrays.
     ValueError
-        For a 0-d array, or an axis out of range.
+        For a 0-d array, an axis out of range, or a `temperature` or `softcap` that is not positive and finite.
 
     Notes
     -----
     A row that holds NaN or +inf, or nothing but -inf, is NaN.
+    `temperature` and `softcap` are as in `cross_entropy`.
+
+    References
+    ----------
+    Gemma Team (2024). Gemma 2: Improving Open Language Models at a Practical Size. arXiv:2408.00118, section 2.
+    Guo, C. et al. (2017). On Calibration of Modern Neural Networks. ICML, section 4.2.
 
     Examples
     --------
@@ -277,10 +314,18 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: Any = None) -> Any:
     >>> fastloss.softmax(np.array([0.0, 0.0]))
     array([0.5, 0.5])
     """
-    return evaluate(losses.SOFTMAX, (x,), (axis,), out)
+    return evaluate(losses.SOFTMAX, (x,), (axis, temperature, softcap), out)
 
 
-def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any = None) -> Any:
+def logsumexp(
+    x: ArrayLike,
+    *,
+    axis: int = -1,
+    keepdims: bool = False,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    out: Any = None,
+) -> Any:
     """``log(sum(exp(x)))`` along an axis, without overflow.
 
     Parameters
@@ -291,6 +336,10 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any 
         The axis that is summed over.
     keepdims : bool
         Whether the result keeps `axis` with length 1.
+    temperature : float
+        What `x` is divided by, after the soft cap: positive and finite (Guo et al. 2017).
+    softcap : float, optional
+        c, positive and finite, of ``c * tanh(x / c)``, which keeps `x` within (-c, c) (Gemma Team 2024).
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -304,11 +353,17 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any 
     TypeError
         For complex, object or string arrays.
     ValueError
-        For a 0-d array, or an axis out of range.
+        For a 0-d array, an axis out of range, or a `temperature` or `softcap` that is not positive and finite.
 
     Notes
     -----
     -inf for an empty axis or nothing but -inf, +inf if there is a +inf, NaN if there is a NaN.
+    `temperature` and `softcap` are as in `cross_entropy`.
+
+    References
+    ----------
+    Gemma Team (2024). Gemma 2: Improving Open Language Models at a Practical Size. arXiv:2408.00118, section 2.
+    Guo, C. et al. (2017). On Calibration of Modern Neural Networks. ICML, section 4.2.
 
     Examples
     --------
@@ -316,7 +371,7 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False, out: Any 
     >>> fastloss.logsumexp(np.array([[1000.0, 1000.0], [0.0, -np.inf]]))
     array([1000.69314718,    0.        ])
     """
-    return evaluate(losses.LOGSUMEXP, (x,), (axis, keepdims), out)
+    return evaluate(losses.LOGSUMEXP, (x,), (axis, keepdims, temperature, softcap), out)
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------
@@ -332,6 +387,8 @@ def score(
     top: int | None = None,
     ids: ArrayLike | None = None,
     entropy: bool = False,
+    temperature: float = 1.0,
+    softcap: float | None = None,
     linear_weight: ArrayLike | None = None,
     linear_bias: ArrayLike | None = None,
 ) -> Scores:
@@ -362,6 +419,10 @@ def score(
         Classes of each row whose log-probabilities are wanted: the shape of `logits` without `axis`, and one axis more.
     entropy : bool
         Whether entropies are wanted.
+    temperature : float
+        What logits are divided by, after the soft cap: positive and finite (Guo et al. 2017).
+    softcap : float, optional
+        c, positive and finite, of ``c * tanh(logits / c)``, which keeps logits within (-c, c) (Gemma Team 2024).
     linear_weight : array_like, (n_classes, n_features), optional
         The weights of the layer that makes logits of hidden states, as in `linear_cross_entropy`; `axis` is then the last.
     linear_bias : array_like, (n_classes,), optional
@@ -382,8 +443,8 @@ def score(
     TypeError
         For targets or ids that are not integers; for complex, object or string logits.
     ValueError
-        For shapes that do not fit, a `top_k` below 1, a `top` below 1 or above n_classes, or no classes; for hidden states with
-        another `axis` than the last, and for a bias without weights.
+        For shapes that do not fit, a `top_k` below 1, a `top` below 1 or above n_classes, a `temperature` or `softcap` that is not
+        positive and finite, or no classes; for hidden states with another `axis` than the last, and for a bias without weights.
 
     Notes
     -----
@@ -398,8 +459,15 @@ def score(
     ``log(z) + sum((max - x) * exp(x - max)) / z``, in which no term is negative.  They take a second sweep over each row, in
     cache, and ``nll`` and ``lse`` that come with them may differ in the last place from those that come alone.
 
+    `temperature` and `softcap` are as in `cross_entropy`; argmax and rank are those of the logits as they are, whose order they keep.
+
     From hidden states, argmax and rank are those of the logits as they were computed, to the last bit, ties included.  Ranks take
     a second product where more than some hundred logits a row lie as near to the target's as rounding goes, as when all are equal.
+
+    References
+    ----------
+    Gemma Team (2024). Gemma 2: Improving Open Language Models at a Practical Size. arXiv:2408.00118, section 2.
+    Guo, C. et al. (2017). On Calibration of Modern Neural Networks. ICML, section 4.2.
 
     Examples
     --------
@@ -418,7 +486,8 @@ def score(
     array([0.97431475])
     """
     operands = logits, target, linear_weight, linear_bias, ids
-    return evaluate(losses.SCORE, operands, (axis, ignore_index, top_k, top, entropy))
+    options = (axis, ignore_index, top_k, top, entropy, temperature, softcap)
+    return evaluate(losses.SCORE, operands, options)
 
 
 def compare(
@@ -628,6 +697,8 @@ def linear_cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
+    temperature: float = 1.0,
+    softcap: float | None = None,
     out: Any = None,
 ) -> Any:
     """Cross-entropy of a linear layer's outputs, without ever holding them.
@@ -654,6 +725,10 @@ def linear_cross_entropy(
         Share in [0, 1] of each target that is spread evenly over all classes.
     reduction : {"mean", "sum", "none"}
         As in `cross_entropy`.
+    temperature : float
+        What logits are divided by, after the soft cap: positive and finite (Guo et al. 2017).
+    softcap : float, optional
+        c, positive and finite, of ``c * tanh(logits / c)``, which keeps logits within (-c, c) (Gemma Team 2024).
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -669,7 +744,8 @@ def linear_cross_entropy(
     TypeError
         For complex, object or string arrays, and for floating targets of the shape of indices.
     ValueError
-        For shapes that do not fit, ``label_smoothing`` outside [0, 1], an unknown reduction, or no classes.
+        For shapes that do not fit, ``label_smoothing`` outside [0, 1], a `temperature` or `softcap` that is not positive and finite, an
+        unknown reduction, or no classes.
 
     Notes
     -----
@@ -679,8 +755,13 @@ def linear_cross_entropy(
     computes the logits a second time.  A layer's gradient adds up as its products are computed, in float32 for inputs of up to 32
     bits, the bias's in float64.  Beyond inputs and results some tens of megabytes are needed.
 
+    `temperature` and `softcap` are those of `cross_entropy`, computed in float64 from each tile of logits.
+
+
     References
     ----------
+    Gemma Team (2024). Gemma 2: Improving Open Language Models at a Practical Size. arXiv:2408.00118, section 2.
+    Guo, C. et al. (2017). On Calibration of Modern Neural Networks. ICML, section 4.2.
     Wijmans, E. et al. (2025). Cut Your Losses in Large-Vocabulary Language Models. ICLR, section 4.
 
     Examples
@@ -693,7 +774,7 @@ def linear_cross_entropy(
     return evaluate(
         losses.LINEAR_CROSS_ENTROPY,
         (hidden, linear_weight, target, linear_bias, weight),
-        (reduction, ignore_index, label_smoothing),
+        (reduction, ignore_index, label_smoothing, temperature, softcap),
         out,
     )
 

@@ -127,6 +127,9 @@ GAUSSIAN = Formula("gaussian", operands=3, parameters=("constant", "eps"), domai
 KL_DIV = Formula("kl_div", ns=0.4)
 KL_DIV_LOG = Formula("kl_div_log", ns=0.4)
 CATEGORICAL = Formula("categorical", domains=(PROBABILITY,), ns=0.3)
+# no losses, but what is done to logits: see `calls.transforms`
+TEMPERED = Formula("tempered", parameters=("temperature",), ns=0.2)
+CAPPED = Formula("capped", parameters=("softcap", "temperature"), ns=1.2)
 
 POINTWISE = (
     MSE,
@@ -162,6 +165,8 @@ POINTWISE = (
     KL_DIV,
     KL_DIV_LOG,
     CATEGORICAL,
+    TEMPERED,
+    CAPPED,
 )
 
 # --- what calls may say beyond their arrays ------------------------------------------------------------------------------
@@ -195,6 +200,15 @@ AXES = Option("axis", None, "axes")
 REDUCTION = Option("reduction", "mean", "reduction", choices=("none", "mean", "sum"))
 IGNORE_INDEX = Option("ignore_index", -100, "integer")
 LABEL_SMOOTHING = Option("label_smoothing", 0.0, "number", lambda v: 0.0 <= v <= 1.0, "a number in [0, 1]")
+
+
+def _positive_finite(v):
+    return 0.0 < v < math.inf
+
+
+TEMPERATURE = Option("temperature", 1.0, "number", _positive_finite, "a positive, finite number")
+SOFTCAP = Option("softcap", None, "number", _positive_finite, "a positive, finite number or None", optional=True)
+TRANSFORMS = (TEMPERATURE, SOFTCAP)
 
 
 def _positive(name, default):
@@ -463,7 +477,7 @@ CROSS_ENTROPY = Loss(
     "rows",
     ("logits", "target"),
     ("weight",),
-    (*_INDEXED, LABEL_SMOOTHING),
+    (*_INDEXED, LABEL_SMOOTHING, *TRANSFORMS),
     op="softmax",
     kind="classes",
 )
@@ -483,7 +497,7 @@ LINEAR_CROSS_ENTROPY = Loss(
     "layer",
     ("hidden", "linear_weight", "target"),
     ("linear_bias", "weight"),
-    (REDUCTION, IGNORE_INDEX, LABEL_SMOOTHING),
+    (REDUCTION, IGNORE_INDEX, LABEL_SMOOTHING, *TRANSFORMS),
     differentiable=("hidden", "linear_weight", "linear_bias"),
     kind="classes",
 )
@@ -523,15 +537,15 @@ LOSSES = (
 
 # --- functions that are no losses ------------------------------------------------------------------------------------------
 
-LOG_SOFTMAX = Function("log_softmax", "normalised", ("x",), options=(AXIS,))
-SOFTMAX = Function("softmax", "normalised", ("x",), options=(AXIS,))
-LOGSUMEXP = Function("logsumexp", "normalised", ("x",), options=(AXIS, Option("keepdims", False, "flag")))
+LOG_SOFTMAX = Function("log_softmax", "normalised", ("x",), options=(AXIS, *TRANSFORMS))
+SOFTMAX = Function("softmax", "normalised", ("x",), options=(AXIS, *TRANSFORMS))
+LOGSUMEXP = Function("logsumexp", "normalised", ("x",), options=(AXIS, Option("keepdims", False, "flag"), *TRANSFORMS))
 SCORE = Function(
     "score",
     "scores",
     ("logits", "target"),
     ("linear_weight", "linear_bias", "ids"),
-    (AXIS, IGNORE_INDEX, _count("top_k"), _count("top"), Option("entropy", False, "flag")),
+    (AXIS, IGNORE_INDEX, _count("top_k"), _count("top"), Option("entropy", False, "flag"), *TRANSFORMS),
     optional=("target",),
 )
 COMPARE = Function(

@@ -840,3 +840,44 @@ def tweedie_high(x, y, p, p_low):
 
 def tweedie_high_slope(x, y, p, p_low):
     return tweedie_slope(x, y, p, p_low)
+
+
+# --- what logits go through before a softmax: how far they are apart afterwards, x from y ------------------------------------
+
+
+def tempered(x, y, temperature):
+    """(x - y) / temperature (Guo et al. 2017); of halves where the difference would leave the range."""
+    T = type(x)
+    d = x - y
+    far = T(2.0) * ((T(0.5) * x - T(0.5) * y) / temperature)
+    return d / temperature if abs(d) < T(1e38) else far
+
+
+def tempered_slope(x, y, temperature):
+    T = type(x)
+    return T(1.0) / temperature
+
+
+def capped(x, y, softcap, temperature):
+    """softcap (tanh(x / softcap) - tanh(y / softcap)) / temperature (Gemma Team 2024); an infinite x stays infinite.
+
+    tanh a - tanh b = sinh(a - b) / (cosh a cosh b), of exponentials that can't overflow: nothing cancels where both are near 1.
+    """
+    T = type(x)
+    a = abs(x) / softcap
+    b = abs(y) / softcap
+    u = exp(T(-2.0) * a)
+    v = exp(T(-2.0) * b)
+    alike = (x > T(0.0) and y > T(0.0)) or (x < T(0.0) and y < T(0.0))
+    w = max(u, v) if alike else T(1.0)
+    d = T(-2.0) * (abs(x - y) / softcap)
+    size = softcap * (T(-2.0) * expm1(d) * w / ((T(1.0) + u) * (T(1.0) + v)))
+    curved = (size if x > y else -size) / temperature
+    finite = abs(x) < T(float("inf"))
+    return curved if finite and max(a, b) > T(1e-9) else tempered(x, y, temperature)
+
+
+def capped_slope(x, y, softcap, temperature):
+    T = type(x)
+    u = exp(T(-2.0) * (abs(x) / softcap))
+    return T(4.0) * u / ((T(1.0) + u) * (T(1.0) + u)) / temperature

@@ -113,7 +113,18 @@ def _class_axis(input: Any, axis: int | None) -> int:
 # --- as in torch.nn.functional -------------------------------------------------------------------------------------------
 
 
-def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, axis=None):
+def cross_entropy(
+    input,
+    target,
+    weight=None,
+    *,
+    ignore_index=-100,
+    reduction="mean",
+    label_smoothing=0.0,
+    temperature=1.0,
+    softcap=None,
+    axis=None,
+):
     """`fastloss.cross_entropy` as ``torch.nn.functional.cross_entropy``; classes along dimension 1."""
     axis = _class_axis(input, axis)
     return _evaluate(
@@ -124,6 +135,8 @@ def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="m
         axis=axis,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
+        temperature=temperature,
+        softcap=softcap,
     )
 
 
@@ -153,6 +166,8 @@ def linear_cross_entropy(
     reduction="mean",
     ignore_index=-100,
     label_smoothing=0.0,
+    temperature=1.0,
+    softcap=None,
 ):
     """`fastloss.linear_cross_entropy` of hidden states (..., n_features), as ``torch.nn.functional.linear_cross_entropy``.
 
@@ -171,6 +186,8 @@ def linear_cross_entropy(
         -1,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
+        temperature=temperature,
+        softcap=softcap,
     )
 
 

@@ -42,6 +42,7 @@ MODULES = {
     "test_threads_fork": COMPILED,
     "test_torch": COMPILED,
     "test_torch_pointwise": EVERY,
+    "test_transforms": EVERY,
     "test_values": EVERY,
 }
 

@@ -34,6 +34,17 @@ def exact(values):
 # ------------------------------------------------------------------------------------ the softmax family
 
 
+def transformed(x, temperature=1.0, softcap=None):
+    """Logits as the model means them, in extended precision, and the derivative of that; infinite ones stay as they are."""
+    x, steep = exact(x), np.ones(np.shape(x), LONG)
+    if softcap is not None:
+        cap = LONG(softcap)
+        with np.errstate(over="ignore", under="ignore"):
+            steep = 1 / np.cosh(x / cap) ** 2
+            x = np.where(np.isinf(x), x, cap * np.tanh(x / cap))
+    return x / LONG(temperature), steep / LONG(temperature)
+
+
 def _split(logits):
     """The maximum of each row, and the sum of exp(x - maximum) over the other classes (last axis).
 
@@ -55,17 +66,18 @@ def _surprise(logits):
         return np.where(np.isfinite(top), (top - logits) + np.log1p(rest), LONG("nan"))
 
 
-def log_softmax(x, *, axis=-1):
-    return np.moveaxis(-_surprise(np.moveaxis(exact(x), axis, -1)), -1, axis)
+def log_softmax(x, *, axis=-1, **transform):
+    x, _ = transformed(x, **transform)
+    return np.moveaxis(-_surprise(np.moveaxis(x, axis, -1)), -1, axis)
 
 
-def softmax(x, *, axis=-1):
+def softmax(x, *, axis=-1, **transform):
     with np.errstate(under="ignore"):
-        return np.exp(log_softmax(x, axis=axis))
+        return np.exp(log_softmax(x, axis=axis, **transform))
 
 
-def logsumexp(x, *, axis=-1, keepdims=False):
-    x = np.moveaxis(exact(x), axis, -1)
+def logsumexp(x, *, axis=-1, keepdims=False, **transform):
+    x = np.moveaxis(transformed(x, **transform)[0], axis, -1)
     if x.shape[-1] == 0:
         result = np.full(x.shape[:-1] + (1,), -LONG("inf"))
     else:
@@ -101,12 +113,14 @@ def _row_terms(surprise, slope, wanted, divisors, counted, axis):
     return Terms(each, np.moveaxis(slope, -1, axis), divisors, np.expand_dims(counted, axis))
 
 
-def cross_entropy(logits, target, *, weight=None, ignore_index=-100, label_smoothing=0.0, axis=-1):
-    logits = np.moveaxis(exact(logits), axis, -1)
+def cross_entropy(
+    logits, target, *, weight=None, ignore_index=-100, label_smoothing=0.0, temperature=1.0, softcap=None, axis=-1
+):
+    logits, steep = (np.moveaxis(a, axis, -1) for a in transformed(logits, temperature, softcap))
     wanted, divisors, counted = _target_distribution(logits.shape, target, weight, ignore_index, label_smoothing, axis)
     surprise = _surprise(logits)
     with np.errstate(under="ignore"):
-        slope = np.exp(-surprise) * wanted.sum(axis=-1, keepdims=True) - wanted
+        slope = steep * (np.exp(-surprise) * wanted.sum(axis=-1, keepdims=True) - wanted)
     return _row_terms(surprise, slope, wanted, divisors, counted, axis)
 
 
@@ -211,7 +225,7 @@ def _sum_to(array, shape):
 # -------------------------------------------------------------------------- one pass scoring, linear heads
 
 
-def score(logits, target, *, axis=-1, ignore_index=-100):
+def score(logits, target, *, axis=-1, ignore_index=-100, **transform):
     """Per row: nll, lse, argmax, correct, and the target's rank (0: largest; ties: lower class first)."""
     rows = np.moveaxis(exact(logits), axis, -1)
     target = np.asarray(target)
@@ -222,8 +236,8 @@ def score(logits, target, *, axis=-1, ignore_index=-100):
     rank = ((rows > own) | ((rows == own) & before)).sum(axis=-1)
     best = rows.argmax(axis=-1)
     return {
-        "nll": cross_entropy(logits, target, ignore_index=ignore_index, axis=axis).each,
-        "lse": logsumexp(logits, axis=axis),
+        "nll": cross_entropy(logits, target, ignore_index=ignore_index, axis=axis, **transform).each,
+        "lse": logsumexp(logits, axis=axis, **transform),
         "argmax": best,
         "correct": counted & (best == label),
         "rank": np.where(counted, rank, -1),

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastloss import _errors
 from fastloss.calls import options as _options
+from fastloss.calls import transforms
 from fastloss.calls.want import VALUE, Want
 from fastloss.losses import CATEGORICAL, Formula, Function, Loss
 
@@ -207,6 +208,10 @@ class _RowOptions:
     @property
     def smoothing(self):
         return self.values.get("label_smoothing", 0.0)
+
+    @property
+    def transform(self):
+        return transforms.of(self.values)
 
 
 @dataclass(frozen=True)
@@ -434,6 +439,7 @@ class Normalised:
     shape: tuple[int, ...]
     axis: int
     keepdims: bool
+    transform: transforms.Transform | None
     names: tuple[str, ...] = ("x",)
 
     @property
@@ -449,7 +455,8 @@ def _normalised(function, signatures, values, want):
         raise _errors.no_axis("x")
     axis = _options.one_axis(values["axis"], x.ndim)
     real = real_of(x)
-    return Normalised(function.name, want, (cast_of(x, real),), real, x.shape, axis, values.get("keepdims", False))
+    keepdims = values.get("keepdims", False)
+    return Normalised(function.name, want, (cast_of(x, real),), real, x.shape, axis, keepdims, transforms.of(values))
 
 
 @dataclass(frozen=True)
@@ -474,6 +481,7 @@ class Scores:
     top_k: int | None
     top: int | None
     entropy: bool
+    transform: transforms.Transform | None
     result_shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self):
@@ -544,6 +552,7 @@ def _scores(function, signatures, values, want):
         values["top_k"] if y is not None else None,
         top,
         values["entropy"],
+        transforms.of(values),
     )
 
 

@@ -87,9 +87,10 @@ def _operand(a, at, there):
 
 
 def _evaluated(formula, x, y, z, p, at, there=None, wide=False):
-    """The formula of one register, in the type of the operands or in float64."""
-    operands = [_operand(a, at, there) for a in (x, y, z)] + p
-    operands = [o.to(DOUBLE) if wide else o for o in operands if o is not None]
+    """The formula of one register, in the type of the operands; in float64 if one of them is, or if `wide`."""
+    operands = [o for o in [_operand(a, at, there) for a in (x, y, z)] + p if o is not None]
+    wide = wide or any(o.is_double for o in operands)
+    operands = [o.to(DOUBLE) if wide else o for o in operands]
     x = operands[0]
     return formula(*(o if isinstance(o.type, ir.VectorType) else o.spread(x) for o in operands))
 

@@ -8,6 +8,7 @@ from fastloss.calls.resolve import FLOATS, ignored_label
 from fastloss.calls.want import Sums
 from fastloss.places.cuda import pointwise
 from fastloss.places.cuda.arrays import Numba, View, viewed
+from fastloss.places.cuda.transformed import logits_of
 
 
 class Rows:
@@ -60,7 +61,8 @@ def rows(resolved):
             return _categorical(session, resolved, x, y, w, out, scale)
         if resolved.op == "known":
             return Known(session, resolved, x, y, class_weights(session, w, resolved.real), out, scale).result()
-        call = Call(session, resolved, x, y, class_weights(session, w, resolved.real), out, scale)
+        real = computed_in(resolved)
+        call = Call(session, resolved, x, y, class_weights(session, w, real), out, scale, real)
         if resolved.op == "gather":
             return call.gather(resolved.loss.take_log)
         smoothing = resolved.smoothing
@@ -68,6 +70,11 @@ def rows(resolved):
         return call.rows_of(op, 1.0 - smoothing, smoothing / max(resolved.n_classes, 1))
 
     return execute
+
+
+def computed_in(resolved):
+    """The type that kernels compute in."""
+    return resolved.real if resolved.transform is None else "float64"
 
 
 def _categorical(session, resolved, x, y, w, out, scale):
@@ -84,10 +91,11 @@ def _categorical(session, resolved, x, y, w, out, scale):
 class Call:
     """One evaluation over rows: views in, result out, the gradient where it was asked for."""
 
-    def __init__(self, session, resolved, x, y, w, out, scale):
+    def __init__(self, session, resolved, x, y, w, out, scale, real):
         self.session, self.resolved, self.x, self.y, self.w, self.given = session, resolved, x, y, w, scale
+        self.transformed, self.logits = logits_of(session, resolved.transform, x)
         self.rows = Rows(session, x, resolved.axis)
-        self.real, self.reduction, self.what = resolved.real, resolved.reduction, resolved.want.what
+        self.real, self.reduction, self.what = real, resolved.reduction, resolved.want.what
         self.ignore_index = ignored(y.name, resolved.ignore_index) if resolved.is_index else 0
         self.out = out if self.what == "value" else None
         self.requested = out[0] if self.what == "slopes" else None
@@ -106,7 +114,8 @@ class Call:
             self.losses, view = session.destination(self.out, self.rows.shape, self.real)
             losses = view.address
         if self.what == "slopes":
-            self.gradient, view = session.destination(self.requested, self.x.shape, self.real)
+            requested = None if self.transformed else self.requested
+            self.gradient, view = session.destination(requested, self.x.shape, self.real)
             gradient = self.rows.strides(view)
         return value.address, losses, gradient
 
@@ -120,7 +129,7 @@ class Call:
             mode = {"mean": "class weight" if is_index else "number"}.get(self.reduction, "sum")
             y = (*rows.row_strides(self.y), 0) if is_index else rows.strides(self.y)
             run_rows(
-                session, rows, op, session.softmax.GRADIENT if self.what == "slopes" else session.softmax.NONE, self.x, self.real, y,
+                session, rows, op, session.softmax.GRADIENT if self.what == "slopes" else session.softmax.NONE, self.logits, self.real, y,
                 self.y.name, self.w, (self.ignore_index, keep, spread), losses=losses, out=gradient, scale=(scale, by_weight),
                 reduced=(value, mode, float(rows.n_rows)),
             )  # fmt: skip
@@ -187,10 +196,19 @@ class Call:
         if self.what == "sums":
             return Sums(sums[0], sums[1] if is_index else float(self.rows.n_rows), int(sums[2]))
         if self.reduction == "none":
-            return session.delivered(self.losses, self.out)
+            return session.delivered(session.rounded(self.losses, self.resolved.real), self.out)
+        value = session.rounded(self.value, self.resolved.real)
         if self.what == "slopes":
-            return session.scalar(self.value), (session.delivered(self.gradient, self.requested),)
-        return session.scalar(self.value, self.out)
+            return session.scalar(value), (session.delivered(self._slopes(), self.requested),)
+        return session.scalar(value, self.out)
+
+    def _slopes(self):
+        """The gradient with respect to the logits as they came."""
+        if self.transformed is None:
+            return self.gradient
+        slopes = viewed(self.gradient, "slopes")
+        self.transformed.differentiate(slopes, slopes)  # element by element, where they are
+        return self.session.rounded(self.gradient, self.resolved.real)
 
 
 # What softmax is multiplied by, a row at a time; a factor of 0 takes out the row, whatever it holds.
@@ -363,17 +381,21 @@ def normalised(resolved):
     def execute(operands, out, scale):
         session = operands.session
         (x,) = operands
-        rows, real = Rows(session, x, resolved.axis), resolved.real
-        result, view = session.destination(out, resolved.result_shape, real)
+        rows, real, transform = Rows(session, x, resolved.axis), computed_in(resolved), resolved.transform
+        result, view = session.destination(None if transform else out, resolved.result_shape, real)
+        if transform and out is not None:
+            session.check_out(out, resolved.result_shape)
         if rows.n_rows and view.size:
             softmax = session.softmax
             second = {"logsumexp": softmax.NONE, "log_softmax": softmax.LOGS, "softmax": softmax.POWERS}[resolved.name]
             reduced = resolved.name == "logsumexp"
             outputs = {"scores": (view.address, *(0,) * 5)} if reduced else {"out": rows.strides(view)}
+            _, logits = logits_of(session, transform, x)
             with session.queue.lock:
                 run_rows(
-                    session, rows, "normalise", second, x, real, (0, 0, 0, 0), "int64", 0, (0, 1.0, 0.0), **outputs
+                    session, rows, "normalise", second, logits, real, (0, 0, 0, 0), "int64", 0, (0, 1.0, 0.0), **outputs
                 )
+        result = session.rounded(result, resolved.real)
         if resolved.result_shape == ():
             return session.scalar(result, out)
         return session.delivered(result, out)
@@ -394,9 +416,12 @@ def _scores(resolved):
         x, y = operands[:2]
         rows, real, top_k = Rows(session, x, resolved.axis), resolved.real, resolved.top_k
         index = session.index_type()
-        names = [real, real, index, "bool", *([index, "bool"] if top_k else [])]
-        results = [session.new(rows.shape, name) for name in names]
-        if rows.n_rows:
+
+        def scored(logits, real, top_k):
+            names = [real, real, index, "bool", *([index, "bool"] if top_k else [])]
+            results = [session.new(rows.shape, name) for name in names]
+            if not rows.n_rows:
+                return results
             addresses = [viewed(result, "out").address for result in results] + [0] * (6 - len(results))
             nll, *rest = addresses
             with session.queue.lock:
@@ -404,15 +429,21 @@ def _scores(resolved):
                 if y is not None:
                     labels, kind, ignore = rows.row_strides(y), y.name, ignored(y.name, resolved.ignore_index)
                 run_rows(
-                    session, rows, "rank" if top_k else "score", session.softmax.NONE, x, real, (*labels, 0), kind, 0,
+                    session, rows, "rank" if top_k else "score", session.softmax.NONE, logits, real, (*labels, 0), kind, 0,
                     (ignore, 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0), index=index,
                 )  # fmt: skip
                 bad = session.totals()[3] if session.waits and y is not None else np.inf
             if bad < np.inf:
                 raise_bad_label(session, y, rows, int(bad), resolved.ignore_index)
+            return results
+
+        results, logits = scored(x, real, top_k), x
+        if resolved.transform is not None:  # which leaves the order of logits as it is
+            _, logits = logits_of(session, resolved.transform, x)
+            results[:2] = [session.rounded(found, real) for found in scored(logits, "float64", None)[:2]]
         names = Scores._fields if resolved.has_target else (None, "lse", "argmax", None)
         found = {name: session.delivered(result) for name, result in zip(names, results, strict=False) if name}
-        return Scores(**found | _details(session, resolved, x, operands[4]))
+        return Scores(**found | _details(session, resolved, logits, operands[4]))
 
     return execute
 
@@ -421,7 +452,7 @@ def _details(session, resolved, x, ids):
     """The fields of `Scores` that are more than sums and the target's place, by name."""
     if not resolved.has_details:
         return {}
-    rows, real, index = Rows(session, x, resolved.axis), resolved.real, session.index_type()
+    rows, real, index = Rows(session, x, resolved.axis), computed_in(resolved), session.index_type()
     n_top, n_ids = resolved.top or 0, resolved.n_ids or 0
     results, addresses = {}, []
     for name, wanted, width, kind in (
@@ -452,6 +483,9 @@ def _details(session, resolved, x, ids):
             position = np.unravel_index(int(bad), (*rows.shape, n_ids))
             value = session.label(ids, position)
             raise _errors.label_out_of_range(position, value, rows.n_classes, resolved.ignore_index, "ids")
+    if real != resolved.real:
+        floats = {name: session.rounded(a, resolved.real) for name, a in results.items() if name != "top_ids"}
+        results |= floats
     return {name: session.delivered(result) for name, result in results.items()}
 
 

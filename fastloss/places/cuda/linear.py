@@ -2,6 +2,7 @@
 
 from fastloss import _errors, _reduce, losses
 from fastloss._scores import Scores
+from fastloss.calls import transforms
 from fastloss.calls.resolve import resolve
 from fastloss.calls.want import SUMS, VALUE, Sums, slopes
 from fastloss.places.cuda import classes
@@ -75,7 +76,13 @@ def layer(resolved):
             gradients[name][...] = 0.0
 
         def computed(part, want, reduction):
-            options = (-1, reduction, resolved.ignore_index, resolved.smoothing)
+            options = (
+                -1,
+                reduction,
+                resolved.ignore_index,
+                resolved.smoothing,
+                *transforms.values_of(resolved.transform).values(),
+            )
             return on_logits(losses.CROSS_ENTROPY, (layer.logits(part), target[part], weight), options, want)
 
         loss = divisor = 0.0
@@ -125,7 +132,8 @@ def scores(resolved):
         layer = Layer(operands, resolved.real, hidden, linear_weight, bias)
         labels = None if target is None else layer.library.plain(target).reshape(-1)
         ids = None if ids is None else layer.library.plain(ids).reshape(-1, resolved.n_ids)
-        options = (-1, resolved.ignore_index, resolved.top_k, resolved.top, resolved.entropy)
+        transform = transforms.values_of(resolved.transform).values()
+        options = (-1, resolved.ignore_index, resolved.top_k, resolved.top, resolved.entropy, *transform)
         results = None
         for part in layer.parts() or [slice(0, 0)]:
             own, of_ids = (None if a is None else a[part] for a in (labels, ids))

@@ -194,6 +194,14 @@ class Session:
             arguments = (source.address, source.size, source.shape or (1,), target.strides or (0,), target.address)
             self.launch(kernel, source.size, arguments)
 
+    def rounded(self, array, name):
+        """A contiguous result in the floating type of that name."""
+        if viewed(array, "out").name == name:
+            return array
+        result = self.new(array.shape, name)
+        self.copy_into(array, result)
+        return result
+
     def clear(self, array):
         """Set all elements of a contiguous array of floats to 0."""
         view = viewed(array, "out")

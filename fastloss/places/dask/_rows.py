@@ -69,7 +69,15 @@ def rows(resolved):
         several = x.numblocks[axis] > 1
         if resolved.loss.op == "softmax" and several:
             result, gradient = _class_chunks(
-                x, y, w, reduction, scale, **target, smoothing=resolved.smoothing, real=real
+                x,
+                y,
+                w,
+                reduction,
+                scale,
+                resolved.transform,
+                **target,
+                smoothing=resolved.smoothing,
+                real=real,
             )
         else:
             options = target | {"loss": resolved.loss, "values": resolved.values, "starts": starts_of(x)}
@@ -114,10 +122,10 @@ def _known(x, y, w, best, **options):
     return merged(states, _states.merge_rows, (axis,), keepdims=True)
 
 
-def _class_chunks(x, y, w, reduction, scale, **options):
+def _class_chunks(x, y, w, reduction, scale, transform, **options):
     """Likewise, by states of rows that are merged over the chunks of their classes."""
     axis, real = options["axis"], options["real"]
-    known = _known(x, y, w, False, **options)
+    known = _known(x, y, w, False, transform=transform, **options)
     labels = y if options["is_index"] else None
     row_options = options | {"starts": starts_of(known)}
     if reduction == "none":
@@ -125,9 +133,8 @@ def _class_chunks(x, y, w, reduction, scale, **options):
         return without(result, axis), None
     gradient = None
     if scale is not None:
-        gradient = over(
-            _states.class_slopes, x, y, w, known, scale, chunks=x.chunks, dtype=real, starts=starts_of(x), **options
-        )
+        options |= {"starts": starts_of(x), "transform": transform}
+        gradient = over(_states.class_slopes, x, y, w, known, scale, chunks=x.chunks, dtype=real, **options)
     return total(_states.rows_total, known, labels, w, chunks=known.chunks, **row_options), gradient
 
 
@@ -141,18 +148,20 @@ def normalised(resolved):
     def graph(operands, out, scale):
         check_no_out(out)
         (x,) = operands
-        axis, name, real = resolved.axis, resolved.name, np.dtype(resolved.real)
+        axis, name, real, transform = resolved.axis, resolved.name, np.dtype(resolved.real), resolved.transform
         x, _ = _class_operands(x, None, axis)
         chunks = ones(x.chunks, (axis,)) if name == "logsumexp" else x.chunks
         if x.numblocks[axis] == 1:
-            result = over(_tasks.normalised, x, chunks=chunks, dtype=real, axis=axis, wanted=name)
+            options = {"axis": axis, "wanted": name, "transform": transform}
+            result = over(_tasks.normalised, x, chunks=chunks, dtype=real, **options)
         else:
-            known = _known(x, None, None, True, axis=axis, real=real, n_classes=x.shape[axis], **_NO_TARGET)
+            options = {"axis": axis, "real": real, "transform": transform}
+            known = _known(x, None, None, True, n_classes=x.shape[axis], **options, **_NO_TARGET)
             if name == "logsumexp":
                 result = over(_states.rows_logsumexp, known, chunks=known.chunks, dtype=real, real=real)
             else:
                 function = _states.class_softmax if name == "softmax" else _states.class_log_softmax
-                result = over(function, x, known, chunks=chunks, dtype=real, axis=axis, real=real)
+                result = over(function, x, known, chunks=chunks, dtype=real, **options)
         return without(result, axis) if name == "logsumexp" and not resolved.keepdims else result
 
     return graph
@@ -175,7 +184,7 @@ def _scores(resolved):
             return _fields(without(over(_tasks.scores, x, y, ids, dtype=dtype, starts=starts_of(x), **results), axis))
         options = {"axis": axis, "ignore_index": resolved.ignore_index}
         options |= {"is_index": True, "smoothing": 0.0, "n_classes": x.shape[axis], "real": real}
-        known = _known(x, y, None, True, **options)
+        known = _known(x, y, None, True, transform=resolved.transform, **options)
         counts = details = None
         if resolved.has_details:
             row = _states.details_dtype(resolved)

@@ -10,10 +10,11 @@ from fastloss.places.dask._sums import Part, good, single
 from fastloss.places.dask._tasks import bad_id, bad_label, beginning, fields_of, labels_of, scores_dtype, task
 from fastloss.places.host.details import Gathered, n_first, wide_ids
 from fastloss.places.host.labels import wide_labels
-from fastloss.places.host.operands import class_weights
+from fastloss.places.host.operands import REALS, class_weights
+from fastloss.places.host.transformed import TransformedTiles
 
-# What is known of a row: its state, the class of the largest logit, and that logit.
-ROW = np.dtype([("state", np.float64, 6), ("best", np.int64), ("peak", np.float64)])
+# What is known of a row: its state, the class of the largest logit, that logit and the target's, as they came.
+ROW = np.dtype([("state", np.float64, 6), ("best", np.int64), ("peak", np.float64), ("own", np.float64)])
 
 
 def _rows(a, axis):
@@ -47,6 +48,34 @@ def _tiles_of(x, real):
         yield rows, logits
 
 
+class _Transform:
+    """What becomes of a chunk's tiles before kernels see them, of which `real` is the type that they compute in.
+
+    chained : whether slopes are wanted with respect to the logits, rather than to what they became.
+    """
+
+    def __init__(self, transform, real, chained=True):
+        self.chained = chained
+        self.made = None if transform is None else TransformedTiles(transform, np.dtype(real))
+        self.real = real if transform is None else REALS["float64"]
+
+    def __call__(self, logits):
+        if self.made is None:
+            return logits
+        result = np.empty(logits.shape)
+        self.made.put(logits, result)
+        return result
+
+    def deliver(self, logits, slopes, out):
+        """The slopes that are wanted to `out`, where kernels have not put them there themselves."""
+        if self.made is None:
+            return
+        if self.chained:
+            self.made.differentiate(logits, slopes, out)
+        else:
+            out[...] = slopes
+
+
 class _Target(NamedTuple):
     """What rows are compared with."""
 
@@ -75,7 +104,7 @@ def _target(y, w, *, axis, is_index, ignore_index, smoothing, n_classes, real):
 
 
 @task
-def class_states(x, y, w, *, starts, block_id, best=False, **options):
+def class_states(x, y, w, *, starts, block_id, best=False, transform=None, **options):
     """What a chunk of the classes says of its rows; `best` if the largest logit's place is wanted."""
     axis, real = options["axis"], options["real"]
     target = _target(y, w, **options)
@@ -84,11 +113,17 @@ def class_states(x, y, w, *, starts, block_id, best=False, **options):
     known = np.zeros(len(x), ROW)
     known["state"] = _tiles.new_state(len(x))
     known["peak"] = -np.inf
-    kernel = _plan.backend().tile_kernel("reduce_tile", real)
+    change = _Transform(transform, real)
+    kernel = _plan.backend().tile_kernel("reduce_tile", change.real)
     for rows, logits in _tiles_of(x, real) if x.size else ():
         state = _states(known[rows])
-        kernel(logits, *target.arguments(rows, first, x.shape[1], real), len(logits), 0, 1, state)
+        arguments = target.arguments(rows, first, x.shape[1], change.real)
+        kernel(change(logits), *arguments, len(logits), 0, 1, state)
         known["state"][rows] = state
+        if target.labels is not None:
+            labels = target.labels[rows] - first
+            inside = (labels >= 0) & (labels < x.shape[1]) & (target.labels[rows] >= 0)
+            known["own"][rows] = np.where(inside, logits[np.arange(len(logits)), np.where(inside, labels, 0)], 0.0)
         if best:
             found = np.argmax(logits[:, : x.shape[1]], axis=1)
             known["best"][rows] = found + first
@@ -107,6 +142,7 @@ def merge_rows(known, axis, keepdims):
         part = part.reshape(-1)
         _tiles.merge(state, _states(part))
         _take_better(merged, part)
+        merged["own"] += part["own"]  # 0 but in the one chunk with the target
     merged["state"] = state
     merged = merged.reshape(shape)
     return np.expand_dims(merged, axis) if keepdims else merged
@@ -152,44 +188,46 @@ def rows_each(known, y, w, *, block_id, **options):
 
 
 @task
-def class_slopes(x, y, w, known, scale, *, starts, block_id, **options):
+def class_slopes(x, y, w, known, scale, *, starts, block_id, transform=None, **options):
     """The gradient in a chunk of the classes of rows of which all is known."""
     axis, real = options["axis"], options["real"]
     (_, tails, weights), target, bad = _finished(known, y, w, starts=starts, block_id=block_id, **options)
     good(bad)
     state, first = _states(known), beginning(starts, block_id)[axis]
-    return _slopes(
-        x, state, tails, target.keep * weights, weights * (target.spread or 0.0), scale, target, first, axis, real
-    )
+    shares, owns = target.keep * weights, weights * (target.spread or 0.0)
+    change = _Transform(transform, real)
+    return _slopes(x, state, tails, shares, owns, scale, target, first, axis, real, change)
 
 
 @task
-def class_softmax(x, known, *, axis, real):
-    """The gradient of logsumexp."""
+def class_softmax(x, known, *, axis, real, transform):
+    """The gradient of logsumexp, with respect to what the logits became."""
     state = _states(known)
-    nothing = _Target(None, None, None, 1.0, None)
-    return _slopes(
-        x, state, _tiles.tails_of(state), np.ones(len(state)), np.zeros(len(state)), 1.0, nothing, 0, axis, real
-    )
+    nothing, change = _Target(None, None, None, 1.0, None), _Transform(transform, real, chained=False)
+    shares, owns = np.ones(len(state)), np.zeros(len(state))
+    return _slopes(x, state, _tiles.tails_of(state), shares, owns, 1.0, nothing, 0, axis, real, change)
 
 
-def _slopes(x, state, tails, shares, owns, scale, target, first, axis, real):
+def _slopes(x, state, tails, shares, owns, scale, target, first, axis, real, change):
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
     result = np.empty(x.shape, real)
-    kernel = _plan.backend().tile_kernel("slope_tile", real)
+    kernel = _plan.backend().tile_kernel("slope_tile", change.real)
     for rows, logits in _tiles_of(x, real) if x.size else ():
-        arguments = target.arguments(rows, first, x.shape[1], real)
+        arguments = target.arguments(rows, first, x.shape[1], change.real)
         more = (state[rows], tails[rows], shares[rows], owns[rows], float(scale))
-        kernel(logits, *arguments, len(logits), 0, 1, *more, result[rows])
+        found = result[rows] if change.made is None else np.empty(result[rows].shape)
+        kernel(change(logits), *arguments, len(logits), 0, 1, *more, found)
+        change.deliver(logits[:, : x.shape[1]], found, result[rows])
     return _as_chunk(result, shape, axis)
 
 
 @task
-def class_log_softmax(x, known, *, axis, real):
+def class_log_softmax(x, known, *, axis, real, transform):
     state = _states(known)
     shape, x = x.shape, _rows(_arrays.floats(x, "x"), axis)
     with np.errstate(all="ignore"):
-        rows = (x.astype(np.float64) - state[:, _tiles.TOP, None]) - _tiles.tails_of(state)[:, None]
+        wide = _Transform(transform, real)(x) if transform else x.astype(np.float64)
+        rows = (wide - state[:, _tiles.TOP, None]) - _tiles.tails_of(state)[:, None]
         return _as_chunk(rows.astype(real), shape, axis)
 
 
@@ -210,7 +248,7 @@ def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
     first = beginning(starts, block_id)[axis]
     labels = wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
-    own = _states(known)[:, _tiles.OWN].astype(real)
+    own = known["own"].reshape(-1).astype(real)
     classes = np.arange(first, first + x.shape[1])
     counts = np.zeros(len(x), np.int64)
     for rows, logits in _tiles_of(x, real):
@@ -247,7 +285,7 @@ def rows_scores(known, details, y, counts, ids, *, axis, resolved, block_id, sta
 
 def details_dtype(resolved):
     """What is known of a row: its state, its first elements and their places, and the logits of the classes asked for."""
-    real, m = np.dtype(resolved.real), n_first(resolved.top, resolved.n_classes)
+    real, m = _Transform(resolved.transform, np.dtype(resolved.real)).real, n_first(resolved.top, resolved.n_classes)
     chosen = (resolved.n_ids or 0,)
     return np.dtype(
         [("state", np.float64, 3), ("places", np.int64, (m,)), ("values", real, (m,)), ("chosen", real, chosen)]
@@ -267,9 +305,10 @@ def class_details(x, ids, *, resolved, starts, block_id):
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
     known, m = np.zeros(len(x), dtype), dtype["places"].shape[0]
     ids = None if ids is None else _wide_ids(ids, resolved)
+    change = _Transform(resolved.transform, np.dtype(resolved.real))
     for rows, logits in _tiles_of(x, np.dtype(resolved.real)) if x.size else ():
-        found = Gathered(len(logits), m, np.dtype(resolved.real), None if ids is None else ids[rows])
-        found.take(logits[:, : x.shape[1]], first)
+        found = Gathered(len(logits), m, change.real, None if ids is None else ids[rows])
+        found.take(change(logits)[:, : x.shape[1]], first)
         _put(known[rows], found)
     return _as_chunk(known, shape, axis)
 

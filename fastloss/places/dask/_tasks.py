@@ -9,6 +9,7 @@ import numpy as np
 
 from fastloss import _arrays, _comparison, _config, _errors, _scores, losses
 from fastloss.calls.resolve import resolve
+from fastloss.calls.transforms import values_of
 from fastloss.calls.want import SUMS, VALUE, Sums, slopes
 from fastloss.places import host
 from fastloss.places.dask._sums import LANES, Bad, Part, Several, good, single
@@ -218,9 +219,9 @@ def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_
 
 
 @task
-def normalised(x, *, axis, wanted):
+def normalised(x, *, axis, wanted, transform):
     function = next(f for f in (losses.LOGSUMEXP, losses.LOG_SOFTMAX, losses.SOFTMAX) if f.name == wanted)
-    return np.asarray(on_host(function, (x,), {"axis": axis, "keepdims": True}))
+    return np.asarray(on_host(function, (x,), {"axis": axis, "keepdims": True} | values_of(transform)))
 
 
 def scores_dtype(resolved):
@@ -251,7 +252,7 @@ def _scored(operands, axis, resolved, starts, block_id):
     x, y, a, b, ids = operands
     y = None if y is None else labels_of(y, axis)
     values = {"axis": axis, "ignore_index": resolved.ignore_index, "top_k": resolved.top_k}
-    values |= {"top": resolved.top, "entropy": resolved.entropy}
+    values |= {"top": resolved.top, "entropy": resolved.entropy} | values_of(resolved.transform)
     try:
         found = on_host(losses.SCORE, (x, y, a, b, None if ids is None else np.moveaxis(ids, axis, -1)), values)
     except IndexError:

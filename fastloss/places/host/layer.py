@@ -12,6 +12,7 @@ from fastloss._tiles import LEAST, TILE
 from fastloss.calls.want import Sums
 from fastloss.places.host.labels import weigh_labels, wide_labels
 from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of
+from fastloss.places.host.transformed import TransformedTiles
 
 # Elements of a tile of weights where these have to be converted; rows that share a tile of weights.  A product of such tiles is
 # long enough for a BLAS to run at its full speed.
@@ -39,7 +40,7 @@ class _Plan:
         resolved, real = self.resolved, self.real
         h, a, y, b, w = operands if self.steps is None else prepare(self.steps, operands)
         w = class_weights(w)
-        head = Head(h, a, b, w, resolved.smoothing, real)
+        head = Head(h, a, b, w, resolved.smoothing, real, resolved.transform)
         if resolved.is_index:
             divisor = weigh_labels(operands[2], resolved.n_classes, w, resolved.ignore_index)
             head.labels = wide_labels(y, resolved.ignore_index)
@@ -81,26 +82,30 @@ def casts_of(arrays, casts):
 class Head:
     """A linear layer and its inputs: what the logits would be made of."""
 
-    def __init__(self, h, a, b, w, smoothing, real):
+    def __init__(self, h, a, b, w, smoothing, real, transform=None):
         n_features = h.shape[-1]
         self.n_rows = h.size // n_features if n_features else int(np.prod(h.shape[:-1]))
         self.h, self.a, self.w, self.real = h.reshape(self.n_rows, n_features), a, w, real
         self.b = None if b is None else np.ascontiguousarray(b, real)
         self.keep, self.smoothing = 1.0 - smoothing, smoothing
         self.labels = self.y = self.spread = None
+        # kernels reduce logits as they are, or what becomes of them in float64
+        self.transformed = None if transform is None else TransformedTiles(transform, real)
+        self.kernels_real = real if transform is None else REALS["float64"]
 
     def cut(self, limited=False):
         """Cut rows and classes into tiles, and make room for one; its weights may be limited to `CONVERTED` elements."""
         n_classes, n_features = self.a.shape
         converts = self.a.dtype != self.real
         self.height = max(1, min(ROWS, self.n_rows))
-        most = TILE // self.height
+        most = (TILE if self.transformed is None else TILE // 4) // self.height
         if converts or limited:
             most = min(most, CONVERTED // max(n_features, 1))
         n_tiles = -(-n_classes // max(most, LEAST))
         self.width = -(-n_classes // max(n_tiles, 1))
         self.tiles = [(start, min(start + self.width, n_classes)) for start in range(0, n_classes, max(self.width, 1))]
         self.logits = np.empty(self.height * max(self.width, LEAST), self.real)
+        self.changed = None if self.transformed is None else np.empty(self.logits.size)
         self.converted = np.empty((self.width, n_features), self.real) if converts else None
 
     def chunks(self):
@@ -119,6 +124,7 @@ class Head:
         self.cut(limited="linear_weight" in gradients)
         if gradients:
             self.slopes = np.empty_like(self.logits)
+            self.changed_slopes = None if self.transformed is None else np.empty_like(self.changed)
         if "hidden" in gradients:
             self.product = np.empty((self.height, n_features), self.real)
         if "linear_weight" in gradients and self.n_rows > self.height:
@@ -152,9 +158,14 @@ class Head:
             inputs[ignored] = 0.0
         for start, stop in self.tiles:
             layer = self.weights(start, stop)
-            slopes = self.slopes[: len(h) * (stop - start)].reshape(len(h), -1)
-            more = (state, tails, self.keep * weights, owns, scale, slopes)
-            self.tile("slope_tile", h, rows, start, stop, layer, *more)
+            slopes, changed = (
+                None if room is None else room[: len(h) * (stop - start)].reshape(len(h), -1)
+                for room in (self.slopes, self.changed_slopes)
+            )
+            more = (state, tails, self.keep * weights, owns, scale, slopes if changed is None else changed)
+            logits = self.tile("slope_tile", h, rows, start, stop, layer, *more)
+            if changed is not None:
+                self.transformed.differentiate(logits, changed, slopes)
             with np.errstate(all="ignore"):
                 if "hidden" in gradients:
                     product = self.product[: len(h)]
@@ -174,20 +185,29 @@ class Head:
             gradients["hidden"].reshape(self.h.shape)[rows][ignored] = 0.0
 
     def tile(self, op, h, rows, start, stop, layer, *more):
-        """Compute a tile of logits and call a kernel on it, which adds the bias; the logits."""
+        """Compute a tile of logits and call a kernel on it, or on what becomes of it; the logits, with the bias."""
         n_rows, width = len(h), stop - start
         logits = self.logits[: n_rows * max(width, LEAST)].reshape(n_rows, -1)
         with np.errstate(all="ignore"):
             np.matmul(h, layer.T, out=logits[:, :width])
         logits[:, width:] = -np.inf
         bias = None if self.b is None else self.b[start:stop]
+        given = logits
+        if self.transformed is not None:
+            given = self.changed[: logits.size].reshape(logits.shape)
+            if bias is not None:
+                with np.errstate(all="ignore"):
+                    logits[:, :width] += bias
+                bias = None
+            self.transformed.put(logits, given)
+            self.taken = given[:, :width]
         labels = None if self.labels is None else self.labels[rows]
-        y = None if self.y is None else np.ascontiguousarray(self.y[rows, start:stop], self.real)
+        y = None if self.y is None else np.ascontiguousarray(self.y[rows, start:stop], self.kernels_real)
         w = None if self.w is None else self.w[start:stop]
-        kernel = _plan.backend().tile_kernel(op, self.real)
+        kernel = _plan.backend().tile_kernel(op, self.kernels_real)
         block, n_blocks = _plan.block_size(n_rows, width)
-        inputs = (logits, start, width, bias, labels, y, w, self.keep, self.spread)
-        ns = _costs.of_rows(width, op == "slope_tile", self.real.itemsize == 8)
+        inputs = (given, start, width, bias, labels, y, w, self.keep, self.spread)
+        ns = _costs.of_rows(width, op == "slope_tile", self.kernels_real.itemsize == 8)
         _plan.run(lambda first, last: kernel(*inputs, block, first, last, *more), n_blocks, logits.size, ns)
         return logits[:, :width]
 

@@ -50,12 +50,12 @@ class _Plan:
             ids = wide_ids(ids, resolved.ignore_index)
         if target is not None:
             raise_bad_label(target, resolved.n_classes, resolved.ignore_index)
-        head = Head(h, a, b, None, 0.0, self.real)
+        head = Head(h, a, b, None, 0.0, self.real, resolved.transform)
         head.labels = np.full(head.n_rows, -1) if y is None else wide_labels(y, resolved.ignore_index)
         head.cut()
         found = [np.empty(resolved.rows_shape, kind) for kind in kinds(self.real, resolved.top_k)[:5]]
         flat = [result.reshape(-1) for result in found] + [None] * (5 - len(found))
-        details = _Details(resolved, self.real, ids) if resolved.has_details else None
+        details = _Details(resolved, head.kernels_real, ids) if resolved.has_details else None
         for rows in head.chunks():
             gathered = details and details.of(rows)
             _score_rows(head, rows, gathered, *(None if result is None else result[rows] for result in flat))
@@ -94,7 +94,7 @@ class _Details:
         resolved, shape = self.resolved, self.resolved.rows_shape
         arrays = [a.reshape(*shape, a.shape[1]) for a in (self.state, self.places, self.values)]
         more = {} if self.ids is None else {"ids": self.ids, "chosen": self.chosen.reshape(self.ids.shape)}
-        found = _details.scores(resolved, self.real, *arrays, **more)
+        found = _details.scores(resolved, REALS[resolved.real], *arrays, **more)
         return {name: getattr(found, name) for name in _details.FIELDS}
 
 
@@ -107,9 +107,9 @@ def _score_rows(head, rows, gathered, nll, lse, best, correct, rank):
     for start, x in _each_tile(head, h, rows, state):
         _by_rows(x, lambda part, x, start=start: _note_best(x, start, top[part], best[part]))
         if gathered:
-            gathered.take(x, start)
+            gathered.take(x if head.transformed is None else head.taken, start)
         if ranks:
-            ranks.take(x, start, state[:, _tiles.OWN].astype(head.real))
+            ranks.take(x, start, _own(x, start, labels) if head.transformed else state[:, _tiles.OWN].astype(head.real))
     losses, tails, _ = _tiles.finish(state, labels, None, 1.0, None)
     with np.errstate(over="ignore", invalid="ignore"):
         nll[...], lse[...] = losses, _tiles.logsumexp(state, tails, top)
@@ -126,6 +126,12 @@ def _each_tile(head, h, rows, state):
     """Each tile's first class, and its logits; they are taken up into the state."""
     for start, stop in head.tiles:
         yield start, head.tile("reduce_tile", h, rows, start, stop, head.weights(start, stop), state)
+
+
+def _own(x, start, labels):
+    """The targets' logits in a tile, as they were before they were transformed; 0 where they lie in another one."""
+    inside = (labels >= start) & (labels < start + x.shape[1])
+    return np.where(inside, x[np.arange(len(x)), np.where(inside, labels - start, 0)], x.dtype.type(0.0))
 
 
 def _by_rows(x, call):

@@ -20,7 +20,13 @@ class _Normalised:
         outs = [None] * 3
         outs[self.place] = self.real, self.place > 0
         self.rows = RowKernel(
-            "normalise", self.real, (*arrays, None, None), (*resolved.casts, None, None), resolved.axis, outs
+            "normalise",
+            self.real,
+            (*arrays, None, None),
+            (*resolved.casts, None, None),
+            resolved.axis,
+            outs,
+            transform=resolved.transform,
         )
         self.is_scalar = self.shape == ()
 

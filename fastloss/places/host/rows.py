@@ -13,6 +13,7 @@ from fastloss.places.host import elements
 from fastloss.places.host.labels import kernel_index, raise_bad_label, usable_labels
 from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of, then
 from fastloss.places.host.strides import layout, packed_strides, stride_of
+from fastloss.places.host.transformed import Transformed
 
 
 def plan_of(resolved, arrays, out):
@@ -116,7 +117,19 @@ class RowKernel:
     """A kernel over rows, the blocks it is run in, and what its operands need before it."""
 
     def __init__(
-        self, op, real, arrays, casts, axis, outs, ignore_index=-1, keep=1.0, spread=None, take_log=False, m=0
+        self,
+        op,
+        real,
+        arrays,
+        casts,
+        axis,
+        outs,
+        ignore_index=-1,
+        keep=1.0,
+        spread=None,
+        take_log=False,
+        m=0,
+        transform=None,
     ):
         """arrays : logits, target and class weights, or of "compare" the reference's logits; None for those that are absent.
         outs : dtypes of what is written, each with whether it has the logits' shape, or how many values there are per row; None for what is
@@ -168,9 +181,14 @@ class RowKernel:
         self.size = x.size
         written = any(out is not None and out[1] is True for out in outs) or spread is not None
         written = written or op in ("score", "compare", "detail")
-        ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8)
+        self.is_transformed = transform is not None and geometry.n_classes > 0
+        ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8 or self.is_transformed)
         self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # which reads one element per row
-        self.kernel = _plan.backend().row_kernel(
+        make = _plan.backend().row_kernel
+        if self.is_transformed:
+            self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
+            make = functools.partial(Transformed, transform)
+        self.kernel = make(
             op,
             geometry.across,
             real,
@@ -230,6 +248,7 @@ class RowKernel:
             self.n_blocks,
             self.size,
             self.ns,
+            kernel=not self.is_transformed,
         )
 
     def weigh(self, y, w):
@@ -266,6 +285,7 @@ class _RowsPlan:
             1.0 - smoothing,
             spread,
             resolved.loss.take_log,
+            transform=resolved.transform,
         )
         self.plain = not (self.has_gradient or self.of_rows or resolved.loss.take_log or self.rows.compares_first)
 

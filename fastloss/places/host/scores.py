@@ -1,5 +1,7 @@
 """Plans of `score`."""
 
+import dataclasses
+
 import numpy as np
 
 from fastloss import _details
@@ -8,13 +10,16 @@ from fastloss.places.host import details, layer_scores
 from fastloss.places.host.labels import raise_bad_label
 from fastloss.places.host.operands import REALS
 from fastloss.places.host.rows import RowKernel
+from fastloss.places.host.transformed import transformed_rows
 
 
 def plan_of(resolved, arrays, out):
     """The plan of a `Scores` call."""
     if resolved.from_layer:
         return layer_scores.plan_of(resolved, arrays)
-    return _Details(resolved, arrays) if resolved.has_details else _Scores(resolved, arrays)
+    if not resolved.has_details:
+        return _Scores(resolved, arrays)
+    return _Details(resolved, arrays) if resolved.transform is None else _TransformedDetails(resolved, arrays)
 
 
 class _Scores:
@@ -28,7 +33,16 @@ class _Scores:
             ignore_index = -1
         self.dtypes = [np.dtype(kind) for kind in kinds(real, resolved.top_k)[:5]]
         outs = [(dtype, False) for dtype in self.dtypes]
-        self.rows = RowKernel("score", real, (x, y, None), (*casts, None), resolved.axis, outs, ignore_index)
+        self.rows = RowKernel(
+            "score",
+            real,
+            (x, y, None),
+            (*casts, None),
+            resolved.axis,
+            outs,
+            ignore_index,
+            transform=resolved.transform,
+        )
 
     def __call__(self, operands, out, scale):
         resolved = self.resolved
@@ -77,6 +91,36 @@ class _Details:
         return _details.scores(
             resolved, self.real, state, places, values, rank=rank, **more, **_chosen(x, ids, resolved)
         )
+
+
+class _TransformedDetails:
+    """The same of logits that are transformed: places as they are without that, all else from some rows in float64 at a time."""
+
+    def __init__(self, resolved, arrays):
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        self.places = _Details(dataclasses.replace(resolved, transform=None), arrays)
+        self.sums = _Scores(dataclasses.replace(resolved, top_k=None, top=None, n_ids=None, entropy=False), arrays)
+        self.m = details.n_first(resolved.top, resolved.n_classes)
+
+    def __call__(self, operands, out, scale):
+        resolved, shape = self.resolved, self.resolved.rows_shape
+        found, sums = self.places(operands, out, scale), self.sums(operands, out, scale)
+        x, _, _ = self.sums.rows.prepared((operands[0], self.sums.any_target, None))
+        ids = None if operands[4] is None else details.wide_ids(operands[4], resolved.ignore_index)
+        flat_ids = None if ids is None else ids.reshape(resolved.n_rows, -1)
+        state, places, values = details.room_for((resolved.n_rows,), self.m, np.float64)
+        chosen = None if ids is None else np.empty(flat_ids.shape)
+        for rows, logits in transformed_rows(resolved.transform, np.moveaxis(x, resolved.axis, -1)):
+            some = details.Gathered(len(logits), self.m, REALS["float64"], None if ids is None else flat_ids[rows])
+            some.take(logits, 0)
+            state[rows], places[rows], values[rows] = some.state, some.places, some.values
+            if ids is not None:
+                chosen[rows] = some.chosen
+        arrays = [a.reshape(*shape, a.shape[1]) for a in (state, places, values)]
+        more = {} if ids is None else {"ids": ids, "chosen": chosen.reshape(ids.shape)}
+        own = _details.scores(resolved, self.real, *arrays, **more)
+        changed = {name: getattr(own, name) for name in _details.FIELDS if name != "top_ids"}
+        return found._replace(nll=sums.nll, lse=sums.lse, **changed)
 
 
 def _own(x, target, resolved):
