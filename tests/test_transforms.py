@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 from cases import generator
-from compare import assert_ulp, same_bits, to_mpf
+from compare import assert_ulp, same_bits
 
 import fastloss
 
@@ -30,11 +30,11 @@ def by_name(options):
 def exactly(row, temperature=1.0, softcap=None):
     """Of one row by mpmath: -log softmax of all classes, and logsumexp."""
     with mpmath.workdps(40):
-        z = [to_mpf(v) for v in row]
+        z = [mpmath.mpf(float(v)) for v in row]
         if softcap is not None:
-            cap = to_mpf(softcap)
+            cap = mpmath.mpf(float(softcap))
             z = [v if mpmath.isinf(v) else cap * mpmath.tanh(v / cap) for v in z]
-        z = [v / to_mpf(temperature) for v in z]
+        z = [v / mpmath.mpf(float(temperature)) for v in z]
         top = max(z)
         powers = [mpmath.exp(v - top) for v in z]
         first = z.index(top)
@@ -344,7 +344,8 @@ def test_accumulators():
             perplexity.update(x[part], y[part])
         expected = fastloss.cross_entropy(x, y, **options)
         np.testing.assert_allclose(loss.compute(), expected, rtol=1e-14)
-        np.testing.assert_allclose(perplexity.compute(), np.exp(expected), rtol=1e-13)
+        with np.errstate(over="ignore"):
+            np.testing.assert_allclose(perplexity.compute(), np.exp(expected), rtol=1e-13)
     with pytest.raises(ValueError, match="softcap"):
         fastloss.Accumulator(fastloss.cross_entropy, softcap=0.0)
 
