@@ -497,6 +497,8 @@ def compare(
     *,
     axis: int = -1,
     ignore_index: int = -100,
+    temperature: float = 1.0,
+    softcap: float | None = None,
 ) -> Comparison:
     """How two models differ on the same rows, such as a quantised or distilled one from its original; each is read once.
 
@@ -517,6 +519,10 @@ def compare(
         The class axis.
     ignore_index : int
         Index of rows without a target: their `nll`, `reference_nll` and `delta_p` are 0; `kl` and `same_argmax` do not depend on it.
+    temperature : float
+        What both arrays of logits are divided by, after the soft cap: positive and finite (Guo et al. 2017).
+    softcap : float, optional
+        c, positive and finite, of ``c * tanh(logits / c)``, which keeps logits within (-c, c) (Gemma Team 2024).
 
     Returns
     -------
@@ -531,7 +537,7 @@ def compare(
     TypeError
         For targets that are not integers; for complex, object or string logits.
     ValueError
-        For shapes that do not fit, or no classes.
+        For shapes that do not fit, a `temperature` or `softcap` that is not positive and finite, or no classes.
 
     Notes
     -----
@@ -541,10 +547,13 @@ def compare(
     row of -inf alone.  ``delta_p`` keeps the digits of small differences.
 
     Both arrays are read from memory once, row by row: what is summed in a second sweep is still in the cache.  Memory beyond the
-    arrays and the results is constant.
+    arrays and the results is constant.  `temperature` and `softcap` are as in `cross_entropy`; which classes are the most likely ones
+    they leave as it is.
 
     References
     ----------
+    Gemma Team (2024). Gemma 2: Improving Open Language Models at a Practical Size. arXiv:2408.00118, section 2.
+    Guo, C. et al. (2017). On Calibration of Modern Neural Networks. ICML, section 4.2.
     Kullback, S., Leibler, R. A. (1951). On Information and Sufficiency. Annals of Mathematical Statistics 22, 79-86.
 
     Examples
@@ -558,7 +567,7 @@ def compare(
     >>> comparison.delta_p.round(6)
     array([-0.036709,  0.115893])
     """
-    return evaluate(losses.COMPARE, (reference, logits, target), (axis, ignore_index))
+    return evaluate(losses.COMPARE, (reference, logits, target), (axis, ignore_index, temperature, softcap))
 
 
 def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_index: int = -100) -> Any:

@@ -549,7 +549,11 @@ SCORE = Function(
     optional=("target",),
 )
 COMPARE = Function(
-    "compare", "comparison", ("reference", "logits", "target"), options=(AXIS, IGNORE_INDEX), optional=("target",)
+    "compare",
+    "comparison",
+    ("reference", "logits", "target"),
+    options=(AXIS, IGNORE_INDEX, *TRANSFORMS),
+    optional=("target",),
 )
 
 _BINS = (

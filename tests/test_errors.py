@@ -250,6 +250,8 @@ def test_pos_weight_shape():
     "name, option, values",
     [
         ("cross_entropy", "label_smoothing", (-0.1, 1.1, np.nan, np.inf)),
+        ("cross_entropy", "temperature", (0, -1.0, np.nan, np.inf)),
+        ("cross_entropy", "softcap", (0, -1.0, np.nan, np.inf)),
         ("quantile_loss", "q", (-0.1, 1.1, np.nan)),
         ("huber_loss", "delta", (0, -1.0, np.nan)),
         ("smooth_l1_loss", "beta", (-1.0, np.nan)),

@@ -296,7 +296,42 @@ def test_of_dask_arrays():
                     assert np.array_equal(got.compute(), wanted)
 
 
-FUNCTIONS = ("cross_entropy", "linear_cross_entropy", "log_softmax", "softmax", "logsumexp", "score")
+@pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
+def test_comparison(options):
+    """Of a pair of rows the same as of what becomes of their logits, computed in extended precision."""
+    rng = generator("comparison")
+    for n_classes, axis in ((7, 1), (7, 0), (300, 1)):
+        r = (rng.normal(size=(6, n_classes)) * 4).astype(np.float32)
+        x, y = (r + rng.normal(size=r.shape) * 0.01).astype(np.float32), rng.integers(0, n_classes, 6)
+        x[2] = r[2]
+        y[3] = -100
+        with np.errstate(under="ignore"):
+            log_p, log_q = (reference.log_softmax(a, **options) for a in (r, x))
+            kl = np.sum(np.exp(log_p) * (np.expm1(log_q - log_p) - (log_q - log_p)), axis=1)
+            every, label = np.arange(6), np.where(y < 0, 0, y)
+            rise = np.where(y < 0, 0, (np.exp(log_q) - np.exp(log_p))[every, label])
+        others = (r, x) if axis else (r.T.copy(), x.T.copy())
+        got = fastloss.compare(*others, y, axis=axis, **options)
+        np.testing.assert_allclose(got.kl, kl.astype(np.float64), rtol=1e-5, atol=1e-16)
+        assert got.kl[2] == 0.0 and (got.kl >= 0.0).all()
+        np.testing.assert_allclose(got.delta_p, rise.astype(np.float64), rtol=1e-5, atol=1e-9)
+        assert np.array_equal(got.same_argmax, np.argmax(r, axis=1) == np.argmax(x, axis=1))
+        assert same_bits(got.nll, fastloss.cross_entropy(others[1], y, axis=axis, reduction="none", **options))
+        assert same_bits(
+            got.reference_nll, fastloss.cross_entropy(others[0], y, axis=axis, reduction="none", **options)
+        )
+        assert same_bits(fastloss.compare(*others, axis=axis, **options).kl, got.kl)
+        assert same_bits(
+            fastloss.compare(others[0].astype(np.float64), others[1], axis=axis, **options).kl.astype(np.float32),
+            got.kl,
+        )
+        if axis:
+            da = pytest.importorskip("dask.array")
+            lazy = fastloss.compare(da.from_array(r, chunks=(4, 5)), da.from_array(x, chunks=(2, 3)), y, **options)
+            assert same_bits(lazy.kl.compute(), got.kl)
+
+
+FUNCTIONS = ("cross_entropy", "linear_cross_entropy", "log_softmax", "softmax", "logsumexp", "score", "compare")
 
 
 def call(name, n_rows, lazy=False, **options):
@@ -305,7 +340,12 @@ def call(name, n_rows, lazy=False, **options):
         import dask.array as da
 
         x = da.from_array(x, chunks=(2, 4))
-    operands = {"cross_entropy": (x, y), "score": (x, y), "linear_cross_entropy": (x, np.zeros((5, 4), np.float32), y)}
+    operands = {
+        "cross_entropy": (x, y),
+        "score": (x, y),
+        "compare": (x, x),
+        "linear_cross_entropy": (x, np.zeros((5, 4), np.float32), y),
+    }
     return getattr(fastloss, name)(*operands.get(name, (x,)), **options)
 
 

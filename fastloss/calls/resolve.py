@@ -569,6 +569,7 @@ class Comparisons:
     axis: int
     has_target: bool
     ignore_index: int
+    transform: transforms.Transform | None
     result_shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self):
@@ -613,6 +614,7 @@ def _comparison(function, signatures, values, want):
         axis,
         y is not None,
         values["ignore_index"],
+        transforms.of(values),
     )
 
 

@@ -146,3 +146,19 @@ def test_refused(send):
     y[0, 0] = 9
     with pytest.raises(IndexError, match="9 is not in"):
         fastloss.linear_cross_entropy(send(h), send(w), send(y))
+
+
+def test_transforms(send):
+    """Temperature and soft cap go to the cross-entropy, and the score, of each part."""
+    h, w, b, y = layer("transforms", True)
+    logits = h.astype(np.float64) @ w.T.astype(np.float64) + b
+    options = {"softcap": 2.0, "temperature": 1.5}
+    function = fastloss.value_and_grad(fastloss.linear_cross_entropy)
+    got, slopes = function(send(h), send(w), send(y), linear_bias=send(b), **options)
+    exact, expected = reference.value_and_grad("cross_entropy", logits, y, **options)
+    np.testing.assert_allclose(received(got), float(exact), rtol=1e-5)
+    np.testing.assert_allclose(received(slopes), (expected @ w).astype(np.float64), rtol=1e-3, atol=1e-6)
+    scores = fastloss.score(send(h), send(y), linear_weight=send(w), linear_bias=send(b), **options)
+    np.testing.assert_allclose(
+        received(scores.lse), reference.logsumexp(logits, **options).astype(np.float64), rtol=1e-5
+    )

@@ -196,3 +196,47 @@ def test_positions_of_libraries_without_int64(monkeypatch):
         for name in ("argmax", "rank", "correct", "in_top_k"):
             np.testing.assert_array_equal(fetched(getattr(got, name)), getattr(expected, name), err_msg=name)
         assert got.argmax.dtype == got.rank.dtype == np.int32
+
+
+TRANSFORMS = [{"temperature": 0.7}, {"softcap": 2.0, "temperature": 1.5}, {"softcap": 3.0, "temperature": 1e-280}]
+
+
+@pytest.mark.parametrize("options", TRANSFORMS, ids=str)
+@pytest.mark.parametrize("size", [(5, 2), (7, 24), (6, 200), (1, 200), (0, 4)], ids=str)
+def test_transforms(size, options):
+    """A soft cap and a temperature in everything that is made of logits."""
+    rng = generator("transforms", size)
+    for dtype in FLOATS:
+        x, y = logits_of(rng, *size, dtype), labels_of(rng, *size, ignore=-100)
+        for name in ("logsumexp", "log_softmax", "softmax"):
+            function = getattr(fastloss, name)
+            for a, axis in ((x, -1), (x.T.copy(), 0)):
+                got, expected = fetched(function(sent(a), axis=axis, **options)), function(a, axis=axis, **options)
+                assert got.dtype == result_dtype(x.dtype)
+                np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+        got, expected = fastloss.score(sent(x), sent(y), top_k=3, **options), fastloss.score(x, y, top_k=3, **options)
+        for name in ("argmax", "correct", "rank", "in_top_k"):
+            np.testing.assert_array_equal(fetched(getattr(got, name)), getattr(expected, name), err_msg=name)
+        if options["temperature"] > 1e-3:
+            check("cross_entropy", (x, y), options)
+            assert_ulp(fetched(got.nll), expected.nll, 4, at=1e-3)
+            assert_ulp(fetched(got.lse), reference.logsumexp(x, **options), 8, at=1e-3)
+
+
+def test_results_of_transforms_go_where_they_are_wanted():
+    rng = generator("out")
+    x, y = logits_of(rng, 6, 20, np.float32), labels_of(rng, 6, 20)
+    options = {"softcap": 2.0, "temperature": 1.5}
+    for dtype in (np.float32, np.float64):
+        out = sent(np.zeros(6, dtype))
+        assert fastloss.cross_entropy(sent(x), sent(y), reduction="none", out=out, **options) is out
+        assert_ulp(fetched(out).astype(np.float32), fastloss.cross_entropy(x, y, reduction="none", **options), 3)
+        out = sent(np.zeros((6, 20), dtype))
+        assert fastloss.value_and_grad(fastloss.cross_entropy)(sent(x), sent(y), out=out, **options)[1] is out
+        expected = fastloss.value_and_grad(fastloss.cross_entropy)(x, y, **options)[1]
+        np.testing.assert_allclose(fetched(out), expected, rtol=1e-5, atol=1e-8)
+        out = sent(np.zeros((6, 20), dtype))
+        assert fastloss.softmax(sent(x), out=out, **options) is out
+        np.testing.assert_allclose(fetched(out), fastloss.softmax(x, **options), rtol=1e-5)
+    with pytest.raises(IndexError, match="20"):
+        fastloss.cross_entropy(sent(x), sent(np.full(6, 20)), **options)

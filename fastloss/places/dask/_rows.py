@@ -238,6 +238,7 @@ def comparisons(resolved):
         y = None if y is None else chunked(labels, x.shape, chunks)
         dtype = _tasks.comparison_dtype(real, y is not None)
         options = {"axis": axis, "ignore_index": resolved.ignore_index, "real": real, "starts": starts_of(x)}
+        options["transform"] = resolved.transform
         chunks = ones(x.chunks, (axis,))
         found = without(over(_tasks.comparisons, r, x, y, chunks=chunks, dtype=dtype, **options), axis)
         return Comparison(**{name: found[name] for name in found.dtype.names})

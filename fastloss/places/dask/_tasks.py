@@ -273,10 +273,11 @@ def comparison_dtype(real, has_target):
 
 
 @task
-def comparisons(r, x, y, *, axis, ignore_index, real, starts, block_id):
+def comparisons(r, x, y, *, axis, ignore_index, transform, real, starts, block_id):
     y = None if y is None else labels_of(y, axis)
     try:
-        found = on_host(losses.COMPARE, (r, x, y), {"axis": axis, "ignore_index": ignore_index})
+        values = {"axis": axis, "ignore_index": ignore_index} | values_of(transform)
+        found = on_host(losses.COMPARE, (r, x, y), values)
     except IndexError:
         place = {"axis": axis, "starts": starts, "block_id": block_id}
         raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None

@@ -20,7 +20,16 @@ class _Comparisons:
         self.dtypes = [np.dtype(kind) for kind in kinds(real, y is not None)]
         outs = [(dtype, False) for dtype in self.dtypes]
         casts = (resolved.casts[1], resolved.casts[2], resolved.casts[0])
-        self.rows = RowKernel("compare", real, (x, y, reference), casts, resolved.axis, outs, resolved.ignore_index)
+        self.rows = RowKernel(
+            "compare",
+            real,
+            (x, y, reference),
+            casts,
+            resolved.axis,
+            outs,
+            resolved.ignore_index,
+            transform=resolved.transform,
+        )
 
     def __call__(self, operands, out, scale):
         resolved = self.resolved

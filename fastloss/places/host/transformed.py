@@ -43,9 +43,11 @@ class Transformed:
         return tuple(partials.ravel().tolist())
 
     def run(self, x, target, w, outs, scale, first, last, partials):
-        if self.op == "score":
+        if self.op in ("score", "compare"):
             self.plain.run(x, target, w, outs, scale, first, last, partials)  # places in rows
         layouts = self.layouts
+        if self.op == "compare":
+            w = self._view(w, self.w)
         x, target = self._view(x, layouts[0]), self._view(target, layouts[1], per_class=self.op == "dense")
         outs = [
             self._view(out, layout, per_class=self._is_per_class(k))
@@ -64,7 +66,7 @@ class Transformed:
 
     def _is_per_class(self, k):
         """Whether output k has the logits' shape."""
-        return k > 0 and self.op != "score"
+        return k > 0 and self.op not in ("score", "compare")
 
     def _view(self, a, layout, per_class=True):
         """The array over the kernel's three axes, or two if it has one value per row."""
@@ -92,10 +94,14 @@ class Transformed:
             y = np.ascontiguousarray(y[of_rows], FLOAT64) if self.op == "dense" else y[i, rows]
         piece = self.pieces.get(n)
         if piece is None:
-            piece = self.pieces[n] = self._piece(x, y, n)
+            piece = self.pieces[n] = self._piece(x, y, w[of_rows] if self.op == "compare" else None, n)
         z, more = (room[: x.size].reshape(x.shape) for room in scratch)
         origin = _origins(x, 0 if self.across else 1)
         piece.transform.run((x, origin, None, None), 1.0, z, 0, 1, None)
+        if self.op == "compare":
+            w = w[of_rows]
+            piece.reference.run((w, _origins(w, 0 if self.across else 1), None, None), 1.0, more, 0, 1, None)
+            w = more
         results = [None if layout is None else np.empty(n, layout[0]) for layout in piece.outs]
         for k, out in enumerate(outs):
             if out is not None and self._is_per_class(k):
@@ -109,6 +115,10 @@ class Transformed:
         elif self.op == "score":
             outs[0][i, rows] = results[0]
             outs[1][i, rows] = self._moved(results[1], origin)
+        elif self.op == "compare":
+            for out, result in zip(outs, results, strict=True):
+                if out is not None and out.dtype != bool:
+                    out[i, rows] = result
         else:
             for k, out in enumerate(outs):
                 if out is not None:
@@ -117,12 +127,10 @@ class Transformed:
 
     def _moved(self, lse, origin):
         """logsumexp of logits that were taken relative to an origin."""
-        zero = np.zeros_like(origin)
+        origin = origin.reshape(1, -1)
         shift = np.empty_like(origin)
-        self._transform("each", (zero.size,), origin.strides, "float64").run(
-            (origin, zero, None, None), 1.0, shift, 0, 1, None
-        )
-        return lse + shift
+        self._elements("each", origin, True).run((origin, np.zeros_like(origin), None, None), 1.0, shift, 0, 1, None)
+        return lse + shift[0]
 
     def _differentiate(self, piece, x, origin, z, slopes, out):
         """Derivatives with respect to the logits from those with respect to `z`, which is written over."""
@@ -133,32 +141,17 @@ class Transformed:
         piece.slope.run((x, origin, None, slopes), 1.0, z, 0, 1, np.empty((1, 2)))
         out[...] = z
 
-    def _transform(self, purpose, shape, strides, dtype):
-        """The elements' kernel of the transform for contiguous logits of an origin each."""
-        transform = self.transform
-        one = (dtype, 0, 0, strides[-1])
+    def _elements(self, purpose, x, across, weights=None):
+        """The elements' kernel of the transform, for logits like `x` and an origin for each row, or column if `across`."""
+        transform, lengths = self.transform, (1, *x.shape)
+        layouts = (x.dtype.name, 0, *x.strides), ("float64", 0, *((0, 8) if across else (8, 0))), None, weights
         return self.backend.element_kernel(
-            transform.formula,
-            f"rows_{purpose}",
-            FLOAT64,
-            transform.parameters,
-            (1, 1, *shape),
-            (one, ("float64", 0, 0, 8), None, None),
-            1,
+            transform.formula, f"rows_{purpose}", FLOAT64, transform.parameters, lengths, layouts, lengths[1]
         )
 
-    def _piece(self, x, y, n):
+    def _piece(self, x, y, reference, n):
         """The kernels of n rows."""
-        transform, backend, across = self.transform, self.backend, self.across
-        dtype = x.dtype.name
-        lengths, packed = (1, *x.shape), ("float64", 8 * x.size, 8 * x.shape[1], 8)
-        layouts = (dtype, 0, *x.strides), ("float64", 0, *((0, 8) if across else (8, 0))), None
-        arguments = transform.formula, FLOAT64, transform.parameters, lengths
-
-        def elements(purpose, weights):
-            formula, *rest = arguments
-            return backend.element_kernel(formula, f"rows_{purpose}", *rest, (*layouts, weights), lengths[1])
-
+        across, packed = self.across, ("float64", 8 * x.size, 8 * x.shape[1], 8)
         target = None
         if y is not None:
             target = packed if self.op == "dense" else (self.layouts[1][0], 0, 0, y.strides[0])
@@ -169,18 +162,21 @@ class Transformed:
         ]
         if self.op == "score":
             outs[2:] = [("int64", 0, 8 * n, 8), ("bool", 0, n, 1), None]
-        slope = transform.softcap is not None and self.op in ("index", "dense") and outs[1] is not None
+        elif self.op == "compare":
+            outs[1] = ("bool", 0, n, 1)
+        slope = self.transform.softcap is not None and self.op in ("index", "dense") and outs[1] is not None
         return _Piece(
-            elements("each", None),
-            elements("slope", packed) if slope else None,
-            backend.row_kernel(
+            self._elements("each", x, across),
+            None if reference is None else self._elements("each", reference, across),
+            self._elements("slope", x, across, packed) if slope else None,
+            self.backend.row_kernel(
                 self.op,
                 across,
                 FLOAT64,
-                lengths,
+                (1, *x.shape),
                 packed,
                 target,
-                self.w,
+                self.w if reference is None else packed,
                 tuple(outs),
                 -(-n // self.unit),
                 *self.constants,
@@ -193,7 +189,8 @@ class _Piece(NamedTuple):
     """Kernels for a number of rows, and the layouts of what they write for each."""
 
     transform: object
-    slope: object
+    reference: object  # the same for the logits that others are compared with
+    slope: object  # of a soft cap
     rows: object
     outs: tuple
 
