@@ -29,7 +29,8 @@ def by_name(options):
 
 def exactly(row, temperature=1.0, softcap=None):
     """Of one row by mpmath: -log softmax of all classes, and logsumexp."""
-    with mpmath.workdps(40):
+    # a saturated tanh is 1 but for so many digits that even the lowest temperature here makes nothing of the others
+    with mpmath.workdps(40 if softcap is None or temperature > 1e-6 else 700):
         z = [mpmath.mpf(float(v)) for v in row]
         if softcap is not None:
             cap = mpmath.mpf(float(softcap))
