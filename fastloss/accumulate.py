@@ -125,7 +125,7 @@ METRICS = {
     "perplexity": _of(losses.CROSS_ENTROPY, name="perplexity", options=_LOGITS, finish=np.exp),
     "bits_per_byte": Measure("bits_per_byte", losses.CROSS_ENTROPY, _bits_per_byte, _LOGITS),
     "accuracy": Measure("accuracy", losses.SCORE, _accuracy, _ROWS | {"top_k"}),
-    "entropy": Measure("entropy", losses.SCORE, _entropy, _ROWS),
+    "entropy": Measure("entropy", losses.SCORE, _entropy, _LOGITS),
     "brier": _of(losses.BRIER),
     "calibration": _of(losses.CALIBRATION, Binned),
 }

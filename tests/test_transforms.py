@@ -218,6 +218,43 @@ def test_nothing_else_changes():
             assert same_bits(function(x, y, temperature=temperature, softcap=None), function(x, y))
 
 
+@pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
+def test_details(options):
+    """Entropies, the most likely classes and log-probabilities: of arrays with any class axis, Dask's, and hidden states."""
+    da = pytest.importorskip("dask.array")
+    rng = generator("details")
+    for dtype, tolerance in ((np.float32, {"rtol": 1e-5, "atol": 1e-6}), (np.float64, {"rtol": 1e-10, "atol": 1e-13})):
+        for n_classes in (5, 300):
+            h, a, b = (rng.normal(size=s).astype(dtype) for s in ((7, 4), (n_classes, 4), (n_classes,)))
+            x, y, ids = h @ a.T + b, rng.integers(0, n_classes, 7), rng.integers(0, n_classes, (7, 2))
+            y[2] = ids[1, 1] = -100
+            more = options | {"top_k": 2, "top": 3, "ids": ids, "entropy": True}
+            log_p = reference.log_softmax(x, **options)
+            with np.errstate(under="ignore"):
+                entropy = -np.sum(np.exp(log_p) * log_p, axis=1)
+            chosen = np.take_along_axis(log_p, np.maximum(ids, 0), 1).astype(np.float64)
+            chosen[ids < 0] = NAN
+            plain = fastloss.score(x, y, top_k=2, top=3)
+            top = np.take_along_axis(log_p, plain.top_ids, 1).astype(np.float64)
+            chunks = (3, max(2, n_classes // 3))
+            for scores in (
+                fastloss.score(x, y, **more),
+                fastloss.score(x.T.copy(), y, axis=0, **more),
+                fastloss.score(da.from_array(x, chunks=(3, n_classes)), y, **more),
+                fastloss.score(da.from_array(x, chunks=chunks), y, **more),
+                fastloss.score(h, y, linear_weight=a, linear_bias=b, **more),
+            ):
+                for name in ("argmax", "correct", "rank", "in_top_k", "top_ids"):
+                    assert np.array_equal(np.asarray(getattr(scores, name)), getattr(plain, name)), name
+                assert scores.entropy.dtype == scores.top_log_probs.dtype == dtype
+                np.testing.assert_allclose(np.asarray(scores.entropy), entropy.astype(np.float64), **tolerance)
+                np.testing.assert_allclose(np.asarray(scores.top_log_probs), top, **tolerance)
+                np.testing.assert_allclose(np.asarray(scores.id_log_probs), chosen, **tolerance)
+                np.testing.assert_allclose(np.asarray(scores.lse), fastloss.logsumexp(x, **options), **tolerance)
+            alone = fastloss.score(x, entropy=True, **options)
+            assert alone.nll is None and same_bits(alone.entropy, fastloss.score(x, y, **more).entropy)
+
+
 def test_threads_and_batches():
     rng = generator("threads")
     for n_rows, n_classes, axis in ((3000, 300, 1), (60000, 5, 1), (9, 40000, 1), (60000, 5, 0)):

@@ -74,6 +74,8 @@ def cases():
             for i, value in enumerate(WRONG[option.kind]):
                 if option.kind == "number" and type(value) in (int, float) and value == -1 and option.allows(value):
                     continue
+                if value is None and option.optional:
+                    continue
                 yield function, f"{option.name}={value!r:.20}-{i}", {option.name: value}
         for i, value in enumerate(OUT):
             if function.family not in ("scores", "comparison", "forecasts"):  # which have no `out`
