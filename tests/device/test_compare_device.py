@@ -56,6 +56,16 @@ def test_layouts_axes_and_types(layout):
     assert_compared(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))
 
 
+@pytest.mark.parametrize("options", [{"temperature": 0.7}, {"softcap": 2.0, "temperature": 1.5}], ids=str)
+def test_transforms(options):
+    rng = generator("device compare transforms")
+    for dtype in (np.float16, np.float32, np.float64):
+        r = rng.normal(size=(4, 9)).astype(dtype) * 3
+        x, y = (r + 0.1 * rng.normal(size=r.shape)).astype(dtype), np.array([0, -100, 8, 3])
+        assert_compared(r, x, y, **options)
+        assert_compared(r.T.copy(), x.T.copy(), axis=0, **options)
+
+
 def test_special_values():
     r = np.array([[0, -INF], [0, 0], [0, NAN], [0, 0], [0, INF], [-INF, -INF], [0, -INF], [0, -200]], np.float32)
     x = np.array([[0, 0], [0, -INF], [0, 0], [NAN, 0], [0, 0], [0, 0], [7, -INF], [-200, 0]], np.float32)

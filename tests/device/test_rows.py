@@ -219,6 +219,10 @@ def test_transforms(size, options):
             np.testing.assert_array_equal(fetched(getattr(got, name)), getattr(expected, name), err_msg=name)
         if options["temperature"] > 1e-3:
             check("cross_entropy", (x, y), options)
+            more = options | {"top": min(2, size[1]), "entropy": True}
+            details, wanted = fastloss.score(sent(x), **more), fastloss.score(x, **more)
+            for name in ("top_ids", "top_log_probs", "entropy"):
+                np.testing.assert_allclose(fetched(getattr(details, name)), getattr(wanted, name), rtol=1e-5, atol=1e-6)
             assert_ulp(fetched(got.nll), expected.nll, 4, at=1e-3)
             assert_ulp(fetched(got.lse), reference.logsumexp(x, **options), 8, at=1e-3)
 

@@ -1,10 +1,13 @@
 """Two arrays of logits compared on a device."""
 
+import dataclasses
+
 import numpy as np
 
 from fastloss._comparison import Comparison
 from fastloss.places.cuda.arrays import viewed
 from fastloss.places.cuda.classes import Rows, ignored, raise_bad_label, run_rows
+from fastloss.places.cuda.transformed import logits_of
 
 
 def comparisons(resolved):
@@ -12,7 +15,15 @@ def comparisons(resolved):
 
     def execute(operands, out, scale):
         session = operands.session
-        r, x, y = operands
+        if resolved.transform is None:
+            return Comparison(*[session.delivered(result) for result in compared(session, resolved, *operands)])
+        plain = compared(session, resolved, *operands)  # transforms leave the order of logits as it is
+        r, x = (logits_of(session, resolved.transform, a)[1] for a in operands[:2])
+        found = compared(session, dataclasses.replace(resolved, real="float64"), r, x, operands[2])
+        rounded = [session.rounded(result, resolved.real) for k, result in enumerate(found) if k != 1]
+        return Comparison(*[session.delivered(result) for result in (rounded[0], plain[1], *rounded[1:])])
+
+    def compared(session, resolved, r, x, y):
         rows, real = Rows(session, x, resolved.axis), resolved.real
         names = [real, "bool", *([real] * 3 if y is not None else [])]
         results = [session.new(rows.shape, name) for name in names]
@@ -25,7 +36,7 @@ def comparisons(resolved):
                 _launch(session, resolved, rows, r, x, y, (reference_nll, nll), (kl, same, rise))
             if bad < np.inf:
                 raise_bad_label(session, y, rows, int(bad), resolved.ignore_index)
-        return Comparison(*[session.delivered(result) for result in results])
+        return results
 
     return execute
 
