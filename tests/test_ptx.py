@@ -27,6 +27,15 @@ def run(path, *options):
     return int(re.search(r"(\d+) passed", process.stdout).group(1))
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in PTX.glob("test_*.py")))
+MODULES = sorted(path.stem for path in PTX.glob("test_*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_in_the_executor(module):
-    assert run(PTX / f"{module}.py", "-m", "not slow") > 0
+    assert run(PTX / f"{module}.py", "-m", "not slow and not full") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", MODULES)
+def test_all_combinations_in_the_executor(module):
+    run(PTX / f"{module}.py", "-m", "full")

@@ -8,9 +8,13 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
 
 def sent(a):
+    return _copied(np.ascontiguousarray(a).reshape(np.shape(a)))
+
+
+def _copied(a):
+    """In the order in which its axes lie."""
     from numba import cuda
 
-    a = np.ascontiguousarray(a).reshape(np.shape(a))
     if a.dtype.name == "bfloat16" and not SIMULATED:  # no buffers of it, which Numba copies from
         return cuda.to_device(a.view(np.uint16)).view(a.dtype)
     return cuda.to_device(a)
@@ -18,7 +22,9 @@ def sent(a):
 
 def transposed(a):
     """The same array with its axes in memory the other way round."""
-    return sent(np.asarray(a).T).transpose() if np.ndim(a) > 1 else sent(a)
+    if SIMULATED:
+        return sent(np.asarray(a).T).transpose() if np.ndim(a) > 1 else sent(a)
+    return _copied(np.asfortranarray(a))  # a GPU's `transpose` copies
 
 
 def gappy(a):

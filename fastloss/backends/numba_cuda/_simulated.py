@@ -153,8 +153,9 @@ def quotient(a, b):
 
 
 def fma(a, b, c):
-    """Of float32, by way of what holds the product, and the sum but for its last bits."""
-    return np.float32(np.longdouble(a) * np.longdouble(b) + np.longdouble(c))
+    """By way of what holds the product of float32, and nearly that of float64."""
+    exact = np.longdouble(a) * np.longdouble(b) + np.longdouble(c)
+    return np.result_type(a, b, c).type(exact)
 
 
 def hardware_exp(x):

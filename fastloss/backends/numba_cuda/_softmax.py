@@ -59,6 +59,15 @@ def power_double(x, base):
     return exp(x - base)
 
 
+def exactly_powered(x, base):
+    """exp(x - base) for x <= base, to 2 ulp or so however far apart they are."""
+    d = x - base
+    there = d - x
+    low = (x - (d - there)) - (base + there)
+    p = exp(d)
+    return fma(p, low, p) if d > Real(-INF) else p
+
+
 def added(total, low, term):
     """total - low + term as such a pair again (Kahan 1965)."""
     y = term - low

@@ -45,7 +45,9 @@ stage = memory_of = origin_of = None  # holes: `_staging`
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
 write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
-sweep = merged = finish = scaled = settle = fill = coefficient = None  # holes: `_softmax` and `_settle`
+sweep = merged = finish = scaled = settle = fill = coefficient = exactly_powered = (
+    None  # holes: `_softmax` and `_settle`
+)
 place_of = label_of = None  # holes: `labels`
 
 
@@ -98,10 +100,11 @@ def row_outputs(
 
 def second_sweep(
     batch, x, origin, stride, first, offset, step, end, out, out_origin, out_class,
-    label, counts, top, tail, s_rest, share, mass, own, y, y_origin, y_stride, w, keep, spread, scale,
+    label, counts, top, finish_by, s_rest, share, mass, own, y, y_origin, y_stride, w, keep, spread, scale,
 ):  # fmt: skip
     """Write the gradient, log-softmax or softmax of the vectors first + offset, ... below `end`, as in `sweep`.
 
+    finish_by : logsumexp - top; for POWERS, its exp(-...).
     s_rest : 1 - softmax at the label, from the others' sum: the difference would cancel.
     share, mass : what the softmax is multiplied by, for the label and for the coefficients; `own`: the label's coefficient.
     """
@@ -111,13 +114,12 @@ def second_sweep(
         for v in range(V):
             for k in range(N):
                 c = at + v * step + k
-                log_p = (batch[v * N + k] - top) - tail
-                if SECOND == LOGS:
-                    batch[v * N + k] = log_p
-                elif SECOND == POWERS:
-                    batch[v * N + k] = exp(log_p)
+                if SECOND == POWERS:
+                    batch[v * N + k] = exactly_powered(batch[v * N + k], top) * finish_by
+                elif SECOND == LOGS:
+                    batch[v * N + k] = (batch[v * N + k] - top) - finish_by
                 else:
-                    p = exp(log_p)
+                    p = exp((batch[v * N + k] - top) - finish_by)
                     slope = (share + mass) * p
                     if SPREAD and c < end:
                         slope -= coefficient(c, y, y_origin, y_stride, w, keep, spread)
@@ -219,6 +221,7 @@ def groups(
             # 1 - softmax at the label is (1 + s) exp(r - lse)
             high = larger(left, r)
             rest = (1.0 + s) * exp((np.float64(r) - np.float64(high)) - tail)
+            last = exp(-tail) if SECOND == POWERS else tail
             out_at = outer * out_outer + inner * out_row
             for k in range(GROUP):
                 source = party * GROUP + k
@@ -226,12 +229,12 @@ def groups(
                 origin, out_origin = of_lane(x_at, source), of_lane(out_at, source)
                 y_origin = of_lane(y_at, source) if DENSE else y_at
                 label_k, counts_k = of_lane(label, source), of_lane(np.int32(counts), source)
-                top_k, tail_k, rest_k = of_lane(high, source), of_lane(tail, source), of_lane(rest, source)
+                top_k, last_k, rest_k = of_lane(high, source), of_lane(last, source), of_lane(rest, source)
                 share_k, mass_k, own_k = of_lane(row_share, source), of_lane(mass, source), of_lane(row_own, source)
                 if row < n_rows:
                     second_sweep(
                         batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
-                        out, out_origin, out_class, label_k, counts_k != 0, top_k, Real(tail_k),
+                        out, out_origin, out_class, label_k, counts_k != 0, top_k, Real(last_k),
                         Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, y_origin, y_class,
                         w, Real(keep), Real(spread), Real(scale),
                     )  # fmt: skip
@@ -322,7 +325,7 @@ def teams(
             if SECOND:
                 high = larger(left, r)
                 shared[0, 0] = np.float64(high)
-                shared[0, 1] = tail
+                shared[0, 1] = exp(-tail) if SECOND == POWERS else tail
                 shared[0, 2] = (1.0 + s) * exp((np.float64(r) - np.float64(high)) - tail)
                 shared[0, 3] = keep * weight if LABELED else 0.0
                 shared[0, 4] = mass
