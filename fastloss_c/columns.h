@@ -1,13 +1,15 @@
 /* The softmax family across rows: LANES rows at a time, for few classes or a class axis that is not the last.
 
-Included once for each type, as elementary.h, after softmax.h.  GROUP classes at a time are brought into a tile (class, row);
+Included once for each type, as elementary.h, after softmax.h.  Up to GROUP classes at a time are brought into a tile (class, row);
 whatever strides and kind the logits have end there.  x is (n_classes, rows). */
 
 #ifndef FASTLOSS_COLUMNS
 #define FASTLOSS_COLUMNS
 
-enum { GROUP = 32 }; /* classes of a tile */
-enum { NARROW = 16 }; /* lanes that are computed where there are no more rows */
+enum { STRIP = 16 };  /* rows whose sums stay in registers */
+enum { NARROW = STRIP }; /* lanes that are computed where there are no more rows */
+enum { KEPT = 128 };   /* classes that slopes keep the terms of */
+enum { FEW = 8 };      /* classes that are compared with labels one by one */
 enum { FETCHED = 8 };  /* tiles ahead that memory is asked for */
 
 /* Where logits of neighbouring rows are. */
@@ -25,39 +27,51 @@ typedef struct {
     double tail[LANES], total[LANES]; /* logsumexp less the maximum; sum of exp(x - top) over all classes */
     double smooth[LANES], mass[LANES];        /* the smoothed part of the loss and its weight */
     double factor[LANES], slope[LANES];       /* of the gradient: what softmax is multiplied by; the target's own */
+    _Bool single; /* whether they are computed in float */
 } Rows;
 
 #endif
 
+#undef GROUP
+#define GROUP (SINGLE ? 64 : 32) /* classes of a tile: 16 KiB */
+
 /* --- tiles ----------------------------------------------------------------------------------------------------------------- */
 
 #if SINGLE && SHUFFLES
-typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+/* Rows and columns of each piece exchanged. */
+INLINE void exchange(Wide *a, Wide *b, Wide *c, Wide *d)
+{
+    const Wide ab = LOW_OF(*a, *b), AB = HIGH_OF(*a, *b), cd = LOW_OF(*c, *d), CD = HIGH_OF(*c, *d);
+    *a = FIRST_HALVES(ab, cd);
+    *b = LAST_HALVES(ab, cd);
+    *c = FIRST_HALVES(AB, CD);
+    *d = LAST_HALVES(AB, CD);
+}
 
-/* Four classes of four rows, exchanged. */
+/* Four classes of WIDE rows, from rows to a tile. */
 INLINE void transposed(const char *rows, Py_ssize_t row_step, float *tile)
 {
-    const Four a = *(const Four *)rows, b = *(const Four *)(rows + row_step);
-    const Four c = *(const Four *)(rows + 2 * row_step), d = *(const Four *)(rows + 3 * row_step);
-    const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    const Four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    *(Four *)tile = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-    *(Four *)(tile + LANES) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-    *(Four *)(tile + 2 * LANES) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
-    *(Four *)(tile + 3 * LANES) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+    const Py_ssize_t step = 4 * row_step; /* from piece to piece */
+    Wide a = pieces_at(rows, step), b = pieces_at(rows + row_step, step);
+    Wide c = pieces_at(rows + 2 * row_step, step), d = pieces_at(rows + 3 * row_step, step);
+    exchange(&a, &b, &c, &d);
+    *(Wide *)tile = a;
+    *(Wide *)(tile + LANES) = b;
+    *(Wide *)(tile + 2 * LANES) = c;
+    *(Wide *)(tile + 3 * LANES) = d;
 }
 
 /* And back. */
 INLINE void transposed_back(const float *tile, char *rows, Py_ssize_t row_step)
 {
-    const Four a = *(const Four *)tile, b = *(const Four *)(tile + LANES);
-    const Four c = *(const Four *)(tile + 2 * LANES), d = *(const Four *)(tile + 3 * LANES);
-    const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    const Four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    *(Four *)rows = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-    *(Four *)(rows + row_step) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-    *(Four *)(rows + 2 * row_step) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
-    *(Four *)(rows + 3 * row_step) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+    Wide a = *(const Wide *)tile, b = *(const Wide *)(tile + LANES);
+    Wide c = *(const Wide *)(tile + 2 * LANES), d = *(const Wide *)(tile + 3 * LANES);
+    const Py_ssize_t step = 4 * row_step;
+    exchange(&a, &b, &c, &d);
+    put_pieces(a, rows, step);
+    put_pieces(b, rows + row_step, step);
+    put_pieces(c, rows + 2 * row_step, step);
+    put_pieces(d, rows + 3 * row_step, step);
 }
 #endif
 
@@ -77,9 +91,17 @@ INLINE void NAME(load_rows)(const char *rows, Py_ssize_t row_step, int classes, 
     if (classes >= 4) { /* the last four may have been there before */
         for (int c = 0; c < classes; c += 4) {
             const int first = c + 4 <= classes ? c : classes - 4;
-            for (int lane = 0; lane < LANES; lane += 4)
+            for (int lane = 0; lane < LANES; lane += WIDE)
                 transposed(rows + lane * row_step + first * class_step, row_step, tile + first * LANES + lane);
         }
+        return;
+    }
+    if (classes == 3 && row_step == classes * class_step) { /* the fourth is the next row's first, and is not looked at */
+        float copy[3 * LANES + 1];
+        memcpy(copy, rows, 3 * LANES * class_step);
+        copy[3 * LANES] = 0.0f;
+        for (int lane = 0; lane < LANES; lane += WIDE)
+            transposed((const char *)copy + lane * row_step, row_step, tile + lane);
         return;
     }
 #endif
@@ -130,7 +152,7 @@ static void NAME(store_tile)(
     }
 #if SINGLE && SHUFFLES
     if (class_step == size && classes >= 4)
-        for (; lane + 4 <= width; lane += 4)
+        for (; lane + WIDE <= width; lane += WIDE)
             for (int c = 0; c < classes; c += 4) {
                 const int first = c + 4 <= classes ? c : classes - 4;
                 transposed_back(tile + first * LANES + lane, out + lane * lane_step + first * size, lane_step);
@@ -190,142 +212,377 @@ static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, 
         NAME(find_lanes_peaks)(x, n_classes, width, rows, LANES);
 }
 
-/* Class c of a row; -inf where it is the one left out. */
-INLINE REAL NAME(other)(REAL v, UINT label, int c)
+/* The sums of rows at work. */
+typedef struct {
+    REAL own[LANES], peak[LANES]; /* the element left out, and the largest of the others */
+    REAL power[LANES];            /* sums are relative to two to that */
+    double sum[LANES], low[LANES]; /* of the others, as high + low */
+    REAL odds[LANES];              /* against the one left out, up to 2^60 */
+} NAME(Sums);
+
+/* Takes the labels' elements out of a tile, where they lie within those from `start` on: -inf stays there.  For many classes:
+what follows has to wait until such narrow stores are done. */
+INLINE void NAME(take_out)(
+    const Rows *rows, Py_ssize_t start, int classes, REAL *RESTRICT tile, REAL *RESTRICT own, const int lanes)
 {
-    return label == (UINT)c ? -(REAL)INFINITY : v;
+    int32_t at[LANES];
+    for (int lane = 0; lane < lanes; lane++) {
+        const uint64_t label = (uint64_t)rows->labels[lane] - (uint64_t)start;
+        at[lane] = (int32_t)(label < (uint64_t)classes ? label : (uint64_t)classes) * LANES + lane; /* elsewhere: a spare class */
+    }
+    for (int lane = 0; lane < lanes; lane++)
+        own[lane] = at[lane] < classes * LANES || start == 0 ? tile[at[lane]] : own[lane];
+    for (int lane = 0; lane < lanes; lane++)
+        tile[at[lane]] = -(REAL)INFINITY;
 }
 
-/* The terms of two classes, c and the next, added to each row's sum. */
-INLINE void NAME(add_pair)(
-    const REAL *RESTRICT tile, int c, const UINT *RESTRICT labels, const REAL *RESTRICT lowest,
-    const UINT *RESTRICT biases, double *RESTRICT sums, const int lanes)
+#if SINGLE && SHUFFLES
+/* The same for few classes, each compared with the labels, in STRIP lanes. */
+INLINE void take_out_few(float *tile, int classes, const uint32_t *labels, _Bool first, float *own)
 {
-    const REAL *RESTRICT p = tile + c * LANES, *RESTRICT q = p + LANES;
-    for (int lane = 0; lane < lanes; lane++) {
-        const REAL a = NAME(other)(p[lane], labels[lane], c), b = NAME(other)(q[lane], labels[lane], c + 1);
-        sums[lane] += (double)NAME(term)(a, lowest[lane], biases[lane]) + (double)NAME(term)(b, lowest[lane], biases[lane]);
+    for (int k = 0; k < STRIP; k += WIDE) {
+        const WideBits label = *(const WideBits *)(labels + k), least = (WideBits){0} + bits_of_float(-INFINITY);
+        WideBits found = (WideBits){0};
+        if (!first)
+            found = *(const WideBits *)(own + k) & (WideBits)(label >= (uint32_t)classes);
+        for (int c = 0; c < classes; c++) {
+            WideBits *const v = (WideBits *)(tile + c * LANES + k);
+            const WideBits same = (WideBits)(label == (uint32_t)c);
+            found |= *v & same;
+            *v = (*v & ~same) | (least & same);
+        }
+        *(WideBits *)(own + k) = found;
     }
 }
+#endif
 
-/* Each row's s, g, x, top and loss; the class in `labels` is left out of the sum. */
-INLINE void NAME(scan_lanes)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, const int lanes)
+/* What tiles to come will read in place of STRIP rows: memory is asked for that class by class, as exponentials leave it idle. */
+typedef struct {
+    const char *data;
+    Py_ssize_t class_step;
+} NAME(Ahead);
+
+INLINE NAME(Ahead) NAME(ahead_of)(const Columns *x, Py_ssize_t n_classes, Py_ssize_t start, int lane)
 {
-    REAL tile[GROUP * LANES], own[LANES], peak[LANES], power[LANES], lowest[LANES];
-    UINT labels[LANES], biases[LANES];
-    double sums[LANES], totals[LANES], lows[LANES]; /* of some classes; of all before them, as high + low */
-    for (int lane = 0; lane < lanes; lane++) {
-        totals[lane] = lows[lane] = 0.0;
-        own[lane] = 0;
-        peak[lane] = -(REAL)INFINITY;
+    NAME(Ahead) ahead = {x->data, x->class_step};
+    if (x->lane_step == SIZE_OF(x->kind)) /* one class after the other */
+        ahead.data += (FETCHED * LANES + lane) * x->lane_step;
+    else { /* one row after the other */
+        ahead.data += (2 * LANES + lane) * x->lane_step;
+        ahead.class_step = STRIP * x->lane_step / n_classes;
     }
-    const _Bool neighbours = x->lane_step == SIZE_OF(x->kind);
+    ahead.data += start * ahead.class_step;
+    return ahead;
+}
+
+INLINE void NAME(ask_for)(NAME(Ahead) ahead, int c)
+{
+    ASK_FOR(ahead.data + c * ahead.class_step);
+    if (!SINGLE)
+        ASK_FOR(ahead.data + c * ahead.class_step + LINE);
+}
+
+/* Raises the peaks of STRIP rows to the largest of so many classes.  The tile has -inf for what there is of a group of four after
+them. */
+INLINE void NAME(raise_peaks)(const REAL *RESTRICT tile, int classes, REAL *RESTRICT peak)
+{
+    for (int c = 0; c < classes; c += 4)
+        for (int k = 0; k < STRIP; k++) {
+            const REAL *v = tile + c * LANES + k;
+            /* a comparison may drop a number where there is a NaN: the sum is NaN then */
+            const REAL most = NAME(larger)(NAME(larger)(v[0], v[LANES]), NAME(larger)(v[2 * LANES], v[3 * LANES]));
+            peak[k] = most > peak[k] ? most : peak[k];
+        }
+}
+
+/* Adds so many classes of STRIP rows, the first or more, to their sums; with `keeps` each term is left in its logit's place. */
+INLINE void NAME(add_classes)(
+    REAL *RESTRICT tile, int classes, _Bool first, NAME(Ahead) ahead, const REAL *RESTRICT power, double *RESTRICT sum,
+    double *RESTRICT low, const _Bool keeps)
+{
+    REAL lowest[STRIP], base[STRIP], rest[STRIP]; /* what sums in REAL leave */
+    UINT bias[STRIP];
+    double some[STRIP];
+    for (int k = 0; k < STRIP; k++) {
+        lowest[k] = NAME(lowest)(power[k]);
+        bias[k] = NAME(bias)(power[k]);
+        base[k] = (power[k] + HEADROOM) * (REAL)DOUBLE_LN2;
+        some[k] = rest[k] = 0.0;
+    }
+    if (first)
+        for (int k = 0; k < STRIP; k++)
+            sum[k] = low[k] = 0.0;
+    for (int c = 0; c < classes; c += 4) {
+        REAL *RESTRICT v = tile + c * LANES;
+        for (int k = c; k < c + 4; k++)
+            NAME(ask_for)(ahead, k);
+        if (c + 1 == classes)
+            for (int k = 0; k < STRIP; k++) {
+                REAL term;
+                some[k] += (double)NAME(sum_of_one)(v[k], lowest[k], bias[k], &rest[k], base[k], &term);
+                if (keeps)
+                    v[k] = term;
+            }
+        else if (c + 2 == classes)
+            for (int k = 0; k < STRIP; k++) {
+                REAL terms[2];
+                some[k] += (double)NAME(sum_of_two)(v[k], v[LANES + k], lowest[k], bias[k], &rest[k], base[k], terms);
+                if (keeps) {
+                    v[k] = terms[0];
+                    v[LANES + k] = terms[1];
+                }
+            }
+        else
+            for (int k = 0; k < STRIP; k++) {
+                REAL terms[4];
+                some[k] += (double)NAME(sum_of_four)(
+                    v[k], v[LANES + k], v[2 * LANES + k], v[3 * LANES + k], lowest[k], bias[k], &rest[k], base[k], terms);
+                if (keeps) {
+                    v[k] = terms[0];
+                    v[LANES + k] = terms[1];
+                    v[2 * LANES + k] = terms[2];
+                    v[3 * LANES + k] = terms[3];
+                }
+            }
+        if (!SINGLE && c % 8 == 4)
+            for (int k = 0; k < STRIP; k++) {
+                accumulate(&sum[k], &low[k], some[k]);
+                some[k] = 0.0;
+            }
+    }
+    if (SINGLE)
+        for (int k = 0; k < STRIP; k++)
+            sum[k] += some[k] + (double)rest[k];
+    else
+        for (int k = 0; k < STRIP; k++) {
+            accumulate(&sum[k], &low[k], some[k]);
+            low[k] += (double)rest[k];
+        }
+}
+
+/* A tile's classes, with the labels taken out, to the sums of STRIP rows. */
+static void NAME(take_up_classes)(
+    REAL *RESTRICT tile, int classes, _Bool first, NAME(Ahead) ahead, int lane, NAME(Sums) *RESTRICT sums)
+{
+    REAL *RESTRICT peak = sums->peak + lane, *RESTRICT power = sums->power + lane, before[STRIP];
+    double *RESTRICT sum = sums->sum + lane, *RESTRICT low = sums->low + lane;
+    memcpy(before, power, sizeof before);
+    if (first)
+        for (int k = 0; k < STRIP; k++)
+            peak[k] = -(REAL)INFINITY;
+    NAME(raise_peaks)(tile + lane, classes, peak);
+    for (int k = 0; k < STRIP; k++)
+        power[k] = NAME(base_of)(peak[k]);
+    if (!first)
+        for (int k = 0; k < STRIP; k++) {
+            const double by = power_between((double)before[k], (double)power[k]);
+            sum[k] *= by;
+            low[k] *= by;
+        }
+    NAME(add_classes)(tile + lane, classes, first, ahead, power, sum, low, 0);
+}
+
+#if SINGLE
+/* How far `losses_of_strip` reaches: in magnitude of the element left out, and in powers of two that it lies above the others. */
+#define LEVEL 1000.0f
+#define LEAST_POWER -125.0f
+
+/* What rows lose, as `nll`, but in pairs of floats; whether there are some for which that is not enough.
+
+With x the element left out, exp(-x) 2^n = 2^k (1 + tail), and so log1p(s 2^k (1 + tail)) is lost, s being the others' sum.  Most of
+that sum comes from near 2^n: so much has `term` shortened its elements. */
+static int losses_of_strip(Sums_float *RESTRICT sums, int lane, double *RESTRICT losses)
+{
+    const float *RESTRICT own = sums->own + lane, *RESTRICT power = sums->power + lane, *RESTRICT peak = sums->peak + lane;
+    const double *RESTRICT s = sums->sum + lane;
+    float *RESTRICT odds = sums->odds + lane;
+    int suspect = 0;
+    for (int i = 0; i < STRIP; i++) {
+        const float x = own[i], high = (float)s[i], low = (float)(s[i] - (double)high);
+        const float n = in_powers_float(-x) - ROUNDING, k = power[i] + n;
+        /* -x - n ln 2 = r + r_low, and exp of that less 1 = tail + tail_low */
+        const float near = MULTIPLY_ADD(-n, LN2_SHORT, -x), r = MULTIPLY_ADD(-n, LN2_REST, near);
+        const float r_low = MULTIPLY_ADD(-n, LN2_LAST, MULTIPLY_ADD(-n, LN2_REST, near - r)), curve = r * r * exp_curve_float(r), tail = r + curve;
+        const float tail_low = (curve - (tail - r)) + (r_low + r_low * tail);
+        /* s (1 + tail), then 2^k as far as floats reach */
+        const float product = high * tail, lost = MULTIPLY_ADD(high, tail, -product), whole = high + product;
+        float rest = (product - (whole - high)) + (lost + (high * tail_low + (low + low * tail)));
+        float reach = k < 60.0f ? k : 60.0f;
+        reach = reach > LEAST_POWER ? reach : LEAST_POWER;
+#if SHORT
+        rest -= whole * ((power[i] + HEADROOM) * (float)(SHORTENED * DOUBLE_LN2));
+#endif
+        const float scale = float_of((integer_float(reach) + BIAS) << MANTISSA), sum = whole + rest;
+        const float h = sum * scale, l = (rest - (sum - whole)) * scale;
+        odds[i] = h;
+        /* log1p(h + l): f has no rounding */
+        const uint32_t e = exponent_float(h + 1.0f);
+        const float down = float_of((OFFSET - e + BIAS) << MANTISSA), f = h * down + (down - 1.0f);
+        const float slope = 1.0f - f * (0.97f - f * 0.66f); /* 1 / (1 + f), nearly */
+        const float powers = as_number_float(e) + (k - reach), ln2 = powers * LN2_SHORT, value = ln2 + f;
+        const float loss = value + (log_rest_float(f) + (l * down * slope + (powers * LN2_REST + (f - (value - ln2)))));
+        losses[i] = (double)(x == -INFINITY ? high * INFINITY : loss);
+        suspect |= !((k >= LEAST_POWER) & (ABS(x) <= LEVEL) & (ABS(peak[i]) <= LIMIT));
+    }
+    return suspect;
+}
+#endif
+
+#if SINGLE
+/* Whether that is one of them. */
+static _Bool is_suspect(const Sums_float *sums, int lane)
+{
+    const float x = sums->own[lane], k = sums->power[lane] + (in_powers_float(-x) - ROUNDING);
+    return !((k >= LEAST_POWER) & (ABS(x) <= LEVEL) & (ABS(sums->peak[lane]) <= LIMIT));
+}
+#endif
+
+/* Each row's loss, and its s, g, x and top unless only losses are wanted; the class in `labels` is left out of the sum. */
+INLINE void NAME(scan_lanes)(
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, _Bool only_losses, const int lanes)
+{
+    REAL tile[(GROUP + 1) * LANES];
+    UINT labels[LANES];
+    NAME(Sums) sums;
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
-        NAME(labels_from)(rows, start, labels, lanes);
-        if (classes % 2)
+        if (SINGLE && SHUFFLES && classes <= FEW)
+            NAME(labels_from)(rows, start, labels, lanes);
+        else
+            NAME(take_out)(rows, start, GROUP, tile, sums.own, lanes);
+        for (int c = classes; c % 4; c++)
             for (int lane = 0; lane < lanes; lane++)
-                tile[classes * LANES + lane] = -(REAL)INFINITY;
-        for (int lane = 0; lane < lanes; lane++) {
-            const UINT label = labels[lane];
-            const REAL v = tile[(label < GROUP ? label : 0) * LANES + lane];
-            own[lane] = label < GROUP ? v : own[lane];
-        }
-        REAL before[LANES];
-        memcpy(before, peak, sizeof before);
-        int c = 0;
-        for (; c + 4 <= classes; c += 4)
-            for (int lane = 0; lane < lanes; lane++) {
-                const REAL *v = tile + c * LANES + lane;
-                const REAL ab = v[0] > v[LANES] ? v[0] : v[LANES];
-                const REAL cd = v[2 * LANES] > v[3 * LANES] ? v[2 * LANES] : v[3 * LANES];
-                /* either comparison may drop a number where there is a NaN: the sum is NaN then */
-                const REAL most = ab > cd ? ab : cd;
-                peak[lane] = most > peak[lane] ? most : peak[lane];
-            }
-        for (; c < classes; c++)
-            for (int lane = 0; lane < lanes; lane++) {
-                const REAL v = tile[c * LANES + lane];
-                peak[lane] = v > peak[lane] ? v : peak[lane];
-            }
-        for (int lane = 0; lane < lanes; lane++) {
-            const REAL n = NAME(power_of)(peak[lane]);
-            power[lane] = n;
-            lowest[lane] = NAME(lowest)(n);
-            biases[lane] = NAME(bias)(n);
-        }
-        for (int lane = 0; lane < lanes; lane++)
-            sums[lane] = 0.0;
-        if (start > 0)
-            for (int lane = 0; lane < lanes; lane++) {
-                const double by = power_between((double)NAME(power_of)(before[lane]), (double)power[lane]);
-                totals[lane] *= by;
-                lows[lane] *= by;
-            }
-        /* exponentials leave memory idle: meanwhile a part of what tiles to come will read is asked for */
-        const char *next = neighbours ? x->data + start * x->class_step + FETCHED * LANES * x->lane_step
-                                      : x->data + 2 * LANES * x->lane_step;
-        const Py_ssize_t per_class = neighbours ? x->class_step : LANES * x->lane_step / n_classes;
-        const Py_ssize_t bytes = neighbours ? LANES * x->lane_step : per_class;
-        for (c = 0; c < classes; c += 2) {
-            for (int k = c; k < c + 2; k++)
-                for (Py_ssize_t line = 0; line < bytes; line += LINE)
-                    ASK_FOR(next + (neighbours ? k : start + k) * per_class + line);
-            NAME(add_pair)(tile, c, labels, lowest, biases, sums, lanes);
-            if (c + 2 < classes && (SINGLE || c % 8 != 6))
-                continue;
-            if (SINGLE)
-                for (int lane = 0; lane < lanes; lane++)
-                    totals[lane] += sums[lane];
-            else
-                for (int lane = 0; lane < lanes; lane++) {
-                    accumulate(&totals[lane], &lows[lane], sums[lane]);
-                    sums[lane] = 0.0;
-                }
+                tile[c * LANES + lane] = -(REAL)INFINITY;
+        for (int lane = 0; lane < lanes; lane += STRIP) {
+#if SINGLE && SHUFFLES
+            if (classes <= FEW)
+                take_out_few(tile + lane, classes, labels + lane, start == 0, sums.own + lane);
+#endif
+            NAME(take_up_classes)(tile, classes, start == 0, NAME(ahead_of)(x, n_classes, start, lane), lane, &sums);
         }
     }
     int suspect = 0;
-    for (int lane = 0; lane < lanes; lane++) {
-        const double top = (double)peak[lane];
-        double s = totals[lane] += lows[lane];
-        suspect |= (s < TINY) | !(ABS(peak[lane]) <= LIMIT);
+    rows->single = SINGLE;
 #if SINGLE
-        const double g = NAME(log_of_reference)(s, power[lane]);
+    for (int lane = 0; lane < lanes; lane += STRIP)
+        suspect |= losses_of_strip(&sums, lane, rows->loss + lane);
+    if (only_losses && !suspect)
+        return;
 #else
-        const double g = based_sum(power[lane], &s);
+    (void)only_losses;
+#endif
+    for (int lane = 0; lane < lanes; lane++) {
+        double s = sums.sum[lane] += sums.low[lane];
+#if SINGLE
+        const double g = NAME(log_of_reference)(s, sums.power[lane]);
+#else
+        const double g = based_sum(sums.power[lane], &s);
+        suspect |= (s < TINY) | !(ABS(sums.peak[lane]) <= LIMIT);
 #endif
         rows->s[lane] = s;
         rows->g[lane] = g;
-        rows->x[lane] = (double)own[lane];
-        rows->top[lane] = top;
+        rows->x[lane] = (double)sums.own[lane];
+        rows->top[lane] = (double)(sums.own[lane] > sums.peak[lane] ? sums.own[lane] : sums.peak[lane]);
     }
+#if !SINGLE
     NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, lanes);
+#endif
     if (!suspect)
         return;
     for (int lane = 0; lane < width; lane++) { /* each by itself: a row's result is the same whatever rows are beside it */
-        const double top = fabs(rows->top[lane]);
-        if (rows->labels[lane] < 0 || !(totals[lane] < TINY || (top > (double)LIMIT && top < INFINITY)))
+        const double most = fabs((double)sums.peak[lane]);
+        const _Bool exact = sums.sum[lane] < TINY || (most > (double)LIMIT && most < INFINITY);
+#if SINGLE
+        const _Bool wide = is_suspect(&sums, lane);
+#else
+        const _Bool wide = exact;
+#endif
+        if (rows->labels[lane] < 0 || !(exact || wide))
             continue;
         const char *row = x->data + lane * x->lane_step;
-        rows->s[lane] = exact_sum(row, x->class_step, x->kind, n_classes, rows->labels[lane], rows->g + lane);
+        if (exact)
+            rows->s[lane] = exact_sum(row, x->class_step, x->kind, n_classes, rows->labels[lane], rows->g + lane);
         NAME(likelihoods)(rows->s + lane, rows->g + lane, rows->x + lane, rows->loss + lane, 1);
     }
 }
 
+#if SINGLE
+/* What rows of two classes lose: softplus of the other's logit less the label's, with what that difference is rounded by.  NaN where
+float32 does not reach far enough, and whether there is such a row. */
+static int losses_of_pairs(const float *RESTRICT tile, const int64_t *RESTRICT labels, int lanes, double *RESTRICT losses)
+{
+    int unsure[STRIP] = {0}, some = 0;
+    for (int lane = 0; lane < lanes; lane += STRIP)
+        for (int k = 0; k < STRIP; k++) {
+            const float a = tile[lane + k], b = tile[LANES + lane + k];
+            const float x = labels[lane + k] == 0 ? a : b, y = labels[lane + k] == 0 ? b : a;
+            const float d = y - x, back = d - y, low = (y - (d - back)) - (x + back);
+            const float above = d > 0.0f ? -low : 0.0f, linear = d > 0.0f ? d : 0.0f;
+            const float loss = softplus_of_parts_float(ABS(d), d > 0.0f ? low : -low, linear, above);
+            const _Bool sure = (d > -86.0f) & (d < 1e30f);
+            losses[lane + k] = (double)(sure ? loss : NAN);
+            unsure[k] |= !sure;
+        }
+    for (int k = 0; k < STRIP; k++)
+        some |= unsure[k];
+    return some;
+}
+
+INLINE void scan_pairs(const Columns *x, int width, Rows *rows, _Bool only_losses, const int lanes)
+{
+    float tile[2 * LANES];
+    double losses[LANES];
+    load_tile_float(x, 0, 2, width, lanes, tile);
+    if (losses_of_pairs(tile, rows->labels, lanes, losses) || !only_losses)
+        scan_lanes_float(x, 2, width, rows, only_losses, lanes);
+    else
+        for (int lane = 0; lane < lanes; lane += STRIP)
+            for (int c = 0; c < 2; c++)
+                ask_for_float(ahead_of_float(x, 2, 0, lane), c);
+    for (int lane = 0; lane < lanes; lane++)
+        rows->loss[lane] = losses[lane] == losses[lane] ? losses[lane] : rows->loss[lane];
+}
+#endif
+
+static void NAME(scan_rows)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, _Bool only_losses)
+{
+#if SINGLE
+    if (n_classes == 2) {
+        if (width <= NARROW)
+            scan_pairs(x, width, rows, only_losses, NARROW);
+        else
+            scan_pairs(x, width, rows, only_losses, LANES);
+        return;
+    }
+#endif
+    if (width <= NARROW)
+        NAME(scan_lanes)(x, n_classes, width, rows, only_losses, NARROW);
+    else
+        NAME(scan_lanes)(x, n_classes, width, rows, only_losses, LANES);
+}
+
 static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
 {
-    if (width <= NARROW)
-        NAME(scan_lanes)(x, n_classes, width, rows, NARROW);
-    else
-        NAME(scan_lanes)(x, n_classes, width, rows, LANES);
+    NAME(scan_rows)(x, n_classes, width, rows, 0);
+}
+
+/* The same where nothing but losses is wanted. */
+static void NAME(find_losses)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+{
+    NAME(scan_rows)(x, n_classes, width, rows, 1);
 }
 
 #if !SINGLE
-static void find_tails(Rows *rows, int width)
+/* Adds so many rows' losses to sums in lanes. */
+static void add_losses(const Rows *rows, int width, double *RESTRICT sums)
 {
-    for (int lane = 0; lane < width; lane++)
-        rows->tail[lane] = tail_above(rows->s[lane], rows->g[lane], rows->x[lane], rows->loss[lane], rows->top[lane]);
+    int lane = 0;
+    for (; lane + STRIP <= width; lane += STRIP)
+        for (int k = 0; k < STRIP; k++)
+            sums[k] += rows->loss[lane + k];
+    for (; lane < width; lane++)
+        sums[lane % STRIP] += rows->loss[lane];
 }
 
 static void find_totals(Rows *rows, int width)
@@ -341,6 +598,20 @@ static void find_totals_of_peaks(Rows *rows, int width)
         const double top = rows->top[lane], total = exp_of_difference(rows->s[lane], rows->g[lane], top) + 1.0;
         rows->total[lane] = top - top == 0.0 ? total : NAN;
     }
+}
+#endif
+
+#if SINGLE
+/* From losses that are not rounded to float yet: much of them may cancel. */
+static void find_tails(Rows *rows, int width)
+{
+    double losses[LANES];
+    if (rows->single)
+        likelihoods_float(rows->s, rows->g, rows->x, losses, width);
+    else
+        memcpy(losses, rows->loss, width * sizeof(double));
+    for (int lane = 0; lane < width; lane++)
+        rows->tail[lane] = tail_above(rows->s[lane], rows->g[lane], rows->x[lane], losses[lane], rows->top[lane]);
 }
 #endif
 
@@ -409,8 +680,8 @@ INLINE void NAME(fill_lanes)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
     double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step, const int lanes)
 {
-    REAL tile[GROUP * LANES], other[GROUP * LANES], power[LANES], multiplier[LANES], largest[LANES], peak[LANES];
-    UINT labels[LANES];
+    REAL tile[GROUP * LANES], other[GROUP * LANES], lowest[LANES], multiplier[LANES], largest[LANES], peak[LANES];
+    UINT labels[LANES], biases[LANES];
     int unusual = 0, negative = 0;
     for (int lane = 0; lane < lanes; lane++) {
         const REAL top = (REAL)rows->top[lane];
@@ -418,8 +689,11 @@ INLINE void NAME(fill_lanes)(
         unusual |= !(ABS(top) <= LIMIT);
         negative |= rows->factor[lane] < 0.0;
         largest[lane] = top;
-        power[lane] = NAME(power_of)(top);
-        multiplier[lane] = (REAL)(positive * exp_double(log_of_power((double)power[lane], rows->top[lane])));
+        const REAL base = NAME(base_of)(top);
+        lowest[lane] = NAME(lowest)(base);
+        biases[lane] = NAME(bias)(base);
+        multiplier[lane] =
+            (REAL)(positive * exp_double(log_of_power((double)NAME(power_of)(top), rows->top[lane])) * BELOW_HEADROOM);
         peak[lane] = (REAL)positive;
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
@@ -430,7 +704,7 @@ INLINE void NAME(fill_lanes)(
         for (int c = 0; c < classes; c++) {
             REAL *RESTRICT v = tile + c * LANES;
             for (int lane = 0; lane < lanes; lane++) {
-                const REAL p = NAME(fine_term)(v[lane], power[lane], multiplier[lane]);
+                const REAL p = NAME(share_of_term)(v[lane], lowest[lane], biases[lane], multiplier[lane]);
                 v[lane] = v[lane] == largest[lane] ? peak[lane] : p > peak[lane] ? peak[lane] : p;
             }
             if (negative)
@@ -507,3 +781,101 @@ static void NAME(log_columns)(
     else
         NAME(log_lanes)(x, n_classes, width, rows, out, class_step, lane_step, LANES);
 }
+
+#if SINGLE
+/* --- losses and their slopes, each exponential taken once: for indices without smoothing ------------------------------ */
+
+/* A row that float32 does not reach, by the kernels above: its slopes go to a tile; gives its loss. */
+static double slopes_of_row(const Columns *x, Py_ssize_t n_classes, int lane, const Rows *rows, float *tile)
+{
+    const Columns row = {x->data + lane * x->lane_step, x->class_step, x->lane_step, x->kind};
+    Rows one;
+    for (int k = 0; k < LANES; k++) {
+        one.labels[k] = -1;
+        one.factor[k] = one.slope[k] = 0.0;
+    }
+    one.labels[0] = rows->labels[lane];
+    scan_columns_float(&row, n_classes, 1, &one);
+    find_totals(&one, 1);
+    one.factor[0] = rows->factor[lane];
+    one.slope[0] = one.factor[0] * target_slope(one.s[0], one.g[0], one.x[0], one.top[0], one.total[0], 1.0, 0.0, 0.0);
+    for (int k = 1; k < LANES; k++) /* numbers for lanes without a row */
+        one.top[k] = one.total[k] = 1.0;
+    fill_columns_float(
+        &row, NULL, n_classes, 1, NULL, 0, 0.0, 0.0, 1.0, 1, &one, (char *)(tile + lane), LANES * sizeof(float), sizeof(float));
+    return one.loss[0];
+}
+
+/* What a row's terms are multiplied by, and the slope at its label: with the odds r against that, the others' share is r / (1 + r). */
+static void multipliers_of_strip(
+    const Sums_float *RESTRICT sums, int lane, const double *RESTRICT factor, float *RESTRICT by, float *RESTRICT own)
+{
+    const float *RESTRICT odds = sums->odds + lane;
+    const double *RESTRICT s = sums->sum + lane;
+    for (int i = 0; i < STRIP; i++) {
+        const double r = (double)odds[i], share = factor[i] * r / (s[i] + s[i] * r);
+        by[i] = (float)(s[i] == 0.0 ? 0.0 : share);
+        own[i] = (float)(s[i] == 0.0 ? 0.0 : -share * s[i]);
+    }
+}
+
+/* Each row's loss, the same as `find_losses` gives, and its slopes times the row's factor; 0 in rows without a label. */
+INLINE void slope_lanes(
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step,
+    const int lanes)
+{
+    float tile[(KEPT + 1) * LANES], by[LANES], own[LANES];
+    double pairs[LANES];
+    Sums_float sums;
+    const int classes = (int)n_classes;
+    int suspect = 0;
+    for (int start = 0; start < classes; start += GROUP)
+        load_tile_float(x, start, group_float(classes, start), width, lanes, tile + start * LANES);
+    if (classes == 2)
+        losses_of_pairs(tile, rows->labels, lanes, pairs);
+    take_out_float(rows, 0, classes, tile, sums.own, lanes);
+    for (int c = classes; c % 4; c++)
+        for (int lane = 0; lane < lanes; lane++)
+            tile[c * LANES + lane] = -INFINITY;
+    for (int lane = 0; lane < lanes; lane += STRIP) {
+        for (int k = lane; k < lane + STRIP; k++)
+            sums.peak[k] = -INFINITY;
+        raise_peaks_float(tile + lane, classes, sums.peak + lane);
+        for (int k = lane; k < lane + STRIP; k++)
+            sums.power[k] = base_of_float(sums.peak[k]);
+        for (int start = 0; start < classes; start += GROUP)
+            add_classes_float(
+                tile + start * LANES + lane, group_float(classes, start), start == 0, ahead_of_float(x, n_classes, start, lane),
+                sums.power + lane, sums.sum + lane, sums.low + lane, 1);
+        suspect |= losses_of_strip(&sums, lane, rows->loss + lane);
+        multipliers_of_strip(&sums, lane, rows->factor + lane, by + lane, own + lane);
+        for (int c = 0; c < classes; c++)
+            for (int k = lane; k < lane + STRIP; k++)
+                tile[c * LANES + k] *= by[k];
+    }
+    for (int lane = 0; lane < width; lane++) {
+        if (rows->labels[lane] >= 0)
+            tile[rows->labels[lane] * LANES + lane] = own[lane];
+        else
+            for (int c = 0; c < classes; c++)
+                tile[c * LANES + lane] = 0.0f;
+    }
+    if (suspect)
+        for (int lane = 0; lane < width; lane++)
+            if (rows->labels[lane] >= 0 && is_suspect(&sums, lane))
+                rows->loss[lane] = slopes_of_row(x, n_classes, lane, rows, tile);
+    store_tile_float(tile, classes, width, out, class_step, lane_step); /* the logits may lie there */
+    if (classes == 2)
+        for (int lane = 0; lane < lanes; lane++)
+            rows->loss[lane] = pairs[lane] == pairs[lane] ? pairs[lane] : rows->loss[lane];
+}
+
+static void slope_columns(
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
+{
+    if (width <= NARROW)
+        slope_lanes(x, n_classes, width, rows, out, class_step, lane_step, NARROW);
+    else
+        slope_lanes(x, n_classes, width, rows, out, class_step, lane_step, LANES);
+}
+#endif

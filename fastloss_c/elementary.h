@@ -13,6 +13,7 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #undef LN2_LO
 #undef LN2_SHORT
 #undef LN2_REST
+#undef LN2_LAST
 #undef ROUNDING
 #undef MAGIC
 #undef EXP_LEAST
@@ -52,6 +53,7 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #define SQRT sqrtf
 #define LN2_SHORT 0.693359375f /* so few bits that its products with exponents are exact */
 #define LN2_REST -2.12194440054690583e-4f
+#define LN2_LAST 1.64659495829e-12f /* what rounding that leaves */
 #if FUSED
 #define MULTIPLY_ADD(a, b, c) __builtin_fmaf((a), (b), (c))
 #define LN2_HI 0.693147182464599609375f
@@ -278,22 +280,30 @@ INLINE REAL NAME(log1p_moderate)(REAL x)
     return NAME(recomposed)(NAME(as_number)(k), NAME(log_tail)(x * t + (t - (REAL)1.0)));
 }
 
+#if SINGLE
+/* log1p(exp(-(a + low))) + (linear - above), a >= 0, linear >= 0, `low` and `above` within the roundings of these. */
+INLINE float softplus_of_parts_float(float a, float low, float linear, float above)
+{
+    a = a > 110.0f ? 110.0f : a;
+    const float t = in_powers_float(-a);
+    const float tail = exp_tail_float(reduced_float(-a, t - ROUNDING) - low);
+    const float power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
+    /* exp(-a) is power * (one + rounded) */
+    const float one = tail + 1.0f, rounded = tail - (one - 1.0f), e = power * one;
+    const float p = POLYNOMIAL_9(
+        e - 0.5f, 0.378139559414f, -0.179224886121f, 0.0932318558336f, -0.0510890590702f, 0.0289050025125f,
+        -0.0166569927435f, 0.0101776985515f, -0.00693066315126f, 0.00331844966871f);
+    const float rest = power * rounded * (1.0f - 0.5f * e) - e * e * p;
+    const float larger = linear > e ? linear : e, smaller = linear > e ? e : linear;
+    return larger + (smaller + (rest - above));
+}
+#endif
+
 /* log1p(exp(-a)) + linear, a >= 0, linear >= 0. */
 INLINE REAL NAME(softplus_added)(REAL a, REAL linear)
 {
 #if SINGLE
-    a = a > 110.0f ? 110.0f : a;
-    const REAL t = NAME(in_powers)(-a);
-    const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING));
-    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
-    /* exp(-a) is power * (one + low) */
-    const REAL one = tail + 1.0f, low = tail - (one - 1.0f), e = power * one;
-    const REAL p = POLYNOMIAL_9(
-        e - 0.5f, 0.378139559414f, -0.179224886121f, 0.0932318558336f, -0.0510890590702f, 0.0289050025125f,
-        -0.0166569927435f, 0.0101776985515f, -0.00693066315126f, 0.00331844966871f);
-    const REAL rest = power * low * (1.0f - 0.5f * e) - e * e * p;
-    const REAL larger = linear > e ? linear : e, smaller = linear > e ? e : linear;
-    return larger + (smaller + rest);
+    return softplus_of_parts_float(a, 0.0f, linear, 0.0f);
 #else
     return NAME(log1p)(NAME(exp)(-a)) + linear;
 #endif

@@ -66,6 +66,7 @@ typedef struct {
         const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *, double *);
     void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
     void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *);
+    void (*find_losses)(const Columns *, Py_ssize_t, int, Rows *);
     void (*mix_columns)(
         const Columns *, const Columns *, Py_ssize_t, int, const double *, double, double, Rows *);
     void (*fill_columns)(
@@ -89,7 +90,7 @@ typedef struct {
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##type, mix_##type, fill_##type,               \
             log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
             (void *)detail_##type,                                                                                     \
-            find_peaks_##type, scan_columns_##type, mix_columns_##type, fill_columns_##type, \
+            find_peaks_##type, scan_columns_##type, find_losses_##type, mix_columns_##type, fill_columns_##type, \
             log_columns_##type, normalise_columns_##type, normalise_rows_##type, divergence_##type,                    \
             quick_divergence_##type, diverge_columns_##type                                                            \
     }
@@ -129,6 +130,19 @@ static void put(char *out, Py_ssize_t size, double value)
         *(float *)out = (float)value;
 }
 
+/* So many values in a result of a size in bytes. */
+static void put_all(char *out, Py_ssize_t step, Py_ssize_t size, const double *RESTRICT values, int n)
+{
+    if (size == 4 && step == 4) {
+        float *RESTRICT to = (float *)out;
+        for (int i = 0; i < n; i++)
+            to[i] = (float)values[i];
+    }
+    else
+        for (int i = 0; i < n; i++)
+            put(out + i * step, size, values[i]);
+}
+
 /* A label at its own width: kinds are the size in bytes, negative where signed.  -1 where it is no class, -2 where it is to be
 ignored. */
 INLINE int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index)
@@ -157,20 +171,27 @@ static int find_labels(
     const char *p, Py_ssize_t step, int kind, int64_t n_classes, int64_t ignore_index, Py_ssize_t n, int64_t *labels)
 {
     int64_t all = 0;
-    if (kind == -8 && step == 8) {
-        const int64_t *from = (const int64_t *)p;
-        for (Py_ssize_t i = 0; i < n; i++) {
-            const int64_t label = from[i];
-            const int64_t found = label < n_classes && label >= 0 ? label : -1;
-            labels[i] = label == ignore_index ? -2 : found;
-            all |= labels[i];
-        }
-    }
+#define LABELS(type)                                                                                                   \
+    do {                                                                                                               \
+        const type *RESTRICT from = (const type *)p;                                                                   \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                                           \
+            const int64_t label = (int64_t)from[i], found = label < n_classes && label >= 0 ? label : -1;              \
+            labels[i] = label == ignore_index ? -2 : found;                                                            \
+            all |= labels[i];                                                                                          \
+        }                                                                                                              \
+    } while (0)
+    if (kind == -8 && step == 8)
+        LABELS(int64_t);
+    else if (kind == -4 && step == 4)
+        LABELS(int32_t);
+    else if (kind == 1 && step == 1)
+        LABELS(uint8_t);
     else
         for (Py_ssize_t i = 0; i < n; i++) {
             labels[i] = label_at(p + i * step, kind, n_classes, ignore_index);
             all |= labels[i];
         }
+#undef LABELS
     return all < 0;
 }
 

@@ -10,7 +10,7 @@ cnp.import_array()
 
 cdef extern from "inner.h" nogil:
     enum:
-        LANES, BLOCK, SPAN, AHEAD, TILED, TOGETHER, ABSENT, FLOAT16, BFLOAT16, FLOAT32, FLOAT64
+        LANES, STRIP, KEPT, BLOCK, SPAN, AHEAD, TILED, TOGETHER, ABSENT, FLOAT16, BFLOAT16, FLOAT32, FLOAT64
 
     ctypedef struct Loop:  # a function, to be handed on
         pass
@@ -89,6 +89,7 @@ cdef extern from "inner.h" nogil:
             int64_t *places, double *state) noexcept nogil
         void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
+        void (*find_losses)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*mix_columns)(
             const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep,
             double spread, Rows *rows) noexcept nogil
@@ -127,6 +128,11 @@ cdef extern from "inner.h" nogil:
         double s, double g, double x, double top, double total, double share, double mass, double own) noexcept
     double total_of_row(double s, double g, double x, double top) noexcept
     void find_tails(Rows *rows, int width) noexcept
+    void slope_columns(
+        const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step,
+        Py_ssize_t lane_step) noexcept
+    void put_all(char *out, Py_ssize_t step, Py_ssize_t size, const double *values, int n) noexcept
+    void add_losses(const Rows *rows, int width, double *sums) noexcept
     void find_totals(Rows *rows, int width) noexcept
     void find_totals_of_peaks(Rows *rows, int width) noexcept
     double log_of(double x) noexcept

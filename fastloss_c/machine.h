@@ -41,6 +41,65 @@
 #define SHUFFLES 0
 #endif
 
+#if SHUFFLES
+/* Floats of one register, in pieces of four; and of two such, piece by piece, what unpacking and moving halves gives. */
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+#define SHUFFLED __builtin_shufflevector
+#if defined(__AVX512F__)
+#define WIDE 16
+#define LOW_OF(a, b) SHUFFLED(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define HIGH_OF(a, b) SHUFFLED(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define FIRST_HALVES(a, b) SHUFFLED(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define LAST_HALVES(a, b) SHUFFLED(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#elif defined(__AVX__)
+#define WIDE 8
+#define LOW_OF(a, b) SHUFFLED(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define HIGH_OF(a, b) SHUFFLED(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#define FIRST_HALVES(a, b) SHUFFLED(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define LAST_HALVES(a, b) SHUFFLED(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#else
+#define WIDE 4
+#define LOW_OF(a, b) SHUFFLED(a, b, 0, 4, 1, 5)
+#define HIGH_OF(a, b) SHUFFLED(a, b, 2, 6, 3, 7)
+#define FIRST_HALVES(a, b) SHUFFLED(a, b, 0, 1, 4, 5)
+#define LAST_HALVES(a, b) SHUFFLED(a, b, 2, 3, 6, 7)
+#endif
+typedef float Wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
+typedef uint32_t WideBits __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
+
+/* Pieces that lie so many bytes apart, and back there. */
+INLINE Wide pieces_at(const char *p, Py_ssize_t step)
+{
+    const Four a = *(const Four *)p;
+#if WIDE == 4
+    (void)step;
+    return a;
+#else
+    const Four b = *(const Four *)(p + step);
+#if WIDE == 8
+    return SHUFFLED(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+#else /* as intrinsics, since compilers don't see that memory can be an operand */
+    __m512 v = _mm512_castps128_ps512((__m128)a);
+    v = _mm512_insertf32x4(v, (__m128)b, 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps((const float *)(p + 2 * step)), 2);
+    return (Wide)_mm512_insertf32x4(v, _mm_loadu_ps((const float *)(p + 3 * step)), 3);
+#endif
+#endif
+}
+
+INLINE void put_pieces(Wide v, char *p, Py_ssize_t step)
+{
+    *(Four *)p = SHUFFLED(v, v, 0, 1, 2, 3);
+#if WIDE >= 8
+    *(Four *)(p + step) = SHUFFLED(v, v, 4, 5, 6, 7);
+#endif
+#if WIDE == 16
+    *(Four *)(p + 2 * step) = SHUFFLED(v, v, 8, 9, 10, 11);
+    *(Four *)(p + 3 * step) = SHUFFLED(v, v, 12, 13, 14, 15);
+#endif
+}
+#endif
+
 enum { LANES = 64 };            /* rows side by side, as in the package's `backends.LANES` */
 enum { BLOCK = 64 };            /* elements of a row summed at a time */
 enum { SPAN = 1024 };           /* elements that stay in the first-level cache between two steps */

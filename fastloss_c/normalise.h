@@ -18,25 +18,6 @@ typedef struct {
 
 #endif
 
-/* Bits by which terms are larger than the numbers that they stand for. */
-#undef HEADROOM
-#define HEADROOM ((REAL)(MANTISSA + 1))
-
-/* exp(x) 2^-n as `term`, with all of ln 2. */
-INLINE REAL NAME(whole_term)(REAL x, REAL lowest, UINT bias)
-{
-    x = x < lowest ? lowest : x;
-    const REAL t = NAME(in_powers)(x);
-    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias);
-    return power * NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING)) + power;
-}
-
-/* What a row's terms are relative to. */
-INLINE REAL NAME(base_of)(REAL top)
-{
-    return NAME(power_of)(top) - HEADROOM;
-}
-
 /* The probability of a term: times by + low.  The largest is rounded once: the only class of a row gets 1. */
 INLINE REAL NAME(share)(REAL e, REAL most, REAL largest, REAL by, REAL low)
 {

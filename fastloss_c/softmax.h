@@ -131,6 +131,36 @@ INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
     return power * tail + power;
 }
 
+/* Bits by which terms are larger than the numbers that they stand for. */
+#undef HEADROOM
+#undef BELOW_HEADROOM
+#define HEADROOM ((REAL)(MANTISSA + 1))
+#define BELOW_HEADROOM (1.0 / (double)((UINT)2 << MANTISSA)) /* 2 to minus that */
+
+/* exp(x) 2^-n as `term`, with all of ln 2. */
+INLINE REAL NAME(whole_term)(REAL x, REAL lowest, UINT bias)
+{
+    x = x < lowest ? lowest : x;
+    const REAL t = NAME(in_powers)(x);
+    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias);
+    return power * NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING)) + power;
+}
+
+/* What a row's terms are relative to. */
+INLINE REAL NAME(base_of)(REAL top)
+{
+    return NAME(power_of)(top) - HEADROOM;
+}
+
+/* by exp(x) 2^-n, rounded as if by gradual underflow, for results that are shown. */
+INLINE REAL NAME(share_of_term)(REAL x, REAL lowest, UINT bias, REAL by)
+{
+    x = x < lowest ? lowest : x;
+    const REAL t = NAME(in_powers)(x);
+    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias) * by;
+    return power * NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING)) + power;
+}
+
 /* The larger of two, and whichever of them that is not: a NaN is one of them.  As bits, since gcc makes masks in general registers of two
 comparisons of the same numbers. */
 INLINE REAL NAME(larger)(REAL a, REAL b)
@@ -155,15 +185,69 @@ INLINE REAL NAME(four_terms)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT b
     return power + (power * tail + others);
 }
 
-/* by exp(x) 2^-n with gradual underflow, for results that are shown. */
-INLINE REAL NAME(fine_term)(REAL x, REAL n, REAL by)
+/* Sums of terms across rows: their powers, the largest last, and then the tails times these.  What each of the two additions is
+rounded by is added to `low`. */
+INLINE REAL NAME(sum_of_parts)(REAL power, REAL powers, REAL tails, REAL *low)
 {
-    const REAL lowest = (n - (REAL)(BIAS + MANTISSA + 5)) * (REAL)DOUBLE_LN2;
+    const REAL whole = power + powers, rest = tails + (powers - (whole - power)), sum = whole + rest;
+    *low += rest - (sum - whole);
+    return sum;
+}
+
+/* Of two powers, as integers, which have the same order and are compared in one instruction. */
+INLINE REAL NAME(larger_power)(REAL a, REAL b)
+{
+    return FLOAT_OF(BITS_OF(a) > BITS_OF(b) ? BITS_OF(a) : BITS_OF(b));
+}
+
+INLINE REAL NAME(smaller_power)(REAL a, REAL b)
+{
+    return FLOAT_OF(BITS_OF(a) < BITS_OF(b) ? BITS_OF(a) : BITS_OF(b));
+}
+
+/* A term from its parts, as results show it: what these are shortened by is made up for, relative to terms around `base`. */
+INLINE REAL NAME(shown_term)(REAL power, REAL tail, REAL x, REAL lowest, REAL base)
+{
+    const REAL term = power * tail + power;
+#if SHORT
     x = x < lowest ? lowest : x;
-    const REAL t = NAME(in_powers)(x);
-    const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
-    const UINT k = BITS_OF(t) - BITS_OF(ROUNDING) - NAME(integer)(n);
-    return (by * tail + by) * NAME(first_power)(k) * NAME(second_power)(k);
+    return term + term * ((base - x) * (REAL)SHORTENED);
+#else
+    (void)x, (void)lowest, (void)base;
+    return term;
+#endif
+}
+
+INLINE REAL NAME(sum_of_one)(REAL a, REAL lowest, UINT bias, REAL *low, REAL base, REAL *term)
+{
+    REAL pa;
+    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa);
+    *term = NAME(shown_term)(pa, ta, a, lowest, base);
+    return NAME(sum_of_parts)(pa, (REAL)0.0, pa * ta, low);
+}
+
+INLINE REAL NAME(sum_of_two)(REAL a, REAL b, REAL lowest, UINT bias, REAL *low, REAL base, REAL *terms)
+{
+    REAL pa, pb;
+    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa), tb = NAME(part_of_term)(b, lowest, bias, &pb);
+    terms[0] = NAME(shown_term)(pa, ta, a, lowest, base);
+    terms[1] = NAME(shown_term)(pb, tb, b, lowest, base);
+    const REAL larger = NAME(larger_power)(pa, pb), smaller = NAME(smaller_power)(pa, pb);
+    return NAME(sum_of_parts)(larger, smaller, pa * ta + pb * tb, low);
+}
+
+INLINE REAL NAME(sum_of_four)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT bias, REAL *low, REAL base, REAL *terms)
+{
+    REAL pa, pb, pc, pd;
+    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa), tb = NAME(part_of_term)(b, lowest, bias, &pb);
+    const REAL tc = NAME(part_of_term)(c, lowest, bias, &pc), td = NAME(part_of_term)(d, lowest, bias, &pd);
+    terms[0] = NAME(shown_term)(pa, ta, a, lowest, base);
+    terms[1] = NAME(shown_term)(pb, tb, b, lowest, base);
+    terms[2] = NAME(shown_term)(pc, tc, c, lowest, base);
+    terms[3] = NAME(shown_term)(pd, td, d, lowest, base);
+    const REAL ab = NAME(larger_power)(pa, pb), cd = NAME(larger_power)(pc, pd), largest = NAME(larger_power)(ab, cd);
+    const REAL others = NAME(smaller_power)(ab, cd) + (NAME(smaller_power)(pa, pb) + NAME(smaller_power)(pc, pd));
+    return NAME(sum_of_parts)(largest, others, (pa * ta + pb * tb) + (pc * tc + pd * td), low);
 }
 
 /* The logarithm g that belongs to a sum s of terms relative to 2^n. */
@@ -690,15 +774,16 @@ static void NAME(fill)(
     REAL scratch[SPAN], y_scratch[SPAN];
     const _Bool usual = ABS((REAL)top) <= LIMIT;
     const double positive = fabs(factor) / total;
-    const REAL power = NAME(power_of)((REAL)top), largest = (REAL)top, peak = (REAL)positive;
-    const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power, top)));
+    const REAL power = NAME(power_of)((REAL)top), base = NAME(base_of)((REAL)top), largest = (REAL)top, peak = (REAL)positive, lowest = NAME(lowest)(base);
+    const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power, top)) * BELOW_HEADROOM);
+    const UINT bias = NAME(bias)(base);
     for (Py_ssize_t start = 0; start < n; start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         REAL *RESTRICT out = (REAL *)result + start;
         if (usual) {
             for (Py_ssize_t i = 0; i < m; i++) {
-                const REAL v = NAME(fine_term)(p[i], power, multiplier);
+                const REAL v = NAME(share_of_term)(p[i], lowest, bias, multiplier);
                 out[i] = p[i] == largest ? peak : v > peak ? peak : v;
             }
             if (factor < 0.0)

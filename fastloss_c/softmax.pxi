@@ -194,9 +194,10 @@ cdef void exact_tails(
         return
     call.real.find_peaks(x, n, width, &others)
     call.real.scan_columns(x, n, width, &others)
+    find_tails(&others, width)
     for lane in range(width):
         if wanted[lane]:
-            rows.tail[lane] = others.loss[lane]
+            rows.tail[lane] = others.tail[lane]
 
 
 cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -265,13 +266,16 @@ cdef inline Columns columns_of(const Operand *operand, Py_ssize_t i, Py_ssize_t 
     return columns
 
 
-cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial) noexcept nogil:
-    """Cross-entropy with class indices of the rows of one tile."""
+cdef void index_tile(
+    Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial, double *sums
+) noexcept nogil:
+    """Cross-entropy with class indices of the rows of one tile; losses go to `sums`, in lanes."""
     cdef Columns x = columns_of(&call.x, i, start)
     cdef Py_ssize_t n = call.x.length[1]
-    cdef bint missing, finishing = call.mixed or call.gradient.data != NULL
+    cdef bint finishing = call.mixed or call.gradient.data != NULL, missing
+    cdef bint once = finishing and not call.mixed and call.real.size == 4 and n <= KEPT
     cdef const double *w = <const double *>call.w.data
-    cdef double loss_sum = 0.0, weights = 0.0, loss, v, own
+    cdef double weights = 0.0, loss, v, own
     cdef Py_ssize_t counted = 0
     cdef int lane
     missing = find_labels(
@@ -279,10 +283,21 @@ cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     )
     for lane in range(width, LANES):
         rows.labels[lane] = -1
-    call.real.scan_columns(&x, n, width, rows)
-    if finishing:
+    if once:
+        for lane in range(width):
+            v = weight_of(call, rows.labels[lane]) if rows.labels[lane] >= 0 else 0.0
+            rows.factor[lane] = call.scale * (call.keep * v)
+        slope_columns(
+            &x, n, width, rows, at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2]
+        )
+        finishing = False
+    elif finishing:
+        call.real.scan_columns(&x, n, width, rows)
+    else:
+        call.real.find_losses(&x, n, width, rows)
+    if call.mixed:
         find_tails(rows, width)
-    if call.gradient.data != NULL:
+    if finishing and call.gradient.data != NULL:
         find_totals(rows, width)
     if call.mixed:
         for lane in range(LANES):
@@ -290,10 +305,11 @@ cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
         if w != NULL:
             exact_tails(call, &x, n, width, 2.0, INFINITY, rows)
         call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows)
-    if not (missing or finishing) and call.w.data == NULL and call.out.data == NULL:
-        for lane in range(width):
-            loss_sum += rows.loss[lane]
-        count(partial, loss_sum, width, width)
+    if not (missing or finishing) and call.w.data == NULL:
+        add_losses(rows, width, sums)
+        count(partial, 0.0, width, width)
+        if call.out.data != NULL:
+            put_all(at(&call.out, 0, i, start), call.out.step[2], call.real.size, rows.loss, width)
         return
     for lane in range(width):
         if rows.labels[lane] < 0:
@@ -305,18 +321,18 @@ cdef void index_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
         loss = scaled(call.keep * v, rows.loss[lane])
         if call.mixed:
             loss += rows.smooth[lane]
-        loss_sum += loss
+        sums[lane % STRIP] += loss
         weights += v
         counted += 1
         put_loss(call, i, start + lane, loss)
-        if call.gradient.data != NULL:
+        if finishing and call.gradient.data != NULL:
             own = call.spread * v if call.mass != 0.0 else 0.0
             rows.factor[lane] = call.scale * (call.keep * v + call.mass)
             rows.slope[lane] = call.scale * target_slope(
                 rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.total[lane], call.keep * v, call.mass, own
             )
-    count(partial, loss_sum, weights, counted)
-    if call.gradient.data != NULL:
+    count(partial, 0.0, weights, counted)
+    if finishing and call.gradient.data != NULL:
         call.real.fill_columns(
             &x, NULL, n, width, w, call.mixed, 0.0, call.spread, call.scale, True, rows,
             at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
@@ -412,8 +428,10 @@ cdef void column_blocks(
     cdef Py_ssize_t inner = call.x.length[2], tiles = (inner + LANES - 1) // LANES, b, q, i, start
     cdef Rows rows
     cdef double *partial = NULL
+    cdef double sums[16]
     cdef int width
     find_mass(call, call.x.length[1])
+    memset(sums, 0, sizeof(sums))
     for i in range(LANES):
         rows.factor[i] = rows.slope[i] = 0.0
     for b in range(first, last):
@@ -425,11 +443,14 @@ cdef void column_blocks(
             start = (q - i * tiles) * LANES
             width = <int>smaller(LANES, inner - start)
             if wanted == WITH_INDICES:
-                index_tile(call, i, start, width, &rows, partial)
+                index_tile(call, i, start, width, &rows, partial, sums)
             elif wanted == WITH_PROBABILITIES:
                 dense_tile(call, i, start, width, &rows, partial)
             else:
                 put_normalised(call, i, start, width, &rows, log_softmax, softmax)
+        if wanted == WITH_INDICES:
+            partial[LOSS] += folded_double(sums)
+            memset(sums, 0, sizeof(sums))
 
 
 # --- one element a row -----------------------------------------------------------------------------------------------
