@@ -1,4 +1,4 @@
-"""Every Python snippet of the README runs and prints what it says; every command it names exists."""
+"""Every Python snippet of the README and of the pages in docs/ runs and prints what it says; every command it names exists."""
 
 import doctest
 import re
@@ -7,15 +7,24 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = sorted((README.parent / "docs").glob("*.md"))
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-def test_snippets(monkeypatch):
-    monkeypatch.chdir(README.parent)  # examples name files
+def examples_of(page):
     # a fence that follows an example's output would count as output
-    text = README.read_text().replace("```", "")
-    examples = doctest.DocTestParser().get_doctest(text, {}, "README.md", str(README), 0)
-    assert len(examples.examples) > 10
+    text = page.read_text().replace("```", "")
+    return doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+
+
+def test_the_readme_has_snippets():
+    assert len(examples_of(README).examples) > 10
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
+def test_snippets(page, monkeypatch):
+    monkeypatch.chdir(README.parent)  # examples name files
+    examples = examples_of(page)
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     runner.run(examples)
     assert runner.failures == 0
