@@ -89,4 +89,5 @@ def test_parameters(function):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fn(**arrays, **{option.name: value})
-            fastloss.value_and_grad(fn)(**arrays, **{option.name: value})
+            if isinstance(function, losses.Loss):
+                fastloss.value_and_grad(fn)(**arrays, **{option.name: value})

@@ -238,12 +238,13 @@ class TransformedTiles:
 
     def differentiate(self, x, slopes, out):
         """Derivatives with respect to x from those with respect to what `put` made of it; all arrays are contiguous."""
-        if self.transform.softcap is None:
-            np.divide(slopes, self.transform.temperature, out=out, casting="unsafe")
-            return
-        wide = np.empty(x.shape)
-        self._run("slope", x, slopes, wide)
-        out[...] = wide
+        with np.errstate(all="ignore"):
+            if self.transform.softcap is None:
+                np.divide(slopes, self.transform.temperature, out=out, casting="unsafe")
+                return
+            wide = np.empty(x.shape)
+            self._run("slope", x, slopes, wide)
+            out[...] = wide
 
     def _run(self, purpose, x, weights, out):
         transform, (n_rows, width) = self.transform, x.shape
