@@ -101,6 +101,14 @@ def test_bad_arguments(capsys, arguments, problem):
     assert problem in captured.err and captured.err.count("\n") == 1 and captured.out == ""
 
 
+def test_former_names(capsys, tmp_path):
+    seen = []
+    for against, limit in (("--against", "--limit"), ("--compare", "--fail-above")):
+        code = main(["bench", against, str(tmp_path / "missing.json"), limit, "1.2"])
+        seen.append((code, capsys.readouterr().err))
+    assert seen[0] == seen[1] and seen[0][0] == 2 and "missing.json" in seen[0][1]
+
+
 def test_plot(tmp_path):
     pytest.importorskip("matplotlib")
     png, svg = tmp_path / "figure.png", tmp_path / "figure.svg"

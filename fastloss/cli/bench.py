@@ -70,9 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="FILE.png", help="draw the results (.png, .svg or .pdf)")
     parser.add_argument("--list", action="store_true", help="show cases and contenders, and measure nothing")
     two = parser.add_argument_group("two sides")
-    two.add_argument("--against", nargs="+", metavar="SIDE", help="what to compare with")
+    two.add_argument(
+        "--against", "--compare", nargs="+", metavar="SIDE", help="what to compare with, such as an earlier --json"
+    )
     two.add_argument("--with", nargs="+", metavar="SIDE", dest="new", help="the new side (default: this build)")
-    two.add_argument("--limit", type=_factor, default=1.05, metavar="X", help="the slowdown allowed (default: 1.05)")
+    two.add_argument(
+        "--limit", "--fail-above", type=_factor, default=1.05, metavar="X", help="the slowdown allowed (default: 1.05)"
+    )
     two.add_argument("--allow", nargs="+", default=[], metavar="KIND[:PATTERN]", help="problems that are let pass")
     two.add_argument(
         "--gates", nargs="+", default=[], metavar="NAME=X", help="tolerances of memory, calls, modules, ..."
