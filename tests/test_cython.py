@@ -356,7 +356,10 @@ def test_loops_use_whole_registers(name):
         "add_terms_float",
         *(f"{loss.value}_sums_float" for loss in losses.POINTWISE),
         "likelihoods_float",
-        "scan_columns_float",
+        "take_up_classes_float",  # of `scan_columns`
+        "losses_of_strip",
+        "losses_of_pairs",
+        "slope_columns",
         "fill_float",
         "find_tails",
     ]
