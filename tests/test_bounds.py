@@ -75,8 +75,8 @@ def test_bad_labels_with_weights_and_smoothing():
 def test_good_arrays_up_to_the_fences():
     """Vector loops stop at the last element, whatever the length; and the place changes no bit."""
     code = """
-        import fastloss, numpy as np
-        from cases import PLAIN_CASES, generator
+        import fastloss, numpy as np, os
+        from cases import PLAIN_CASES, STAND_INS, generator
         from fences import fenced
 
         def everything(case, arguments):
@@ -86,7 +86,9 @@ def test_good_arrays_up_to_the_fences():
                 if reduction != "none":
                     yield from fastloss.value_and_grad(function)(*arguments, reduction=reduction)
 
-        for case in PLAIN_CASES:
+        # Numba's loops are the same for all losses, and compiling them takes minutes
+        few = [case for case in PLAIN_CASES if case in STAND_INS or case.loss.startswith("binary")]
+        for case in few if os.environ["FASTLOSS_BACKEND"] == "numba" else PLAIN_CASES:
             for dtype in (np.float16, np.float32, np.float64):
                 for shape in [(1, 1), (3, 5), (7, 33), (1, 1001), (1001, 3)]:
                     arguments = case.cast(case.arguments(generator(case), shape), dtype)
