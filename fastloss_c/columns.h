@@ -420,8 +420,9 @@ static int losses_of_strip(Sums_float *RESTRICT sums, int lane, double *RESTRICT
         const float down = float_of((OFFSET - e + BIAS) << MANTISSA), f = h * down + (down - 1.0f);
         const float slope = 1.0f - f * (0.97f - f * 0.66f); /* 1 / (1 + f), nearly */
         const float powers = as_number_float(e) + (k - reach), ln2 = powers * LN2_SHORT, value = ln2 + f;
-        const float loss = value + (log_rest_float(f) + (l * down * slope + (powers * LN2_REST + (f - (value - ln2)))));
-        losses[i] = (double)(x == -INFINITY ? high * INFINITY : loss);
+        const float more = log_rest_float(f) + (l * down * slope + (powers * LN2_REST + (f - (value - ln2))));
+        /* not rounded to float yet: weights come on top of that */
+        losses[i] = (double)(x == -INFINITY ? high * INFINITY : value) + (double)more;
         suspect |= !((k >= LEAST_POWER) & (ABS(x) <= LEVEL) & (ABS(peak[i]) <= LIMIT));
     }
     return suspect;
@@ -519,9 +520,10 @@ static int losses_of_pairs(const float *RESTRICT tile, const int64_t *RESTRICT l
             const float x = labels[lane + k] == 0 ? a : b, y = labels[lane + k] == 0 ? b : a;
             const float d = y - x, back = d - y, low = (y - (d - back)) - (x + back);
             const float above = d > 0.0f ? -low : 0.0f, linear = d > 0.0f ? d : 0.0f;
-            const float loss = softplus_of_parts_float(ABS(d), d > 0.0f ? low : -low, linear, above);
+            float rest;
+            const float loss = softplus_of_parts_float(ABS(d), d > 0.0f ? low : -low, linear, above, &rest);
             const _Bool sure = (d > -86.0f) & (d < 1e30f);
-            losses[lane + k] = (double)(sure ? loss : NAN);
+            losses[lane + k] = (double)(sure ? loss : NAN) + (double)rest;
             unsure[k] |= !sure;
         }
     for (int k = 0; k < STRIP; k++)
@@ -602,7 +604,7 @@ static void find_totals_of_peaks(Rows *rows, int width)
 #endif
 
 #if SINGLE
-/* From losses that are not rounded to float yet: much of them may cancel. */
+/* From losses that are no pairs of floats: much of them may cancel. */
 static void find_tails(Rows *rows, int width)
 {
     double losses[LANES];

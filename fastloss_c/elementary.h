@@ -281,8 +281,9 @@ INLINE REAL NAME(log1p_moderate)(REAL x)
 }
 
 #if SINGLE
-/* log1p(exp(-(a + low))) + (linear - above), a >= 0, linear >= 0, `low` and `above` within the roundings of these. */
-INLINE float softplus_of_parts_float(float a, float low, float linear, float above)
+/* log1p(exp(-(a + low))) + (linear - above), a >= 0, linear >= 0, `low` and `above` within the roundings of these: as a sum of two, the
+smaller of which is `rest`. */
+INLINE float softplus_of_parts_float(float a, float low, float linear, float above, float *rest)
 {
     a = a > 110.0f ? 110.0f : a;
     const float t = in_powers_float(-a);
@@ -293,9 +294,10 @@ INLINE float softplus_of_parts_float(float a, float low, float linear, float abo
     const float p = POLYNOMIAL_9(
         e - 0.5f, 0.378139559414f, -0.179224886121f, 0.0932318558336f, -0.0510890590702f, 0.0289050025125f,
         -0.0166569927435f, 0.0101776985515f, -0.00693066315126f, 0.00331844966871f);
-    const float rest = power * rounded * (1.0f - 0.5f * e) - e * e * p;
+    const float curve = power * rounded * (1.0f - 0.5f * e) - e * e * p;
     const float larger = linear > e ? linear : e, smaller = linear > e ? e : linear;
-    return larger + (smaller + (rest - above));
+    *rest = smaller + (curve - above);
+    return larger;
 }
 #endif
 
@@ -303,7 +305,9 @@ INLINE float softplus_of_parts_float(float a, float low, float linear, float abo
 INLINE REAL NAME(softplus_added)(REAL a, REAL linear)
 {
 #if SINGLE
-    return softplus_of_parts_float(a, 0.0f, linear, 0.0f);
+    float rest;
+    const float larger = softplus_of_parts_float(a, 0.0f, linear, 0.0f, &rest);
+    return larger + rest;
 #else
     return NAME(log1p)(NAME(exp)(-a)) + linear;
 #endif
