@@ -283,19 +283,19 @@ INLINE REAL NAME(log1p_moderate)(REAL x)
 #if SINGLE
 /* log1p(exp(-(a + low))) + (linear - above), a >= 0, linear >= 0, `low` and `above` within the roundings of these: as a sum of two, the
 smaller of which is `rest`. */
-INLINE float softplus_of_parts_float(float a, float low, float linear, float above, float *rest)
+INLINE REAL NAME(softplus_of_parts)(REAL a, REAL low, REAL linear, REAL above, REAL *rest)
 {
     a = a > 110.0f ? 110.0f : a;
-    const float t = in_powers_float(-a);
-    const float tail = exp_tail_float(reduced_float(-a, t - ROUNDING) - low);
-    const float power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
+    const REAL t = NAME(in_powers)(-a);
+    const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING) - low);
+    const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
     /* exp(-a) is power * (one + rounded) */
-    const float one = tail + 1.0f, rounded = tail - (one - 1.0f), e = power * one;
-    const float p = POLYNOMIAL_9(
+    const REAL one = tail + 1.0f, rounded = tail - (one - 1.0f), e = power * one;
+    const REAL p = POLYNOMIAL_9(
         e - 0.5f, 0.378139559414f, -0.179224886121f, 0.0932318558336f, -0.0510890590702f, 0.0289050025125f,
         -0.0166569927435f, 0.0101776985515f, -0.00693066315126f, 0.00331844966871f);
-    const float curve = power * rounded * (1.0f - 0.5f * e) - e * e * p;
-    const float larger = linear > e ? linear : e, smaller = linear > e ? e : linear;
+    const REAL curve = power * rounded * (1.0f - 0.5f * e) - e * e * p;
+    const REAL larger = linear > e ? linear : e, smaller = linear > e ? e : linear;
     *rest = smaller + (curve - above);
     return larger;
 }
@@ -305,8 +305,8 @@ INLINE float softplus_of_parts_float(float a, float low, float linear, float abo
 INLINE REAL NAME(softplus_added)(REAL a, REAL linear)
 {
 #if SINGLE
-    float rest;
-    const float larger = softplus_of_parts_float(a, 0.0f, linear, 0.0f, &rest);
+    REAL rest;
+    const REAL larger = NAME(softplus_of_parts)(a, 0.0f, linear, 0.0f, &rest);
     return larger + rest;
 #else
     return NAME(log1p)(NAME(exp)(-a)) + linear;
