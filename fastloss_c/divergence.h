@@ -289,6 +289,8 @@ static int NAME(quick_divergence)(
     const double total = NAME(folded)(swept.totals), k = NAME(folded)(swept.sums) / total, s = NAME(folded)(swept.shares) / total;
     if (!(total > TINY && total < HUGE_SUM && k < INFINITY && NAME(is_moderate)(r_top, x_top, NAME(highest_of)(swept.most))))
         return 0;
+    if (!(k - s > -0.5)) /* exp(-d) sums to next to nothing: that gap says nothing of the rest, and what is left are roundings */
+        return 0;
     *gap = (double)pair.high;
     *kl = finished_divergence(k, s, gap);
     if (!(k <= 10.0 * *kl && *gap * *gap <= 1000.0 * *kl)) /* what cancels, and what differences are rounded by */

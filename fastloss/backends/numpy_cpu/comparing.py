@@ -23,7 +23,11 @@ def _divergence(reference, batch):
     """
     gap = (0.5 * reference.top - 0.5 * batch.top) + 0.5 * (reference.tail - batch.tail)
     # float64 logits may be further apart than float64 reaches: half as far they are not
-    half = (0.5 * reference.x - 0.5 * batch.x) - gap
+    a, b = 0.5 * reference.x, 0.5 * batch.x
+    between = a - b
+    back = between - a
+    lost = (a - (between - back)) - (b + back)  # by rounding (Knuth's two-sum)
+    half = (between - gap) + np.where(np.isfinite(between), lost, 0.0)
     p, q, d = reference.softmax, batch.softmax, 2.0 * half
     shares = np.where(p != 0.0, 2.0 * (p * half), 0.0)
     terms = np.where(np.abs(d) < 0.5, p * _excesses(d), (q - p) + shares)
