@@ -1,4 +1,4 @@
-"""The README's recipes for many processes run as they stand there, and find what one call over all data does."""
+"""The scripts for many processes in docs/evaluation.md run as they stand there, and find what one call on all data does."""
 
 import os
 import re
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def recipe(module):
-    """The README's script that imports this module."""
-    section = (ROOT / "README.md").read_text().split("## Many processes")[1].split("\n## ")[0]
+    """The page's script that imports this module."""
+    section = (ROOT / "docs/evaluation.md").read_text().split("## Many processes")[1]
     (text,) = (
         code
         for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
