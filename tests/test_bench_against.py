@@ -14,7 +14,8 @@ from fastloss.bench import against, environments, findings, gates, instructions,
 from fastloss.bench.cases import CASES
 from fastloss.bench.side import Side, this_side
 from fastloss.bench.turns import Sitting, Subject
-from fastloss.cli import _sides, main
+from fastloss.cli import main
+from fastloss.cli.bench import sides
 
 HERE = Path(fastloss.__file__).parents[1]
 NAMES = ("mse_loss/value/small", "l1_loss/value/small", "score/value/small")
@@ -357,7 +358,7 @@ def test_bisect(capsys, monkeypatch):
         assert options.pop("seed") == 7
         return against.Comparison(subjects, sides, **options, pair=processes, clock=processes.clock)
 
-    monkeypatch.setattr(_sides, "Comparison", comparison)
+    monkeypatch.setattr(sides, "Comparison", comparison)
     arguments = ["--bisect", "v..w", "--case", NAMES[0], "--seed", "7", "--seconds", "500"]
     assert main(["bench", *arguments]) == 0
     captured = capsys.readouterr()

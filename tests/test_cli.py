@@ -14,8 +14,8 @@ import pytest
 import fastloss
 from fastloss import _info
 from fastloss.cli import main
-from fastloss.cli._best import best_class
-from fastloss.cli._losses import LOSSES
+from fastloss.cli.eval.plan.losses import LOSSES
+from fastloss.cli.eval.work.best import best_class
 
 DATA = Path(__file__).parent / "data"
 DIGITS = (DATA / "digits_logits.npy", DATA / "digits_labels.npy")
@@ -564,7 +564,7 @@ def test_module_runs_as_a_program():
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from fastloss.cli import main; main(['eval', '--help']); main(['--help']);"
-        "sys.exit(', '.join({'numba', 'llvmlite', 'tqdm', 'fastloss.cli._evaluate'} & set(sys.modules)) or 0)"
+        "sys.exit(', '.join({'numba', 'llvmlite', 'tqdm', 'fastloss.cli.eval.work.chunks'} & set(sys.modules)) or 0)"
     )
     done = python("-c", code)
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,9 +14,9 @@ import pytest
 
 import fastloss
 from fastloss.cli import main
-from fastloss.cli._against import Divergences
-from fastloss.cli._bootstrap import Bootstrap, Resampling, interval
-from fastloss.cli._sums import Place, Rows
+from fastloss.cli.eval.stats.against import Divergences
+from fastloss.cli.eval.stats.bootstrap import Bootstrap, Resampling, interval
+from fastloss.cli.eval.stats.sums import Place, Rows
 
 N_SHARDS = 40
 INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}

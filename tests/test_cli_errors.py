@@ -510,8 +510,8 @@ def test_interrupt(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "module",
-    ["argparse", "fastloss.cli._failure", "fastloss.cli.eval", "fastloss.cli._run", "numpy", "numpy._core.multiarray",
-     "fastloss.functional", "fastloss.cli._pieces"],
+    ["argparse", "fastloss.cli.failure", "fastloss.cli.eval", "fastloss.cli.eval.run", "numpy", "numpy._core.multiarray",
+     "fastloss.functional", "fastloss.cli.eval.plan.survey"],
 )  # fmt: skip
 def test_an_interrupt_during_start_up(module):
     """Ctrl-C as this module is imported: some libraries make other errors of it."""

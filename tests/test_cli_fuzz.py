@@ -203,9 +203,9 @@ def halves(x, y):
 
 def stopped(monkeypatch, arguments):
     """A run that ends after its first shard, and leaves a journal."""
-    from fastloss.cli import _execute
+    from fastloss.cli.eval.work import pieces
 
-    real = _execute.run_task
+    real = pieces.run_task
 
     def once(task, *others):
         if task.number == 1:
@@ -213,7 +213,7 @@ def stopped(monkeypatch, arguments):
         return real(task, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_execute, "run_task", once)
+        patch.setattr(pieces, "run_task", once)
         assert main(arguments) == 130
 
 

@@ -13,8 +13,8 @@ from subprocesses import run_python
 
 import fastloss
 from fastloss.cli import main
-from fastloss.cli._failure import Failure
-from fastloss.cli.readers import Stored, open_array, split
+from fastloss.cli.failure import Failure
+from fastloss.cli.files import Stored, open_array, split
 
 N, CLASSES = 500, 7
 INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
@@ -319,7 +319,7 @@ def test_memory_is_a_piece(folder, name, capsys):
     else:
         names = write_safetensors("x", x, y)
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("fastloss.cli.readers.zarr._PIECE_BYTES", 1 << 20) if name == "zarr" else None
+    monkey.setattr("fastloss.cli.files.zarr._PIECE_BYTES", 1 << 20) if name == "zarr" else None
     try:
         arguments = ["eval", *names, "--chunk-size", "4096"]
         assert main(arguments) == 0
@@ -580,7 +580,8 @@ def test_nothing_is_imported_without_need(folder):
     code = (
         "import sys; from fastloss.cli import main; main(['eval', 'x.npy', 'y.npy']);"
         "unwanted = {'zarr', 'pyarrow', 'safetensors', 'distributed', 'dask', 'tqdm', 'matplotlib', 'ml_dtypes',"
-        "'fastloss.cli._page', 'fastloss.cli._journal', 'fastloss.cli._bootstrap', 'fastloss.cli._groups'};"
+        "'fastloss.cli.eval.show.page', 'fastloss.cli.eval.work.journal',"
+        "'fastloss.cli.eval.stats.bootstrap', 'fastloss.cli.eval.stats.groups'};"
         "sys.exit(', '.join(unwanted & set(sys.modules)) or 0)"
     )
     path = str(Path(fastloss.__file__).parents[1])

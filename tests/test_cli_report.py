@@ -15,9 +15,9 @@ import pytest
 import reference
 
 from fastloss.cli import main
-from fastloss.cli._charts import bars, histogram, quantiles
-from fastloss.cli._distribution import BINS, Histogram
-from fastloss.cli._sums import Place, Rows
+from fastloss.cli.eval.show.charts import bars, histogram, quantiles
+from fastloss.cli.eval.stats.distribution import BINS, Histogram
+from fastloss.cli.eval.stats.sums import Place, Rows
 
 PLACE = Place(0, 0, 0, 0, 1)
 VOID = {"meta", "br", "hr", "img", "link", "input"}

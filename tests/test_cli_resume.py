@@ -14,9 +14,9 @@ import pytest
 import fastloss
 from fastloss import functional
 from fastloss.cli import main
-from fastloss.cli._journal import Journal
-from fastloss.cli._state import Measures, State
-from fastloss.cli._sums import Place, Rows
+from fastloss.cli.eval.stats.state import Measures, State
+from fastloss.cli.eval.stats.sums import Place, Rows
+from fastloss.cli.eval.work.journal import Journal
 
 N_SHARDS = 50
 TIMES = {"seconds", "rows_per_second", "gigabytes_per_second", "pieces_resumed"}
@@ -293,7 +293,7 @@ def test_a_full_disk_is_one_line(folder):
 
 def test_killed_after_the_last_shard(stopped, monkeypatch):
     """At each of the last steps: before the files are put in place, and before the journal goes."""
-    from fastloss.cli._output import OutputFile
+    from fastloss.cli.files.output import OutputFile
 
     undisturbed = run("x", "y", "--per-sample", "a.npy")
     losses = Path("a.npy").read_bytes()
@@ -321,7 +321,7 @@ def test_a_journal_that_cannot_be_written(stopped, folder):
 def test_state_survives_json(folder):
     """Every statistic: from JSON comes what went in, and merging two halves gives the whole."""
     pytest.importorskip("numpy")
-    from fastloss.cli._bootstrap import Resampling
+    from fastloss.cli.eval.stats.bootstrap import Resampling
 
     measures = Measures(top_k=2, groups=True, report=True, resampling=Resampling(20, 1, "group"), against=True)
     rng = np.random.default_rng(31)

@@ -17,8 +17,8 @@ import reference
 import fastloss
 from fastloss._exact import LOWEST, ExactSum
 from fastloss.cli import main
-from fastloss.cli._bootstrap import Resampling, frequencies
-from fastloss.cli._exactly import add_all, levels
+from fastloss.cli.eval.stats.bootstrap import Resampling, frequencies
+from fastloss.cli.eval.stats.exactly import add_all, levels
 
 RNG = np.random.default_rng(20)
 SIZES = (30, 1, 77, 12, 150, 33, 64, 8, 99, 41, 5)  # more than ten: 10 sorts after 9
@@ -488,7 +488,7 @@ def test_guesses_that_differ(error, folder):
 def test_large_files_are_cut(evaluate, folder, monkeypatch):
     save(folder, *data())
     whole = evaluate("x.npy", "y.npy", "--bootstrap", 20)
-    monkeypatch.setattr("fastloss.cli._pieces._PIECE_BYTES", 1000)
+    monkeypatch.setattr("fastloss.cli.eval.plan.survey._PIECE_BYTES", 1000)
     assert figures(evaluate("x.npy", "y.npy", "--bootstrap", 20)) == figures(whole)
 
 

@@ -19,9 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for bad input or usage (one line on stderr says which), 74 if stdout cannot be written, 130 after
         Ctrl-C, 141 when the reader of stdout went away; those of problems that `bench --against` finds.
     """
-    from ._interrupt import ends_at_once
+    from .interrupt import ends_at_once
 
     with ends_at_once():  # importing takes longer than a hasty user
-        from ._main import run
+        from .commands import run
 
     return run(argv)

@@ -32,19 +32,19 @@ def run(args: argparse.Namespace) -> int:
     """Print the configuration."""
     import io
 
-    from ._interrupt import ends_at_once
+    from .interrupt import ends_at_once
 
     with ends_at_once():
-        from . import _library, _report
-    from ._streams import say
+        from . import library
+    from .printing import as_json, say
 
     if args.warm is not None:
         return _warm(tuple(args.warm), tuple(args.dtypes))
     if args.json:
-        say(_report.as_json(_library.configuration()))
+        say(as_json(library.configuration()))
         return 0
     lines = io.StringIO()
-    _library.show_configuration(lines)
+    library.show_configuration(lines)
     say(lines.getvalue().rstrip())
     return 0
 
@@ -53,8 +53,8 @@ def _warm(names: tuple[str, ...], dtypes: tuple[str, ...]) -> int:
     """Compile ahead, and say what."""
     from fastloss import _warm as ahead
 
-    from ._failure import Failure
-    from ._streams import say
+    from .failure import Failure
+    from .printing import say
 
     for kind, given, known in (("loss", names, ahead.names()), ("dtype", dtypes, ahead.DTYPES)):
         for name in given:

@@ -1,0 +1,1 @@
+"""`fastloss bench`: its arguments, what it measures, and one side against another."""

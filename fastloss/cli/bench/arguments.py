@@ -1,0 +1,155 @@
+"""Measure fastloss and what else is installed against the roof of memory.
+
+Each case is one call over given arrays. Contenders take turns (A B C A B C
+...) on the same data, together with a plain read of that data (for gradients
+a copy): the roof. A table shows the median time, GB/s of what the definition
+has to read, the share of the roof, and how many times as long as fastloss
+each takes, with the 95 % interval.
+
+With --against two sides are set against each other instead: builds of
+fastloss, versions of what it stands on, interpreters or settings. Pairs of
+processes take turns until each case is told to be slower, faster or the same
+within the limit, or time is up.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from fastloss.cli.failure import Failure
+
+EPILOG = """\
+--list names cases and contenders. PATTERN is a name, a part of one, a shell
+pattern, or a set: "headline" (the default), "suite" (small and middle sizes
+of every function, the default of --against), "peers" (what other libraries
+are measured on), "all". "--contenders all" adds torch.compile, which compiles
+for seconds a case. scikit-learn is given probabilities, not timed; it, NumPy
+and SciPy use one thread. --seconds counts all but the last case's
+preparations; large cases need several seconds each.
+
+A SIDE is one or several of: a folder with an installed fastloss, a wheel, a
+revision of the checkout, the JSON of a build that is still there, a
+requirement (numba==0.67.*), python=VERSION, NAME=VALUE for an environment
+variable; CC and CFLAGS compile anew. What is installed is kept in the user's
+cache. --with names the new side, which is this build otherwise.
+
+Problems are shown first, and each kind has an exit code: 6 nothing was
+measured, 3 (differs) values differ, 1 (slower), 7 (gate) memory or a count
+above its tolerance, 4 (missing) one side lacks a case, 5 (cant-tell) noise
+allows no verdict; the gravest counts, in this order. --allow KIND or
+KIND:PATTERN lets such problems pass. Besides: 0, 2 for bad input, 74 where
+standard output cannot be written, 130 after Ctrl-C. docs/regression.md has
+the rest.
+
+examples:
+  fastloss bench --plot losses.png
+  fastloss bench --cases 'ce_*' --contenders fastloss torch --json > today.json
+  fastloss bench --against main --markdown "$GITHUB_STEP_SUMMARY"
+  fastloss bench --against 'numba==0.67.*' --contenders fastloss-numba
+  fastloss bench --against FASTLOSS_CPU=avx2 --cases 'mse_loss/*' --limit 1.1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fastloss bench`."""
+    parser.epilog = EPILOG
+    parser.add_argument("--cases", nargs="+", metavar="PATTERN", help="which cases (default: the headline ones)")
+    parser.add_argument("--cases-from", metavar="FILE.py", help="a file with cases of your own; these alone by default")
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        metavar="NAME",
+        help="which contenders (default: all that are installed, but not torch.compile; with --against the backend in use)",
+    )
+    parser.add_argument(
+        "--seconds", type=_seconds, metavar="S", help="how long to measure in all (default: 60; with --against 300)"
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="number of threads (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--output", metavar="FILE", help="write that object there as well")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the results (.png, .svg or .pdf)")
+    parser.add_argument("--list", action="store_true", help="show cases and contenders, and measure nothing")
+    two = parser.add_argument_group("two sides")
+    two.add_argument(
+        "--against", "--compare", nargs="+", metavar="SIDE", help="what to compare with, such as an earlier --json"
+    )
+    two.add_argument("--with", nargs="+", metavar="SIDE", dest="new", help="the new side (default: this build)")
+    two.add_argument(
+        "--limit", "--fail-above", type=_factor, default=1.05, metavar="X", help="the slowdown allowed (default: 1.05)"
+    )
+    two.add_argument("--allow", nargs="+", default=[], metavar="KIND[:PATTERN]", help="problems that are let pass")
+    two.add_argument(
+        "--gates", nargs="+", default=[], metavar="NAME=X", help="tolerances of memory, calls, modules, ..."
+    )
+    two.add_argument("--instructions", action="store_true", help="count instructions too (perf, or Valgrind: slow)")
+    two.add_argument("--seed", type=int, default=0, metavar="N", help="of the random order (default: 0)")
+    two.add_argument("--cpu-time", action="store_true", help="measure CPU time, which a busy machine disturbs less")
+    two.add_argument("--bisect", metavar="GOOD..BAD", help="find the revision that made --case slower")
+    two.add_argument("--case", metavar="NAME", help="of --bisect")
+    two.add_argument(
+        "--markdown", metavar="FILE", help="write a summary for a pull request; added to GitHub's own file"
+    )
+    two.add_argument("--pytest-benchmark", metavar="FILE", help="write what pytest-benchmark would have written")
+    two.add_argument("--store", metavar="DIR", help="keep the run there, and draw the history as index.html")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    if number >= 1 << 63:  # nothing can be counted so far
+        raise argparse.ArgumentTypeError(f"must be below 2**63, not {number}")
+    return number
+
+
+_positive.__name__ = "whole number"  # argparse names the type in its message
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return number
+
+
+_seconds.__name__ = "number"
+
+
+def _factor(text: str) -> float:
+    number = float(text)
+    if not 1 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return number
+
+
+_factor.__name__ = "number"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and report, or compare; bad input raises a `Failure`."""
+    from fastloss.cli.interrupt import ends_at_once
+
+    with ends_at_once():
+        from . import measure, sides
+
+    if args.list:
+        return measure.show_list(args)
+    if args.bisect is not None:
+        return sides.bisect(args)
+    if args.against is not None:
+        return sides.compare(args)
+    for option, given in (
+        ("--with", args.new),
+        ("--allow", args.allow),
+        ("--gates", args.gates),
+        ("--instructions", args.instructions),
+        ("--cpu-time", args.cpu_time),
+        ("--markdown", args.markdown),
+        ("--pytest-benchmark", args.pytest_benchmark),
+        ("--store", args.store),
+    ):
+        if given:
+            raise Failure(option, "goes with --against")
+    if args.case is not None:
+        raise Failure("--case", "goes with --bisect")
+    return measure.measure(args)

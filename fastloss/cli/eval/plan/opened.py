@@ -1,0 +1,256 @@
+"""What is to be evaluated: the arrays, the loss and its options, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastloss.cli.failure import Failure
+from fastloss.cli.files import Source, Stored, open_array, shape_text
+
+from .guess import Choice, choose, class_axis, mismatch, one_output
+from .layout import (
+    Layout,
+    check_class_weights,
+    check_element_weights,
+    element_weights,
+    lay_out_classes,
+    lay_out_elements,
+)
+from .losses import LossInfo, find_loss
+
+IGNORE_INDEX = -100  # the library's default
+
+
+class Empty(Failure):
+    """Predictions and targets are there, but no data in them: an error, unless they are one shard of several."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `fastloss eval` as they were given; None where they were not."""
+
+    predictions: str
+    targets: str | None  # None for --no-targets
+    loss: str | None = None
+    axis: int | None = None
+    weight: str | None = None
+    ignore_index: int | None = None
+    label_smoothing: float | None = None
+    reduction: str = "mean"
+    output: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a shard's arrays lie in the whole: its first row, its rows and those of all shards (first axes)."""
+
+    first: int
+    n_rows: int
+    n_all: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation, ready to run.
+
+    Parameters
+    ----------
+    loss, axis, reason
+        The loss, its axis in the files (the class axis, or 0 for one loss per output, or None) and why it was
+        chosen (None if the user named it).
+    labels : bool
+        The targets are class labels.
+    layout : Layout
+        The arrays, ready to be cut into chunks.
+    weights : array or None
+        Class weights; weights of elements are part of the layout.
+    per_output : bool
+        Means are taken over the first axis only.
+    reference : Source or None
+        Another model's predictions to compare with.
+    has_targets : bool
+        There are targets; else those that are part of the layout mean nothing.
+    """
+
+    loss: LossInfo
+    axis: int | None
+    reason: str | None
+    predictions: Source
+    targets: Source
+    weight: Source | None
+    labels: bool
+    layout: Layout
+    weights: np.ndarray | None
+    ignore_index: int
+    ignore_given: bool
+    label_smoothing: float
+    reduction: str
+    per_output: bool
+    reference: Source | None = None
+    has_targets: bool = True
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of predictions, targets, weights and what they are compared with."""
+        sources = (self.predictions, self.targets if self.has_targets else None, self.weight, self.reference)
+        return sum(source.array.nbytes for source in sources if source is not None)
+
+
+def prepare(request: Request, reason: str | None = None, part: Part | None = None) -> Job:
+    """Open the files, choose the loss, and check that everything fits.
+
+    `reason` is why the loss in `request` was chosen, if an earlier shard led to it; weights of the rows of all shards
+    are cut down to `part`.
+
+    Raises
+    ------
+    Failure
+        A file or an option is wrong.
+    """
+    named = None if request.loss is None else find_loss(request.loss)
+    predictions = open_array(request.predictions)
+    if request.targets is None:
+        named = find_loss(request.loss or "cross_entropy")
+        targets = _unknown_targets(predictions, request.axis)
+    else:
+        targets = open_array(request.targets)
+    reference = None if request.reference is None else open_array(request.reference)
+    weight = None if request.weight is None else open_array(request.weight)
+    without = [source for source in (predictions, targets) if not source.array.size]
+    if without:
+        kind = Empty if len(without) == 2 else Failure
+        raise kind(without[0].name, f"holds no data: its shape is {shape_text(without[0].array.shape)}")
+    axis = _normal_axis(request.axis, predictions)
+    if axis == 0 and (named is None or named.family == "classes") or targets.array.ndim == 0:
+        # stored arrays are cut along their first axis, which here is the classes'
+        shapes = predictions.array.shape, targets.array.shape
+        if shapes[0] != shapes[1] and class_axis(*shapes, axis) is None and not one_output(*shapes, axis):
+            raise mismatch(predictions, targets, axis)  # before all is read
+        predictions, targets = _whole(predictions), _whole(targets)
+        reference = None if reference is None else _whole(reference)
+    ignore_index = IGNORE_INDEX if request.ignore_index is None else request.ignore_index
+    if named is None:
+        choice = choose(predictions, targets, axis, ignore_index)
+    else:
+        choice = Choice(named, _named_axis(named, predictions, targets, axis), reason)
+    _check_options(choice.loss, request, axis, predictions)
+    if reference is not None:
+        _check_reference(choice, request, predictions, targets, reference)
+
+    x, y = predictions.array, targets.array
+    if choice.loss.family == "classes":
+        assert choice.axis is not None
+        labels = y.shape != x.shape
+        layout = lay_out_classes(x, y, choice.axis, None if reference is None else reference.array)
+        weights, per_output = None, False
+        if weight is not None:
+            check_class_weights(weight, x.shape[choice.axis])
+            weight = _whole(weight)
+            weights = weight.array
+    else:
+        if one_output(x.shape, y.shape, axis):
+            x = x[..., 0] if isinstance(x, np.ndarray) else x.without_last()
+        labels, weights, per_output = False, None, axis is not None
+        if weight is not None and part is not None and weight.array.shape[:1] == (part.n_all,):
+            weight = replace(weight, array=weight.array[part.first : part.first + part.n_rows])
+        each = None
+        if weight is not None:
+            check_element_weights(weight, x.shape)
+            weight = _whole(weight)
+            each = element_weights(weight.array, x.ndim)
+        layout = lay_out_elements(x, y, each, per_output)
+    return Job(
+        loss=choice.loss,
+        axis=choice.axis if choice.loss.family == "classes" else axis,
+        reason=choice.reason,
+        predictions=predictions,
+        targets=targets,
+        weight=weight,
+        labels=labels,
+        layout=layout,
+        weights=weights,
+        ignore_index=ignore_index,
+        ignore_given=request.ignore_index is not None,
+        label_smoothing=request.label_smoothing or 0.0,
+        reduction=request.reduction,
+        per_output=per_output,
+        reference=reference,
+        has_targets=request.targets is not None,
+    )
+
+
+def _unknown_targets(predictions: Source, axis: int | None) -> Source:
+    """What stands for targets where there are none: the first class, in the shape that labels have."""
+    shape = predictions.array.shape
+    at = _normal_axis(axis, predictions)
+    at = len(shape) - 1 if at is None else at
+    return Source("", "", np.zeros(shape[:at] + shape[at + 1 :], np.uint8))
+
+
+def _check_reference(choice: Choice, request: Request, predictions: Source, targets: Source, reference: Source) -> None:
+    """Whether two models can be compared: by the logits of classes, row by row."""
+    x, r = predictions.array, reference.array
+    if choice.loss.name != "cross_entropy" or targets.array.shape == x.shape:
+        what = choice.loss.name if choice.loss.name != "cross_entropy" else "cross_entropy of class probabilities"
+        guessed = f" (guessed: {choice.reason}; --loss overrides)" if choice.reason else ""
+        raise Failure("--against", f"compares by cross_entropy from logits, with class labels; this is {what}{guessed}")
+    for option in ("weight", "label_smoothing"):
+        if getattr(request, option) is not None:
+            raise Failure("--against", f"cannot be combined with --{option.replace('_', '-')}")
+    if r.shape != x.shape:
+        problem = f"shape {shape_text(r.shape)} does not go with {shape_text(x.shape)} of {predictions.name}"
+        raise Failure(reference.name, problem)
+    if r.dtype.kind not in "biuf" and r.dtype.name != "bfloat16":
+        raise Failure(reference.name, f"holds {r.dtype}, not numbers")
+
+
+def _whole(source: Source) -> Source:
+    return replace(source, array=source.array[:]) if isinstance(source.array, Stored) else source
+
+
+def _normal_axis(axis: int | None, predictions: Source) -> int | None:
+    """The axis counted from the front."""
+    shape = predictions.array.shape
+    if axis is None or -len(shape) <= axis < len(shape):
+        return axis if axis is None or axis >= 0 else axis + len(shape)
+    raise Failure("--axis", f"{axis} is out of range for predictions of shape {shape_text(shape)}")
+
+
+def _named_axis(loss: LossInfo, predictions: Source, targets: Source, axis: int | None) -> int | None:
+    """The axis of a loss the user named, with the shapes checked."""
+    x, y = predictions.array, targets.array
+    if loss.family != "classes":
+        if x.shape != y.shape and not one_output(x.shape, y.shape, axis):
+            shapes = f"shape {shape_text(y.shape)} does not fit predictions of shape {shape_text(x.shape)}"
+            raise Failure(targets.name, shapes)
+        return None
+    if not x.ndim:
+        raise Failure(predictions.name, f"{loss.name} needs an axis of classes, the shape is ()")
+    if x.shape == y.shape:
+        return x.ndim - 1 if axis is None else axis
+    found = class_axis(x.shape, y.shape, axis)
+    if found is None or y.dtype.kind not in "biu":
+        raise mismatch(predictions, targets, axis)
+    return found
+
+
+def _check_options(loss: LossInfo, request: Request, axis: int | None, predictions: Source) -> None:
+    """An option that the loss would not heed is an error, as silence would make it look obeyed."""
+    if request.label_smoothing is not None and not loss.smooths:
+        raise Failure("--label-smoothing", f"{loss.name} has no label smoothing; cross_entropy has")
+    if request.ignore_index is not None and not loss.ignores:
+        raise Failure("--ignore-index", f"{loss.name} has no class labels to ignore")
+    if axis is not None and loss.family == "binary":
+        raise Failure("--axis", f"{loss.name} is taken element by element and has no axis")
+    if axis is not None and axis != 0 and loss.family == "regression":
+        raise Failure("--axis", f"only 0 is possible for {loss.name}: one loss per output, {axis} was given")
+    if request.reduction == "none":
+        if request.output is None:
+            raise Failure("--reduction none", "needs --output FILE for the losses of the rows")
+        if loss.name == "rmse_loss":
+            raise Failure("--reduction none", "rmse_loss has no losses of single rows; take mse_loss")
+        if axis is not None and loss.family == "regression":
+            raise Failure("--reduction none", "cannot be combined with --axis")

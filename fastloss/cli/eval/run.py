@@ -1,0 +1,215 @@
+"""One run of `fastloss eval`: from its options to files, a plan, figures and what is written."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from fastloss.cli import library
+from fastloss.cli.eval.plan.opened import Job, Request
+from fastloss.cli.eval.plan.survey import Plan, survey
+from fastloss.cli.eval.show import report
+from fastloss.cli.eval.show.figures import figures_of
+from fastloss.cli.eval.stats.state import Measures, State
+from fastloss.cli.eval.work.pieces import execute, intact, job_description, loss_writer
+from fastloss.cli.eval.work.progress import Progress
+from fastloss.cli.failure import Failure
+from fastloss.cli.files import split
+from fastloss.cli.files.output import OutputFile, take_back
+from fastloss.cli.files.shards import Shard, find, read_manifest
+from fastloss.cli.printing import as_json, say
+
+if TYPE_CHECKING:
+    from fastloss.cli.eval.stats.bootstrap import Resampling
+    from fastloss.cli.eval.stats.groups import Grouping
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and report; bad input raises a `Failure`."""
+    losses_path = args.output if args.reduction == "none" else args.per_sample
+    _check_options(args)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(library.settings(args.backend, args.threads))
+        plan = survey(_shards(args), _request(args), losses_path is not None)
+        _check_fitting(args, plan.first)
+        grouping = _grouping(args, plan)
+        measures = Measures(
+            top_k=args.top_k,
+            groups=grouping is not None,
+            report=args.report is not None,
+            resampling=_resampling(args),
+            losses=losses_path is not None,
+            against=plan.first.reference is not None,
+        )
+
+        paths = [path for path in (args.output, args.per_sample, args.report) if path is not None]
+        _check_outputs(paths, args, plan)
+        journal = None
+        if (journal_path := _journal_path(args, plan, paths)) is not None:
+            from fastloss.cli.eval.work.journal import Journal
+
+            files = {"weight": args.weight, "group_by": args.group_by, "manifest": args.manifest}
+            described = job_description(plan, measures, args.chunk_size, files) | {"losses": losses_path}
+            journal = Journal(journal_path, described, args.resume)
+            stack.callback(journal.close)
+        resumed = journal is not None and journal.resumed
+        finished = journal.pieces() if journal is not None and resumed else {}
+        if resumed and losses_path is not None and len(finished) == plan.n_pieces:
+            take_back(losses_path)
+        files_written = {}
+        for path in paths:
+            kept = journal is not None and path == losses_path
+            file = OutputFile(path, lasting=journal is not None, kept=kept, resumed=kept and resumed)
+            files_written[path] = stack.enter_context(file)
+        if journal is not None and not resumed:
+            journal.start()
+        writer = None if losses_path is None else loss_writer(plan, files_written[losses_path])
+        done = set(finished) if writer is None else intact(plan, writer, finished)
+        state = journal.state(measures, done) if journal is not None and resumed else State(measures)
+        cluster = None
+        if args.workers is not None or args.scheduler is not None:
+            from fastloss.cli.eval.work.cluster import Cluster
+
+            n_left = max(1, plan.n_pieces - len(done))
+            n_workers = None if args.workers is None else min(args.workers, n_left)  # a piece is what one worker does
+            cluster = stack.enter_context(Cluster(n_workers, args.scheduler))
+
+        codes = None if grouping is None else grouping.codes
+        n_rows = sum(shard.n_rows for shard in plan.shards)
+        with Progress(n_rows, not args.json, plan.n_pieces) as progress:
+            seconds = execute(plan, measures, codes, args.chunk_size, cluster, journal, state, done, writer, progress)
+        names = None if grouping is None else grouping.names
+        figures = figures_of(plan.first, state, measures, n_rows, names, seconds)
+        printed = as_json(report.document(plan, figures, args, len(done)))
+        if args.report is not None:
+            from fastloss.cli.eval.show.page import page
+
+            files_written[args.report].write(page(plan, figures, state, args).encode())
+        if args.output is not None and args.reduction != "none":
+            files_written[args.output].write(printed.encode() + b"\n")
+        for file in files_written.values():
+            file.commit()
+        if journal is not None:
+            journal.remove()
+    say(printed if args.json else report.text(plan, figures, args))
+    return 0
+
+
+def _request(args: argparse.Namespace) -> Request:
+    return Request(
+        predictions=args.predictions,
+        targets=args.targets,
+        loss=args.loss,
+        axis=args.axis,
+        weight=args.weight,
+        ignore_index=args.ignore_index,
+        label_smoothing=args.label_smoothing,
+        reduction=args.reduction,
+        output=args.output,
+    )
+
+
+def _shards(args: argparse.Namespace) -> list[Shard]:
+    if args.manifest is None:
+        return find(args.predictions, args.targets, args.against)
+    if args.predictions is not None:
+        raise Failure("--manifest", "takes the place of PREDICTIONS and TARGETS")
+    if args.against is not None:
+        raise Failure("--against", "a manifest names what its files are compared with: reference")
+    return read_manifest(args.manifest, not args.no_targets)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Options that exclude each other."""
+    if args.no_targets:
+        if args.targets is not None:
+            raise Failure("--no-targets", f"TARGETS are given: {args.targets}")
+        if args.against is None and args.manifest is None:
+            raise Failure("--no-targets", "there is nothing to evaluate without --against REFERENCE")
+        for option in ("ignore_index", "top_k", "report"):
+            if getattr(args, option) is not None:
+                raise Failure(f"--{option.replace('_', '-')}", "needs targets")
+        if args.loss not in (None, "cross_entropy"):
+            raise Failure("--loss", f"{args.loss} needs targets")
+    if args.reduction == "none" and args.per_sample is not None:
+        raise Failure("--per-sample", "--reduction none writes the same to --output; give one of the two")
+    if args.per_sample is not None and args.loss == "rmse_loss":
+        raise Failure("--per-sample", "rmse_loss has no losses of single rows; take mse_loss")
+    if args.workers is not None and args.scheduler is not None:
+        raise Failure("--workers", "a scheduler has its own workers; give --workers or --scheduler")
+    if args.resample == "group" and args.group_by is None and args.manifest is None:
+        raise Failure("--resample group", "needs --group-by FILE")
+    paths = [os.path.realpath(path) for path in (args.output, args.per_sample, args.report, args.journal) if path]
+    if len(set(paths)) < len(paths):
+        raise Failure(None, "--output, --per-sample, --report and --journal are different files")
+
+
+def _check_fitting(args: argparse.Namespace, job: Job) -> None:
+    """Options that the loss, or the form of its targets, has no use for."""
+    if args.top_k is not None:
+        if job.loss.family != "classes" or not job.labels:
+            raise Failure(
+                "--top-k",
+                f"{job.loss.name} has no class labels to look for among the largest scores"
+                if job.loss.family != "classes"
+                else "needs class labels, not distributions",
+            )
+        if args.top_k > (n_classes := job.predictions.array.shape[job.axis or 0]):
+            raise Failure("--top-k", f"{args.top_k} of {n_classes} classes")
+    if job.per_output:
+        for option in ("per_sample", "group_by", "bootstrap", "report"):
+            if getattr(args, option) is not None:
+                raise Failure(f"--{option.replace('_', '-')}", "cannot be combined with --axis")
+
+
+def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
+    marked = plan.shards[0].shard.group is not None
+    if args.group_by is None and not marked:
+        if args.resample == "group":
+            raise Failure("--resample group", "needs --group-by FILE, or groups in the manifest")
+        return None
+    from fastloss.cli.eval.stats.groups import Grouping, read_labels, uniform
+
+    if args.group_by is not None:
+        name, labels = args.group_by, read_labels(args.group_by)
+    else:
+        name, labels = args.manifest, uniform([shard.shard.group for shard in plan.shards], args.manifest)
+    samples, losses = ([getattr(s, n) for s in plan.shards] for n in ("n_samples", "n_losses"))
+    return Grouping(labels, samples, losses, name)
+
+
+def _resampling(args: argparse.Namespace) -> Resampling | None:
+    if args.bootstrap is None:
+        return None
+    from fastloss.cli.eval.stats.bootstrap import Resampling
+
+    return Resampling(args.bootstrap, args.seed, args.resample)
+
+
+def _check_outputs(paths: list[str], args: argparse.Namespace, plan: Plan) -> None:
+    """No output is an input."""
+    names = [name for shard in plan.shards for name in shard.shard.files.values()]
+    inputs = [split(name)[0] for name in (*names, args.weight, args.group_by) if name is not None]
+    inputs += [args.manifest] if args.manifest is not None else []
+    stamps = None
+    for path in paths:
+        if os.path.exists(path):
+            stamps = stamps or {(found.st_dev, found.st_ino) for found in map(os.stat, inputs)}
+            if (os.stat(path).st_dev, os.stat(path).st_ino) in stamps:
+                raise Failure(path, "is also an input; it would be overwritten")
+
+
+def _journal_path(args: argparse.Namespace, plan: Plan, paths: list[str]) -> str | None:
+    """The journal that was named, or one beside the first output of a run of several pieces."""
+    if args.journal is not None:
+        return args.journal
+    if paths and (plan.n_pieces > 1 or args.resume):
+        regular = [path for path in paths if not os.path.exists(path) or os.path.isfile(path)]
+        return f"{regular[0]}.journal" if regular else None
+    if args.resume:
+        raise Failure(
+            "--resume", "needs the journal of the run: --journal FILE, or its --output, --per-sample or --report"
+        )
+    return None

@@ -1,0 +1,144 @@
+"""From the sums of a run to its figures."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from fastloss.cli.eval.plan.opened import Job
+from fastloss.cli.eval.stats.state import Measures, State
+from fastloss.cli.eval.stats.sums import Sums, Value
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The result; None where a figure does not apply to the loss or was not asked for.
+
+    `value` is what the reduction asked for (None for "none"), `mean` the mean loss in any case. Of each group `groups`
+    has a dictionary, `intervals` the ends of each figure's confidence interval. `against` says how another model differs.
+    """
+
+    value: Value | None
+    mean: Value
+    perplexity: float | None
+    accuracy: float | None
+    correct: int | None
+    top_k_accuracy: float | None
+    top_k_correct: int | None
+    mse: Value | None
+    rmse: Value | None
+    mae: Value | None
+    rows: int
+    ignored: int
+    elements: int | None
+    seconds: float
+    groups: list[dict[str, Any]] | None = None
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    against: dict[str, Any] | None = None
+
+
+@np.errstate(all="ignore")
+def figures_of(
+    job: Job, state: State, measures: Measures, n_rows: int, group_names: list[Any] | None, seconds: float
+) -> Figures:
+    """The figures of a run over `n_rows` rows that ended in `state`."""
+    sums = state.sums
+    against = None
+    if measures.against:
+        from fastloss.cli.eval.stats.against import figures_against
+
+        against = figures_against(state, measures, job.has_targets)
+    if not job.has_targets:
+        unknown = dict.fromkeys((f.name for f in fields(Figures) if f.default is MISSING), None)
+        known = {"rows": sums.counted("counted"), "ignored": 0, "seconds": seconds, "against": against}
+        groups = _divergences_of_groups(state, group_names) if group_names is not None else None
+        return Figures(**unknown | known | {"groups": groups, "intervals": {}})
+    loss, mean = _shaped(job, sums.total("loss")), _mean(job, sums)
+    if job.loss.name == "rmse_loss":
+        loss = np.sqrt(loss)  # as the library: the root of the sum
+    classes, counts = job.loss.family == "classes", job.loss.family in ("classes", "binary")
+    counted = sums.counted("counted")
+    divisor = "divisor" if "divisor" in sums else "counted"
+    mse, mae = (_shaped(job, sums.mean(name, divisor)) if name in sums else None for name in ("squared", "absolute"))
+    top_k = measures.top_k is not None
+    return Figures(
+        value={"mean": mean, "sum": loss, "none": None}[job.reduction],
+        mean=mean,
+        perplexity=float(np.exp(mean)) if classes else None,
+        accuracy=float(sums.mean("correct", "counted")) if counts else None,
+        correct=sums.counted("correct") if counts else None,
+        top_k_accuracy=float(sums.mean("in_top_k", "counted")) if top_k else None,
+        top_k_correct=sums.counted("in_top_k") if top_k else None,
+        mse=mse,
+        rmse=None if mse is None else np.sqrt(mse),
+        mae=mae,
+        rows=counted if classes else n_rows,
+        ignored=sums.counted("ignored"),
+        elements=None if classes else counted,
+        seconds=seconds,
+        groups=_groups(job, state, measures, group_names) if group_names is not None else None,
+        intervals=_intervals(job, state) if measures.resampling is not None else {},
+        against=against,
+    )
+
+
+def _shaped(job: Job, value: Value) -> Value:
+    """One figure for each output where those are apart."""
+    return np.reshape(value, job.layout.shape[1:]) if job.per_output else value
+
+
+def _mean(job: Job, sums: Sums) -> Value:
+    mean = _shaped(job, sums.mean("loss", "divisor" if "divisor" in sums else "counted"))
+    return np.sqrt(mean) if job.loss.name == "rmse_loss" else mean
+
+
+def _groups(job: Job, state: State, measures: Measures, names: list[Any]) -> list[dict[str, Any]]:
+    """Of each group that occurs: its name, mean loss, what follows from it, and how much was counted."""
+    found = []
+    for code, sums in sorted(state.parts["groups"].groups.items()):
+        mean = _mean(job, sums)
+        entry: dict[str, Any] = {"group": names[code], "mean": float(mean)}
+        if job.loss.family == "classes":
+            entry["perplexity"] = float(np.exp(mean))
+        if job.loss.family in ("classes", "binary"):
+            entry["accuracy"] = float(sums.mean("correct", "counted"))
+        if measures.top_k is not None:
+            entry["top_k_accuracy"] = float(sums.mean("in_top_k", "counted"))
+        if measures.against:
+            reference = float(sums.mean("reference_loss", "counted"))
+            entry |= {"reference": reference, "difference": entry["mean"] - reference}
+            entry |= {"kl": float(sums.mean("kl", "counted"))}
+        found.append(entry | {"counted": sums.counted("counted")})
+    return found
+
+
+def _divergences_of_groups(state: State, names: list[Any]) -> list[dict[str, Any]]:
+    """Of each group that occurs, without targets."""
+    return [
+        {
+            "group": names[code],
+            "kl": float(sums.mean("kl", "counted")),
+            "same_argmax": float(sums.mean("same", "counted")),
+            "counted": sums.counted("counted"),
+        }
+        for code, sums in sorted(state.parts["groups"].groups.items())
+    ]
+
+
+def _intervals(job: Job, state: State) -> dict[str, list[float]]:
+    """Of the mean and what follows from it, the ends of the confidence interval."""
+    from fastloss.cli.eval.stats.bootstrap import interval
+
+    bootstrap = state.parts["bootstrap"]
+    means = bootstrap.means("loss", "divisor" if "divisor" in bootstrap else "counted")
+    if job.loss.name == "rmse_loss":
+        means = np.sqrt(means)
+    found = {"mean": interval(means)}
+    if job.loss.family == "classes":
+        found["perplexity"] = interval(np.exp(means))
+    for name, column in (("accuracy", "correct"), ("top_k_accuracy", "in_top_k")):
+        if column in bootstrap:
+            found[name] = interval(bootstrap.means(column, "counted"))
+    return found

@@ -1,0 +1,234 @@
+"""The result as a person reads it, and as a program does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastloss.cli import library
+from fastloss.cli.eval.plan.guess import other_axis
+from fastloss.cli.eval.plan.survey import Plan
+from fastloss.cli.eval.stats.sums import Value
+from fastloss.cli.failure import printable
+from fastloss.cli.files import shape_text
+
+from .figures import Figures
+
+LEVEL = "95 %"  # of the confidence intervals
+_SHOWN_OUTPUTS, _SHOWN_GROUPS = 8, 40
+
+
+def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: int) -> dict[str, Any]:
+    """All of the result, as what `--json` prints."""
+    job = plan.first
+    rows = figures.rows + figures.ignored
+    output = {
+        "fastloss": library.version(),
+        "loss": job.loss.name if job.has_targets else None,
+        "guessed": job.reason is not None,
+        "reason": job.reason,
+        "reduction": job.reduction,
+        "value": figures.value,
+        "mean": figures.mean,
+        "perplexity": figures.perplexity,
+        "accuracy": figures.accuracy,
+        "correct": figures.correct,
+        "mse": figures.mse,
+        "rmse": figures.rmse,
+        "mae": figures.mae,
+        "rows_counted": figures.rows,
+        "rows_ignored": figures.ignored,
+        "elements": figures.elements,
+        "seconds": figures.seconds,
+        "rows_per_second": _rate(rows, figures.seconds),
+        "gigabytes_per_second": _rate(_n_bytes(plan) / 1e9, figures.seconds),
+        "axis": job.axis,
+        "ignore_index": job.ignore_index if job.loss.ignores else None,
+        "label_smoothing": job.label_smoothing if job.loss.smooths else None,
+        "chunk_size": args.chunk_size,
+        "backend": library.backend_in_use(),
+        "threads": library.n_threads(),
+        "predictions": _described(*_input(plan, "predictions", args)),
+        "targets": _described(*_input(plan, "targets", args)) if job.has_targets else None,
+        "weight": None if (w := plan.weight) is None else _described(w.name, w.array.dtype, w.array.shape),
+        "output": args.output,
+        "shards": len(plan.shards),
+    }
+    # These are there only where they were asked for.
+    if args.top_k is not None:
+        output |= {
+            "top_k": args.top_k,
+            "top_k_accuracy": figures.top_k_accuracy,
+            "top_k_correct": figures.top_k_correct,
+        }
+    if figures.intervals:
+        asked = {"level": 0.95, "resamples": args.bootstrap, "seed": args.seed, "unit": args.resample}
+        output["intervals"] = asked | figures.intervals
+    if figures.groups is not None:
+        output["groups"] = figures.groups
+    if figures.against is not None:
+        output["against"] = _described(*_input(plan, "reference", args)) | figures.against
+    output |= {
+        option: value
+        for option in ("workers", "scheduler", "per_sample", "report")
+        if (value := getattr(args, option)) is not None
+    }
+    if args.resume:
+        output["pieces_resumed"] = n_resumed
+    return output
+
+
+def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
+    """The result as aligned lines: what was evaluated, what came out, how fast."""
+    job = plan.first
+    rows = figures.rows + figures.ignored
+    inputs = ["predictions", *(["targets"] if job.has_targets else []), *(["reference"] if figures.against else [])]
+    lines = [(name, _input_text(*_input(plan, name, args))) for name in inputs]
+    if len(plan.shards) > 1:
+        lines.append(("shards", str(len(plan.shards))))
+    if plan.weight is not None:
+        lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
+    lines += _loss_lines(plan, figures, args) if job.has_targets else []
+    lines += [(name, value) for name, value in _derived(figures, args)]
+    lines += [] if figures.against is None else _compared(figures, args)
+    lines.append(("rows", f"{figures.rows} counted, {figures.ignored} ignored"))
+    rates = f"{_rate(rows, figures.seconds):.3g} rows/s, {_rate(_n_bytes(plan) / 1e9, figures.seconds):.3g} GB/s"
+    lines.append(("speed", f"{rates} ({figures.seconds:.3g} s)"))
+    for name, path in (("losses", args.per_sample), ("report", args.report)):
+        if path is not None:
+            lines.append((name, f"written to {printable(path)}"))
+    width = max(len(name) for name, _ in lines) + 2
+    shown = "\n".join(f"{name:<{width}}{value}" for name, value in lines)
+    return shown if figures.groups is None else f"{shown}\n\n{_group_table(figures.groups, args.top_k)}"
+
+
+def _loss_lines(plan: Plan, figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Which loss it is, and what it came to."""
+    job = plan.first
+    yield "loss", f"{job.loss.name} (guessed: {job.reason}; --loss overrides)" if job.reason else job.loss.name
+    if job.loss.family == "classes" and args.axis is None:
+        other = other_axis(job.predictions.array.shape, job.targets.array.shape, job.axis or 0)
+        if other is not None:
+            yield "class axis", f"{job.axis} (--axis {other} would fit, too)"
+    if job.reduction == "none":
+        written = f"(mean; each written to {printable(args.output or '')})"
+        yield job.loss.name, f"{_number(figures.mean)} {written}"
+    else:
+        yield job.loss.name, f"{_number(figures.value)} ({job.reduction})"
+
+
+def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """What follows from the mean loss, and what is counted beside it."""
+    ends = {name: f", {LEVEL} in [{low:.6g}, {high:.6g}]" for name, (low, high) in figures.intervals.items()}
+    if ends:
+        yield "interval", f"mean{ends['mean']} ({args.bootstrap} resamples by {args.resample}, seed {args.seed})"
+    if figures.perplexity is not None:
+        yield "perplexity", _number(figures.perplexity) + ends.get("perplexity", "")
+    of = figures.rows if figures.elements is None else figures.elements
+    if figures.accuracy is not None:
+        yield "accuracy", f"{_number(figures.accuracy)} ({figures.correct} of {of})" + ends.get("accuracy", "")
+    if figures.top_k_accuracy is not None:
+        counts = f"({figures.top_k_correct} of {of})"
+        yield f"top-{args.top_k}", f"{_number(figures.top_k_accuracy)} {counts}" + ends.get("top_k_accuracy", "")
+    for name, value in (("MSE", figures.mse), ("RMSE", figures.rmse), ("MAE", figures.mae)):
+        if value is not None:
+            yield name, _number(value)
+
+
+# What the lines of the figures of both models are called.
+_BOTH = {"mean": "mean", "perplexity": "perplexity", "accuracy": "accuracy", "top_k_accuracy": "top-{}"}
+
+
+def _compared(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """How the predictions differ from what they are compared with."""
+    found = figures.against or {}
+    intervals, better = found.get("intervals", {}), found.get("better", {})
+
+    def ends(interval: Sequence[float] | None) -> str:
+        return "" if interval is None else f", {LEVEL} in [{interval[0]:.6g}, {interval[1]:.6g}]"
+
+    for name, shown in _BOTH.items():
+        if name not in found.get("difference", {}):
+            continue
+        text = f"{found['difference'][name]:+.6g} from {found['reference'][name]:.9g} of the reference"
+        text += ends(intervals.get("difference", {}).get(name))
+        if name in better:
+            text += f", better in {better[name]:.1%} of resamples"
+        yield f"Δ {shown.format(args.top_k)}", text
+    if "log_perplexity_ratio" in found:
+        ratio = found["log_perplexity_ratio"]
+        yield "ln PPL ratio", f"{ratio:+.6g}{ends(intervals.get('log_perplexity_ratio'))}"
+    kl = found["kl"]
+    yield "KL divergence", f"{kl['mean']:.6g} (mean){ends(intervals.get('kl'))}"
+    shares = (("median", "median"), ("90 %", "p90"), ("95 %", "p95"), ("99 %", "p99"), ("99.9 %", "p99_9"))
+    spread = ", ".join(f"{name} {kl[key]:.4g}" for name, key in (*shares, ("maximum", "maximum")))
+    yield "KL quantiles", spread
+    if "delta_p" in found:
+        change = found["delta_p"]
+        rms = f", RMS {change['rms']:.6g}{ends(intervals.get('delta_p_rms'))}"
+        yield "Δp", f"{change['mean']:+.6g} (mean){ends(intervals.get('delta_p'))}{rms}"
+    same = f"{found['same_argmax']:.9g} ({found['same_argmax_count']} of {figures.rows})"
+    yield "same arg max", same + ends(intervals.get("same_argmax"))
+
+
+def group_columns(groups: list[dict[str, Any]], top_k: int | None) -> list[str]:
+    """What the columns of a table of groups are called."""
+    return [f"top-{top_k}" if name == "top_k_accuracy" else name for name in groups[0]]
+
+
+def _group_table(groups: list[dict[str, Any]], top_k: int | None) -> str:
+    """Aligned columns, numbers to the right."""
+    names = group_columns(groups, top_k)
+    cells = [names]
+    for entry in groups[:_SHOWN_GROUPS]:
+        cells.append([f"{v:.6g}" if isinstance(v, float) else printable(str(v)) for v in entry.values()])
+    widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    rest = len(groups) - _SHOWN_GROUPS
+    return "\n".join([*lines, f"... ({rest} more groups; --json gives all)"] if rest > 0 else lines)
+
+
+def _rate(amount: float, seconds: float) -> float:
+    return amount / max(seconds, 1e-9)  # a clock may not have moved
+
+
+def _n_bytes(plan: Plan) -> int:
+    weight = 0 if plan.weight is None else plan.weight.array.nbytes
+    return weight + sum(shard.n_bytes for shard in plan.shards)
+
+
+def _input(plan: Plan, which: str, args: argparse.Namespace) -> tuple[str, Any, list[int] | None]:
+    """Predictions or targets: their name, dtype, and the shape of all shards as one, if they would make one."""
+    parts = [getattr(shard, which) for shard in plan.shards]
+    dtypes, shapes = sorted({dtype for dtype, _ in parts}), [shape for _, shape in parts]
+    if len(parts) == 1:
+        return getattr(plan.first, which).name, dtypes[0], shapes[0]
+    alike = len({tuple(shape[1:]) for shape in shapes}) == 1 and all(shapes)
+    whole = [sum(shape[0] for shape in shapes), *shapes[0][1:]] if alike else None
+    return getattr(args, {"reference": "against"}.get(which, which)) or args.manifest, ", ".join(dtypes), whole
+
+
+def _described(name: str, dtype: Any, shape: Sequence[int] | None) -> dict[str, Any]:
+    return {"file": name, "dtype": str(dtype), "shape": None if shape is None else list(shape)}
+
+
+def _input_text(name: str, dtype: Any, shape: Sequence[int] | None) -> str:
+    return f"{printable(name)} ({dtype}, {'various shapes' if shape is None else shape_text(shape)})"
+
+
+def _number(value: Value | None) -> str:
+    assert value is not None
+    if np.ndim(value) == 0:
+        return f"{value:.9g}"
+    numbers = np.ravel(value)
+    rest = f" ... ({numbers.size} outputs; --json gives all)" if numbers.size > _SHOWN_OUTPUTS else ""
+    return " ".join(f"{number:.9g}" for number in numbers[:_SHOWN_OUTPUTS]) + rest

@@ -1,0 +1,1 @@
+"""What a run adds up: data that merge in any order to the same bits."""

@@ -1,0 +1,339 @@
+"""The evaluation itself, chunk by chunk; the sums combine to what one call over all data would give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastloss.cli import library
+from fastloss.cli.eval.plan.opened import Job
+from fastloss.cli.eval.stats.state import Measures, State
+from fastloss.cli.eval.stats.sums import Place, Rows, Sums, Value
+from fastloss.cli.files.pages import resident
+
+from .best import best_class
+from .locate import improbable, refusal, undefined
+
+Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
+
+# So much is evaluated before the clock starts: bytes of predictions, and losses at most where each is looked at.
+_WARM_BYTES, _WARM_LOSSES = 4 << 20, 1 << 10
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Slices of a job and what is wanted of them."""
+
+    job: Job
+    start: int
+    x: np.ndarray
+    y: np.ndarray
+    w: np.ndarray | None
+    place: Place
+    measures: Measures
+    r: np.ndarray | None = None  # what another model predicts
+
+
+@np.errstate(all="ignore")  # NaN is told with its place; infinities are results
+def evaluate(
+    job: Job,
+    start: int,
+    stop: int,
+    chunk_rows: int | None,
+    place: Place,
+    state: State,
+    measures: Measures,
+    sink: Sink | None,
+    advance: Callable[[int], None],
+) -> None:
+    """Add slices [start, stop) of `job` to `state`, in chunks of about `chunk_rows` rows, single losses into `sink`.
+
+    Raises
+    ------
+    Failure
+        A label is out of range, a value is NaN or outside the loss's domain.
+    """
+    step = _step(job)
+    layout = job.layout
+    n_chunks = -(-(stop - start) // layout.slices_per_chunk(chunk_rows))
+    bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
+    for first, last, then in zip(bounds, bounds[1:], [*bounds[2:], stop], strict=False):
+        here = place.after((first - start) * layout.losses_per_slice)
+        x, y, w = layout.chunk(first, last)
+        r = layout.reference_chunk(first, last)
+        read = [(job.predictions.name, x), (job.targets.name, y)]
+        if job.reference is not None and r is not None:
+            read.append((job.reference.name, r))
+        if job.weight is not None and w is not None:
+            read.append((job.weight.name, w))
+        with resident(read, layout.mapped(last, then)):
+            step(Chunk(job, first, x, y, w, here, measures, r), state, sink)
+        advance((last - first) * layout.n_rows // layout.n_slices)
+
+
+@np.errstate(all="ignore")
+def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
+    """Evaluate a few rows for nothing: what is compiled or loaded on a first call is not the data's speed."""
+    layout = job.layout
+    some = min(layout.slices_per_chunk(chunk_rows), layout.n_slices * _WARM_BYTES // layout.predictions.nbytes)
+    if measures.rows:  # what is done with single losses is slow, and quickly warm
+        some = min(some, _WARM_LOSSES // layout.losses_per_slice)
+    if some := min(some, layout.n_slices):
+        place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
+        chunk = Chunk(job, 0, *layout.chunk(0, some), place, measures, layout.reference_chunk(0, some))
+        _step(job)(chunk, State(measures), (lambda losses: None) if measures.losses else None)
+
+
+def losses_dtype(job: Job) -> np.dtype:
+    """The dtype of the job's single losses."""
+    x, y, w = job.layout.chunk(0, 0)
+    empty = Chunk(job, 0, x, y, w, Place(0, 0, 0, 0, 1), Measures(), job.layout.reference_chunk(0, 0))
+    if not job.has_targets:
+        return _compared(empty, None).kl.dtype
+    if job.loss.family == "classes":
+        return _class_losses(empty, _float_targets(job, x, y)).dtype
+    return _call(empty, job.loss.name, weight=w, reduction="none").dtype
+
+
+def _call(
+    chunk: Chunk,
+    name: str,
+    y: np.ndarray | None = None,
+    call: Callable[..., Any] = library.loss,
+    **options: Any,
+) -> Any:
+    """Call a function of the library; what it refuses becomes a Failure that names the place in the file."""
+    y = chunk.y if y is None else y
+    try:
+        return call(name, chunk.x, y, **options)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise refusal(chunk.job, chunk.start, chunk.x, y, error) from None
+
+
+def _check(chunk: Chunk, loss: Value, each: Callable[[], np.ndarray]) -> None:
+    """NaN is an error that names its place; it is looked for only when the sum of a chunk is NaN."""
+    if np.isnan(loss).any() and (failure := undefined(chunk.job, chunk.start, chunk.x, chunk.y, each)):
+        raise failure
+
+
+def _float_targets(job: Job, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The targets, as numbers if they are one-hot targets saved as integers."""
+    if job.labels or y.dtype.kind not in "biu":
+        return y
+    return y.astype(np.float64 if x.dtype.itemsize == 8 else np.float32)
+
+
+def _class_losses(chunk: Chunk, y: np.ndarray) -> np.ndarray:
+    """Single losses of the softmax family."""
+    job = chunk.job
+    options: dict[str, Any] = {"axis": job.layout.axis, "weight": job.weights, "reduction": "none"}
+    if job.ignore_given:
+        options["ignore_index"] = job.ignore_index
+    if job.loss.smooths:
+        options["label_smoothing"] = job.label_smoothing
+    return _call(chunk, job.loss.name, y, **options)
+
+
+def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
+    """A chunk of the softmax family. The losses of single rows are few beside the scores: always taken."""
+    job, x, axis, measures = chunk.job, chunk.x, chunk.job.layout.axis or 0, chunk.measures
+    y = _float_targets(job, x, chunk.y)
+    # One pass over the logits answers all, where the loss is the plain one; elsewhere only what is asked beside it.
+    plain = job.loss.name == "cross_entropy" and job.labels and job.weights is None and not job.label_smoothing
+    score, in_top_k = None, None
+    if plain or measures.top_k and job.labels:
+        options = {"axis": axis, "ignore_index": job.ignore_index, "top_k": measures.top_k}
+        score = _call(chunk, "score", y, **options)
+        in_top_k = score.in_top_k
+    losses = score.nll if plain and score is not None else _class_losses(chunk, y)
+    loss = float(np.sum(losses, dtype=np.float64))
+    _check(chunk, loss, lambda: losses)
+    if sink is not None:
+        sink(losses)
+
+    best = best_class(x, axis) if score is None else score.argmax
+    truth = y if job.labels else best_class(y, axis)
+    keep, divisor = None, None
+    correct = best == truth
+    if job.labels:
+        keep = y != job.ignore_index
+        correct &= keep
+        if job.weights is not None:
+            divisor = np.zeros(losses.shape)
+            divisor[keep] = job.weights[y[keep].astype(np.intp)]
+    counted = losses.size if keep is None else int(np.count_nonzero(keep))
+    sums = state.sums
+    sums.add_all("loss", losses)
+    if divisor is not None:
+        sums.add_all("divisor", divisor)
+    sums.count("counted", counted)
+    sums.count("ignored", losses.size - counted)
+    sums.count("correct", np.count_nonzero(correct))
+    if in_top_k is not None:
+        sums.count("in_top_k", np.count_nonzero(in_top_k))
+    against = {} if chunk.r is None else _against(chunk, y, keep, best, sums)
+    if measures.rows:
+        probability = _confidence(chunk, best, axis, score) if measures.report else None
+        state.add(
+            Rows(
+                loss=losses.reshape(-1), divisor=_flat(divisor), counted=_flat(keep), correct=_flat(correct),
+                in_top_k=_flat(in_top_k), probability=_flat(probability), outcome=_flat(correct),
+                target=_flat(truth), prediction=_flat(best), **against,
+            ),
+            chunk.place,
+        )  # fmt: skip
+
+
+def _compared(chunk: Chunk, y: np.ndarray | None) -> Any:
+    """How the chunk's rows differ from another model's."""
+
+    def call(name: str, x: np.ndarray, _: np.ndarray, **options: Any) -> Any:
+        return library.loss(name, chunk.r, x, y, **options)
+
+    return _call(chunk, "compare", call=call, axis=chunk.job.layout.axis or 0, ignore_index=chunk.job.ignore_index)
+
+
+def _against(
+    chunk: Chunk, y: np.ndarray, keep: np.ndarray | None, best: np.ndarray, sums: Sums
+) -> dict[str, np.ndarray | None]:
+    """The other model's results beside the chunk's, added to the sums and as columns of its rows."""
+    job, axis = chunk.job, chunk.job.layout.axis or 0
+    found = _compared(chunk, y)
+    other = replace(chunk, x=chunk.r, job=replace(job, predictions=job.reference))
+    options = {"axis": axis, "ignore_index": job.ignore_index, "top_k": chunk.measures.top_k}
+    score = _call(other, "score", y, **options)
+    _check(other, float(np.sum(score.nll, dtype=np.float64)), lambda: score.nll)
+    counted = np.ones(y.shape, bool) if keep is None else keep
+    delta_p = found.delta_p.astype(np.float64)
+    columns = {
+        "kl": np.where(counted, found.kl, found.kl.dtype.type(0)),
+        "reference_loss": score.nll,
+        "delta_p": delta_p,
+        "delta_p_squared": delta_p * delta_p,
+    }
+    flags = {"same": (score.argmax == best) & counted, "reference_correct": score.correct}
+    if score.in_top_k is not None:
+        flags["reference_in_top_k"] = score.in_top_k
+    for name, column in columns.items():
+        sums.add_all(name, column)
+    for name, flag in flags.items():
+        sums.count(name, np.count_nonzero(flag))
+    return {name: _flat(column) for name, column in (columns | flags).items()}
+
+
+def _distributions(chunk: Chunk, state: State, sink: Sink | None) -> None:
+    """A chunk of logits without targets, which are compared with another model's: what a row costs is its divergence."""
+    found = _compared(chunk, None)
+    total = float(np.sum(found.kl, dtype=np.float64))
+    if np.isnan(total):
+        for source, x in ((chunk.job.predictions, chunk.x), (chunk.job.reference, chunk.r)):
+            one = replace(chunk, x=x, job=replace(chunk.job, predictions=source))
+            _check(one, total, lambda one=one: _class_losses(one, one.y))
+    if sink is not None:
+        sink(found.kl)
+    state.sums.add_all("kl", found.kl)
+    state.sums.count("counted", found.kl.size)
+    state.sums.count("same", np.count_nonzero(found.same_argmax))
+    kl = found.kl.reshape(-1)
+    state.add(Rows(loss=kl, kl=kl, same=_flat(found.same_argmax)), chunk.place)
+
+
+def _flat(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else array.reshape(-1)
+
+
+def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.ndarray:
+    """The probability given to the most likely class."""
+    top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis).astype(np.float64)
+    if chunk.job.loss.probabilities:
+        return top
+    if chunk.job.loss.name == "nll_loss":
+        return np.exp(top)
+    lse = score.lse if score is not None else library.loss("logsumexp", chunk.x, axis=axis)
+    return np.exp(top - lse)
+
+
+def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
+    """A chunk of a binary loss: whatever the weights, the mean divides by the number of elements."""
+    job, x, y = chunk.job, chunk.x, chunk.y
+    # The library takes any target, as torch does, but labels -1 and 1 have no place in a report.
+    if not (y.min() >= 0 and y.max() <= 1) and (failure := improbable(job, chunk.start, job.targets, y)):
+        raise failure
+    said, truth = x > job.loss.threshold, y > 0.5
+    loss, losses = _elements(chunk, job.loss.name, sink, weight=chunk.w)
+    state.sums.add("loss", loss)
+    state.sums.count("counted", x.size)
+    state.sums.count("correct", np.count_nonzero(said == truth))
+    if losses is not None and chunk.measures.rows:
+        probability = None
+        if chunk.measures.report:
+            wide = x.astype(np.float64)
+            probability = wide if job.loss.probabilities else 1 / (1 + np.exp(-wide))
+        state.add(
+            Rows(
+                loss=losses.reshape(-1), correct=_flat(said == truth), probability=_flat(probability),
+                outcome=_flat(truth), target=_flat(y), prediction=_flat(x),
+            ),
+            chunk.place,
+        )  # fmt: skip
+
+
+def _regression(chunk: Chunk, state: State, sink: Sink | None) -> None:
+    """A chunk of an element-wise loss: the mean divides by the sum of the broadcast weights."""
+    job, x, w = chunk.job, chunk.x, chunk.w
+    axis = 0 if job.per_output else None
+    name = "mse_loss" if job.loss.name == "rmse_loss" else job.loss.name
+    divisors = None if w is None else np.broadcast_to(w, x.shape)
+    if divisors is None:
+        divisor: Value = np.full(x.shape[1:], float(x.shape[0])) if job.per_output else float(x.size)
+    else:
+        divisor = np.sum(divisors, axis=axis, dtype=np.float64)
+    if divisors is not None or job.per_output:
+        state.sums.add("divisor", divisor)
+    loss, losses = _elements(chunk, name, sink, divisor, weight=w, axis=axis)
+    state.sums.add("loss", loss)
+    for error, part in (("mse_loss", "squared"), ("l1_loss", "absolute")):
+        if job.loss.errors:
+            errors = loss if name == error else _total(chunk, error, divisor, weight=w, axis=axis)
+            state.sums.add(part, errors)
+    state.sums.count("counted", x.size)
+    if losses is not None and chunk.measures.rows:
+        rows = Rows(losses.reshape(-1), _flat(divisors), target=_flat(chunk.y), prediction=_flat(x))
+        state.add(rows, chunk.place)
+
+
+def _elements(
+    chunk: Chunk, name: str, sink: Sink | None, divisor: Value = 1.0, **options: Any
+) -> tuple[Value, np.ndarray | None]:
+    """The summed loss of a chunk of elements, and its single losses if something looks at those."""
+    loss = _total(chunk, name, divisor, **options)
+    if sink is None and not chunk.measures.rows:
+        return loss, None
+    losses = _call(chunk, name, weight=options["weight"], reduction="none")
+    if sink is not None:
+        sink(losses)
+    return loss, losses
+
+
+def _total(chunk: Chunk, name: str, divisor: Value, **options: Any) -> Value:
+    """The summed loss of a chunk, the same bits whatever else is wanted of it."""
+    if options.get("axis") is None:
+        loss: Value = _call(chunk, name, call=library.total, **options)
+    elif np.all(divisor):
+        # The mean is what cannot overflow: float32 losses come as float32.
+        loss = np.multiply(_call(chunk, name, **options, reduction="mean"), divisor, dtype=np.float64)
+    else:
+        loss = np.asarray(_call(chunk, name, **options, reduction="sum"), dtype=np.float64)
+    _check(chunk, loss, lambda: _call(chunk, name, weight=options["weight"], reduction="none"))
+    return loss
+
+
+_STEPS = {"classes": _classes, "binary": _binary, "regression": _regression}
+
+
+def _step(job: Job) -> Callable[[Chunk, State, Sink | None], None]:
+    """What evaluates a chunk of the job."""
+    return _STEPS[job.loss.family] if job.has_targets else _distributions

@@ -1,0 +1,79 @@
+"""The one place where the command line touches the library: imported as a subcommand runs, not before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from fastloss import _config, _info, _plan, functional
+from fastloss._version import __version__
+from fastloss.accumulate import sums_of
+
+from .failure import Failure
+
+
+def version() -> str:
+    """The package's version."""
+    return __version__
+
+
+def loss(name: str, *arrays: Any, **options: Any) -> Any:
+    """The value of the loss called `name`."""
+    return getattr(functional, name)(*arrays, **options)
+
+
+def total(name: str, *arrays: Any, **options: Any) -> float:
+    """The sum that its mean is made of, in float64."""
+    return sums_of(functional.LOSSES[getattr(functional, name)], *arrays, **options).total
+
+
+@contextlib.contextmanager
+def settings(backend: str | None, threads: int | None) -> Iterator[None]:
+    """Run the block on this backend and with this many threads; None leaves what the environment says.
+
+    Raises
+    ------
+    Failure
+        The backend is unknown or missing, there cannot be so many threads, or the environment says nonsense.
+    """
+    with contextlib.ExitStack() as stack:
+        with _failing("--backend", "backend: "):
+            stack.enter_context(_config.backend.within(backend))
+        with _failing("--threads", "threads: "):
+            stack.enter_context(_config.threads.within(threads))
+        with _failing(None, ""):  # now, rather than in the midst of the first file
+            _plan.backend()
+            _config.threads.get()
+        yield
+
+
+@contextlib.contextmanager
+def _failing(where: str | None, prefix: str) -> Iterator[None]:
+    """Turn what the library says of its settings into a Failure, without naming the setting twice."""
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise Failure(where, str(error).removeprefix(prefix)) from None
+
+
+def backend_in_use() -> str:
+    """The name of the backend that is used for arrays on the host."""
+    return _info.backend_in_use()
+
+
+def n_threads() -> int:
+    """The number of threads in force."""
+    return _config.threads.get()
+
+
+def configuration() -> dict[str, Any]:
+    """Versions, settings and backends as plain data."""
+    with _failing(None, ""):
+        return _info.configuration()
+
+
+def show_configuration(file: TextIO) -> None:
+    """Print the same for people."""
+    with _failing(None, ""):
+        _info.show_config(file)
