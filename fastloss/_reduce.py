@@ -1,6 +1,10 @@
 """From the sums of blocks to a result, for every backend alike."""
 
+import math
+
 import numpy as np
+
+from fastloss._exact import LOWEST
 
 
 def total(partials):
@@ -36,6 +40,41 @@ def calibration_error(bins, norm):
     if norm == "l2":
         return float(np.sqrt(np.sum(gaps * (gaps / counts)) / np.sum(counts)))
     return float(np.sum(gaps) / np.sum(counts))
+
+
+# Sums of squares beyond float64's range are multiples of 2^1200 or, the small ones, of 2^-1200.  Its root is what errors are divided by.
+FAR = 1200
+FAR_ROOT = 2.0 ** (FAR // 2)
+
+
+def root_of_sums(total, weight, huge, tiny):
+    """sqrt((total + huge 2^FAR + tiny 2^-FAR) / weight) of exact sums; the weight is None where nothing is divided."""
+    if any(s.special for s in (total, huge, tiny)) or weight is not None and (weight.special or not weight.units):
+        value = float(total) + float(huge) + float(tiny)
+        value = value if weight is None else ratio(value, float(weight))
+        return math.sqrt(value) if value >= 0.0 else math.nan
+    above = (huge.units << 2 * FAR) + (total.units << FAR) + tiny.units
+    below = (1 << LOWEST if weight is None else weight.units) << FAR
+    if above and (above > 0) != (below > 0):
+        return math.nan
+    half = (above.bit_length() - below.bit_length()) // 2  # the quotient's root is about 2 to this power
+    square = (above << -2 * half) / below if half < 0 else above / (below << 2 * half)
+    root = math.sqrt(square)
+    return math.ldexp(root, half) if half < 1023 else root * 2.0**1023 * 2.0 ** (half - 1023)  # which may be infinite
+
+
+def roots_of_sums(total, weight, huge, tiny):
+    """The same of arrays of floats; the weight is 1 where nothing is divided."""
+    up, down = FAR_ROOT, 1.0 / FAR_ROOT
+    with np.errstate(all="ignore"):
+        large = np.sqrt((huge + total * down * down) / weight) * up
+        usual = np.sqrt((total + tiny * down * down) / weight)
+        small = np.sqrt((tiny + total * up * up) / weight) * down
+        return np.where(huge != 0.0, large, np.where(np.abs(total) >= SMALL_SQUARES, usual, small))
+
+
+# Sums of squares below which digits of float64 are lost.
+SMALL_SQUARES = 1e-290
 
 
 def inverse(denominator):

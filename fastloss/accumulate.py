@@ -16,11 +16,11 @@ from fastloss import _arrays, _errors, _reduce, functional, losses, places
 from fastloss._exact import DIGITS, ExactSum
 from fastloss.calls.bind import bind
 from fastloss.calls.resolve import Signature, resolve, signature
-from fastloss.calls.want import SUMS, Bins, Sums
+from fastloss.calls.want import SUMS, Bins, Squares, Sums
 from fastloss.evaluate import evaluate
 
 
-def sums_of(function: losses.Function, *args: Any, **kwargs: Any) -> Sums | Bins:
+def sums_of(function: losses.Function, *args: Any, **kwargs: Any) -> Sums | Squares | Bins:
     """What the result of a call is made of."""
     operands, options = bind(function, args, kwargs)
     return evaluate(function, operands, options, None, SUMS)
@@ -44,7 +44,7 @@ class Measure:
 
     name: str
     function: losses.Function
-    found: Callable[..., Sums | Bins]
+    found: Callable[..., Sums | Squares | Bins]
     options: frozenset[str]
     finish: Callable[[float], float] = float
 
@@ -58,6 +58,17 @@ class Measure:
         if options.get("reduction") == "sum":
             return self.finish(float(total))
         return self.finish(_reduce.mean_of_sums(total, weight, self.function.family != "elements"))
+
+
+class Rooted(Measure):
+    """A root of a mean of squares: sums of those outside float64's range are apart."""
+
+    def n_sums(self, options):
+        return 4
+
+    def value(self, sums, options):
+        total, weight, huge, tiny = sums
+        return _reduce.root_of_sums(total, None if options.get("reduction") == "sum" else weight, huge, tiny)
 
 
 class Binned(Measure):
@@ -145,7 +156,7 @@ def _measure(fn):
     if loss is None:
         return _SCORES.get(fn) if isinstance(fn, Hashable) else None
     options = frozenset(loss.keywords) - (frozenset() if loss.rowwise else {"axis"})
-    return _of(loss, options=options, finish=np.sqrt if loss.root else float)
+    return _of(loss, Rooted if loss.root else Measure, options=options)
 
 
 HEADER = 1  # numbers of an array before its sums: the count

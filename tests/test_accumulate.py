@@ -235,6 +235,23 @@ def test_large_and_undefined_values():
         np.testing.assert_array_equal(loss.compute(), expected)
 
 
+def test_squares_outside_the_range_of_float64():
+    errors = [np.array(e) for e in ([1e200, 3e-200], [2.0, 1e-170], [5e-200], [0.0], [1e160, 1e308])]
+    whole = np.concatenate(errors)
+    for reduction in ("mean", "sum"):
+        for part in (slice(None), slice(1, 4), slice(2, 4), slice(0, 1)):
+            found = [Accumulator(fastloss.rmse_loss, reduction=reduction) for _ in range(2)]
+            for own, order in zip(found, (1, -1), strict=True):
+                for e in errors[part][::order]:
+                    own.update(e, np.zeros_like(e))
+            values = [own.compute() for own in found] + [found[0].from_array(found[1].to_array()).compute()]
+            assert same_bits(values[0], values[1]) and same_bits(values[0], values[2])
+            wide = np.concatenate(errors[part]).astype(np.longdouble)
+            expected = np.sqrt(np.sum(wide**2) / (wide.size if reduction == "mean" else 1))
+            assert values[0] == pytest.approx(float(expected), rel=4e-16)
+    assert fastloss.rmse_loss(whole, np.zeros_like(whole)) == pytest.approx(1e308 / np.sqrt(whole.size), rel=4e-16)
+
+
 # --- the object ---------------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from subprocesses import run_python
 import fastloss
 from fastloss.cli import main
 from fastloss.cli.failure import Failure
-from fastloss.cli.files import Stored, open_array, split
+from fastloss.cli.files import Stored, npy, open_array, pages, split
 
 N, CLASSES = 500, 7
 INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
@@ -332,13 +332,20 @@ def test_memory_is_a_piece(folder, name, capsys):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a system that takes advice on maps")
-@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors", "arrow", "weights"])
+@pytest.mark.parametrize(
+    "kind", ["npy", "npz", "safetensors", "arrow", "weights", "columns", "long columns", "classes first", "values"]
+)
 def test_a_mapped_file_is_given_back(folder, kind):
     """What a process has looked at is no longer counted as its memory."""
     n, classes = 1 << 19, 256  # 256 MiB of float16, in holes of a file
-    x = np.lib.format.open_memmap("x.npy", "w+", np.float16, (n, classes))
+    if kind in ("columns", "classes first", "values"):
+        n, classes = 1 << 12, 1 << 15  # each chunk takes a few elements of every page
+    shape = (classes, n) if kind == "classes first" else (n, classes)
+    x = np.lib.format.open_memmap("x.npy", "w+", np.float16, shape, fortran_order=kind[-7:] in ("columns", "values"))
     np.save("y.npy", np.zeros(n, np.uint8))
     names = ["x.npy", "y.npy"]
+    if kind == "classes first":
+        names += ["--axis", "0"]
     if kind == "npz":
         np.savez("x.npz", x=x)
         names[0] = "x.npz:x"
@@ -353,6 +360,8 @@ def test_a_mapped_file_is_given_back(folder, kind):
                 writer.write_batch(pa.record_batch({"x": column}))
         np.save("y.npy", np.zeros(50 * len(column), np.uint8))
         names[0] = "x.arrow"
+    elif kind == "values":
+        names = ["x.npy", "x.npy", "--weight", "x.npy", "--per-sample", "losses.npy"]
     elif kind == "weights":
         names = ["x.npy", "x.npy", "--weight", "x.npy", "--loss", "l1_loss"]  # mapped three times
     del x
@@ -365,8 +374,29 @@ def test_a_mapped_file_is_given_back(folder, kind):
         sys.exit(code)
     """
     done = run_python(code, PYTHONPATH=str(Path(fastloss.__file__).parents[1]))
-    assert done.returncode == 0 and json.loads(done.stdout)["predictions"]["shape"][1] == classes
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predictions"]["shape"][0 if kind == "classes first" else 1] == classes
     assert int(done.stderr) < 200 << 10  # KiB, of which libraries take 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that takes advice on maps")
+@pytest.mark.parametrize("shape", [(5000, 7), (7, 5000), (40, 30, 20), (100,)])
+def test_scattered_rows(folder, monkeypatch, shape):
+    """Copies have the array's elements in its order, whatever part of the pages may be resident."""
+    monkeypatch.setattr(pages, "_AT_ONCE", 1 << 12)
+    monkeypatch.setattr(pages, "_AROUND", 1 << 8)
+    values = np.random.default_rng(0).normal(size=shape)
+    picks = tuple(np.random.default_rng(1).integers(0, n, 50) for n in shape[:-1] or shape)
+    for order in (tuple(range(len(shape))), tuple(range(len(shape)))[::-1], (1, 2, 0)[: len(shape)]):
+        if sorted(order) != list(range(len(shape))):
+            continue
+        np.save("x.npy", values.transpose(order))
+        with open("x.npy", "rb") as file:
+            x = npy.open_array("x.npy", "x.npy", None, file, file.read(6)).array.transpose(np.argsort(order))
+        assert x.shape == shape
+        for part in (x, x[3:], x[..., 2:9], x[::-1], x[::2]):
+            np.testing.assert_array_equal(pages.collected(part), np.array(part))
+        np.testing.assert_array_equal(pages.picked(x, picks), values[picks])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a system that takes advice on maps")

@@ -135,3 +135,23 @@ def test_nothing_at_all(case):
     for reduction in case.reductions:
         got = getattr(fastloss, case.loss)(*inputs, reduction=reduction, **case.options)
         assert same_bits(got.compute(), getattr(fastloss, case.loss)(*arguments, reduction=reduction, **case.options))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("power", [-200, -30, 0, 20, 200])
+def test_squares_outside_the_range(dtype, power):
+    if dtype == np.float32 and abs(power) == 200:
+        pytest.skip("no numbers of float32")
+    x = (np.arange(1, 13).reshape(4, 3) * 10.0**power).astype(dtype)
+    x[3] *= dtype(1e-9)
+    y, lazy = np.zeros_like(x), da.from_array(x, chunks=(2, 2))
+    for options in ({}, {"reduction": "sum"}, {"weight": np.arange(3.0)}, {"weight": np.full((4, 1), -2.0)}):
+        for axis in (None, 0, 1):
+            found = fastloss.rmse_loss(lazy, y, axis=axis, **options).compute()
+            np.testing.assert_allclose(
+                found, fastloss.rmse_loss(x, y, axis=axis, **options), rtol=4 * np.finfo(dtype).eps
+            )
+        value, gradient = fastloss.value_and_grad(fastloss.rmse_loss)(lazy, y, **options)
+        expected = fastloss.value_and_grad(fastloss.rmse_loss)(x, y, **options)
+        np.testing.assert_allclose(value.compute(), expected[0], rtol=4 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(gradient.compute(), expected[1], rtol=4 * np.finfo(dtype).eps)

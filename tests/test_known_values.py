@@ -19,6 +19,13 @@ def _slope(loss, *arrays, **options):
     return value_and_grad(loss)(*arrays, **options)[1]
 
 
+def _accumulated(*parts):
+    found = fl.Accumulator(fl.rmse_loss)
+    for part in parts:
+        found.update(D(part), np.zeros(len(part)))
+    return found.compute()
+
+
 # What is called, the right value (an exception's type where there is none), and how many ulp of the result's type it may be off.
 CASES = {
     "msle_loss f32 (0, 1e8)": (lambda: fl.msle_loss(F([0]), F([1e8])), 339.3215, 4),
@@ -28,6 +35,15 @@ CASES = {
     "rmse_loss f32 errors of 1e-30": (lambda: fl.rmse_loss(np.full(4, 1e-30, F), np.zeros(4, F)), 1e-30, 2),
     "rmse_loss f32 gradient, 1e-30": (lambda: _slope(fl.rmse_loss, np.full(4, 1e-30, F), np.zeros(4, F))[0], 0.25, 2),
     "rmse_loss f64 errors of 1e200": (lambda: fl.rmse_loss(np.full(4, 1e200), np.zeros(4)), 1e200, 2),
+    "rmse_loss f64 errors of 1e-200": (lambda: fl.rmse_loss(np.full(4, 1e-200), np.zeros(4)), 1e-200, 2),
+    "the same accumulated, 1e200": (lambda: _accumulated([1e200, 1.0], [1e200, 1e200]), 8.660254037844386e199, 2),
+    "the same accumulated, 1e-200": (lambda: _accumulated([1e-200, 0.0], [1e-200, 1e-200]), 8.660254037844386e-201, 2),
+    "rmse_loss, weights below 0": (lambda: fl.rmse_loss(D([2, 2]), D([0, 0]), weight=[-1, -1]), 2.0, 0),
+    "rmse_loss f64 gradient, 1e200": (
+        lambda: _slope(fl.rmse_loss, D([1e200, 1.0]), D([0, 0]))[1],
+        7.0710678118654755e-201,
+        4,
+    ),
     "mse_loss, a weight of 0": (lambda: fl.mse_loss(F([1e30, 2]), F([0, 0]), weight=[0, 1]), 4.0, 0),
     "gaussian_nll_loss, f64 var": (lambda: fl.gaussian_nll_loss(F([1]), F([0]), D([1e300])), 345.38776394910684, 4),
     "gaussian_nll_loss f32, far": (lambda: fl.gaussian_nll_loss(F([-2.9e22]), F([0]), F([5.5e25])), 7.6454545e18, 4),

@@ -46,6 +46,27 @@ class Sums(NamedTuple):
         return self.total, self.weight
 
 
+class Squares(NamedTuple):
+    """What a root of a mean of squares is made of: `Sums` of squares that may be outside float64's range.
+
+    Attributes
+    ----------
+    total, weight, count : as of `Sums`.
+    huge, tiny : sums of squares that belong to the total too, divided by `_reduce.FAR` and times it.
+    """
+
+    total: Any
+    weight: Any
+    count: int | None
+    huge: Any
+    tiny: Any
+
+    @property
+    def numbers(self):
+        """What accumulators add up."""
+        return self.total, self.weight, self.huge, self.tiny
+
+
 class Bins(NamedTuple):
     """What a calibration error is made of: of each bin of confidences, float64 arrays of one number a bin.
 

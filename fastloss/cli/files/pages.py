@@ -19,6 +19,8 @@ import numpy as np
 from fastloss.cli.failure import Failure
 
 _POPULATE_READ = 22  # of Linux 5.14, for which `mmap` has no name before Python 3.14
+_AROUND = 1 << 16  # bytes: what the system maps of its cache where one page is touched
+_AT_ONCE = 16 << 20  # bytes that are resident while scattered rows are collected
 _CAN_ADVISE = sys.platform == "linux"  # elsewhere advice differs, or its meaning
 
 # Of each map that may be in use: its address, its length, and itself.
@@ -64,6 +66,58 @@ def give_back(array: np.ndarray) -> None:
     """Nobody looks at these for now."""
     if (part := _part(array)) is not None:
         _advise(part[0], mmap.MADV_DONTNEED, *part[1:3])
+
+
+def collected(array: np.ndarray | None) -> np.ndarray | None:
+    """A copy of rows that are scattered over their file, as those of a column-major array are; others as they are.
+
+    Each element may bring in pages of its own, many times what the rows take: they are given back every few columns.
+    """
+    part = None if array is None else _part(array)
+    if array is None or part is None or part[3]:
+        return array
+    copy = np.empty_like(array, order="K")
+    _collect(array, copy)
+    return copy
+
+
+def picked(array: np.ndarray, picks: tuple[np.ndarray, ...]) -> np.ndarray:
+    """array[picks], arrays of indices along the first axes."""
+    if _part(array) is None or not picks[0].size:
+        return array[picks]
+    touched = max(_AROUND, _touched(_steps(array[(0,) * len(picks)]), array.itemsize))
+    step, parts = max(1, _AT_ONCE // touched), []
+    for start in range(0, picks[0].size, step):
+        some = tuple(pick[start : start + step] for pick in picks)
+        parts.append(array[some] if step > 1 else collected(array[tuple(pick[0] for pick in some)])[np.newaxis])
+        give_back(array)
+    return np.concatenate(parts)
+
+
+def _collect(array: np.ndarray, copy: np.ndarray) -> None:
+    axis = max(range(array.ndim), key=lambda i: abs(array.strides[i]) if array.shape[i] > 1 else -1)
+    n = array.shape[axis]
+    if n > 1 and _touched(_steps(array), array.itemsize) > _AT_ONCE:
+        for half in (slice(0, n // 2), slice(n // 2, n)):
+            index = (slice(None),) * axis + (half,)
+            _collect(array[index], copy[index])
+    else:
+        copy[...] = array
+        give_back(array)
+
+
+def _steps(array: np.ndarray) -> list[tuple[int, int]]:
+    """How far elements are apart along each axis, and how many there are; the nearest first."""
+    return sorted((abs(stride), n) for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
+
+
+def _touched(steps: list[tuple[int, int]], n_bytes: int) -> int:
+    """Bytes that become resident where elements of so many bytes are read, with these steps from one to the next."""
+    reach = n_bytes
+    for step, n in steps:
+        reach += step * (n - 1)
+        n_bytes = min(reach, n * max(n_bytes, _AROUND))
+    return n_bytes
 
 
 def _advise(data: mmap.mmap, advice: int, start: int, length: int) -> None:

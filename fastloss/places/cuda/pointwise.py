@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastloss import _errors, _reduce
-from fastloss.calls.want import Sums
+from fastloss.calls.want import Squares, Sums
 from fastloss.places.cuda.arrays import View
 from fastloss.places.cuda.session import is_number
 
@@ -148,7 +148,8 @@ class Pointwise:
         if sums and sums[0] != sums[0]:
             self.check_domain()
         if what == "sums":
-            return Sums(sums[0], float(sums[1] if divisor is None else divisor), self.size if count is None else count)
+            found = Sums(sums[0], float(sums[1] if divisor is None else divisor), self.size if count is None else count)
+            return Squares(*found, 0.0, 0.0) if root else found
         if what == "slopes":
             if x_shape != self.shape:
                 gradient = self.summed(view, x_shape)

@@ -5,7 +5,7 @@ import numpy as np
 
 from fastloss import _errors
 from fastloss.calls.resolve import signature as _signature
-from fastloss.calls.want import Sums
+from fastloss.calls.want import Squares, Sums
 from fastloss.places.dask import _sums
 from fastloss.places.dask._graph import reduced, taken_operand
 from fastloss.places.dask._graph import taken as taken_array
@@ -39,7 +39,8 @@ def delivered(sums, resolved, gradients=None, divisor=None, root=False, rowwise=
     if resolved.want.what == "sums":
         (part,) = dask.compute(sums)
         part = part.item().checked()
-        return Sums(float(part.total), float(part.weight) if divisor is None else divisor, part.count)
+        found = Sums(float(part.total), float(part.weight) if divisor is None else divisor, part.count)
+        return Squares(*found, float(part.huge), float(part.tiny)) if root else found
     value = reduced(
         _sums.result_of,
         sums,

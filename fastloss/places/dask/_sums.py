@@ -46,19 +46,28 @@ class _Checked:
 
 
 class Part(_Checked):
-    """The sums of a mean, exact like an Accumulator's."""
+    """The sums of a mean, exact like an Accumulator's; of a root's mean also those outside float64's range."""
 
-    def __init__(self, total=0.0, weight=0.0, count=0, bad=None):
+    def __init__(self, total=0.0, weight=0.0, count=0, huge=0.0, tiny=0.0, bad=None):
         super().__init__(bad)
-        self.total, self.weight, self.count = ExactSum(), ExactSum(), count
-        self.total.add(total)
-        self.weight.add(weight)
+        self.count = count
+        self.total, self.weight, self.huge, self.tiny = (ExactSum() for _ in range(4))
+        for own, number in zip(self._sums(), (total, weight, huge, tiny), strict=True):
+            own.add(number)
+
+    def _sums(self):
+        return self.total, self.weight, self.huge, self.tiny
 
     def merge(self, other):
         super().merge(other)
-        self.total.merge(other.total)
-        self.weight.merge(other.weight)
+        for own, its in zip(self._sums(), other._sums(), strict=True):
+            own.merge(its)
         self.count += other.count
+
+    def root(self, reduction, divisor):
+        """The root of the mean, or of the sum."""
+        weight = self.weight if divisor is None else Part(weight=divisor).weight
+        return _reduce.root_of_sums(self.total, weight if reduction == "mean" else None, self.huge, self.tiny)
 
 
 class Several(_Checked):
@@ -96,7 +105,8 @@ def merge_parts(parts, axis, keepdims):
 
 
 # Sums of several results at once, each as an unevaluated sum of two doubles.
-LANES = np.dtype([(name, np.float64) for name in ("total", "total_rest", "weight", "weight_rest")])
+_LANES = ("total", "weight", "huge", "tiny")  # the last two of a root, as of `Squares`
+LANES = np.dtype([(name + rest, np.float64) for name in _LANES for rest in ("", "_rest")])
 
 
 def merge_lanes(lanes, axis, keepdims):
@@ -105,7 +115,7 @@ def merge_lanes(lanes, axis, keepdims):
     merged = parts[0].copy()
     with np.errstate(all="ignore"):
         for part in parts[1:]:
-            for name in ("total", "weight"):
+            for name in _LANES:
                 _add(merged, part, name)
     return np.expand_dims(merged, axis) if keepdims else merged
 
@@ -122,14 +132,14 @@ def _add(merged, part, name):
 
 def result_of(part, *, reduction, divisor, root, rowwise, real):
     part = part.item().checked()
-    if reduction == "sum":
+    if root:
+        value = part.root(reduction, divisor)
+    elif reduction == "sum":
         value = float(part.total)
     else:
         weight = part.weight if divisor is None else Part(weight=divisor).weight
         value = _reduce.mean_of_sums(part.total, weight, rowwise)
-    with np.errstate(invalid="ignore"):
-        # a dtype that was unpickled is another object
-        return _arrays.scalar(float(np.sqrt(value) if root else value), REALS[real.name])
+    return _arrays.scalar(float(value), REALS[real.name])  # a dtype that was unpickled is another object
 
 
 def forecasts_result_of(several, *, resolved):
@@ -137,8 +147,12 @@ def forecasts_result_of(several, *, resolved):
 
 
 def lanes_result_of(lanes, *, reduction, divisor, root, real):
-    weights = lanes["weight"] + lanes["weight_rest"] if divisor is None else divisor
-    return finished_lanes(lanes["total"] + lanes["total_rest"], weights if reduction == "mean" else None, root, real)
+    total, weight, huge, tiny = (lanes[name] + lanes[f"{name}_rest"] for name in _LANES)
+    weight = weight if divisor is None else divisor
+    if not root:
+        return finished_lanes(total, weight if reduction == "mean" else None, real)
+    with np.errstate(over="ignore", under="ignore"):
+        return _reduce.roots_of_sums(total, weight if reduction == "mean" else 1.0, huge, tiny).astype(real)
 
 
 def scale_of(part, *, reduction, divisor, root):
@@ -147,6 +161,6 @@ def scale_of(part, *, reduction, divisor, root):
     divisor = float(part.weight) if divisor is None else divisor
     scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0
     if root:
-        value = float(np.sqrt(_reduce.ratio(part.total, divisor) if reduction == "mean" else float(part.total)))
-        scale = scale / (2.0 * value) if value else 0.0
+        value = part.root(reduction, divisor)
+        scale = 0.5 * scale / value if value else 0.0
     return np.float64(scale)

@@ -10,7 +10,7 @@ import numpy as np
 from fastloss import _arrays, _comparison, _config, _errors, _scores, losses
 from fastloss.calls.resolve import resolve
 from fastloss.calls.transforms import values_of
-from fastloss.calls.want import SUMS, VALUE, Sums, slopes
+from fastloss.calls.want import SUMS, VALUE, Squares, Sums, slopes
 from fastloss.places import host
 from fastloss.places.dask._sums import LANES, Bad, Part, Several, good, single
 from fastloss.places.host.elements import first_outside
@@ -146,6 +146,8 @@ def pointwise_lanes(*operands, values, axis, block_id, **options):
     found = good(pointwise(*operands, values=values, want=SUMS, axis=axis, block_id=block_id, **options))
     lanes = np.zeros(found.total.shape, LANES)
     lanes["total"], lanes["weight"] = found.total, found.weight
+    if isinstance(found, Squares):
+        lanes["huge"], lanes["tiny"] = found.huge, found.tiny
     return np.expand_dims(lanes, axis)
 
 

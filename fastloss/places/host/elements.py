@@ -6,7 +6,7 @@ import numpy as np
 
 from fastloss import _arrays, _costs, _errors, _plan, _reduce, losses
 from fastloss._arrays import FLOAT64, delivered
-from fastloss.calls.want import Sums
+from fastloss.calls.want import Squares, Sums
 from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of, then
 from fastloss.places.host.strides import broadcast_strides, layout, merged, packed_strides, stride_of
 
@@ -152,7 +152,12 @@ class _Plan:
 
 # Sums of squares below which digits are lost, and powers of two that bring small and large errors into the range of squares.  Sums
 # are float64: those of float32 are never too large.
-_SQUARES = {"float32": (1e-28, 2.0**100, 1.0), "float64": (1e-290, 2.0**600, 2.0**-600)}
+_SQUARES = {
+    "float32": (1e-28, 2.0**100, 1.0),
+    "float64": (_reduce.SMALL_SQUARES, _reduce.FAR_ROOT, 1.0 / _reduce.FAR_ROOT),
+}
+# Above this the factor of a root's slopes is of errors as small as that, below its inverse of errors as large.
+_STEEP = {"float32": 1e28, "float64": 1e290}
 
 
 class _Reduced(_Plan):
@@ -175,10 +180,16 @@ class _Reduced(_Plan):
         """Sums of what is under a root: of squares of the errors times a power of two, and that; also the sums of weights."""
         total, weights = self.sums(kernel, operands)
         small, up, down = _SQUARES[self.resolved.real]
-        if small <= total < math.inf or total != total or not self.size:
+        if small <= abs(total) < math.inf or total != total or not self.size:
             return total, weights, 1.0
-        by = up if total < small else down
+        by = up if abs(total) < small else down
         return *self.sums(self.kernel_to("total", losses.MSE_SCALED, (by,)), operands), by
+
+    def up_or_down(self, scale):
+        """What errors are multiplied by where the slopes of their squares are multiplied by `scale`."""
+        _, up, down = _SQUARES[self.resolved.real]
+        steep = _STEEP[self.resolved.real]
+        return up if abs(scale) > steep else down if 0.0 < abs(scale) < 1.0 / steep else 1.0
 
     def value_of(self, total, weights, factor):
         """The reduced loss as a float, and what a mean divides by."""
@@ -213,7 +224,18 @@ class _Total(_Reduced):
             self.check_domain(operands)
         if self.wants_sums:
             _, divisor = self.value_of(total, weights, factor)
-            return Sums(total / by / by * factor if factor else 0.0, float(divisor), self.resolved.count)
+            total = total * factor if factor else 0.0
+            if not self.resolved.root:
+                return Sums(total, float(divisor), self.resolved.count)
+            if self.real != FLOAT64:  # whose range holds squares of float32
+                total, by = total / by / by, 1.0
+            return Squares(
+                total if by == 1.0 else 0.0,
+                float(divisor),
+                self.resolved.count,
+                total if by < 1.0 else 0.0,
+                total if by > 1.0 else 0.0,
+            )
         value = self.value_of(total, weights, factor)[0] / by
         result = _arrays.scalar(value, self.real)
         return result if out is None else delivered(result, out)
@@ -278,12 +300,16 @@ class _Along(_Plan):
         """Take roots again where squares have left the range, one power of two after the other."""
         small, up, down = _SQUARES[self.resolved.real]
         totals = partials[..., 0] if self.by_rows else partials[0]
-        for bad, by in ((totals < small, up), (totals == np.inf, down)):
+        for bad, by in ((np.abs(totals) < small, up), (np.abs(totals) == np.inf, down)):
             if bad.any() and by != 1.0:
                 scaled = np.empty_like(result)
-                kernel = self.kernel_to("total", losses.MSE_SCALED, (by,))
-                self.finish(self._partials(operands, kernel), *self.finishing, scaled)
-                np.copyto(result, scaled / self.real.type(by), where=bad.reshape(result.shape))
+                self.finish(self._scaled(operands, by), *self.finishing, scaled)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    np.copyto(result, scaled / self.real.type(by), where=bad.reshape(result.shape))
+
+    def _scaled(self, operands, by):
+        """The same sums where errors are multiplied by that."""
+        return self._partials(operands, self.kernel_to("total", losses.MSE_SCALED, (by,)))
 
     def _partials(self, operands, kernel=None):
         """Sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
@@ -304,7 +330,22 @@ class _Along(_Plan):
         if self.domains and np.isnan(values).any():
             self.check_domain(operands)
         divisor = self.resolved.divisor
-        return Sums(values.reshape(shape), weights.reshape(shape) if divisor is None else divisor, None)
+        divisor = weights.reshape(shape) if divisor is None else divisor
+        if not self.resolved.root:
+            return Sums(values.reshape(shape), divisor, None)
+        values = values.copy()
+        huge, tiny = np.zeros_like(values), np.zeros_like(values)
+        small, up, down = _SQUARES[self.resolved.real]
+        for bad, by, apart in ((np.abs(values) == np.inf, down, huge), (np.abs(values) < small, up, tiny)):
+            if self.size and by != 1.0 and bad.any():
+                found = self._scaled(operands, by)
+                found = found[..., 0] if self.by_rows else found[0]
+                if self.real == FLOAT64:  # squares may be outside its range
+                    values[bad] = 0.0
+                    np.copyto(apart, found, where=bad)
+                else:
+                    np.copyto(values, found / by / by, where=bad)
+        return Squares(values.reshape(shape), divisor, None, huge.reshape(shape), tiny.reshape(shape))
 
 
 class _Slopes(_Reduced):
@@ -332,7 +373,12 @@ class _Slopes(_Reduced):
         if scale is None:
             scale = _reduce.inverse(divisor) if resolved.reduction == "mean" else 1.0
             if resolved.root:
-                scale = scale / (2.0 * scaled) / by if scaled else 0.0
+                scale = 0.5 * scale / scaled if scaled else 0.0
+        else:  # that of a whole which this is part of
+            by = 1.0
+        if resolved.root:
+            known, by = by, self.up_or_down(scale * by)
+            scale = scale * (known / by) / by
         if by != 1.0:  # the slopes' errors are multiplied by that, as the value's
             kernel = self.kernel_to("slope", losses.MSE_SCALED, (by,))
         full = destination(out if self.own_shape else None, resolved.shape, self.real, operands)
@@ -353,11 +399,10 @@ class _Slopes(_Reduced):
         return float(np.sum(w, dtype=np.float64)) * (self.size // max(w.size, 1))
 
 
-def finished_lanes(values, divisor, root, real):
+def finished_lanes(values, divisor, real):
     """Results along axes from the sums there; `divisor` is None where they are not divided."""
     with np.errstate(all="ignore"):
-        values = values if divisor is None else values / divisor
-        return (np.sqrt(values) if root else values).astype(real)
+        return (values if divisor is None else values / divisor).astype(real)
 
 
 def require_inside(a, name, domain):

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastloss.cli.failure import Failure
 from fastloss.cli.files import Source, sample_rows, shape_text
+from fastloss.cli.files.pages import picked
 
 from .losses import LOSSES, LossInfo
 
@@ -149,7 +150,7 @@ def _picks(shape: tuple[int, ...], row_length: int) -> tuple[np.ndarray, ...]:
 def _sample(values: np.ndarray) -> np.ndarray:
     """A sample of the elements, as float64."""
     values = np.atleast_1d(values)
-    return values[_picks(values.shape, 1)].astype(np.float64)
+    return picked(values, _picks(values.shape, 1)).astype(np.float64)
 
 
 def _rows(x: np.ndarray, labels: np.ndarray | None, axis: int, ignore_index: int) -> np.ndarray:
@@ -158,7 +159,7 @@ def _rows(x: np.ndarray, labels: np.ndarray | None, axis: int, ignore_index: int
     if x.ndim == 1:
         x, labels = x[np.newaxis], None
     picks = _picks(x.shape[:-1], x.shape[-1])
-    rows = x[picks].astype(np.float64)
+    rows = picked(x, picks).astype(np.float64)
     return rows if labels is None else rows[labels[picks] != ignore_index]  # padding may hold anything
 
 

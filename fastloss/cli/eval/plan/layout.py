@@ -73,7 +73,16 @@ class Layout:
         """How many slices a chunk has: those of `chunk_rows` rows, by default about 16 MiB of predictions."""
         if chunk_rows is not None:
             return max(1, chunk_rows * self.n_slices // max(1, self.n_rows))
-        return max(1, _CHUNK_BYTES * self.n_slices // max(1, self.predictions.nbytes))
+        n_bytes = _CHUNK_BYTES if self.axis is None or not self._is_scattered else 4 * _CHUNK_BYTES
+        return max(1, n_bytes * self.n_slices // max(1, self.predictions.nbytes))
+
+    @property
+    def _is_scattered(self) -> bool:
+        """Whether slices lie all over the file, as those of a column-major one: each chunk goes through the whole."""
+        x = self.predictions
+        return isinstance(x, np.ndarray) and any(
+            abs(stride) > abs(x.strides[self.cut]) for n, stride in zip(x.shape, x.strides, strict=True) if n > 1
+        )
 
     def chunk(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Predictions, targets and weights of slices [start, stop)."""

@@ -12,7 +12,7 @@ from fastloss.cli import library
 from fastloss.cli.eval.plan.opened import Job
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.eval.stats.sums import Place, Rows, Sums, Value
-from fastloss.cli.files.pages import resident
+from fastloss.cli.files.pages import collected, resident
 
 from .best import best_class
 from .locate import improbable, refusal, undefined
@@ -62,8 +62,7 @@ def evaluate(
     bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
     for first, last, then in zip(bounds, bounds[1:], [*bounds[2:], stop], strict=False):
         here = place.after((first - start) * layout.losses_per_slice)
-        x, y, w = layout.chunk(first, last)
-        r = layout.reference_chunk(first, last)
+        x, y, w, r = map(collected, (*layout.chunk(first, last), layout.reference_chunk(first, last)))
         read = [(job.predictions.name, x), (job.targets.name, y)]
         if job.reference is not None and r is not None:
             read.append((job.reference.name, r))
@@ -83,7 +82,8 @@ def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
         some = min(some, _WARM_LOSSES // layout.losses_per_slice)
     if some := min(some, layout.n_slices):
         place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
-        chunk = Chunk(job, 0, *layout.chunk(0, some), place, measures, layout.reference_chunk(0, some))
+        x, y, w, r = map(collected, (*layout.chunk(0, some), layout.reference_chunk(0, some)))
+        chunk = Chunk(job, 0, x, y, w, place, measures, r)
         _step(job)(chunk, State(measures), (lambda losses: None) if measures.losses else None)
 
 
