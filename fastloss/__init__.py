@@ -1,8 +1,8 @@
 """Fused, numerically stable loss functions for arrays.
 
 The functions carry the names and parameters of ``torch.nn.functional`` and take anything array-like; see the README, or
-``help(fastloss.cross_entropy)``.  Importing the package imports neither Numba nor anything optional; NumPy and the functions are
-imported as the first of them is asked for, so that the command line answers at once, Ctrl-C included.
+``help(fastloss.cross_entropy)``.  Importing the package imports neither Numba nor anything optional; NumPy and the
+functions are imported when the first of them is accessed, so that the command line answers at once, even to Ctrl-C.
 """
 
 # ruff: noqa: F401
@@ -10,7 +10,7 @@ imported as the first of them is asked for, so that the command line answers at 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from fastloss._config import use_backend, use_threads, use_wait
-from fastloss._info import backends, show_config  # the function takes the place of the package of that name
+from fastloss._info import backends, show_config  # `backends` here is this function, not the subpackage of that name
 from fastloss._version import __version__
 
 if _TYPE_CHECKING:
@@ -23,7 +23,7 @@ _HERE = ("__version__", "backends", "show_config", "use_backend", "use_threads",
 def __getattr__(name):
     from importlib.util import find_spec
 
-    # Modules of the package are for the import statement that asks for them, but for those that users find in it.
+    # Submodules are left to the import statement that names them, except those that `_MODULES` makes public.
     special = name.startswith("__") and name != "__all__"
     if not special and (name in _MODULES or find_spec(f"{__name__}.{name}") is None):
         from fastloss import _api

@@ -1,6 +1,6 @@
-"""What comes in: anything array-like, to native arrays of a dtype that kernels read; and what goes out.
+"""Converts array-likes to native arrays of a dtype that kernels read, and results to what the caller gets.
 
-Nothing is copied that a kernel can read where it lies: any strides, read-only memory, float16 and bfloat16 included.  Other
+Arrays that a kernel can read in place are not copied: any strides, read-only memory, float16 and bfloat16.  Other
 dtypes, byte orders and misaligned data are converted.
 """
 
@@ -20,7 +20,7 @@ def is_bfloat16(dtype):
 
 
 def asarray(value, name):
-    """`value` as an ndarray of whatever dtype, without a copy where there is memory to share."""
+    """`value` as an ndarray of any dtype, sharing its memory if possible."""
     if type(value) is np.ndarray:
         return value
     if hasattr(value, "__cuda_array_interface__") or not _on_host(value):
@@ -35,7 +35,7 @@ def asarray(value, name):
             return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, RuntimeError, BufferError) as error:
-        if hasattr(value, "detach"):  # a tensor of a class of one's own
+        if hasattr(value, "detach"):  # a user's subclass of torch.Tensor
             return _foreign.from_torch(value, name)
         kind = next(kind for kind in (TypeError, RuntimeError, BufferError) if isinstance(error, kind))
         raise kind(f"{name}: {error}") from None
@@ -47,7 +47,7 @@ def _on_host(value):
     device = getattr(value, "__dlpack_device__", None)
     try:
         return device is None or device()[0] in _HOST
-    except BufferError:  # an array of JAX that is spread over several devices, which NumPy can gather
+    except BufferError:  # a JAX array sharded over several devices, which NumPy can gather
         return True
 
 
@@ -72,7 +72,7 @@ def floats(value, name):
 
 
 def converted(a, dtype):
-    """`a` as another dtype; what is broadcast stays so and takes no memory."""
+    """`a` as another dtype; broadcast axes stay broadcast, so that they take no memory."""
     if 0 not in a.strides:
         return a.astype(dtype)
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in a.strides)
@@ -80,7 +80,7 @@ def converted(a, dtype):
 
 
 def bits(a):
-    """`a` as kernels of Numba and NumPy know it: float16 as uint16, bfloat16 as int16."""
+    """`a` as the kernels of Numba and NumPy read it: float16 as uint16, bfloat16 as int16."""
     if a.dtype is FLOAT16:
         return a.view(np.uint16)
     return a.view(np.int16) if a.dtype.itemsize == 2 and is_bfloat16(a.dtype) else a
@@ -107,7 +107,7 @@ def check_out(out, shape):
         raise _errors.read_only_out()
 
 
-def delivered(result, out):
+def stored(result, out):
     """`result`, or `out` holding it."""
     if out is None or out is result:
         return result

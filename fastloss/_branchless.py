@@ -1,8 +1,8 @@
 """Texts in the dialect without branches, for backends that run them on whole arrays or registers.
 
-There a condition is a mask and both of its outcomes are computed: `a if c else b`, an `if` that returns, and what a variable is after an
-`if` that assigns to it, become choices between two values.  `and`, `or`, `not`, `==` and `!=`, which Python keeps for truth values, become
-calls too.
+There a condition is a mask, and both branches are computed.  `a if c else b`, an `if` that returns, and an `if` that
+assigns to a variable all become a selection between two values.  `and`, `or`, `not`, `==` and `!=`, which Python would
+evaluate to a single truth value, become calls too.
 """
 
 import ast
@@ -17,7 +17,7 @@ _PRIMITIVES = ("where", "both", "either", "opposite", "equal", "differ")
 
 
 def formulas(vocabulary, shorter=(), text=None):
-    """Every function of a text, by default that of scalars.py, by its name, in terms of a backend's own operations.
+    """{name: function} for every function of a text (by default scalars.py), computed with a backend's own operations.
 
     vocabulary : the dialect's functions by their names, `type`, which gives what makes a constant of a number, and
         where(mask, a, b), both(mask, mask), either(mask, mask), opposite(mask), equal(a, b), differ(a, b).
@@ -51,7 +51,8 @@ class _Straightened:
         self.statements = statements
 
     def run(self, body, names):
-        """What the statements return, or None, and what the variables are called after them; `names` says how before."""
+        """(returned expression or None, {variable: its name after the statements}); `names` maps variables to names
+        before them."""
         for position, statement in enumerate(body):
             if isinstance(statement, ast.Return):
                 return _Expression(names).visit(statement.value), names
@@ -71,13 +72,14 @@ class _Straightened:
         return None, names
 
     def named(self, value):
-        """A value under a name that nothing else has."""
+        """Assign a value to a fresh name; returns the name."""
         name = f"_{len(self.statements)}"
         self.statements.append(ast.Assign([ast.Name(name, ast.Store())], value))
         return ast.Name(name, ast.Load())
 
     def merged(self, mask, yes, no):
-        """What variables are called after an `if`; those with a value on one way only are not used after it."""
+        """{variable: its name after an `if`}; variables assigned in one branch only are not used afterwards, and left
+        out."""
         merged = {}
         for name in [name for name in yes if name in no]:
             merged[name] = yes[name]
@@ -88,7 +90,7 @@ class _Straightened:
 
 
 class _Expression(ast.NodeTransformer):
-    """A new expression in which variables have the names given, and what Python keeps for truth values is a call."""
+    """Copies an expression, renaming variables and turning `and`, `or`, `not`, `==` and `!=` into calls."""
 
     def __init__(self, names):
         self.names = names

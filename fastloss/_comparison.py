@@ -11,9 +11,11 @@ class Comparison(NamedTuple):
     Attributes
     ----------
     kl : ndarray of float32 or float64
-        Kullback-Leibler divergence of the logits' distribution from the reference's, ``sum(p * (log(p) - log(q)))``, in nats.
+        Kullback-Leibler divergence of the logits' distribution from the reference's, ``sum(p * (log(p) - log(q)))``, in
+        nats.
     same_argmax : ndarray of bool
-        Whether both have their largest logit at the same class, the first of equals; NaN counts as the largest, as in ``numpy.argmax``.
+        Whether both have their largest logit at the same class, the first of equals; NaN counts as the largest, as in
+        ``numpy.argmax``.
     nll : ndarray of float32 or float64, or None
         ``-log_softmax(logits)[target]``; 0 where the target is ignored.
     reference_nll : ndarray of float32 or float64, or None
@@ -37,5 +39,5 @@ class Comparison(NamedTuple):
 
 
 def kinds(real, has_target):
-    """The types of what is found of each row."""
+    """The dtypes of the fields."""
     return [real, np.bool_, *([real] * 3 if has_target else [])]

@@ -12,11 +12,11 @@ BACKENDS = ("auto", "cython", "numba", "numpy", "cuda")
 
 _MAX_THREADS = 1024
 
-_lock = threading.Lock()  # of what calls have set
+_lock = threading.Lock()  # guards what calls have set
 
 
 def _forget():
-    """In a forked child, where the thread that held the lock is not."""
+    """Replace the lock in a forked child: the thread that held it does not exist there."""
     global _lock
     _lock = threading.Lock()
 
@@ -26,7 +26,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _nobody():
-    """The weak reference of what was set for good."""
+    """Stands for the weak reference of a setting that nobody can take back."""
 
 
 class _Setting:
@@ -35,10 +35,11 @@ class _Setting:
     def __init__(self, variable, parse):
         self.parse = parse
         self.variable = variable
-        # what the environment says, read when first asked for, and what calls set: who may take that back, a weak reference, and the value
+        # a stack: the environment's value, read when first needed, then what calls have set, as (weak reference to who
+        # may undo it, value)
         self._uses = [(_nobody, None)]
-        self._process = None  # the last of these values
-        self._context = ContextVar(variable, default=None)  # a value, and what it hides
+        self._process = None  # the value on top of the stack
+        self._context = ContextVar(variable, default=None)  # a value, and the one it hides
 
     def get(self):
         inner = self._context.get()
@@ -60,17 +61,17 @@ class _Setting:
                 self._process = value
             return self._process
 
-    def put(self, use, value):
-        """Set the process's value, until `use` takes that back; for good if it is dropped."""
+    def set(self, use, value):
+        """Set the process's value until `use` undoes that; permanently, if `use` is garbage collected."""
         with _lock:
-            # what was set for good hides whatever came before
+            # a permanent value hides everything below it
             last = max(i for i, (owner, _) in enumerate(self._uses) if owner() is None)
             del self._uses[:last]
             self._uses.append((weakref.ref(use), value))
             self._process = value
 
-    def take_back(self, use):
-        """Undo the `put` of `use`, whatever was put since; nothing if there is nothing left to undo."""
+    def undo(self, use):
+        """Undo what `use` has set, whatever was set since; does nothing if that has been undone already."""
         with _lock:
             self._uses = [entry for entry in self._uses if entry[0]() is not use]
             self._process = self._uses[-1][1]
@@ -86,7 +87,10 @@ class _Setting:
 
     @contextlib.contextmanager
     def within(self, value):
-        """The setting in this context alone; None leaves it as it is.  Unlike `with use_...` it never is the process's, not for a moment."""
+        """A context manager that sets the value in this context only; None leaves it as it is.
+
+        `with use_...`, in contrast, sets it for the whole process for a moment, before the block is entered.
+        """
         if value is None:
             yield
             return
@@ -98,16 +102,17 @@ class _Setting:
 
 
 class _Use:
-    """What `use_threads(n)` returns: the setting is made already; entering a `with` takes it back and makes it for the block."""
+    """What `use_threads(n)` returns.  It has set the value for the process; `with` undoes that, and sets it for the
+    block only."""
 
     _setting: _Setting
 
     def __init__(self, value):
         self._value = self._setting.parse(value)
-        self._setting.put(self, self._value)
+        self._setting.set(self, self._value)
 
     def __enter__(self):
-        self._setting.take_back(self)
+        self._setting.undo(self)
         self._setting.enter(self._value)
         return self
 
@@ -161,7 +166,7 @@ class use_threads(_Use):
     """Set how many threads large arrays are computed with.
 
     ``use_threads(4)`` sets the number for the whole process; ``with use_threads(4): ...`` for the block, in this thread
-    (or asyncio task) alone.  The environment variable ``FASTLOSS_NUM_THREADS`` sets where it starts; without it, it is
+    (or asyncio task) only.  The environment variable ``FASTLOSS_NUM_THREADS`` sets the initial value; the default is
     the number of CPUs this process may use.  Results do not depend on it.
 
     Parameters
@@ -193,9 +198,10 @@ class use_backend(_Use):
     Parameters
     ----------
     name : {"auto", "cython", "numba", "numpy", "cuda"}
-        ``auto`` takes what is available on the host.  ``cuda`` sends arrays of the host to the GPU and results back; arrays that are
-        there are computed there in any case.  A backend asked for by name never falls back to another: if it is missing,
-        calls raise ``RuntimeError`` and say what to install.  ``FASTLOSS_BACKEND`` in the environment does the same.
+        ``auto`` is the first that is available on the host.  ``cuda`` sends host arrays to the GPU and results back;
+        arrays that live on a GPU are computed there in any case.  A backend chosen by name never falls back to another:
+        if it is missing, calls raise ``RuntimeError`` and say what to install.  The environment variable
+        ``FASTLOSS_BACKEND`` does the same.
 
     Raises
     ------
@@ -216,10 +222,11 @@ class use_backend(_Use):
 
 
 class use_wait(_Use):
-    """Say whether calls on a CUDA device wait for it to learn of bad labels and of values outside a loss's domain.
+    """Set whether calls on a CUDA device wait for it, so that they can raise for bad labels and values outside a loss's
+    domain.
 
-    By default they do, where there may be some, and raise.  ``use_wait(False)`` lets such calls return as soon as the kernel has
-    been launched: a bad label then gives NaN, in its row and in means and sums.  ``FASTLOSS_WAIT=0`` does the same.
+    By default they wait wherever such values are possible.  With ``use_wait(False)`` they return as soon as the kernel
+    has been launched: a bad label then gives NaN, in its row and in means and sums.  ``FASTLOSS_WAIT=0`` does the same.
 
     Parameters
     ----------

@@ -1,22 +1,25 @@
-"""How long elements take: nanoseconds on one CPU with the data in its cache, by the compiled kernels with AVX-512.
+"""Estimated cost per element: nanoseconds on one CPU with the data in its cache, for the compiled kernels with AVX-512.
 
-They tell how many threads pay, and how many blocks are computed between two looks at what signals came in; a factor of 2 does not
-matter.  On other CPUs and from memory they are too low rather than too high, so that no thread is called for nothing.
+They decide how many threads are worth using, and how many blocks are computed between two checks for signals; a factor
+of 2 does not matter.  On other CPUs, or with data in memory, they are too low rather than too high, so that no thread
+is started needlessly.
 """
 
-# Rows of at least so many classes: the sums of their exponentials, and those with something written per class, be it a gradient.
+# (at least this many classes, ns for the sums of exponentials, ns if an output is also written per class, such as a
+# gradient).
 ROWS = ((512, 0.2, 0.6), (128, 0.3, 1.0), (32, 0.4, 1.5), (8, 0.6, 2.5), (0, 1.5, 6.0))
 
-SLOPES = 1.6  # times that with slopes
-WIDE = 2.0  # and in float64
+SLOPES = 1.6  # factor if slopes are computed as well
+WIDE = 2.0  # factor for float64
 
 
 def of_elements(ns, slopes=False, wide=False):
-    """An element of a pointwise loss whose formula takes `ns`."""
+    """Nanoseconds per element of a pointwise loss whose formula takes `ns`."""
     return ns * (SLOPES if slopes else 1.0) * (WIDE if wide else 1.0)
 
 
 def of_rows(n_classes, written=False, wide=False):
-    """An element of rows of that many classes; `written` if there are outputs as large, or a second pass over the row."""
+    """Nanoseconds per element of rows of `n_classes`; `written`: an output per class is written, or the row is read
+    twice."""
     ns = next(costs[written] for least, *costs in ROWS if n_classes >= least)
     return ns * (WIDE if wide else 1.0)

@@ -1,7 +1,8 @@
-"""What more there is to a row of logits than its sums: its entropy, its most likely classes, log-probabilities of any classes.
+"""Details of a row of logits: its entropy, its most likely classes, and the log-probabilities of chosen classes.
 
-Kernels find of each row its first elements in the order of argmax, and a state: the largest logit, and of all others the sums s of
-exp(x - top) and w of (top - x) exp(x - top), both NaN where the largest is not finite.  With z = 1 + s
+For each row, kernels find the first few elements in the order of argmax, and a state: the largest logit `top`, and over
+all other logits the sums s of exp(x - top) and w of (top - x) exp(x - top), both NaN if `top` is not finite.  With z =
+1 + s
 
     logsumexp = top + log z,    -log p(x) = (top - x) + log z,    entropy = log z + w / z
 
@@ -15,17 +16,17 @@ from fastloss._scores import Scores, is_in_top_k
 # Columns of a state, float64 (n_rows, 3).
 TOP, S, W = range(3)
 
-# The fields of `Scores` that are found here alone.
+# The fields of `Scores` that are computed here.
 FIELDS = ("top_ids", "top_log_probs", "id_log_probs", "entropy")
 
 
 def tails(state):
-    """logsumexp less the largest logit; NaN where that is not finite."""
+    """logsumexp minus the largest logit; NaN where that is not finite."""
     return np.log1p(state[..., S])
 
 
 def logsumexp(state, tails):
-    """The largest logit itself, where that is not finite."""
+    """logsumexp of each row; the largest logit itself where that is not finite."""
     top = state[..., TOP]
     return np.where(np.isfinite(top), top + tails, top)
 
@@ -35,17 +36,18 @@ def entropy(state, tails):
 
 
 def log_probs(state, tails, x):
-    """Of logits x, (..., k) of each row."""
+    """The log-probabilities of k logits per row, x (..., k)."""
     return -((state[..., TOP, None] - x.astype(np.float64)) + tails[..., None])
 
 
 def scores(options, real, state, places, values, *, labels=None, own=None, rank=None, chosen=None, ids=None):
-    """`Scores` of what was found.
+    """`Scores` from what the kernels have found.
 
-    options : `top_k`, `top` and `entropy` as they were asked for, or what has these attributes.
-    state, places, values : (rows..., 3), and (rows..., k) of each row's first elements.
-    labels, own, rank : of the targets (rows...): int64, negative where ignored; their logits; how many classes come before them.
-    chosen, ids : logits of the classes that were asked for (rows..., k), and these, negative where ignored.
+    options : has the attributes `top_k`, `top` and `entropy`, as the caller gave them.
+    state, places, values : (rows..., 3); class indices and logits of each row's first elements, (rows..., k).
+    labels, own, rank : targets (rows...), int64, negative where ignored; their logits; how many classes come before
+        them.
+    chosen, ids : logits (rows..., k) of the classes the caller chose, and these classes, negative where ignored.
     """
     with np.errstate(all="ignore"):
         tail = tails(state)
@@ -70,12 +72,12 @@ def scores(options, real, state, places, values, *, labels=None, own=None, rank=
 
 
 def merged(state, other):
-    """The state of rows of which these are two parts, classes of their own each."""
+    """The state of rows from the states of two disjoint sets of their classes."""
     with np.errstate(all="ignore"):
-        high = np.maximum(state[..., TOP], other[..., TOP])  # of NaN and a number NaN
+        high = np.maximum(state[..., TOP], other[..., TOP])  # NaN if either is
         result = np.zeros_like(state)
         result[..., TOP] = high
-        first = state[..., TOP] >= other[..., TOP]  # whose largest is the row's
+        first = state[..., TOP] >= other[..., TOP]  # whether `state` holds the row's largest logit
         for part, is_first in ((state, first), (other, ~first)):
             gap = high - part[..., TOP]
             by = np.exp(-gap)
@@ -88,7 +90,7 @@ def merged(state, other):
 
 
 def first_of(values, places, m):
-    """The first m of each row's elements (rows..., k), by `values` and, of equals, by `places`."""
+    """The first m of each row's elements (rows..., k): largest `values` first, ties by lower `places`."""
     missing = np.isnan(values)
     order = np.lexsort((places, np.where(missing, 0.0, -values), ~missing), axis=-1)[..., :m]
     return np.take_along_axis(values, order, -1), np.take_along_axis(places, order, -1)

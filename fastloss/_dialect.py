@@ -1,4 +1,4 @@
-"""The dialect that losses are written in, and the one check of it that stands before every compiler.
+"""The dialect that losses are written in, and the check that every text passes before any compiler sees it.
 
     from math import sqrt
 
@@ -7,13 +7,14 @@
         d = (x - y) / scale
         return scale * (sqrt(d * d + T(1.0)) - T(1.0))
 
-A function takes numbers of one floating type and returns one.  Its statements are assignments, `if`, `elif`, `else` and `return`; its
-expressions are `+ - * /`, comparisons joined by `and`, `or` and `not`, `a if condition else b`, calls to the functions listed below and to
-one another, and `T(c)` for constants, with `T = type(x)`: a bare 0.5 would turn float32 arithmetic into float64.  Whatever passes means
-the same to every backend, and what one of them would get wrong is refused here with its line.
+A function takes numbers of one floating type and returns one.  Its statements are assignments, `if`, `elif`, `else` and
+`return`; its expressions are `+ - * /`, comparisons joined by `and`, `or` and `not`, `a if condition else b`, calls to
+the functions listed below and to one another, and `T(c)` for constants, with `T = type(x)`: a bare 0.5 would turn
+float32 arithmetic into float64.  A text that passes means the same to every backend; whatever one of them would get
+wrong is refused here, by line number.
 
-The functions' values where Python's would raise are NumPy's: log(0) is -inf, sqrt(-1) NaN, 1 / 0 inf.  `max` and `min` are NaN if either
-operand is; of 0 and -0 they may give either.
+Where Python's functions raise, these return what NumPy does: log(0) is -inf, sqrt(-1) NaN, 1 / 0 inf.  `max` and `min`
+are NaN if either operand is; for 0 and -0 they may return either.
 
 This file imports nothing of the package, so that the build of the compiled kernels can load it by its path.
 """
@@ -23,24 +24,25 @@ import math
 import textwrap
 from dataclasses import dataclass
 
-# Number of arguments of what may be imported from math, and of the built-in functions.
+# Number of arguments of the functions that may be imported from math, and of the built-in ones.
 IMPORTED = {"exp": 1, "expm1": 1, "log": 1, "log1p": 1, "sqrt": 1, "tanh": 1}
 BUILT_IN = {"abs": 1, "max": 2, "min": 2}
 
-# What C and the array backends need a name of their own for.
+# Names that C and the array backends use themselves.
 RESERVED = {"T", "type", "float", *IMPORTED, *BUILT_IN}
 
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 
-# Constants that float32 can't tell from 0 or infinity would make two losses of one text.
+# Constants that float32 rounds to 0 or infinity are refused: the text would mean one loss in float32 and another in
+# float64.
 LEAST, MOST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
-_ATTEMPTS = 100  # at parsing beside other threads, see `parsed`
+_ATTEMPTS = 100  # to parse while other threads parse too, see `parsed`
 
 _CALLABLE = ", ".join([*BUILT_IN, *IMPORTED])
 
-# Every refusal; {} is what was found.
+# Every reason to refuse a text; {} is what was found there.
 REFUSALS = {
     "syntax": "{}",
     "outside": "{} stands between the functions; only a docstring, `from math import ...` and `def` may",
@@ -86,13 +88,13 @@ REFUSALS = {
 
 
 class Refused(SyntaxError):
-    """A text outside the dialect: `key` says what of REFUSALS it is, `line` where."""
+    """A text outside the dialect: `key` is one of REFUSALS, `line` the line number."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function that was checked: its name, the names of its arguments, its statements without docstring, and which of the names that
-    it assigns to hold truth values."""
+    """A checked function: its name, its arguments' names, its statements without docstring, and which of its variables
+    hold truth values."""
 
     name: str
     parameters: tuple[str, ...]
@@ -101,16 +103,17 @@ class Function:
 
 
 def functions(text, origin="scalars.py", first_line=1):
-    """{name: Function} for every function of a text, in its order.  Raises `Refused` for the first thing outside the dialect.
+    """{name: Function} for every function of a text, in order.  Raises `Refused` for the first thing outside the
+    dialect.
 
-    origin, first_line : where the text comes from, for messages; of a text that was put together from several places, `origin` is a
-        function from a line of it, counted from 1, to the place and the line there.
+    origin, first_line : the file and line where the text begins, for messages.  For a text assembled from several
+        files, `origin` is a function that maps a line of it, counted from 1, to (file, line there).
     """
     return _Text(text, origin, first_line).functions()
 
 
 def callees(node):
-    """Names of what is called anywhere in a node, `T` and `float` aside."""
+    """Names of the functions called anywhere in a node, except `T` and `float`."""
     return [n.func for n in ast.walk(node) if isinstance(n, ast.Call) and n.func.id not in ("T", "type", "float")]
 
 
@@ -123,10 +126,11 @@ def special(node):
 
 
 def parsed(text):
-    """The tree of a text, whatever other threads parse meanwhile.
+    """The syntax tree of a text, even while other threads parse.
 
-    CPython 3.11 counts how deep the conversion to a tree is in one place for all threads.  Where a garbage collection lets another thread in
-    that parses too, both see a wrong depth and raise SystemError; nothing is left behind, so they try again.
+    CPython 3.11 keeps the recursion depth of the conversion to a tree in one counter for all threads.  If a garbage
+    collection lets another thread in that parses too, both see a wrong depth and raise SystemError.  That does no
+    lasting damage, so we try again.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -154,10 +158,10 @@ class _Text:
     def functions(self):
         try:
             body = parsed(self.text).body
-        except (SyntaxError, ValueError) as error:  # what Python itself does not understand, null bytes among it
+        except (SyntaxError, ValueError) as error:  # not even Python, or null bytes
             self.refuse("syntax", error, getattr(error, "msg", error))
         definitions = {}
-        # imported or not: a function's own text does not show what its module imports
+        # whether imported or not: the text of a function alone does not show its module's imports
         self.known = BUILT_IN | IMPORTED
         for position, node in enumerate(body):
             match node:
@@ -188,7 +192,7 @@ class _Text:
                 self.refuse("alias", node, repr(imported.name))
 
     def check_name(self, node, name, definitions=()):
-        """Whether something of the text may be called that."""
+        """Refuse names that the text must not define."""
         if name in RESERVED:
             self.refuse("reserved", node, repr(name))
         if name.startswith("_"):
@@ -243,7 +247,7 @@ class _Body:
             self.refuse("no return", node, repr(node.name))
         self.function = Function(node.name, self.parameters, tuple(body), self.variables)
 
-    # --- statements: each takes the names that have a value before it, and gives those after it, or None after a return ------------------
+    # --- statements: each is given the names that have a value before it, and returns those after it, or None after a r
 
     def block(self, statements, given, top=False):
         for statement in statements:
@@ -289,7 +293,7 @@ class _Body:
             self.refuse("to argument", node, repr(name))
         self.text.check_name(node, name, self.definitions)
 
-    # --- expressions ----------------------------------------------------------------------------------------------------------------------
+    # --- expressions --------------------------------------------------------------------------------------------------
 
     def is_condition(self, node):
         match node:
@@ -407,7 +411,7 @@ _SYMBOLS = {
 
 
 def _shown(node):
-    """A piece of the text as the message quotes it."""
+    """A node as source code, for messages."""
     if type(node) in _SYMBOLS:
         return _SYMBOLS[type(node)]
     line = ast.unparse(node).splitlines()[0]

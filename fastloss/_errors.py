@@ -1,4 +1,4 @@
-"""Every message a user can get, in one place.  Each names the argument, what was expected and what came."""
+"""Every error message users can get.  Each names the argument, what was expected and what came."""
 
 
 def not_numeric(name, dtype):
@@ -294,7 +294,7 @@ def bad_environment(variable, value, expected):
     return ValueError(f"environment variable {variable}: expected {expected}, got {value!r}")
 
 
-# --- losses of one's own --------------------------------------------------------------------------------------------------
+# --- losses of one's own ----------------------------------------------------------------------------------------------
 
 
 def no_text(role, value):

@@ -1,20 +1,20 @@
-"""Sums of floats without any rounding: in whatever order and grouping the terms come, the sum is the same."""
+"""Sums of floats without rounding: the order and grouping of the terms make no difference."""
 
 import math
 
 import numpy as np
 
-# The unit is the least positive double, 2^-1074; every double is a whole number of units.
+# The unit is the smallest positive double, 2^-1074; every double is a whole number of units.
 LOWEST = 1074
 
-# As an array a sum is its digits to the base 2^32, each a whole number in float64.  Adding up such arrays element by element adds the
-# sums, exactly for up to 2^20 arrays.  So many digits hold 2^64 times the largest double.
+# The array form of a sum holds its digits in base 2^32, each a whole number in float64.  Adding such arrays element by
+# element adds the sums, exactly for up to 2^20 arrays.  DIGITS digits are enough for 2^64 times the largest double.
 BASE = 32
 DIGITS = (LOWEST + 1024 + 64) // BASE + 1
 
 
 class ExactSum:
-    """A sum of floats.  Infinities and NaN are added apart, by their own rules."""
+    """A sum of floats.  Infinities and NaN are summed separately, as floats."""
 
     __slots__ = ("special", "units")
 
@@ -37,10 +37,10 @@ class ExactSum:
         return ExactSum(self.units, self.special)
 
     def __float__(self):
-        return self.over(ExactSum(1 << LOWEST))
+        return self.divided_by(ExactSum(1 << LOWEST))
 
-    def over(self, other):
-        """The quotient of two sums, rounded once; the other is not 0."""
+    def divided_by(self, other):
+        """This sum divided by another, which is not 0, rounded once."""
         if self.special or other.special:  # true for NaN
             finite = [float(ExactSum(s.units)) if not s.special else s.special for s in (self, other)]
             return finite[0] / finite[1] if finite[1] else math.nan
@@ -50,7 +50,7 @@ class ExactSum:
             return math.inf if (self.units > 0) == (other.units > 0) else -math.inf
 
     def to_array(self):
-        """DIGITS numbers of one sign, and what is infinite or NaN."""
+        """DIGITS numbers of one sign, then the sum of infinities and NaN."""
         digits = np.frombuffer(abs(self.units).to_bytes(DIGITS * BASE // 8, "little"), "<u4").astype(np.float64)
         return np.append(digits if self.units >= 0 else 0.0 - digits, self.special)
 

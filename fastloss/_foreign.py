@@ -1,7 +1,8 @@
-"""Arrays of other libraries on the host as NumPy's, without a copy where the memory allows.
+"""Converts other libraries' host arrays to NumPy's, without a copy where their memory layout allows.
 
-Most need nothing: they have ``__array__`` or DLPack.  Here are those whose ``__array__`` refuses what could be had, makes objects of
-numbers, or hides that values are missing.  Nothing is imported for it: whoever has such an array has the library.
+Most arrays need nothing: they have ``__array__`` or DLPack.  This module is for those whose ``__array__`` refuses
+without need, turns numbers into objects, or hides missing values.  It imports no library: whoever passes such an array
+has imported it already.
 """
 
 import sys
@@ -13,13 +14,13 @@ from fastloss._optional import bfloat16
 
 
 def reader(value):
-    """What turns arrays of that kind into NumPy's, or None where NumPy knows how to."""
+    """A function that converts values of this type to NumPy arrays, or None if `np.asarray` does."""
     read, mark = _READERS.get(type(value).__module__.partition(".")[0], (None, ""))
     return read if read and hasattr(value, mark) else None
 
 
 def from_torch(value, name):
-    """A tensor on the CPU; those that record gradients and bfloat16, which NumPy does not know, included."""
+    """Convert a CPU tensor, even one that requires a gradient, or of bfloat16, which NumPy does not have."""
     torch = sys.modules["torch"]
     try:
         value = value.detach().resolve_conj().resolve_neg()
@@ -38,13 +39,13 @@ def _from_pandas(value, name):
         return np.asarray(value)
     dtypes = [getattr(column.dtype, "numpy_dtype", column.dtype) for column in columns]
     if not all(isinstance(dtype, np.dtype) for dtype in dtypes):
-        return np.asarray(value)  # no numbers, which is for others to say
+        return np.asarray(value)  # not numeric: reported elsewhere
     return value.to_numpy(dtype=np.result_type(*dtypes))
 
 
 def _missing_in_pandas(column):
     if hasattr(column.dtype, "pyarrow_dtype"):
-        array = getattr(column, "array", column)  # a column's, or an array itself
+        array = getattr(column, "array", column)  # of a Series; otherwise it is an array already
         return missing_in_pyarrow(array.__arrow_array__())
     return int(column.isna().sum())
 
@@ -65,7 +66,7 @@ def _from_pyarrow(value, name):
 
 
 def _numbers(value):
-    """An array of pyarrow's that lacks no values."""
+    """Convert a pyarrow array without missing values."""
     pa = sys.modules["pyarrow"]
     if isinstance(value, pa.FixedShapeTensorArray):
         return value.to_numpy_ndarray()
@@ -76,7 +77,7 @@ def _numbers(value):
 
 
 def decoded(value):
-    """An array of pyarrow's whose entries are written out: a dictionary and runs have nulls of their own."""
+    """A pyarrow array without dictionary or run-end encoding, whose dictionary or runs could hide nulls."""
     pa = sys.modules["pyarrow"]
     if pa.types.is_dictionary(value.type):
         return value.dictionary_decode()
@@ -88,7 +89,7 @@ def decoded(value):
 
 
 def missing_in_pyarrow(value):
-    """How many values are missing in an array of pyarrow's, however deep they lie."""
+    """How many values are missing in a pyarrow array, at any level of nesting."""
     pa = sys.modules["pyarrow"]
     if isinstance(value, pa.ChunkedArray):
         return sum(map(missing_in_pyarrow, value.chunks))
@@ -124,7 +125,7 @@ def _check(name, n_missing):
         raise _errors.missing_values(name, n_missing)
 
 
-# By library; and what an array of it has, unlike a scalar or a shape.
+# By library: the conversion, and an attribute that its arrays have but its scalars and shapes do not.
 _READERS = {
     "torch": (from_torch, "detach"),
     "pandas": (_from_pandas, "ndim"),

@@ -1,4 +1,4 @@
-"""What runs here, and why: for bug reports and for the curious."""
+"""Which backends, versions and settings are in use, and why: for bug reports and for the curious."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fastloss.backends import load
 
 
 def backends() -> dict[str, str]:
-    """Each backend by name, with "available" or the reason why it is not.
+    """{backend: "available", or why it is not}.
 
     Returns
     -------
     dict
-        In the order in which ``auto`` tries them on the host; "cuda", which computes arrays of a GPU, comes last.
+        In the order in which ``auto`` tries them on the host; "cuda", which is for arrays on a GPU, comes last.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def backend_in_use() -> str:
 
 def configuration() -> dict[str, Any]:
     """Versions, settings and backends as plain data."""
-    import importlib.metadata  # these two take longer to import than the rest of the package
+    import importlib.metadata  # these two imports take longer than the rest of the package
     import platform
 
     versions = {}

@@ -1,13 +1,14 @@
-"""The order in which the classes of a row come: NaN first, then the largest logit, of equals the lower class, as in numpy.argmax."""
+"""The order of a row's classes, as in numpy.argmax: NaN first, then larger logits before smaller ones, ties by lower
+class."""
 
 import numpy as np
 
 
 def n_before(x, classes, own, labels):
-    """How many of these logits come before the row's own.
+    """How many of these logits come before the row's target.
 
-    x, classes : logits (n_rows, n), and which classes these are (n,).
-    own, labels : each row's own logit and class, (n_rows,).
+    x, classes : logits (n_rows, n), and the classes they belong to (n,).
+    own, labels : the target's logit and class in each row, (n_rows,).
     """
     own, labels = own[:, None], labels[:, None]
     missing, own_missing = np.isnan(x), np.isnan(own)

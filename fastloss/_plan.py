@@ -1,4 +1,4 @@
-"""The one place that picks the backend, the size of blocks and the number of threads."""
+"""Chooses the backend, the block size and the number of threads; nothing else does."""
 
 import functools
 import warnings
@@ -6,20 +6,20 @@ import warnings
 from fastloss import _config, _errors, _threads
 from fastloss.backends import load
 
-# Elements a block of a reduction has at least, and blocks it has at most.  Both depend on the shape alone, so that the
-# order of every sum does.
+# The least number of elements per block of a reduction, and the largest number of blocks.  Blocks depend on the shape
+# alone, and so does the order of every sum.
 BLOCK = 1 << 15
 MAX_BLOCKS = 4096
 
-# Classes from which a row by itself fills the registers; fewer are computed across rows.
+# From this many classes on, one row fills the vector registers; rows of fewer are computed side by side.
 ROWWISE_FROM = 128
 
-# By measurement: compiled ahead is as fast as compiled on the spot, and answers at once.
+# As measured: kernels compiled ahead of time are as fast as Numba's, and need no compiling on the first call.
 AUTO_ORDER = ("cython", "numba", "numpy")
 
 
 def backend():
-    """The backend for arrays on the host, by the settings in force."""
+    """The backend for host arrays under the current settings."""
     name = _config.backend.get()
     if name != "auto":
         module = load(name)
@@ -31,14 +31,16 @@ def backend():
 
 
 def backend_for(formula):
-    """The backend for a pointwise formula: texts that scalars.py does not have are for those that compile, or interpret, on the spot."""
+    """The backend for a pointwise formula: one that is not in scalars.py needs a backend that can compile, or
+    interpret, at run time."""
     found = backend()
     return load(automatic(AUTO_ORDER[1:])) if formula.text is not None and found is load("cython") else found
 
 
 @functools.cache
 def automatic(order=AUTO_ORDER):
-    """The name of the backend that "auto" stands for in this process: the same for every call, so that results are."""
+    """The backend that "auto" stands for, the same throughout the process, so that results never change between
+    calls."""
     reasons = {}
     for candidate in order:
         reasons[candidate] = load(candidate).available()
@@ -50,29 +52,29 @@ def automatic(order=AUTO_ORDER):
 
 
 def block_size(n_units, unit_elements, multiple=1):
-    """Units a block, and the number of blocks, for a reduction over n_units of unit_elements each."""
+    """(units per block, number of blocks) for a reduction over n_units of unit_elements each."""
     least = max(1, BLOCK // max(unit_elements, 1), -(-n_units // MAX_BLOCKS))
     block = -(-least // multiple) * multiple
     return block, -(-n_units // block)
 
 
 def lane_blocks(n, inner):
-    """Positions a block along a reduced axis of n, and the number of blocks, where each block has `inner` sums."""
+    """(positions per block, number of blocks) along a reduced axis of length n, where each block has `inner` sums."""
     most = max(1, MAX_BLOCKS * 16 // inner)  # keeps the partial sums within about a MiB
     block = max(1, BLOCK // inner, -(-n // most))
     return block, -(-n // block)
 
 
 def is_short(n_elements, ns):
-    """Whether so many elements of `ns` nanoseconds are too little work for more than one thread."""
+    """Whether n_elements of `ns` nanoseconds each are too little work for more than one thread."""
     return int(n_elements * ns) < _threads.WORTHWHILE
 
 
 def run(call, n_blocks, n_elements, ns, *, kernel=True):
-    """call(first, last) over all blocks, on as many threads as pay for so many elements.
+    """Call ``call(first, last)`` for ranges that cover all blocks, on as many threads as n_elements are worth.
 
-    ns : nanoseconds an element takes on one CPU, see `_costs`.
-    kernel : whether `call` does no more than call a kernel of the backend in force, once.
+    ns : nanoseconds per element on one CPU, see `_costs`.
+    kernel : whether `call` only calls a kernel of the current backend, once.
     """
     if is_short(n_elements, ns):
         call(0, n_blocks)

@@ -1,4 +1,4 @@
-"""From the sums of blocks to a result, for every backend alike."""
+"""Block sums to results, for all backends."""
 
 import math
 
@@ -8,12 +8,12 @@ from fastloss._exact import LOWEST
 
 
 def total(partials):
-    """Sums over blocks, in an order that depends on their number alone."""
+    """The sums of all blocks, added in an order that depends only on the number of blocks."""
     return partials[0] if len(partials) == 1 else np.add.reduce(partials, axis=0)
 
 
 def ratio(numerator, denominator):
-    """numerator / denominator as floats; 0 / 0 is NaN and no warning."""
+    """numerator / denominator as floats; 0 / 0 is NaN, without a warning."""
     numerator, denominator = float(numerator), float(denominator)
     if denominator != 0.0:
         return numerator / denominator
@@ -21,20 +21,20 @@ def ratio(numerator, denominator):
 
 
 def mean_of_sums(total, weight, rowwise):
-    """The quotient of two exact sums; where nothing was counted, what the loss's family says."""
+    """The quotient of two exact sums; if nothing was counted, the value that this kind of loss has then."""
     if float(weight):
-        return total.over(weight)
-    # without any weight rows have no mean, even if smoothing left something to sum
+        return total.divided_by(weight)
+    # if no row has weight, there is no mean, even if label smoothing left a nonzero numerator
     return float("nan") if rowwise else ratio(float(total), 0.0)
 
 
 def calibration_error(bins, norm):
-    """The distance of confidences and shares of hits over all bins that hold rows; NaN if none does."""
+    """The distance between confidences and hit rates over all nonempty bins; NaN if all are empty."""
     used = bins.counts > 0
     if not used.any():
         return float("nan")
     counts = bins.counts[used]
-    gaps = np.abs(bins.confidence[used] - bins.hits[used])  # times the counts
+    gaps = np.abs(bins.confidence[used] - bins.hits[used])  # both multiplied by the counts
     if norm == "max":
         return float(np.max(gaps / counts))
     if norm == "l2":
@@ -78,6 +78,6 @@ SMALL_SQUARES = 1e-290
 
 
 def inverse(denominator):
-    """What a mean's slope is multiplied by: NaN, as the mean, where the denominator is 0."""
+    """What a mean's slopes are multiplied by: NaN, like the mean, if the denominator is 0."""
     denominator = float(denominator)
     return 1.0 / denominator if denominator else float("nan")

@@ -1,7 +1,7 @@
-"""Data that came from a file against what they should look like.
+"""Checks data read from a file against a schema.
 
-What is expected is written as data, too: a dictionary is an object that has at least these keys, `[entry]` a list of such
-entries, `[entry, ...]` one that is not empty, and a `Rule` says what a single value must be.
+The schema is data, too: a dictionary stands for an object with at least these keys, `[entry]` for a list of such
+entries, `[entry, ...]` for one that is not empty, and a `Rule` says what a single value must be.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be, in words and as a test."""
+    """What a value must be, as words and as a predicate."""
 
     words: str
     test: Callable[[Any], bool]
@@ -49,7 +49,7 @@ def optional(rule: Rule) -> Rule:
 
 
 def check(value: Any, expected: Any, where: str = "") -> None:
-    """Raise a ValueError that names the place, such as `cases[2].roof`, where `value` is not what is expected."""
+    """Raise ValueError if `value` does not match; the message names the place, such as `cases[2].roof`."""
     if isinstance(expected, Rule):
         if not expected.test(value):
             raise _unexpected(where, expected.words, value)

@@ -1,4 +1,4 @@
-"""What `score` returns: what an evaluation wants to know of each row."""
+"""What `score` returns: what an evaluation wants to know about each row."""
 
 from typing import NamedTuple
 
@@ -15,20 +15,21 @@ class Scores(NamedTuple):
     lse : ndarray of float32 or float64
         ``logsumexp(logits)``.
     argmax : ndarray of int64
-        The class of the largest logit, the first of equals; of NaN if there is one, as in ``numpy.argmax``.
+        The class of the largest logit, the first among ties; that of the first NaN if there is one, as in
+        ``numpy.argmax``.
     correct : ndarray of bool, or None
-        Whether that is the target; False where the target is ignored.
+        Whether `argmax` is the target; False where the target is ignored.
     rank : ndarray of int64, or None
-        How many classes come before the target: those of larger logits, and those of equal logits and lower index.  0 if and
-        only if `correct`; -1 where the target is ignored.
+        How many classes come before the target: those with larger logits, and those with equal logits and a lower
+        index.  0 if and only if `correct`; -1 where the target is ignored.
     in_top_k : ndarray of bool, or None
-        Whether the target is among the k first classes; False where it is ignored.
+        Whether the target is among the k most likely classes; False where it is ignored.
     top_ids : ndarray of int64 with an axis of length K at the end, or None
-        The K most likely classes, in descending order; of equals the lower one comes first.
+        The K most likely classes, in descending order; among ties the lower class comes first.
     top_log_probs : ndarray of float32 or float64 of that shape, or None
         Their log-probabilities.
     id_log_probs : ndarray of float32 or float64 of the shape of `ids`, or None
-        The log-probabilities of the classes that were asked for; NaN where an id is to be ignored.
+        The log-probabilities of the classes in `ids`; NaN where an id is `ignore_index`.
     entropy : ndarray of float32 or float64, or None
         ``-sum(p * log(p))`` of the row's probabilities, in nats.
 
@@ -53,10 +54,10 @@ class Scores(NamedTuple):
 
 
 def kinds(real, top_k):
-    """The types of what is found of each row."""
+    """The dtypes of the fields that kernels write."""
     return [real, real, np.int64, np.bool_, *([np.int64, np.bool_] if top_k else [])]
 
 
 def is_in_top_k(rank, top_k):
-    """Whether the target is among the k first classes; not where it is ignored."""
+    """Whether the target is among the k most likely classes; False where it is ignored."""
     return np.asarray((rank >= 0) & (rank < top_k))

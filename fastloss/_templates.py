@@ -1,7 +1,7 @@
-"""Templates: ordinary functions whose free names mean nothing yet, and copies of them in which they do.
+"""Templates: functions with undefined global names ("holes"), and copies of them in which these are defined.
 
-What Numba compiles is made of such copies.  Its caches on disk look at neither globals nor other files, so every copy has a name of its
-own that ends in a fingerprint of the sources it is made from: an edited formula is never answered with the machine code of the old one.
+Numba compiles such copies.  Its caches on disk check neither globals nor other files, so the name of each copy ends in
+a fingerprint of the sources it is made from: after a formula is edited, the machine code of the old one is never used.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ def fingerprint(sources) -> str:
 
 
 def filled(template, name, holes):
-    """A copy of `template` in whose module the free names mean what `holes` says.
+    """A copy of `template` in which the names in `holes` are defined as it says.
 
-    Its name must tell it from all other copies: symbols are called after it, and where two kernels from the cache bring along
-    the same symbol, the linker keeps one.
+    `name` must be unique among all copies: symbols are named after it, and if two kernels from the cache contain the
+    same symbol, the linker keeps only one.
     """
     copy = types.FunctionType(template.__code__, {**template.__globals__, **holes}, template.__name__)
     copy.__module__ = template.__module__
@@ -31,12 +31,13 @@ def filled(template, name, holes):
 
 
 class Forgiving:
-    """Put before one of Numba's caches on disk: one that can't be read or written costs a compilation, never an answer."""
+    """Mixed in before one of Numba's disk caches: if it can't be read or written, the kernel is compiled again, and the
+    call succeeds."""
 
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # a truncated or foreign file may fail in any way
+        except Exception:  # a truncated or unrelated file may fail in any way
             return None
 
     def save_overload(self, sig, data):
@@ -44,7 +45,7 @@ class Forgiving:
             super().save_overload(sig, data)
         except OSError:
             pass
-        except Exception:  # the index is damaged: begin a new one
+        except Exception:  # the index is damaged: start a new one
             with contextlib.suppress(Exception):
                 self.flush()
                 super().save_overload(sig, data)

@@ -1,12 +1,13 @@
-"""Running a kernel's blocks, on one thread or several.
+"""Runs a kernel's blocks on one thread or several.
 
-Kernels of `fastloss_c` have threads of their own, see its pool.h.  For all others there is a pool of Python threads here, which is all
-it takes, as kernels release the GIL.  Unlike the threading layers of Numba both are safe to call from many threads at once, after a
-fork, and where neither OpenMP nor TBB is installed.  The calling thread takes part.
+The kernels of `fastloss_c` have their own threads, see its pool.h.  For all others this is a pool of Python threads,
+which is enough because kernels release the GIL.  Unlike Numba's threading layers, both are safe to call from many
+threads at once and after a fork, and need neither OpenMP nor TBB.  The calling thread does its share of the work.
 
-Signal handlers run in the main thread, between any two steps of what follows, and may raise.  So no lock is held here that such an
-exception could leave locked: threads take pieces of work from a deque, whose methods are atomic, and sleep at gates, which any thread
-may open.  A call that is interrupted raises once the pieces that other threads had begun are done.
+Signal handlers run in the main thread, between any two bytecodes below, and may raise.  So no lock is held here that
+such an exception could leave locked: threads take pieces of work from a deque, whose methods are atomic, and sleep at
+gates, which any thread may open.  A call that is interrupted raises once the pieces that other threads had begun are
+done.
 """
 
 import _thread
@@ -15,17 +16,17 @@ import threading
 import time
 from collections import deque
 
-# Nanoseconds of work from which more than one thread can pay, where kernels have threads of their own ...
+# Nanoseconds of work from which a second thread is worth it, for kernels with their own threads ...
 WORTHWHILE = 30_000
 
-# ... and here, for each further thread: waking one takes 12 us of the caller's time on a virtual machine, 20 to 40 until it runs, and
-# as much again whenever one of them finds the GIL taken.
+# ... and here, per additional thread: waking one costs the caller 12 us on a virtual machine, it runs 20 to 40 us
+# later, and as much is lost again whenever one of them has to wait for the GIL.
 WAKE_FROM = 150_000
 
-# Nanoseconds of work in a piece, at least.
+# The least nanoseconds of work per piece.
 PIECE = 20_000
 
-# Nanoseconds a piece should take at most, and what the first one is thought to take: signal handlers run between pieces.
+# The most nanoseconds a piece should take, and what the first is assumed to take: signal handlers run between pieces.
 LONG = 20_000_000
 FIRST = 2_000_000
 
@@ -33,18 +34,18 @@ _clock = time.perf_counter_ns
 
 
 def run(call, n_blocks, n_threads, work, share=None):
-    """call(first, last) over all blocks, which are about `work` ns of work, on up to n_threads.
+    """Call ``call(first, last)`` for ranges that cover all blocks, about `work` ns of work, on up to n_threads.
 
-    Which thread takes which blocks, and how many at a time, is left to chance: results must not depend on it.
+    Which thread computes which blocks, and how many at a time, is left to chance: results must not depend on it.
 
-    share : as `backends.cython.share` returns it, where `call` does no more than call one such kernel; otherwise None.
+    share : what `backends.cython.share` returned, if `call` only calls one such kernel; otherwise None.
     """
     if share is not None:
         share(n_threads, work, work >= FIRST and _thread.get_ident() == threading.main_thread().ident)
         try:
             call(0, n_blocks)
         finally:
-            share(0, 0, False)  # a call that did not get as far as its kernel leaves nothing behind
+            share(0, 0, False)  # in case the call never reached its kernel, which would have reset this
         return
     limit = max(1, n_blocks * FIRST // work)
     n_helpers = min(n_threads - 1, n_blocks - 1, work // WAKE_FROM)
@@ -58,8 +59,8 @@ def run(call, n_blocks, n_threads, work, share=None):
 
 def _run_with_helpers(call, n_blocks, n_helpers, work, limit):
     job = Job(call, _pieces(n_blocks, n_helpers + 1, work), limit)
-    # A signal handler's exception may come at any moment, also while another one is dealt with: each of these stands up to one that
-    # does not come within the loop in `end`.
+    # A signal handler may raise at any moment, even while an earlier exception is being handled: each of these levels
+    # survives one that is not raised inside the loop in `end`.
     try:
         try:
             try:
@@ -79,7 +80,8 @@ def _run_with_helpers(call, n_blocks, n_helpers, work, limit):
 
 
 def _pieces(n_blocks, n_threads, work):
-    """What a job is divided into: large pieces first, so that few will do, small ones last, so that all threads end together."""
+    """(first, last) of a job's pieces: large ones first, so that there are few; small ones last, so that all threads
+    finish together."""
     least = -(-n_blocks * PIECE // work)
     first = 0
     while first < n_blocks:
@@ -90,7 +92,7 @@ def _pieces(n_blocks, n_threads, work):
 
 
 def _enlist(job, n_helpers):
-    """Give the job to helpers that are idle, and to new ones while there are not so many."""
+    """Give the job to n_helpers, idle ones first, then new ones."""
     pool = _pool
     try:
         for _ in range(n_helpers):
@@ -101,25 +103,28 @@ def _enlist(job, n_helpers):
             elif len(pool.helpers) >= n_helpers or not pool.start(job):
                 break
     except BaseException:
-        _replace(pool)  # a helper that was taken, and not given the job, would never be idle again
+        _replace(
+            pool
+        )  # a helper that was removed from the idle ones but not given the job would never become idle again
         raise
 
 
 class Job:
-    """One call, which several threads work on.
+    """One call that several threads work on.
 
-    pieces : (first, last) blocks that nobody has taken, and after them a None for each thread that may take part.
-    limit : blocks that are computed at a time, to begin with.
+    pieces : (first, last) of the blocks that no thread has taken yet, followed by one None per thread that may take
+        part.
+    limit : how many blocks are computed at a time, initially.
     """
 
-    __slots__ = ("busy", "call", "error", "gate", "limit", "over", "pieces", "process", "stopped")
+    __slots__ = ("busy", "call", "error", "gate", "limit", "finished", "pieces", "process", "stopped")
 
     def __init__(self, call, pieces, limit):
         self.call, self.pieces, self.limit = call, deque(pieces), limit
-        self.busy = []  # an entry for each helper that has begun and is not done
-        self.gate = Gate()  # opened by each helper that is done
-        self.error = None  # of a helper
-        self.stopped = self.over = False
+        self.busy = []  # one entry per helper that has begun and not finished
+        self.gate = Gate()  # opened by each helper when it finishes
+        self.error = None  # raised in a helper
+        self.stopped = self.finished = False
         self.process = _process
 
     def work(self):
@@ -137,17 +142,17 @@ class Job:
     def wait(self):
         """Wait for the helpers that have begun."""
         while self.busy and self.process is _process:
-            self.gate.wait(1.0)  # not for ever: in a child that a signal handler forked nobody will open it
-        self.call = None  # a helper that comes too late must not hold on to the caller's arrays
-        self.over = True
+            self.gate.wait(1.0)  # with a timeout: in a child that a signal handler has forked, nobody will open it
+        self.call = None  # a helper that starts too late must not keep the caller's arrays alive
+        self.finished = True
 
     def end(self):
-        """Have the helpers stop and wait for them, whatever happens meanwhile; what did is raised then."""
-        if self.over:
+        """Stop the helpers and wait for them, whatever is raised meanwhile; then raise that."""
+        if self.finished:
             return
         self.stopped = True
         interruption = None
-        while not self.over:
+        while not self.finished:
             try:
                 self.wait()
             except BaseException as error:
@@ -157,7 +162,8 @@ class Job:
 
 
 class Gate:
-    """A thread waits at it until another opens it.  Opening it before anybody waits counts; opening it twice counts once."""
+    """One thread waits at it until another opens it.  It may be opened before anyone waits; opening it twice counts
+    once."""
 
     def __init__(self):
         self._lock = _thread.allocate_lock()
@@ -179,7 +185,7 @@ class Pool:
 
     def __init__(self):
         self.helpers = []
-        self.idle = deque()  # helpers without a job, the one that was busy last at the end
+        self.idle = deque()  # helpers without a job, the most recently busy one last
         self.closed = False
 
     def take(self):
@@ -192,7 +198,7 @@ class Pool:
             return None
 
     def start(self, job):
-        """Start another thread, with this job; False where the system, or an interpreter that is shutting down, has none to give."""
+        """Start another thread with this job; False if the system, or an interpreter that is shutting down, can't."""
         helper = Helper(self, job)
         self.helpers.append(helper)
         try:
@@ -205,14 +211,14 @@ class Pool:
         return True
 
     def close(self):
-        """Let the threads end, each after what it was given to do."""
+        """Let each thread end once it has finished its job."""
         self.closed = True
         for helper in self.helpers:
             helper.gate.open()
 
 
 class Helper:
-    """A thread of the pool: the gate at which it waits, and the job that it finds when that opens."""
+    """A thread of the pool: the gate it waits at, and the job it finds when the gate opens."""
 
     def __init__(self, pool, job):
         self.pool, self.job, self.gate = pool, job, Gate()
@@ -222,7 +228,7 @@ class Helper:
         while not pool.closed:
             job, self.job = self.job, None
             if job is not None:
-                job.busy.append(None)  # before anything else: the caller does not wait for those that have not begun
+                job.busy.append(None)  # before anything else: the caller does not wait for helpers that have not begun
                 try:
                     job.work()
                 except BaseException as error:
@@ -231,12 +237,12 @@ class Helper:
                 done = job.gate
                 job.busy.pop()
                 done.open()
-                del job  # and with it the caller's arrays
+                del job  # and with it the references to the caller's arrays
             gate.wait()
 
 
 def _raised_here(error):
-    """Whether the call in the `try` raised it, rather than a signal handler that ran meanwhile."""
+    """Whether the call in the `try` block raised it, rather than a signal handler that ran meanwhile."""
     return error.__traceback__.tb_next is None
 
 
@@ -252,7 +258,7 @@ def _replace(pool):
 
 
 def _forget():
-    """In a forked child: the threads of the pool are not there."""
+    """Replace the pool in a forked child, where its threads do not exist."""
     global _pool, _process
     _pool, _process = Pool(), object()
 

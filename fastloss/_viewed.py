@@ -1,6 +1,7 @@
-"""Kernels of arrays of one, two or three axes, called with arrays as they are in a call: the views are made here.
+"""Wraps kernels that take arrays of one, two or three axes, so that they can be called with the call's arrays: makes
+the views.
 
-The compiled kernels of `fastloss_c` need none: they take addresses, and strides from the plan.
+The compiled kernels of `fastloss_c` need no views: they take addresses, and strides from the plan.
 """
 
 import functools
@@ -11,12 +12,12 @@ from fastloss._arrays import bits
 
 
 def strided(a, shape, strides):
-    """The array's memory, from its first element on, under that shape and those strides in bytes."""
+    """A view of the array's memory, from its first element on, with this shape and these strides in bytes."""
     return maker(a, shape, strides)(a)
 
 
 def maker(a, shape, strides):
-    """What makes that of arrays with the dtype, shape and strides of `a`."""
+    """A function that makes such a view of any array with the dtype, shape and strides of `a`."""
     own = bits(a)
     if own.shape == shape and own.strides == strides:
         return _same if own is a else bits
@@ -34,10 +35,10 @@ def _over(shape, dtype, strides, a):
 
 
 class Views:
-    """The views of a call's arrays: what makes them is found out once, as a plan's arrays are all alike."""
+    """Makes the views of a call's arrays.  How is worked out once, as all arrays of one plan have the same layout."""
 
     def __init__(self, find):
-        self.find = find  # from the arrays to what makes a view of each
+        self.find = find  # from the arrays to functions that make the view of each
         self.makers = None
 
     def __call__(self, arrays):
@@ -63,7 +64,7 @@ class Elements:
         schedule, self.purpose = op.split("_")
         self.flat = schedule == "flat"
         self.shape = shape
-        # flat kernels read contiguous memory, and of target and third operand also numbers
+        # flat kernels read contiguous memory; target and third operand may also be numbers
         self.contiguous = all(
             layout is None or layout[3] == _SIZES[layout[0]] or not layout[3] and k in (1, 2) or shape[2] == 1
             for k, layout in enumerate(layouts)
@@ -116,7 +117,7 @@ def _nothing(a):
 
 
 def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out):
-    """Sums along axes to results, and whether one is NaN; `backends` describes the arguments."""
+    """Write results from sums along axes; returns whether one is NaN.  `backends` describes the arguments."""
     sums = partials.reshape(-1)
     values = sums[: (n - 1) * step + 1 : step]
     with np.errstate(all="ignore"):
@@ -128,7 +129,7 @@ def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out)
 class Rows:
     """A kernel of the softmax family; `backends` describes the arguments."""
 
-    # axes of the arrays that are written to; of 4 the last is one of their own
+    # axes of the outputs; a fourth one holds several values per row
     _AXES = {
         "index": (2, 3),
         "dense": (2, 3),
@@ -214,6 +215,6 @@ class Rows:
         if w is None:
             return float(counted.size), float(counted.size), np.inf
         counts = np.bincount(counted.astype(np.int64), minlength=self.n_classes)
-        present = counts > 0  # a class that no target has does not count, whatever it weighs
+        present = counts > 0  # the weight of a class that no target has does not matter, even if it is NaN
         total = np.dot(counts[present], w[present].astype(np.float64))
         return float(total), float(counted.size), np.inf

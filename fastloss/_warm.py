@@ -1,4 +1,4 @@
-"""Compiling Numba's kernels ahead: so that a container's first call finds them on disk."""
+"""Compiles Numba's kernels ahead of time, so that a container's first call finds them on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fastloss import _config, _plan, functional, grad, losses
 
-# What is compiled for: the usual dtype first.
+# The dtypes that kernels can be compiled for, the usual one first.
 DTYPES = ("float32", "float64", "float16")
 
 
@@ -20,8 +20,8 @@ def names() -> tuple[str, ...]:
 def warm(chosen: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> Iterator[str]:
     """Call each function with contiguous arrays, for value, gradient and rows; yields what is about to be compiled.
 
-    Kernels are compiled for the types of what they are called with, so the way to have them compiled is to call.  Weights,
-    smoothing, probability targets, axes and strided arrays are left to their first use.
+    Kernels are compiled for the types of their arguments, so the way to compile them is to call them.  Those for
+    weights, smoothing, probability targets, axes and strided arrays are compiled on first use.
     """
     for name in chosen or names():
         for dtype in dtypes:
@@ -32,7 +32,7 @@ def warm(chosen: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES[:1]) -> 
 
 
 def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
-    """Whatever has kernels of its own."""
+    """Call the function in each way that needs kernels of its own."""
     function = getattr(functional, name)
     row = _row(name)
     function(*arguments)
@@ -45,7 +45,7 @@ def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
         function(*arguments[:2], None)
         return
     grad.value_and_grad(function)(*arguments)
-    if not row.root:  # which has no value for each element
+    if not row.root:  # a root has no value per element
         function(*arguments, reduction="none")
 
 

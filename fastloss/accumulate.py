@@ -1,4 +1,4 @@
-"""Losses and metrics of data that come in pieces."""
+"""Losses and metrics of data that arrives in batches."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from fastloss.evaluate import evaluate
 
 
 def sums_of(function: losses.Function, *args: Any, **kwargs: Any) -> Sums | Squares | Bins:
-    """What the result of a call is made of."""
+    """The sums that the result of ``function(*args, **kwargs)`` is computed from."""
     operands, options = bind(function, args, kwargs)
     return evaluate(function, operands, options, None, SUMS)
 
 
-# --- measures: losses, and metrics made of what they sum up ----------------------------------------------------------------
+# --- measures: losses, and metrics made of what they sum up -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What an accumulator adds up: here the two sums that a mean divides.
+    """What an accumulator adds up: here numerator and denominator of a mean.
 
     Attributes
     ----------
     name : of the loss or metric.
     function : the row of the function whose arguments it takes.
-    found : from operands and options by name to `Sums`, or to `Bins`.
+    found : a function from operands, and options by name, to `Sums` or `Bins`.
     options : names of the options that can be accumulated.
-    finish : what is done to the ratio of sums in the end.
+    finish : what is applied to the ratio of the sums in the end, such as exp for a perplexity.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Measure:
         return 2
 
     def value(self, sums: Sequence[ExactSum], options: dict[str, Any]) -> float:
-        """The loss or metric of all data, from its sums."""
+        """The loss or metric of all data so far, from its sums."""
         total, weight = sums
         if options.get("reduction") == "sum":
             return self.finish(float(total))
@@ -61,7 +61,7 @@ class Measure:
 
 
 class Rooted(Measure):
-    """A root of a mean of squares: sums of those outside float64's range are apart."""
+    """The root of a mean of squares; squares outside float64's range have sums of their own."""
 
     def n_sums(self, options):
         return 4
@@ -72,7 +72,7 @@ class Rooted(Measure):
 
 
 class Binned(Measure):
-    """Three sums for each bin: of confidences, of hits, of rows."""
+    """Three sums per bin: confidences, hits, rows."""
 
     def n_sums(self, options):
         return 3 * self._values(options)["bins"]
@@ -108,7 +108,7 @@ def _accuracy(logits, target, *, top_k=None, **options):
 
 
 def _entropy(logits, target=None, **options):
-    """The summed entropies of rows, of those alone whose target counts where there are targets."""
+    """The summed entropies of rows; if there are targets, only of rows whose target is not ignored."""
     operands, values = bind(losses.SCORE, (logits, target), options | {"entropy": True})
     entropies = evaluate(losses.SCORE, operands, values).entropy.astype(np.float64)
     place = places.of((logits, target))
@@ -127,7 +127,7 @@ _LOGITS = _ROWS | {option.name for option in losses.TRANSFORMS}
 
 
 def _of(function, kind=Measure, name=None, options=None, finish=float):
-    """The measure that a function's own sums are of."""
+    """The measure made of a function's own sums."""
     options = frozenset(function.keywords) if options is None else options
     return kind(name or function.name, function, functools.partial(sums_of, function), options, finish)
 
@@ -141,7 +141,7 @@ METRICS = {
     "calibration": _of(losses.CALIBRATION, Binned),
 }
 
-# Of functions that are no losses.
+# Functions that are not losses.
 _SCORES = {
     functional.brier_score: _of(losses.BRIER_SCORE),
     functional.calibration_error: _of(losses.CALIBRATION_ERROR, Binned),
@@ -149,7 +149,7 @@ _SCORES = {
 
 
 def _measure(fn):
-    """What `fn` stands for, or None."""
+    """The measure that `fn` stands for, or None."""
     if isinstance(fn, str):
         return METRICS.get(fn)
     loss = functional.loss_of(fn)
@@ -159,41 +159,41 @@ def _measure(fn):
     return _of(loss, Rooted if loss.root else Measure, options=options)
 
 
-HEADER = 1  # numbers of an array before its sums: the count
+HEADER = 1  # how many numbers precede the sums in the array form: the count
 
 
 class Accumulator:
-    """A loss or metric over data that come in pieces: chunks of a file, shards, processes, machines.
+    """A loss or metric of data that arrives in batches: chunks of a file, shards, processes, machines.
 
-    The result is that of one call over all data, as the mean's numerator and denominator are summed apart: weights, ignored
-    targets and pieces of any size count as they should.
+    The result is that of one call on all the data, because the mean's numerator and denominator are summed separately:
+    weights, ignored targets and batches of any size count as they should.
 
     Parameters
     ----------
     fn : callable or str
-        A loss of this package, `brier_score` or `calibration_error`; or a metric of logits: ``"perplexity"``, exp of the mean
-        `cross_entropy`; ``"bits_per_byte"``, its sum in bits over the bytes of the text; ``"accuracy"``, the share of targets that
-        are the arg max, or with ``top_k=k`` among the k largest logits; ``"entropy"``, the mean entropy of the rows, where targets
-        may be left out; ``"brier"`` and ``"calibration"``, the Brier score and
-        the calibration error of their softmax, or of the logistic function of logits (n,) with labels 0 or 1.
+        A loss of this package, `brier_score` or `calibration_error`; or a metric of logits: ``"perplexity"``, exp of
+        the mean `cross_entropy`; ``"bits_per_byte"``, its sum in bits over the bytes of the text; ``"accuracy"``, the
+        share of targets that are the arg max, or with ``top_k=k`` among the k largest logits; ``"entropy"``, the mean
+        entropy of the rows, where targets may be left out; ``"brier"`` and ``"calibration"``, the Brier score and the
+        calibration error of their softmax, or of the logistic function of logits (n,) with labels 0 or 1.
     **kwargs
-        The options of `fn`, as in its calls; of metrics `axis` and `ignore_index`, `top_k`, `bins` and `norm`.  They are checked
-        here.  The exceptions are ``reduction="none"``, `axis` of regression losses, and `out`, which an accumulator has no use for.
+        The options of `fn`, as in its calls; for metrics `axis` and `ignore_index`, `top_k`, `bins` and `norm`.  They
+        are checked here.  Not allowed are ``reduction="none"``, the `axis` of regression losses, and `out`.
 
     Raises
     ------
     TypeError
-        If `fn` is neither, or has no such option.
+        If `fn` is none of these, or has no such option.
     ValueError
         If `fn` refuses an option's value, and for ``reduction="none"``.
 
     Notes
     -----
-    What each `update` adds is computed in float64; adding and merging are exact.  So the same updates give the same bits in any
-    order, in any grouping, by any number of accumulators that are merged.  The same data cut into other pieces agree to about
-    1e-15, as other sums of float64 do.  The state is of fixed size whatever is added.
+    What each `update` adds is computed in float64; adding and merging are exact.  So the same updates give the same
+    bits in any order and grouping, and with any number of accumulators that are then merged.  The same data cut into
+    different batches agrees to about 1e-15, as other sums in float64 do.  The state has a fixed size.
 
-    Updates may come from several threads.  An accumulator can be pickled.
+    Several threads may update one accumulator.  It can be pickled.
 
     Examples
     --------
@@ -233,7 +233,7 @@ class Accumulator:
         self.reset()
 
     def _check_options(self):
-        """Have the options resolved for arrays that fit them, of which there is no data."""
+        """Check the options by resolving a call on empty arrays that fit them."""
         function, given = self._measure.function, self._options
         arrays = {
             name: _arrays.asarray(given[name], name) for name in function.more_arrays if given.get(name) is not None
@@ -250,16 +250,16 @@ class Accumulator:
         Parameters
         ----------
         *operands : array_like
-            What `fn` takes before its options: predictions and targets; the variances of `gaussian_nll_loss`; hidden states,
-            weights of the layer and targets of `linear_cross_entropy`; and for ``"bits_per_byte"`` the number of bytes, one or an
-            array of them, after the targets.  Dask arrays are computed here, chunk by chunk.
+            What `fn` takes before its options: predictions and targets; also variances for `gaussian_nll_loss`; hidden
+            states, the layer's weights and targets for `linear_cross_entropy`; and for ``"bits_per_byte"``, after the
+            targets, the number of bytes, as one number or an array.  Dask arrays are computed here, chunk by chunk.
         weight : array_like, optional
             Weights of these data, in place of the option.
 
         Raises
         ------
         IndexError, TypeError, ValueError
-            As `fn` does; then nothing has been added.
+            As `fn` does; nothing has been added then.
         """
         options = self._options if weight is None else self._options | {"weight": weight}
         if "weight" in options and "weight" not in self._measure.options:
@@ -271,7 +271,7 @@ class Accumulator:
             self._count += found.count
 
     def merge(self, other: Accumulator) -> Accumulator:
-        """Add what another accumulator, of the same loss and options, has added up; returns this one."""
+        """Add the sums of another accumulator, of the same loss and options; returns this one."""
         if not isinstance(other, Accumulator) or not self._is_alike(other):
             raise _errors.unlike_accumulators(self, other)
         sums, count = other._state()
@@ -282,7 +282,7 @@ class Accumulator:
         return self
 
     def compute(self) -> np.float64:
-        """The loss or metric of all data so far; NaN, or 0 for ``reduction="sum"``, where nothing has been counted."""
+        """The loss or metric of all data so far; NaN, or 0 for ``reduction="sum"``, if nothing has been counted."""
         sums, _ = self._state()
         with np.errstate(over="ignore", invalid="ignore"):
             return np.float64(self._measure.value(sums, self._options))
@@ -298,12 +298,13 @@ class Accumulator:
         return self._count
 
     def to_array(self) -> np.ndarray:
-        """The state as float64 numbers, always as many; element-wise sums of such arrays are states of the data together."""
+        """The state as a float64 array of fixed length; the element-wise sum of such arrays is the state of all their
+        data."""
         sums, count = self._state()
         return np.concatenate(([float(count)], *(s.to_array() for s in sums)))
 
     def from_array(self, array: ArrayLike) -> Accumulator:
-        """A new accumulator of the same loss and options, with the state that `to_array` gave."""
+        """A new accumulator of the same loss and options, with the state in `array`, which comes from `to_array`."""
         array = np.asarray(array, np.float64)
         new = Accumulator(self._fn, **self._options)
         n_sums = len(new._sums)
@@ -339,7 +340,7 @@ class Accumulator:
 
 
 def _fitting(function, known, axis):
-    """Signatures, by name, of arrays that go with those of the options: of no rows, or of no elements."""
+    """{name: Signature} of empty arrays whose shapes fit the arrays among the options."""
     if function.family == "elements":
         shape = (0,) if not known else (0, *np.broadcast_shapes(*(s.shape for s in known.values())))
         return {name: Signature("float64", shape) for name in function.arrays} | known

@@ -1,7 +1,7 @@
-"""The way of every call: to a kept plan if there is one for calls of its kind, else through `resolve` to a new one.
+"""The path of every call: to the plan kept for calls of its kind, or through `resolve` to a new plan.
 
-A plan's key holds every fact that `resolve` and the host look at, with the types of the options: to a dictionary 1 == True == 1.0, but one of
-them may be an error where another is not.
+A plan's key holds every fact that `resolve` and the host look at, including the types of the options: to a dictionary 1
+== True == 1.0, but one of them may be an error where another is not.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ from fastloss import _config, places
 from fastloss.calls.resolve import resolve
 from fastloss.calls.want import VALUE
 
-# Plans that are kept; the oldest goes when another comes.
+# How many plans are kept; a new one then replaces the oldest.
 MOST = 1024
 
 _plans = {}
 
-# Types of options whose equal values mean the same.
+# Types of options for which equal values mean the same.
 _PLAIN = {int, float, bool, str, type(None), tuple}
 
 _ndarray = np.ndarray
@@ -23,12 +23,12 @@ _backend = _config.backend
 
 
 def evaluate(function, operands, options, out=None, want=VALUE, scale=None):
-    """What is wanted of a public function's call.
+    """Evaluate a call of a public function.
 
     function : its row in `losses`.
     operands, options : in the order of the row.
-    out : where the result is to be written, or for "slopes" a tuple of where each gradient is; None for new arrays.
-    scale : of slopes: what the gradient of the sum is multiplied by, instead of what the reduction says.
+    out : the array for the result, or for "slopes" a tuple with one per gradient; None for new arrays.
+    scale : for "slopes": a factor of the sum's gradient, in place of the one that follows from the reduction.
 
     Returns the value; (value, gradients) for "slopes"; `Sums` for "sums".
     """
@@ -44,7 +44,7 @@ def evaluate(function, operands, options, out=None, want=VALUE, scale=None):
 
 
 def key_of(function, operands, options, out, want):
-    """The key of a call with NumPy's arrays alone, or None."""
+    """The key of a call whose operands are all NumPy arrays; otherwise None."""
     types = tuple(map(type, options))
     if types and types[0] is tuple:  # axes
         types += tuple(map(type, options[0]))
@@ -68,10 +68,10 @@ def key_of(function, operands, options, out, want):
 
 
 def _planned(function, operands, options, out, want, scale, key):
-    """The call by a new plan, which is kept if its like may come again."""
+    """Evaluate the call by a new plan, which is kept if similar calls may follow."""
     place = places.of(operands)
-    arrays, weak = place.taken(function, operands)
-    if key is None and place.KEEPS:  # lists, tensors and numbers have become arrays
+    arrays, weak = place.as_arrays(function, operands)
+    if key is None and place.KEEPS:  # lists, tensors and numbers have become arrays, so there is a key now
         key = key_of(function, arrays, options, out, want)
         if key is not None:
             key += (weak,)  # numbers take the type of the arrays they meet

@@ -13,7 +13,7 @@ from fastloss.evaluate import evaluate
 
 
 def with_gradient(fn: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a loss's arguments that it has gradients for."""
+    """The names of the arguments with respect to which a loss can be differentiated."""
     return functional.loss_of(fn).differentiable
 
 
@@ -25,8 +25,8 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
     fn : callable
         A loss of this package, such as ``fastloss.cross_entropy``.
     wrt : str or sequence of str, optional
-        Names of the arguments to differentiate with respect to; by default the first.  All losses know that one, and
-        `linear_cross_entropy` also ``"linear_weight"`` and ``"linear_bias"``.
+        Names of the arguments to differentiate with respect to; by default the first.  All losses have a gradient for
+        that one; `linear_cross_entropy` also has one for ``"linear_weight"`` and ``"linear_bias"``.
 
     Returns
     -------
@@ -39,16 +39,16 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
     Raises
     ------
     TypeError
-        If `fn` is no loss of this package.
+        If `fn` is not a loss of this package.
     ValueError
-        For ``reduction="none"``, or an `axis` that leaves more than one value: a vector has no gradient.  For names in `wrt`
-        that the loss has no gradient for.
+        For ``reduction="none"``, or an `axis` that leaves more than one value: a vector has no gradient.  For names in
+        `wrt` that the loss has no gradient for.
 
     Notes
     -----
-    Where every target is ignored the mean is NaN and the gradient 0.  An ignored row's gradient is 0 even if the row holds
-    NaN.  At the kinks of the absolute, quantile and Huber losses the slope is 0 or the one-sided limit that
-    ``torch.autograd`` also gives; the gradient of the root mean squared error is 0 where the error is.
+    Where every target is ignored the mean is NaN and the gradient 0.  An ignored row's gradient is 0 even if the row
+    holds NaN.  At the kinks of the absolute, quantile and Huber losses the slope is 0 or the one-sided limit that
+    ``torch.autograd`` also gives; the gradient of the root mean squared error is 0 where that error is 0.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
 
 
 def _names(wrt, known):
-    """What to differentiate with respect to, each a name that is known, and none of them twice."""
+    """Names of the arguments to differentiate with respect to; raises for unknown and repeated ones."""
     if not isinstance(wrt, Iterable):
         raise _errors.unknown_argument(wrt, known)
     names = tuple(wrt)
@@ -88,7 +88,7 @@ def _names(wrt, known):
 
 
 def _outs(out, n, single):
-    """Where each gradient is wanted."""
+    """`out` as a tuple with one array, or None, per gradient."""
     if single:
         return (out,)
     if out is None:

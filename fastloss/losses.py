@@ -1,6 +1,8 @@
-"""The table of losses: each formula with what backends need to know of it, and each public loss with what everything else is derived from.
+"""The table of losses: formulas, with what backends need to know about them, and one row per public function, from
+which all else is derived.
 
-Dispatch, `value_and_grad`, `Accumulator`, Dask, scorers, the command line and `info --warm` know a loss by its row alone.
+Dispatch, `value_and_grad`, `Accumulator`, Dask, scorers, the command line and `info --warm` know a loss only by its
+row.
 """
 
 import math
@@ -12,10 +14,10 @@ from typing import Any, NamedTuple
 
 
 class Domain(NamedTuple):
-    """An interval in which the values of an array have to lie; NaN is let through.
+    """The interval that the values of an array must lie in; NaN is always allowed.
 
-    low, high : its ends, which belong to it.
-    open : whether `low`, which is then 0, does not.
+    low, high : its ends, included.
+    open : True if `low`, which is then 0, is excluded.
     """
 
     low: float
@@ -23,7 +25,7 @@ class Domain(NamedTuple):
     open: bool = False
 
     def ends(self, real):
-        """The least and the largest number of a type, "float32" or "float64", that lie in it."""
+        """(smallest, largest) number of a type, "float32" or "float64", in the interval."""
         return (_LEAST[real] if self.open else self.low), self.high
 
 
@@ -32,20 +34,20 @@ _LEAST = {"float32": 2.0**-149, "float64": 2.0**-1074}
 
 @dataclass(frozen=True)
 class Formula:
-    """A pointwise formula: names of its scalars, and what may be fed to them.
+    """A pointwise formula: the names of its scalar functions, and what their arguments may be.
 
     Attributes
     ----------
     name : name in kernels and caches.
-    operands : 2, or 3 where a third array goes with prediction and target.
+    operands : 2, or 3 if a third array accompanies prediction and target.
     parameters : names of the scalar parameters, in the order of the formula's arguments.
-    domains : values that prediction, target and third operand may take, as a Domain or None each.
-        Outside of it the value is NaN, so that only a result of NaN needs looking into.
-    odds : whether the value is {name}_linear + log1p({name}_odds), with odds in [0, 1]: a sum over elements may then take one
-        logarithm of several odds, as log1p(a) + log1p(b) = log1p(a + b + a b).
-    ns : nanoseconds an element takes on one CPU, see `_costs`.
-    text : the text in which its functions are defined, where that is not scalars.py; the name then tells it from all others.
-    functions : of such a text: the names of value and slope.
+    domains : values that prediction, target and third operand may take, a Domain or None for each.
+        Outside the domain the value is NaN, so that operands have to be checked only if a result is NaN.
+    odds : whether the value is {name}_linear + log1p({name}_odds), with odds in [0, 1]: a sum over elements may then
+        take one logarithm of several odds, as log1p(a) + log1p(b) = log1p(a + b + a b).
+    ns : nanoseconds per element on one CPU, see `_costs`.
+    text : the source that defines its functions, if that is not scalars.py; the name is then unique to it.
+    functions : names of value and slope in that source.
     """
 
     name: str
@@ -68,22 +70,22 @@ class Formula:
 
 @dataclass(frozen=True)
 class RowFormula:
-    """A loss of what is known of each row of logits: its negative log-likelihood and its logsumexp.
+    """A loss that is a function of two numbers per row of logits: the negative log-likelihood nll and logsumexp lse.
 
-    With a and b the loss's derivatives with respect to these, its gradient is (a + b) p_j of the row's classes, and b p_t - a (1 - p_t) of the
-    target.
+    With a and b its derivatives with respect to nll and lse, the gradient is (a + b) p_j for class j, except for the
+    target t, where it is b p_t - a (1 - p_t).
 
     Attributes
     ----------
     value : formula of nll, lse and the parameters.
-    factor : of the same, a + b.
-    own : of the same, what the gradient is of the target.
-    with_lse : whether logsumexp is looked at.
+    factor : formula, of the same arguments, of a + b.
+    at_target : formula, of the same arguments, of the gradient with respect to the target's logit.
+    with_lse : whether the loss depends on lse.
     """
 
     value: Formula
     factor: Formula
-    own: Formula
+    at_target: Formula
     with_lse: bool
 
 
@@ -92,7 +94,7 @@ NOT_NEGATIVE = Domain(0.0, math.inf)
 POSITIVE = Domain(0.0, math.inf, open=True)
 
 MSE = Formula("mse", ns=0.1)
-# for the root of a mean, where squares leave the range
+# for the root of a mean whose squares overflow or underflow
 MSE_SCALED = Formula("mse_scaled", parameters=("scale",), ns=0.1)
 L1 = Formula("l1", ns=0.1)
 HUBER = Formula("huber", parameters=("delta",), ns=0.1)
@@ -127,7 +129,7 @@ GAUSSIAN = Formula("gaussian", operands=3, parameters=("constant", "eps"), domai
 KL_DIV = Formula("kl_div", ns=0.4)
 KL_DIV_LOG = Formula("kl_div_log", ns=0.4)
 CATEGORICAL = Formula("categorical", domains=(PROBABILITY,), ns=0.3)
-# no losses, but what is done to logits: see `calls.transforms`
+# not losses but transforms of logits, see `calls.transforms`
 TEMPERED = Formula("tempered", parameters=("temperature",), ns=0.2)
 CAPPED = Formula("capped", parameters=("softcap", "temperature"), ns=1.2)
 
@@ -169,21 +171,22 @@ POINTWISE = (
     CAPPED,
 )
 
-# --- what calls may say beyond their arrays ------------------------------------------------------------------------------
+# --- what calls may say beyond their arrays ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Option:
-    """A keyword of a function that is no array.
+    """A keyword argument of a function that is not an array.
 
     Attributes
     ----------
     name, default : as in the function's signature.
-    kind : "axis" (one axis), "axes" (as in ``numpy.mean``), "reduction", "choice" (one of some names), "number", "integer" or "flag".
-    allows : whether a number is in the option's domain.
-    expected : that domain in words.
-    choices : of a reduction, or of a choice.
-    optional : whether None is a value of its own.
+    kind : "axis" (one axis), "axes" (as in ``numpy.mean``), "reduction", "choice" (one of some names), "number",
+        "integer" or "flag".
+    allows : function that says whether a number is in the option's domain.
+    expected : that domain in words, for messages.
+    choices : the values of a reduction or choice.
+    optional : whether None is allowed.
     """
 
     name: str
@@ -227,23 +230,23 @@ def _finite(name, default):
     return Option(name, default, "number", math.isfinite, "a finite number")
 
 
-# --- public functions ------------------------------------------------------------------------------------------------------
+# --- public functions -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A public function: what its calls are made of.
+    """A public function: its name, arrays and options.
 
     Attributes
     ----------
     name : of the function.
-    family : "elements" (pointwise losses), "rows" (losses of rows of classes), "layer" (of a linear layer's outputs), "normalised" (the
-        softmax family's arrays), "scores", "comparison" or "forecasts" (how good probabilities are).  Each has one way to be resolved, and
-        one in which a place executes it.
+    family : "elements" (pointwise losses), "rows" (losses of rows of classes), "layer" (losses of a linear layer's
+        outputs), "normalised" (log-softmax, softmax, logsumexp), "scores", "comparison" or "forecasts" (how good
+        probabilities are).  `resolve` has one function for each family, and so has each place.
     arrays : names of the positional arguments.
     more_arrays : names of the arrays that are keywords.
-    options : the other keywords, in the order in which the function hands them on.
-    optional : names of the positional arguments that need not be given.
+    options : the other keywords, in the order in which the function passes them to `evaluate`.
+    optional : names of the positional arguments that may be omitted.
     """
 
     name: str
@@ -255,12 +258,12 @@ class Function:
 
     @property
     def operands(self):
-        """Names of all arrays, in the order in which the function hands them on."""
+        """Names of all arrays, in the order in which the function passes them to `evaluate`."""
         return (*self.arrays, *self.more_arrays)
 
     @property
     def keywords(self):
-        """Names of all keywords but `out`."""
+        """Names of all keywords except `out`."""
         return (*self.more_arrays, *(option.name for option in self.options))
 
     def __reduce__(self):
@@ -273,18 +276,19 @@ class Loss(Function):
 
     Attributes
     ----------
-    formula : of pointwise losses: from the options' values, by name, and whether there is a third operand, to the Formula and its parameters;
-        of rows whose `op` is "known", to the RowFormula and its parameters.
-    differentiable : names of the arrays that it has gradients for.
+    formula : for pointwise losses: function of the options' values, by name, and of whether there is a third operand,
+        that returns the Formula and its parameters; for losses of rows with `op` "known" likewise, returning a
+        RowFormula.
+    differentiable : names of the arrays with respect to which there are gradients.
     weighted_mean : whether means divide by the summed weights rather than by the number of elements.
-    same_shape : whether the target must have the shape of the predictions, rather than broadcast.
-    third_of_rows : whether a third operand of the predictions' shape without the last axis is the same along that axis.
+    same_shape : whether the target must have the shape of the predictions, rather than broadcast with it.
+    third_of_rows : whether a third operand whose shape lacks the predictions' last axis is broadcast along that axis.
     root : whether the result is the square root of the mean or sum.
-    op : of losses of rows: "softmax" if the predictions are logits, "gather" if they are (log-)probabilities, "known" if the loss is one of
-        what is known of rows of logits.
-    take_log : of those: whether they are probabilities.
+    op : for losses of rows: "softmax" if the predictions are logits, "gather" if they are (log-)probabilities, "known"
+        if the loss is a RowFormula.
+    take_log : for "gather": whether the predictions are probabilities.
     kind : "classes", "binary" or "regression", for the command line and scorers.
-    errors : whether the mean squared and absolute errors of the same arrays are worth showing beside it.
+    errors : whether the command line shows the mean squared and absolute errors of the same arrays with it.
     """
 
     formula: Callable[..., tuple[Formula | RowFormula, tuple[float, ...]]] | None = None
@@ -304,7 +308,8 @@ class Loss(Function):
 
     @property
     def operands(self):
-        """As of any function; of pointwise losses always prediction, target, third operand ("" where there is none) and weight."""
+        """Names of all arrays; for pointwise losses always prediction, target, third operand ("" if there is none) and
+        weight."""
         if self.family != "elements":
             return super().operands
         third = (*self.arrays[2:], *self.more_arrays[:-1]) or ("",)
@@ -317,7 +322,8 @@ class Loss(Function):
 
 
 def _always(formula, *parameters):
-    """The same formula for every call; parameters are options by name."""
+    """A `Loss.formula` that returns the same formula for every call; its parameters are the options with these
+    names."""
 
     def chosen(values, third):
         return formula, tuple(values[name] for name in parameters)
@@ -400,7 +406,7 @@ def _tweedie(values, third):
     if 0.0 < power < 2.0:
         formula = replace(formula, domains=(POSITIVE, NOT_NEGATIVE))
     fraction, exponent = math.frexp(power)
-    high = math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24)  # what float32 can hold of it, and the rest
+    high = math.ldexp(round(math.ldexp(fraction, 24)), exponent - 24)  # the part that float32 can hold, and the rest
     return formula, (high, power - high)
 
 
@@ -535,7 +541,7 @@ LOSSES = (
     GENERALIZED_KL_DIV,
 )
 
-# --- functions that are no losses ------------------------------------------------------------------------------------------
+# --- functions that are not losses ------------------------------------------------------------------------------------
 
 LOG_SOFTMAX = Function("log_softmax", "normalised", ("x",), options=(AXIS, *TRANSFORMS))
 SOFTMAX = Function("softmax", "normalised", ("x",), options=(AXIS, *TRANSFORMS))
@@ -567,11 +573,11 @@ CALIBRATION_ERROR = Function(
 
 FUNCTIONS = (*LOSSES, LOG_SOFTMAX, SOFTMAX, LOGSUMEXP, SCORE, COMPARE, BRIER_SCORE, CALIBRATION_ERROR)
 
-# The same from logits, which only an Accumulator calls.
+# The same scores from logits; only an Accumulator calls them.
 BRIER = Function("brier", "forecasts", ("logits", "target"), options=BRIER_SCORE.options)
 CALIBRATION = Function("calibration", "forecasts", ("logits", "target"), options=CALIBRATION_ERROR.options)
 
 
 def _named(name):
-    """The row of a function, which is unpickled to the one that there is."""
+    """Find a function's row by its name; rows are pickled as their names."""
     return next(function for function in (*FUNCTIONS, BRIER, CALIBRATION) if function.name == name)

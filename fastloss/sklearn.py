@@ -1,7 +1,8 @@
 """The losses as scikit-learn scorers: for ``cross_val_score``, ``GridSearchCV`` and whatever else takes ``scoring=``.
 
-``get_scorer("neg_cross_entropy")`` is the scorer of one loss, ``scorers()`` has them all.  A scorer is called with an estimator, data
-and targets, and larger is better: losses are negated, as scikit-learn's own are.  What it asks of the estimator:
+``get_scorer("neg_cross_entropy")`` is the scorer of one loss, ``scorers()`` has them all.  A scorer is called with an
+estimator, data and targets, and larger is better: losses are negated, as scikit-learn's own are.  What it asks of the
+estimator:
 
 - ``neg_cross_entropy``: logits, from ``decision_function``, or ``predict_log_proba`` where there is none;
 - ``neg_nll_loss``: ``predict_log_proba``; ``neg_categorical_cross_entropy``, ``neg_perplexity`` and ``accuracy``: ``predict_proba``;
@@ -11,8 +12,8 @@ and targets, and larger is better: losses are negated, as scikit-learn's own are
 - ``neg_gaussian_nll_loss``: ``predict(X, return_std=True)``; all others: ``predict``, which for ``neg_poisson_nll_loss`` are rates unless
   ``log_input=True``.
 
-Targets of classifiers are the estimator's classes, whatever these are.  A target that the estimator gives a probability of 0 scores
--inf: nothing is clipped.
+Targets of classifiers are the estimator's classes, whatever these are.  A target that the estimator gives a probability
+of 0 scores -inf: nothing is clipped.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ require("sklearn", "sklearn", "fastloss.sklearn")
 _REGRESSION = tuple(loss.name for loss in losses.LOSSES if loss.kind == "regression" and loss.arrays[0] == "pred")
 
 
-# --- what estimators say -----------------------------------------------------------------------------------------------------
+# --- what estimators say ----------------------------------------------------------------------------------------------
 
 
 def _response(estimator: Any, X: Any, *methods: str) -> Any:
@@ -84,7 +85,7 @@ def _binary_outputs(estimator: Any, predictions: Any, y: Any) -> tuple[Any, np.n
     return predictions[:, 1] if predictions.ndim == 2 else predictions, _labels(estimator.classes_, y)
 
 
-# --- metrics: losses of rows, or of rows and outputs -------------------------------------------------------------------------
+# --- metrics: losses of rows, or of rows and outputs ------------------------------------------------------------------
 
 
 def _of_logits(fn, estimator, X, y, **options):
@@ -193,7 +194,7 @@ def _options_of(metric: str | OwnLoss) -> list[str]:
     return sorted(set(loss.keywords) - {"reduction", "axis"} - (set() if loss.rowwise else {"weight"}))
 
 
-# --- scorers -----------------------------------------------------------------------------------------------------------------
+# --- scorers ----------------------------------------------------------------------------------------------------------
 
 
 class Scorer:
@@ -266,8 +267,9 @@ def get_scorer(name: str | OwnLoss, *, multioutput: Any = "uniform_average", **o
     Parameters
     ----------
     name : str, or a loss of one's own
-        One of `NAMES`: ``"neg_"`` and the name of a loss, such as ``"neg_cross_entropy"``; ``"neg_perplexity"``, or ``"accuracy"``.  A
-        loss from `pointwise_loss` is that of ``predict``, one from `row_loss` that of the logits; they are negated too.
+        One of `NAMES`: ``"neg_"`` and the name of a loss, such as ``"neg_cross_entropy"``; ``"neg_perplexity"``, or
+        ``"accuracy"``.  A loss from `pointwise_loss` is that of ``predict``, one from `row_loss` that of the logits;
+        they are negated too.
     multioutput : "uniform_average" or array_like, (n_outputs,)
         How the scores of several outputs are averaged: alike, or with these weights.
     **options
@@ -281,8 +283,8 @@ def get_scorer(name: str | OwnLoss, *, multioutput: Any = "uniform_average", **o
     Raises
     ------
     ValueError
-        For an unknown name.  When called, for a target that is none of the estimator's classes, and for predictions that are not
-        one column a class, such as ``decision_function_shape="ovo"`` gives.
+        For an unknown name.  When called, for a target that is none of the estimator's classes, and for predictions
+        that are not one column a class, such as ``decision_function_shape="ovo"`` gives.
     TypeError
         For an option that the loss has not.
     AttributeError

@@ -1,15 +1,16 @@
 """The losses for PyTorch's autograd, with the names and signatures of ``torch.nn.functional``.
 
-``fastloss.torch.cross_entropy(logits, target)`` is what ``torch.nn.functional.cross_entropy(logits, target)`` is: a tensor
-on the device of `logits`, which backpropagates.  Where a gradient will be wanted, it is computed along with the value, in one sweep,
-and log-probabilities are never stored.  What differs from the functions of the package itself:
+``fastloss.torch.cross_entropy(logits, target)`` is what ``torch.nn.functional.cross_entropy(logits, target)`` is: a
+tensor on the device of `logits`, which backpropagates.  Where a gradient will be wanted, it is computed along with the
+value, in one sweep, and log-probabilities are never stored.  What differs from the functions of the package itself:
 
 - the class axis is torch's, dimension 1, or 0 of a tensor with one dimension; `axis` says otherwise;
 - tensors come in and tensors go out.  float16 and bfloat16 give float32 values, as under ``torch.autocast``; their gradients have the
   dtype of the input.
 
-Gradients are with respect to `input` alone (of `linear_cross_entropy` also the layer's weights and bias); anything else that requires one
-is an error.  There is no second derivative.  ``torch.compile`` breaks the graph at these functions, and ``torch.func`` refuses them.
+Gradients are with respect to `input` alone (of `linear_cross_entropy` also the layer's weights and bias); anything else
+that requires one is an error.  There is no second derivative.  ``torch.compile`` breaks the graph at these functions,
+and ``torch.func`` refuses them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ torch = require("torch", "torch", "fastloss.torch")
 __all__ = sorted(loss.name for loss in losses.LOSSES)
 
 
-# --- from arrays to autograd -----------------------------------------------------------------------------------------------
+# --- from arrays to autograd ------------------------------------------------------------------------------------------
 
 
 class _Evaluation(torch.autograd.Function):
@@ -65,7 +66,8 @@ def _evaluate(
 ) -> torch.Tensor:
     """`fn` of arguments and options, by name.
 
-    row_axis : the dimension of the first argument that the values of ``reduction="none"`` lack; None if these are elements'.
+    row_axis : the dimension of the first argument that the values of ``reduction="none"`` lack; None if these are
+        elements'.
     """
     first, *_ = known = with_gradient(fn)
     if not isinstance(arguments[first], torch.Tensor):
@@ -110,7 +112,7 @@ def _class_axis(input: Any, axis: int | None) -> int:
     return min(1, getattr(input, "ndim", 1) - 1) if axis is None else axis
 
 
-# --- as in torch.nn.functional -------------------------------------------------------------------------------------------
+# --- as in torch.nn.functional ----------------------------------------------------------------------------------------
 
 
 def cross_entropy(
@@ -169,9 +171,11 @@ def linear_cross_entropy(
     temperature=1.0,
     softcap=None,
 ):
-    """`fastloss.linear_cross_entropy` of hidden states (..., n_features), as ``torch.nn.functional.linear_cross_entropy``.
+    """`fastloss.linear_cross_entropy` of hidden states (..., n_features), as
+    ``torch.nn.functional.linear_cross_entropy``.
 
-    It has gradients with respect to `input`, `linear_weight` and `linear_bias`; for ``reduction="none"`` to `input` alone.
+    It has gradients with respect to `input`, `linear_weight` and `linear_bias`; for ``reduction="none"`` to `input`
+    alone.
     """
     return _evaluate(
         functional.linear_cross_entropy,
@@ -306,7 +310,8 @@ def _like_the_library(fn: Callable[..., Any]) -> Callable[..., torch.Tensor]:
 def of(loss: Callable[..., Any]) -> Callable[..., torch.Tensor]:
     """A loss of one's own, from `pointwise_loss` or `row_loss`, as a function of tensors that backpropagates.
 
-    Its arguments are ``(input, target, *, weight=None, reduction="mean")`` and the loss's own keywords; classes lie along dimension 1.
+    Its arguments are ``(input, target, *, weight=None, reduction="mean")`` and the loss's own keywords; classes lie
+    along dimension 1.
     """
     if not isinstance(loss, OwnLoss):
         raise _errors.not_an_own_loss("of", loss)

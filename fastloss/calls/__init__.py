@@ -1,1 +1,2 @@
-"""A call before it has a place: what is wanted of it, what its arguments mean, and the plans that are kept for the next one of its kind."""
+"""What a call means, before the place where it is executed is known: what is asked for, and what its arguments and
+options say."""

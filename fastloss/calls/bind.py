@@ -1,10 +1,11 @@
-"""Arguments of a public function's call, sorted into operands and options without calling it."""
+"""Sorts the arguments of a public function into operands and options, without calling it."""
 
 import functools
 
 
 def bind(function, args, kwargs):
-    """The operands and the options of ``function(*args, **kwargs)``, as `evaluate` takes them; TypeError where Python would raise one."""
+    """(operands, options) of ``function(*args, **kwargs)``, as `evaluate` takes them; TypeError if the call would raise
+    one."""
     arrays, operands, defaults = _layout(function)
     required = [name for name in arrays if name not in function.optional]
     if len(args) > len(arrays):

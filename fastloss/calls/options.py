@@ -1,4 +1,4 @@
-"""The values of a call's options, checked one by one against what the table of losses says of them."""
+"""Checks the values of a call's options against the table of losses."""
 
 import numpy as np
 
@@ -6,7 +6,8 @@ from fastloss import _errors
 
 
 def checked(option, value):
-    """`value` as what the option's kind says: a float, an int, a bool, a name; TypeError or ValueError if it is none."""
+    """`value` converted to the option's kind (a float, an int, a bool, a name); TypeError or ValueError if it can't
+    be."""
     if option.optional and value is None:
         return None
     result = _KINDS[option.kind](option, value)
@@ -44,7 +45,7 @@ def _choice(option, value):
 
 
 def _unchecked(option, value):
-    """Axes make sense once the number of dimensions is known."""
+    """The value as it is: axes can be checked only once the number of dimensions is known."""
     return value
 
 

@@ -1,7 +1,7 @@
-"""What a call means, decided from types, shapes and options alone.
+"""Decides what a call means, from types, shapes and options alone.
 
-`resolve` raises every error that does not depend on the values in arrays.  It touches no data and knows no place: the host, CUDA devices and
-Dask graphs use it alike.  dtypes are names here, as not every place has NumPy's.
+`resolve` raises every error that does not depend on the values in arrays.  It touches no data, and knows nothing of
+places: the host, CUDA devices and Dask graphs all use it.  dtypes are names here, because not every place has NumPy's.
 """
 
 import math
@@ -18,16 +18,16 @@ from fastloss.losses import CATEGORICAL, Formula, Function, Loss
 
 FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 INTEGERS = {f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"bool": 1}
-# What no kernel reads and NumPy converts to float64.
+# dtypes that no kernel reads, and that NumPy converts to float64.
 EXTENDED = frozenset(("longdouble", "float96", "float128"))
 
 
 class Signature(NamedTuple):
-    """All that is looked at of an array."""
+    """Everything about an array that decisions depend on."""
 
     dtype: str
     shape: tuple[int, ...]
-    weak: bool = False  # a Python number, which takes the type of the arrays it meets
+    weak: bool = False  # a Python number, which takes the dtype of the arrays it is combined with
 
     @property
     def ndim(self):
@@ -39,7 +39,7 @@ class Signature(NamedTuple):
 
     @property
     def is_wide(self):
-        """Whether it makes the arithmetic float64."""
+        """Whether this array alone requires computing in float64."""
         return not self.weak and (self.dtype == "float64" or self.dtype in EXTENDED)
 
     @property
@@ -48,17 +48,18 @@ class Signature(NamedTuple):
 
 
 def signature(a, weak=False):
-    """That of an array with NumPy's dtypes."""
+    """The Signature of an array with a NumPy dtype."""
     name = a.dtype.name
     known = name in FLOATS or name in INTEGERS or name in EXTENDED
     return Signature(name if known else str(a.dtype), tuple(a.shape), weak)
 
 
 def resolve(function: Function, signatures, options, want: Want):
-    """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised`, `Scores`, `Comparisons` or `Forecasts`, by the function's family.
+    """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised`, `Scores`, `Comparisons` or `Forecasts`, by the
+    function's family.
 
     signatures : of the arrays, in the order of ``function.operands``; None for those that are absent.
-    options : values in the order of ``function.options``, as they came.
+    options : values in the order of ``function.options``, unchecked.
     """
     for name, signature in zip(function.operands, signatures, strict=True):
         if signature is None and name in function.arrays and name not in function.optional:
@@ -74,7 +75,7 @@ def resolve(function: Function, signatures, options, want: Want):
 
 
 def real_of(*signatures):
-    """What is computed in: float64 if any of the arrays is, or where the first holds integers; float32 otherwise."""
+    """The dtype to compute in: float64 if any of the arrays is, or if the first holds integers; otherwise float32."""
     first = signatures[0]
     if first.is_integer and not first.weak or any(s is not None and s.is_wide for s in signatures):
         return "float64"
@@ -83,7 +84,8 @@ def real_of(*signatures):
 
 
 def cast_of(signature, real):
-    """The dtype that an operand is converted to before a kernel that computes in `real` reads it, or None if it reads it as it is."""
+    """The dtype that an operand has to be converted to for a kernel that computes in `real`, or None if it can be read
+    as it is."""
     if signature is None or signature.dtype == real:
         return None
     readable = signature.dtype in FLOATS and real == "float32" and signature.dtype != "float64"
@@ -91,16 +93,17 @@ def cast_of(signature, real):
 
 
 def weights_cast(signature):
-    """Likewise of weights, which kernels take in any floating dtype and compute with in float64."""
+    """Likewise for weights, which kernels read in any floating dtype and use in float64."""
     return None if signature is None or signature.dtype in FLOATS else "float64"
 
 
-# --- pointwise losses ---------------------------------------------------------------------------------------------------
+# --- pointwise losses -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Elements:
-    """A pointwise loss.  Operands are prediction, target, third operand and weight; those that are absent are None."""
+    """A call of a pointwise loss.  Operands are prediction, target, third operand and weight; those that are absent are
+    None."""
 
     loss: Loss
     want: Want
@@ -108,10 +111,12 @@ class Elements:
     parameters: tuple[float, ...]
     names: tuple[str, ...]
     casts: tuple[str | None, ...]
-    real: str  # what is computed in, and the result's dtype
-    shapes: tuple[tuple[int, ...] | None, ...]  # of the operands, the third one's as `third_of_rows` has it
+    real: str  # the dtype of arithmetic and result
+    shapes: tuple[
+        tuple[int, ...] | None, ...
+    ]  # of the operands; the third one's after `third_of_rows` has been applied
     shape: tuple[int, ...]  # what they broadcast to
-    axes: tuple[int, ...]  # which are reduced, sorted
+    axes: tuple[int, ...]  # the reduced axes, sorted
     reduction: str  # "none", "mean" or "sum"
     divisor: int | None  # what the mean divides by, or None for the sum of weights
     root: bool
@@ -120,7 +125,7 @@ class Elements:
 
     @property
     def is_scalar(self):
-        """Whether everything is reduced to one number."""
+        """Whether the result is one number."""
         return self.reduction != "none" and len(self.axes) == len(self.shape)
 
     @property
@@ -156,7 +161,7 @@ def _elements(loss, signatures, values, want):
         loss,
         want,
         formula,
-        # -0.0 == 0.0, and what is equal must compute the same
+        # -0.0 == 0.0, so that both have the same plan, and must compute the same
         tuple(value + 0.0 for value in parameters),
         loss.operands,
         (cast_of(x, real), cast_of(y, real), None if z is None or z.dtype == real else real, weights_cast(w)),
@@ -191,11 +196,11 @@ def broadcast(names, signatures):
     return tuple(result)
 
 
-# --- losses of rows -----------------------------------------------------------------------------------------------------
+# --- losses of rows ---------------------------------------------------------------------------------------------------
 
 
 class _RowOptions:
-    """Options that losses of rows have, from `values`."""
+    """Access to the options in `values` that losses of rows share."""
 
     @property
     def reduction(self):
@@ -216,12 +221,13 @@ class _RowOptions:
 
 @dataclass(frozen=True)
 class Rows(_RowOptions):
-    """A loss of rows of classes.  Operands are predictions, target and weight."""
+    """A call of a loss of rows of classes.  Operands are predictions, target and weight."""
 
     loss: Loss
     want: Want
-    op: str  # "index" or "dense" (of logits, with class indices or probabilities), "gather" or "categorical" (of (log-)probabilities), or
-    # "known": a formula of what is known of rows of logits
+    # "index" or "dense" (of logits, with class indices or probabilities), "gather" or "categorical" (of
+    # (log-)probabilities), or "known" (a RowFormula, of nll and lse of rows of logits)
+    op: str
     names: tuple[str, ...]
     casts: tuple[str | None, ...]
     real: str
@@ -251,11 +257,11 @@ class Rows(_RowOptions):
 
     @property
     def weight_shape(self):
-        """Of class weights, so that they broadcast with the predictions."""
+        """The shape in which class weights broadcast with the predictions."""
         return (self.n_classes,) + (1,) * (len(self.shape) - self.axis - 1)
 
     def of_known(self, formula, parameters, reduction):
-        """Of "known": a formula of nll and lse, with a weight for each row."""
+        """For "known": the pointwise call on nll and lse that computes a formula of them, with a weight per row."""
         rows = self.rows_shape
         return Elements(
             self.loss,
@@ -276,7 +282,7 @@ class Rows(_RowOptions):
         )
 
     def elements(self, has_weight):
-        """Of "categorical": the pointwise loss that is summed over the classes."""
+        """For "categorical": the pointwise loss that is summed over the classes."""
         whole = tuple(range(len(self.shape)))
         rows = self.reduction == "none"
         return Elements(
@@ -335,7 +341,7 @@ def _rows(loss, signatures, values, want):
 
 
 def holds_indices(y, shape, axis):
-    """Whether targets for logits of that shape are class indices, rather than probabilities."""
+    """Whether the targets of logits of this shape are class indices, rather than probabilities."""
     rows = shape[:axis] + shape[axis + 1 :]
     if y.is_integer and y.shape == rows:
         return True
@@ -349,7 +355,7 @@ def holds_indices(y, shape, axis):
 
 
 def index_cast(y):
-    """What labels are converted to: an empty list of them is float64."""
+    """The dtype that labels are converted to, if any: an empty list of them has arrived as float64."""
     return None if y.is_integer else "int64"
 
 
@@ -358,12 +364,13 @@ def check_class_weights(w, n_classes):
         raise _errors.wrong_shape("weight", w.shape, f"({n_classes},), one weight per class")
 
 
-# --- linear layers ------------------------------------------------------------------------------------------------------
+# --- linear layers ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Layer(_RowOptions):
-    """Cross-entropy of a linear layer's outputs.  Operands are hidden states, the layer's weights, target, bias and class weights."""
+    """A call of `linear_cross_entropy`.  Operands are hidden states, the layer's weights, target, bias and class
+    weights."""
 
     loss: Loss
     want: Want
@@ -386,7 +393,7 @@ class Layer(_RowOptions):
 
 
 def check_layer(h, a, b):
-    """Of hidden states, weights and bias: whether their shapes fit."""
+    """Raise if the shapes of hidden states, weights and bias do not fit."""
     if not h.ndim:
         raise _errors.no_axis("hidden")
     if a.ndim != 2 or a.shape[1] != h.shape[-1]:
@@ -425,12 +432,12 @@ def _layer(loss, signatures, values, want):
     )
 
 
-# --- what is no loss ----------------------------------------------------------------------------------------------------
+# --- functions that are not losses ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Normalised:
-    """logsumexp, log-softmax or softmax along an axis."""
+    """A call of logsumexp, log-softmax or softmax along an axis."""
 
     name: str
     want: Want
@@ -461,10 +468,10 @@ def _normalised(function, signatures, values, want):
 
 @dataclass(frozen=True)
 class Scores:
-    """What is found out about rows of logits, or of a linear layer's outputs.
+    """A call of `score`, on logits or on a linear layer's inputs.
 
-    Operands are logits (or hidden states), target, the layer's weights and its bias, and ids.  Without a target there is no rank, and
-    `top_k` asks for nothing.
+    Operands are logits (or hidden states), target, the layer's weights and its bias, and ids.  Without a target there
+    is no rank, and `top_k` has no effect.
     """
 
     want: Want
@@ -476,7 +483,7 @@ class Scores:
     n_classes: int
     from_layer: bool
     has_target: bool
-    n_ids: int | None  # how many classes of each row are asked for
+    n_ids: int | None  # how many ids there are per row
     ignore_index: int
     top_k: int | None
     top: int | None
@@ -497,7 +504,7 @@ class Scores:
 
     @property
     def has_details(self):
-        """Whether more is asked for than sums and the target's place."""
+        """Whether entropies, top classes or ids are asked for."""
         return self.entropy or self.top is not None or self.n_ids is not None
 
 
@@ -558,7 +565,7 @@ def _scores(function, signatures, values, want):
 
 @dataclass(frozen=True)
 class Comparisons:
-    """How two arrays of logits differ, row by row.  Operands are the reference's logits, the others', and target."""
+    """A call of `compare`.  Operands are the reference's logits, the other model's, and target."""
 
     function: Function
     want: Want
@@ -620,9 +627,10 @@ def _comparison(function, signatures, values, want):
 
 @dataclass(frozen=True)
 class Forecasts:
-    """How good probabilities of labels are: those given, or those that logits make.
+    """A call of `brier_score` or `calibration_error`, or of the same on logits.
 
-    Operands are probabilities or logits, and target.  Of one event, rather than of classes, they have the target's shape.
+    Operands are probabilities or logits, and target.  Predictions of a binary event, rather than of classes, have the
+    target's shape.
     """
 
     function: Function
@@ -630,7 +638,7 @@ class Forecasts:
     names: tuple[str, ...]
     real: str
     shape: tuple[int, ...]  # of the predictions
-    axis: int | None  # the class axis; None for predictions of one event
+    axis: int | None  # the class axis; None for predictions of a binary event
     values: dict[str, Any]  # of the options, checked
     result_shape: tuple[int, ...] = ()
 
@@ -640,7 +648,7 @@ class Forecasts:
 
     @property
     def bins(self):
-        """How many bins confidences go to; None for Brier scores."""
+        """The number of bins of confidences; None for Brier scores."""
         return self.values.get("bins")
 
     @property
@@ -690,11 +698,11 @@ _FAMILIES = {
 }
 
 
-# --- labels -------------------------------------------------------------------------------------------------------------
+# --- labels -----------------------------------------------------------------------------------------------------------
 
 
 def ignored_label(dtype, ignore_index):
-    """`ignore_index` if labels of that integer dtype can hold it, else None: then no label is to be ignored."""
+    """`ignore_index` if labels of this integer dtype can equal it, otherwise None: then no label is ignored."""
     limits = np.iinfo(np.uint8 if dtype == "bool" else dtype)
     high = 1 if dtype == "bool" else limits.max
     return ignore_index if limits.min <= ignore_index <= high else None

@@ -1,19 +1,19 @@
-"""What a call does to its logits before their softmax: a soft cap, then a temperature."""
+"""Transforms of logits before their softmax: a soft cap, then a temperature."""
 
 from typing import NamedTuple
 
 from fastloss.losses import CAPPED, TEMPERED
 
-# Whatever float32 tells apart is so far apart at that temperature that one is certain and the other impossible, and neither leaves the
-# range of float64.
+# At this temperature logits that differ in float32 at all are so far apart that one class is certain and the other
+# impossible, and yet neither leaves the range of float64.
 COLDEST = 1e-269
 
 
 class Transform(NamedTuple):
     """softcap tanh(x / softcap) / temperature; without a soft cap x / temperature.
 
-    It is computed in float64, relative to a reference in each row, which no softmax can tell: so nothing is lost that is not in the
-    logits themselves.
+    It is computed in float64 as a difference from a reference logit of the same row.  Softmax does not change if a
+    constant is subtracted from a row, and so the result is as accurate as the logits themselves.
     """
 
     temperature: float
@@ -21,7 +21,7 @@ class Transform(NamedTuple):
 
     @property
     def formula(self):
-        """The formula of two logits that says how far they are apart afterwards."""
+        """The formula of two logits that gives the difference between their transforms."""
         return TEMPERED if self.softcap is None else CAPPED
 
     @property
@@ -29,16 +29,17 @@ class Transform(NamedTuple):
         return (self.temperature,) if self.softcap is None else (self.softcap, self.temperature)
 
     def absolute(self, narrow):
-        """The same for logits one by one, relative to 0: `narrow` ones, of up to 32 bits, stay finite at any temperature."""
+        """The transform of single logits, relative to 0; those of up to 32 bits (`narrow`) stay finite at any
+        temperature."""
         return self._replace(temperature=max(self.temperature, COLDEST)) if narrow else self
 
 
 def values_of(transform):
-    """The options that say so, by name."""
+    """{option: value} of a transform."""
     return {"temperature": 1.0, "softcap": None} if transform is None else transform._asdict()
 
 
 def of(values):
-    """The transform that options say, by name; None where logits are taken as they are."""
+    """The transform in {option: value}, or None if it changes nothing."""
     temperature, softcap = values.get("temperature", 1.0), values.get("softcap")
     return None if temperature == 1.0 and softcap is None else Transform(temperature, softcap)

@@ -1,4 +1,4 @@
-"""What a caller is after: the value, gradients, or the sums that a mean is made of."""
+"""What a caller asks for: the value, gradients, or the sums that a mean is computed from."""
 
 from typing import Any, NamedTuple
 
@@ -25,15 +25,15 @@ def slopes(*wrt):
 
 
 class Sums(NamedTuple):
-    """What a mean is made of.
+    """The sums that a mean is computed from.
 
     Attributes
     ----------
     total : the summed loss.
-    weight : what the mean divides it by.
+    weight : the mean's denominator.
     count : how many rows or elements were counted.
 
-    They are floats and an int; arrays where an axis leaves several results, and `count` is then None.
+    They are floats and an int; if an axis leaves several results they are arrays, and `count` is None.
     """
 
     total: Any
@@ -42,7 +42,7 @@ class Sums(NamedTuple):
 
     @property
     def numbers(self):
-        """What accumulators add up."""
+        """The numbers that accumulators add up."""
         return self.total, self.weight
 
 
@@ -68,12 +68,12 @@ class Squares(NamedTuple):
 
 
 class Bins(NamedTuple):
-    """What a calibration error is made of: of each bin of confidences, float64 arrays of one number a bin.
+    """The sums that a calibration error is computed from: float64 arrays of one number per bin of confidences.
 
     Attributes
     ----------
     confidence : the summed confidences of its rows.
-    hits : how many of the rows were right.
+    hits : how many of its rows were predicted correctly.
     counts : how many rows it has.
     """
 
@@ -83,7 +83,7 @@ class Bins(NamedTuple):
 
     @property
     def numbers(self):
-        """What accumulators add up: all confidences, then all hits, then all counts."""
+        """The numbers that accumulators add up: all confidences, then all hits, then all counts."""
         return (*self.confidence.tolist(), *self.hits.tolist(), *self.counts.tolist())
 
     @property

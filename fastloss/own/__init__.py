@@ -1,7 +1,7 @@
-"""Losses of one's own: functions in the dialect of `scalars.py` that users write, with all that the package's losses have.
+"""User-defined losses: functions in the dialect of `scalars.py`, with everything that the package's own losses have.
 
-`_source` finds the text of a function, `_slope` derives its slope, `_definition` is what is left of both, and makes the row by which everything
-else knows the loss.
+`_source` finds the text of a function, and `_slope` derives its slope.  `_definition` holds the result of both, and
+makes the row by which everything else knows the loss.
 """
 
 from fastloss.own._loss import OwnLoss

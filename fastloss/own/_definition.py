@@ -1,4 +1,4 @@
-"""What a loss of one's own is made of, and its row, which places, accumulators and gradients know it by."""
+"""The definition of a user-defined loss, and the row by which places, accumulators and gradients know it."""
 
 import ast
 import hashlib
@@ -12,12 +12,12 @@ from numbers import Real
 
 from fastloss import _dialect, _errors, losses
 
-# What calls have keywords of their own for.
+# Names of keywords that every loss has.
 KEYWORDS = ("weight", "axis", "reduction", "out", "ignore_index")
 
 
 class _Nothing:
-    """The value of a parameter that has no default, where a call gives none."""
+    """Stands for the value of a parameter without default that a call has not passed."""
 
     def __repr__(self):
         return "nothing"
@@ -33,7 +33,7 @@ def _nothing():
     return NOTHING
 
 
-# --- domains ------------------------------------------------------------------------------------------------------------
+# --- domains ----------------------------------------------------------------------------------------------------------
 
 _NUMBER = r"\s*([-+]?(?:inf|[0-9.]+(?:e[-+]?[0-9]+)?))\s*"
 _INTERVAL = re.compile(rf"\s*([\[(]){_NUMBER},{_NUMBER}([\])])\s*")
@@ -41,7 +41,7 @@ _INTERVAL = re.compile(rf"\s*([\[(]){_NUMBER},{_NUMBER}([\])])\s*")
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers from `low` to `high`, and whether each of these belongs to them."""
+    """The numbers from `low` to `high`, each of which may be included or not."""
 
     low: float
     high: float
@@ -61,7 +61,7 @@ class Interval:
 
 
 def interval(value, name):
-    """An interval from how users write it: (low, high), both of which belong to it, or as in mathematics, "(0, 1]"."""
+    """The Interval that a user has written as (low, high), ends included, or as in mathematics, "(0, 1]"."""
     found = None
     if isinstance(value, str):
         match = _INTERVAL.fullmatch(value)
@@ -92,7 +92,7 @@ def is_number(value):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A keyword of the loss that is a number."""
+    """A numeric keyword of the loss."""
 
     name: str
     default: float | _Nothing = NOTHING
@@ -125,24 +125,24 @@ def _parameter(name, value):
     return Parameter(name, default, domain)
 
 
-# --- definitions --------------------------------------------------------------------------------------------------------
+# --- definitions ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A loss, in plain values: what is pickled of it.
+    """A loss as plain values, which is what gets pickled.
 
     Attributes
     ----------
     name : of the loss.
     family : "elements" or "rows", as of any loss.
     arrays : names of the positional arguments.
-    text : the functions that it is made of.
-    functions : names of its value and slope there; for rows, of what `losses.RowFormula` has.
+    text : the source of its functions.
+    functions : the names of its value and slope there; for rows, of the functions in `losses.RowFormula`.
     parameters : in the order of the functions' arguments.
     domains : of its arrays, see `losses.Formula`.
     weighted_mean : whether means divide by the summed weights.
-    with_lse : of rows: whether logsumexp is looked at.
+    with_lse : for rows: whether the loss depends on logsumexp.
     doc : its docstring.
     """
 
@@ -158,7 +158,7 @@ class Definition:
     doc: str | None = field(default=None, compare=False)
 
     def formula(self):
-        """What backends know of it."""
+        """The Formula or RowFormula that backends know it by."""
         if self.family == "elements":
             return self._formula(self.functions)
         return losses.RowFormula(*(self._formula((name, name)) for name in self.functions), self.with_lse)
@@ -167,7 +167,7 @@ class Definition:
         digest = hashlib.sha256(repr((self.text, functions)).encode()).hexdigest()[:16]
         return losses.Formula(
             f"own_{self.name[:40]}_{digest}",
-            len(self.arrays),  # of rows nll and lse
+            len(self.arrays),  # for rows: nll and lse
             tuple(p.name for p in self.parameters),
             self.domains,
             ns=_cost(self.text, functions[0]),
@@ -176,12 +176,12 @@ class Definition:
         )
 
 
-# Nanoseconds that a function of the elementary ones takes, see `_costs`, and what is no more than arithmetic.
+# Nanoseconds per call of an elementary function, see `_costs`, and per element of a formula that is only arithmetic.
 _CALL, _ARITHMETIC = 0.25, 0.1
 
 
 def _cost(text, name):
-    """What an element takes, from the functions called on the way."""
+    """Nanoseconds per element, estimated from the functions that are called."""
     functions = _dialect.functions(text)
 
     def calls(name):
@@ -193,7 +193,7 @@ def _cost(text, name):
 
 @dataclass(frozen=True, eq=False)
 class Row(losses.Loss):
-    """The row of a loss of one's own, which is none of the table's: it is unpickled from its definition."""
+    """The row of a user-defined loss.  It is not in the table, so it is pickled as its definition."""
 
     definition: Definition | None = None
 
@@ -206,7 +206,7 @@ _lock = threading.Lock()
 
 
 def _renew():
-    """In a child of a fork: another thread, which the child has not, may have held the lock."""
+    """Replace the lock in a forked child: a thread that does not exist there may have held it."""
     global _lock
     _lock = threading.Lock()
 
@@ -216,7 +216,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def row_of(definition):
-    """The row of a definition: one of equal definitions, as plans and accumulators tell losses by their rows."""
+    """The row of a definition; equal definitions share one, because plans and accumulators compare losses by their
+    rows."""
     with _lock:
         row = _rows.get(definition)
         if row is None:
@@ -243,13 +244,13 @@ def _row(definition):
     )
 
 
-# --- texts --------------------------------------------------------------------------------------------------------------
+# --- texts ------------------------------------------------------------------------------------------------------------
 
 
 def inside(text, functions, name, domains, free):
-    """A text with one more function: the value, but NaN where an operand is outside its domain.
+    """Add a function to a text: the value, but NaN where an operand is outside its domain.
 
-    Returns the text, and the name of that function; `free` makes a name one that means nothing in the text.
+    Returns the text and the name of that function; `free(name)` returns a name that is not in use in the text.
     """
     parameters = functions[name].parameters
     conditions = []
@@ -265,7 +266,7 @@ def inside(text, functions, name, domains, free):
 
 
 def plain(text):
-    """A text without comments and docstrings: losses are told from each other by what they compute."""
+    """A text without comments and docstrings, so that losses that compute the same are equal."""
     module = _dialect.parsed(text)
     for function in module.body:
         if isinstance(function, ast.FunctionDef) and ast.get_docstring(function) is not None:

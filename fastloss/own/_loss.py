@@ -13,18 +13,18 @@ _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Paramet
 
 
 class OwnLoss:
-    """A loss of one's own: called like the package's functions.
+    """A user-defined loss, called like the package's own.
 
     Attributes
     ----------
-    row : what the table of losses would say of it.
-    text : the functions that it is computed by.
+    row : its row, as if it were in the table of losses.
+    text : the source of the functions that compute it.
     """
 
     def __init__(self, definition: Definition):
         self.row, self._definition = row_of(definition), definition
         n_arrays = len(self.row.arrays)
-        # of a call with nothing but arrays, which need not be sorted
+        # for calls with nothing but arrays, whose arguments need no binding
         self._n_arrays, self._absent = n_arrays, (None,) * (len(self.row.operands) - n_arrays)
         self._defaults = tuple([option.default for option in self.row.options])
         self.__name__ = self.__qualname__ = definition.name
@@ -47,7 +47,7 @@ class OwnLoss:
         arrays = [inspect.Parameter(name, _POSITIONAL) for name in row.arrays]
         more = [inspect.Parameter(name, _KEYWORD, default=None) for name in row.more_arrays]
         options = [inspect.Parameter(o.name, _KEYWORD, default=_default(o)) for o in row.options]
-        # as everywhere, what a result is written to comes last
+        # `out` comes last, as in every function
         return inspect.Signature([*arrays, *more, *options, inspect.Parameter("out", _KEYWORD, default=None)])
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""Pointwise losses of one's own."""
+"""User-defined pointwise losses."""
 
 from __future__ import annotations
 
@@ -24,50 +24,55 @@ def pointwise_loss(
     domain: Mapping[str, Any] | None = None,
     mean: str = "weights",
 ) -> OwnLoss:
-    """A pointwise loss of one's own, with all that the package's have: fused, parallel, accurate sums, gradients, every option and place.
+    """Make a pointwise loss of a function of prediction and target, with every option of the package's own losses.
 
     Parameters
     ----------
     value : function or str
-        The loss of one element, ``value(x, y)`` of prediction and target, ``value(x, y, z)`` with a third array, and after these the
-        parameters.  A Python function whose source can be read, or the text of one; it may call others.  It is not called but
-        translated, and keeps to a dialect: assignments, ``if`` and ``return``; ``+ - * /``, comparisons, ``a if c else b``; ``exp``,
-        ``expm1``, ``log``, ``log1p``, ``sqrt``, ``tanh``, ``abs``, ``max`` and ``min``; and constants as ``T(0.5)`` with ``T = type(x)``.
+        The loss of one element: ``value(x, y)`` of prediction and target, or ``value(x, y, z)`` with a third array,
+        followed by the parameters.  A Python function whose source can be read, or its text; it may call other
+        functions.  It is not called but translated, so it must keep to a dialect: assignments, ``if`` and ``return``;
+        ``+ - * /``, comparisons, ``a if c else b``; ``exp``, ``expm1``, ``log``, ``log1p``, ``sqrt``, ``tanh``,
+        ``abs``, ``max`` and ``min``; and constants as ``T(0.5)`` with ``T = type(x)``.
     slope : function or str, optional
-        Its derivative with respect to the prediction, of the same arguments.  By default it is derived from the text, or if that has a
-        function of the value's name and ``_slope``, it is that.
+        Its derivative with respect to the prediction, a function of the same arguments.  By default it is the function
+        in the text that is named like the value plus ``_slope``, if there is one, and is derived from the value
+        otherwise.
     parameters : dict, optional
-        What follows the arrays: names, each with its default, its domain, or both as ``(default, domain)``.  A domain is a pair
-        ``(low, high)`` of bounds that belong to it, or is written as in mathematics: ``"(0, inf)"``.  One without a default has to be
-        given in each call.
+        The arguments after the arrays: names, each with its default, its domain, or both as ``(default, domain)``.  A
+        domain is a pair ``(low, high)``, bounds included, or is written as in mathematics: ``"(0, inf)"``.  A parameter
+        without a default has to be passed in each call.
     domain : dict, optional
-        Domains of arrays, whose bounds belong to them: of ``"pred"``, ``"target"``, or by the name of the third argument.  NaN is let
-        through, other values outside are errors.
+        Domains of the arrays, bounds included, by the names ``"pred"``, ``"target"`` and that of the third argument.
+        NaN is allowed; other values outside are errors.
     mean : {"weights", "elements"}
         What a weighted mean divides by: the summed weights, or the number of elements.
 
     Returns
     -------
     callable
-        ``loss(pred, target, *, weight=None, axis=None, reduction="mean", out=None)``, with the third array, if there is one, after the
-        target, and the parameters as keywords.  `value_and_grad`, `Accumulator`, Dask arrays, arrays on a device,
-        ``fastloss.torch.of`` and ``fastloss.sklearn.get_scorer`` take it like the package's own.  It can be pickled; it is equal
-        to losses of the same text, name and options.  Its ``text`` is what is computed, the slope included.
+        ``loss(pred, target, *, weight=None, axis=None, reduction="mean", out=None)``, with the third array, if there is
+        one, after the target, and the parameters as keywords.  `value_and_grad`, `Accumulator`, Dask arrays, arrays on
+        a device, ``fastloss.torch.of`` and ``fastloss.sklearn.get_scorer`` accept it like the package's own losses.  It
+        can be pickled, and equals other losses of the same text, name and options.  Its ``text`` is the source of what
+        is computed, including the slope.
 
     Raises
     ------
     SyntaxError
         For a text outside the dialect; names the line and says what is allowed.
     TypeError, ValueError
-        For what is no function or has no source, as what is typed at Python's own prompt before 3.13; for arguments that don't fit.
+        For what is not a function or has no source, such as one typed at Python's prompt before 3.13; for arguments
+        that don't fit.
 
     Notes
     -----
-    Numba compiles it, on first use, to what is kept on disk for the next process; without Numba NumPy computes it.  The backend
-    ``"cython"`` has no compiler at run time, so Numba, or NumPy, computes it there too.
+    Numba compiles it on first use, and keeps the result on disk for the next process; without Numba, NumPy computes
+    it.  The backend ``"cython"`` has no compiler at run time, so Numba, or NumPy, computes it there too.
 
-    A derived slope is that of the branch that is taken: beware of ``sqrt`` at 0, and of differences that cancel in it.  At 0 the
-    derivative of ``abs`` is 0; where the operands of ``max`` or ``min`` are equal, it is the mean of both.
+    A derived slope is that of the branch taken: beware of ``sqrt`` at 0, and of differences whose derivative cancels.
+    At 0 the derivative of ``abs`` is 0; where the arguments of ``max`` or ``min`` are equal, theirs is the mean of
+    both.
 
     Examples
     --------
@@ -125,7 +130,7 @@ def pointwise_loss(
 
 
 def meant(role, names):
-    """The one function that an argument stands for; of a text, slopes aside."""
+    """The one function that an argument stands for; functions in a text that are slopes of others do not count."""
     slopes = {f"{name}_slope" for name in names}
     values = [name for name in names if name not in slopes] if len(names) > 1 else names
     if len(values) != 1:
@@ -134,7 +139,7 @@ def meant(role, names):
 
 
 def check_names(name, arrays, parameters):
-    """Whether all arguments of a loss have names of their own."""
+    """Raise if two arguments of a loss have the same name."""
     names = [*arrays, *parameters, "weight", "axis", "reduction", "out"]
     twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
     if twice is not None:

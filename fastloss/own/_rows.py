@@ -1,4 +1,4 @@
-"""Losses of rows of one's own: of what is known of each row of logits."""
+"""User-defined losses of rows of logits."""
 
 from __future__ import annotations
 
@@ -21,38 +21,42 @@ def row_loss(
     *,
     parameters: Mapping[str, Any] | None = None,
 ) -> OwnLoss:
-    """A loss of rows of logits of one's own: of each row's negative log-likelihood, logsumexp and probability of the target.
+    """Make a loss of rows of logits from a function of a row's likelihood, logsumexp and target probability.
 
     Parameters
     ----------
     value : function or str
-        The loss of one row, of some of ``nll``, ``lse`` and ``p``, by these names, and of the parameters: with x the row's logits and t its
-        target, ``lse = log(sum(exp(x)))``, ``nll = lse - x[t]`` and ``p = exp(-nll)``.  It is written as `pointwise_loss` says.
+        The loss of one row.  Its arguments are any of ``nll``, ``lse`` and ``p``, by these names, then the parameters.
+        With x the row's logits and t its target, ``lse = log(sum(exp(x)))``, ``nll = lse - x[t]`` and
+        ``p = exp(-nll)``.  It is written in the dialect that `pointwise_loss` describes.
     slope : dict, optional
-        Its derivatives with respect to these, by their names, each of the arguments that `value` has; others are derived.
+        Its derivatives with respect to ``nll``, ``lse`` and ``p``, by name, each a function of the same arguments as
+        `value`; those that are not given are derived.
     parameters : dict, optional
-        As of `pointwise_loss`.
+        As for `pointwise_loss`.
 
     Returns
     -------
     callable
-        ``loss(logits, target, *, weight=None, axis=-1, reduction="mean", ignore_index=-100, out=None)``, with the parameters as keywords
-        and class indices as targets, whose options are those of `cross_entropy`.  Otherwise it is what `pointwise_loss` returns.
+        ``loss(logits, target, *, weight=None, axis=-1, reduction="mean", ignore_index=-100, out=None)``, with the
+        parameters as keywords and class indices as targets; the options are those of `cross_entropy`.  Otherwise it is
+        like what `pointwise_loss` returns.
 
     Raises
     ------
     SyntaxError
         For a text outside the dialect; names the line and says what is allowed.
     TypeError, ValueError
-        For what is no function or has no source; for arguments that don't fit.
+        For what is not a function or has no source; for arguments that don't fit.
 
     Notes
     -----
-    The value takes one pass over the logits, and what is stored of a row are a few numbers.  With a and b the derivatives with respect to
-    nll (that through p included) and lse, the gradient is ``(a + b) softmax(x)[j]`` of the row's classes, but ``b p - a (1 - p)`` of the target.
-    nll and lse are rounded to the result's type before they come to `value`.
+    The value takes one pass over the logits, and stores a few numbers per row.  With a and b the derivatives with
+    respect to nll (including that through p) and lse, the gradient is ``(a + b) softmax(x)[j]`` for class j, except for
+    the target, where it is ``b p - a (1 - p)``.  nll and lse are rounded to the result's dtype before `value` gets
+    them.
 
-    Write ``1 - p`` as ``-expm1(-nll)``: it cancels for likely targets.
+    Write ``1 - p`` as ``-expm1(-nll)``: the difference would cancel for likely targets.
 
     References
     ----------
@@ -112,7 +116,8 @@ def row_loss(
 
 
 def _of_nll_and_lse(name, arguments, numbers, partial, free):
-    """The names of value, factor and own slope as functions of nll, lse and the parameters, see `losses.RowFormula`; and their texts."""
+    """Names and texts of the functions `value`, `factor` and `at_target` of nll, lse and the parameters, see
+    `losses.RowFormula`."""
     call = {q: f"{slope}({', '.join(arguments)})" for q, slope in partial.items()}
     direct, through = call.get("nll"), f"-(p * {call['p']})" if "p" in call else None
     a = " + ".join(filter(None, (direct, through))) or "T(0.0)"
@@ -120,8 +125,8 @@ def _of_nll_and_lse(name, arguments, numbers, partial, free):
     bodies = {
         "rows": f"{name}({', '.join(arguments)})",
         "rows_factor": f"{a} + {b}" if b else a,
-        "rows_own": f"{f'{b} * p + ' if b else ''}({a}) * expm1(-nll)",
+        "rows_at_target": f"{f'{b} * p + ' if b else ''}({a}) * expm1(-nll)",
     }
     names = tuple(free(f"{name}_{kind}") for kind in bodies)
     head = f"({', '.join(('nll', 'lse', *numbers))}):\n    T = type(nll)\n    p = exp(-nll)\n    return "
-    return names, [f"\ndef {own}{head}{body}\n" for own, body in zip(names, bodies.values(), strict=True)]
+    return names, [f"\ndef {function}{head}{body}\n" for function, body in zip(names, bodies.values(), strict=True)]

@@ -1,15 +1,16 @@
-"""Slopes from values: the derivative of a text in the dialect, as a text in the dialect.
+"""Differentiates a text in the dialect; the result is a text in the dialect.
 
-Forward differentiation, statement by statement: beside each variable that depends on the prediction stands its derivative, and conditions stay
-what they are, so that each branch has its own derivative.  Where two branches meet, that of the branch is taken which the condition takes.
-At 0 the derivative of abs is 0; where the operands of max or min are equal, that is the mean of both derivatives, as in torch and JAX.
+Forward differentiation, statement by statement: each variable that depends on the prediction gets a companion that
+holds its derivative. Conditions are kept, so that at every point the derivative is that of the branch taken there.  At
+0 the derivative of abs is 0; where the arguments of max or min are equal, it is the mean of both derivatives, as in
+torch and JAX.
 """
 
 import ast
 
 from fastloss import _dialect
 
-# Derivatives that the text itself has no function for, with {name} to be one that is free in it.
+# Derivatives that are added to the text as functions; {name} becomes a name that is not in use there.
 _ABS = """
 def {name}(u, du):
     T = type(u)
@@ -37,38 +38,39 @@ ZERO, ONE = "T(0.0)", "T(1.0)"
 
 
 def derived(functions, name):
-    """The text of the derivative of a function with respect to its first argument, and the name it has there.
+    """(text, name) of the derivative of a function with respect to its first argument.
 
-    functions : all of a checked text, by name; those that the derivative calls are not repeated.
+    functions : all functions of a checked text, by name; the returned text calls them without repeating them.
     """
     slopes = Slopes(functions)
     return slopes.of(name, (0,), with_respect=True), slopes.text
 
 
 class Slopes:
-    """The functions that a derivative is made of, by what they are for."""
+    """The functions that make up a derivative, each made when it is first needed."""
 
     def __init__(self, functions):
         self.functions, self.texts, self.names = functions, {}, {}
-        self.taken = set(functions) | _dialect.RESERVED
+        self.used = set(functions) | _dialect.RESERVED
         for function in functions.values():
-            self.taken |= {*function.parameters, *function.variables}
+            self.used |= {*function.parameters, *function.variables}
 
     @property
     def text(self):
         return "\n".join(self.texts.values())
 
     def free(self, name):
-        """That name, or one like it that means nothing in the text."""
-        while name in self.taken:
+        """`name`, or a similar one if that is in use in the text."""
+        while name in self.used:
             name += "_"
-        self.taken.add(name)
+        self.used.add(name)
         return name
 
     def of(self, name, active, with_respect=False):
-        """The name of the derivative of a function along some of its arguments, by position.
+        """The name of the derivative of a function along some of its arguments, given by position.
 
-        Its own arguments are the function's, then the derivatives of these; with respect to an argument that is 1.
+        Its arguments are the function's, then the derivatives of the active ones; `with_respect` leaves the latter out,
+        as they are 1.
         """
         key = (name, active, with_respect)
         if key not in self.names:
@@ -77,7 +79,7 @@ class Slopes:
         return self.names[key]
 
     def elementary(self, name, template):
-        """The name of one of the derivatives above."""
+        """The name of one of the derivatives above, after adding it."""
         if name not in self.names:
             self.names[name] = self.free(f"{name}_slope")
             self.texts[name] = template.format(name=self.names[name])
@@ -85,16 +87,17 @@ class Slopes:
 
 
 class _Slope:
-    """The derivative of one function, piece by piece: texts of expressions, or None for 0."""
+    """Differentiates one function: statements to text, and expressions to the text of their derivative, or None for
+    0."""
 
     def __init__(self, slopes, function, active, with_respect):
         self.slopes, self.function = slopes, function
         arguments = [function.parameters[i] for i in active]
         self.given = {} if with_respect else {name: slopes.free(f"{name}_slope") for name in arguments}
-        self.along = dict.fromkeys(arguments, ONE) | self.given  # derivatives of names, by name
+        self.along = dict.fromkeys(arguments, ONE) | self.given  # {variable: its derivative's name or text}
         assignments = [a for s in function.body for a in ast.walk(s) if isinstance(a, ast.Assign)]
         growing = True
-        while growing:  # a name may depend on one that is assigned to further down, in another branch
+        while growing:  # a variable may depend on one that is assigned further down, in another branch
             before = len(self.along)
             for assignment in assignments:
                 name = assignment.targets[0].id
@@ -109,7 +112,7 @@ class _Slope:
         body = "\n".join(self.block(self.function.body, "    "))
         return f"{head}\n    T = type({first})\n{body}\n"
 
-    # --- statements -----------------------------------------------------------------------------------------------------
+    # --- statements ---------------------------------------------------------------------------------------------------
 
     def block(self, statements, indent):
         for node in statements:
@@ -117,7 +120,7 @@ class _Slope:
                 case ast.Assign(targets=[ast.Name(id="T")]):
                     continue
                 case ast.Assign(targets=[ast.Name(id=name)]):
-                    if name in self.along:  # first, as the value may be made of the name's former one
+                    if name in self.along:  # first, because the new value may be computed from the old one
                         yield f"{indent}{self.along[name]} = {self.slope(node.value) or ZERO}"
                     yield indent + ast.unparse(node)
                 case ast.Return():
@@ -132,10 +135,10 @@ class _Slope:
     def filled(self, statements, indent):
         return self.block(statements, indent + "    ")
 
-    # --- expressions ----------------------------------------------------------------------------------------------------
+    # --- expressions --------------------------------------------------------------------------------------------------
 
     def depends(self, node):
-        """Whether an expression depends on what it is differentiated along."""
+        """Whether an expression depends on an active argument."""
         match node:
             case ast.Name(id=name):
                 return name in self.along
@@ -221,5 +224,5 @@ def _product(slope, factor):
 
 
 def free_in(functions):
-    """What makes a name one that means nothing in a text of these functions."""
+    """A function that turns a name into one that is not in use in a text of these functions."""
     return Slopes(functions).free

@@ -1,4 +1,5 @@
-"""The text of functions that are given as Python functions, or as text; that of the functions they call comes with it."""
+"""Collects the text of functions, given as Python functions or as text, together with that of the functions they
+call."""
 
 import ast
 import builtins
@@ -13,14 +14,15 @@ from fastloss import _dialect, _errors
 
 
 class Source:
-    """A text put together from several places, which messages name."""
+    """A text assembled from several files; remembers where each line comes from, for messages."""
 
     def __init__(self):
-        self.pieces = []  # (text, place, line there)
+        self.pieces = []  # (text, file or the like, first line there)
         self.collected = {}  # functions by name
 
     def add(self, given, role):
-        """Add a function, or a text with functions; returns the names of those that were meant, of which a text may have several.
+        """Add a function, or a text with functions; returns the names of the candidates for what was meant, of which a
+        text may have several.
 
         role : the name of the argument, for messages.
         """
@@ -67,7 +69,7 @@ class Source:
         return _dialect.functions(self.text, self.place_of)
 
     def place_of(self, line):
-        """Where a line of the whole text comes from."""
+        """(file or the like, line there) of a line of the assembled text."""
         for text, place, first in self.pieces:
             n_lines = text.count("\n") + 1
             if line <= n_lines:
@@ -77,7 +79,7 @@ class Source:
 
 
 def _text_of(function, role):
-    """The text of a function without what it is indented by, and the line that it begins at."""
+    """(dedented text, first line) of a function."""
     try:
         lines, first = inspect.getsourcelines(function)
     except (OSError, TypeError, IndentationError):
@@ -90,13 +92,13 @@ def _text_of(function, role):
 
 
 def _made(code, text):
-    """Whether the text is what a function was compiled from, rather than what has since been written to its file."""
+    """Whether a function was compiled from this text; its file may have changed since."""
     try:
         tree = _dialect.parsed(text)
     except (SyntaxError, ValueError):
-        return True  # the checker says what is wrong
+        return True  # the checker will say what is wrong
     if any(isinstance(node, ast.Attribute) for node in ast.walk(tree)):
-        return True  # likewise; their code depends on what the module imports
+        return True  # likewise; such code depends on what the module imports
     constants = compile(text, "<text>", "exec", dont_inherit=True).co_consts
     found = next((c for c in constants if isinstance(c, types.CodeType) and c.co_name == code.co_name), None)
     if found is None:
@@ -106,12 +108,12 @@ def _made(code, text):
 
 
 def _constants(code):
-    """Those of a function's code, without docstrings of several lines, which are indented."""
+    """The constants of a function's code, without multi-line docstrings, whose indentation differs."""
     return [c for c in code.co_consts if not (isinstance(c, str) and "\n" in c)]
 
 
 def _called(text):
-    """Names of what is called anywhere in a text."""
+    """Names of all functions that are called in a text."""
     try:
         tree = _dialect.parsed(text)
     except (SyntaxError, ValueError):
@@ -121,7 +123,7 @@ def _called(text):
 
 
 def _defined(text):
-    """Names of the functions of a text that no other of its functions calls."""
+    """Names of the functions of a text that none of its other functions calls."""
     try:
         names = [node.name for node in _dialect.parsed(text).body if isinstance(node, ast.FunctionDef)]
     except (SyntaxError, ValueError):

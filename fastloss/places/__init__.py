@@ -4,26 +4,27 @@ A place is a module with
 
 ``KEEPS``
     Whether its plans may be kept for later calls of the same kind.
-``taken(function, operands) -> (arrays, weak)``
+``as_arrays(function, operands) -> (arrays, weak)``
     The operands as arrays of the place, and the positions of those that were Python numbers.
 ``signature(array, weak) -> Signature``
-    What `resolve` sees of one.
+    What `resolve` is told about one array.
 ``plan(resolved, arrays, out) -> callable``
-    How a resolved call is executed: ``plan(arrays, out, scale)`` returns the value, (value, gradients) or `Sums`, as was wanted.
+    The plan of a resolved call: ``plan(arrays, out, scale)`` returns the value, (value, gradients) or `Sums`, whichever
+    was asked for.
 """
 
 import numpy as np
 
 from fastloss import _config
 
-# Types whose values are on the host for certain; others are asked.
+# Types whose values are certainly on the host; values of other types are examined.
 _HOST = {np.ndarray, np.memmap, list, tuple, int, float, bool, type(None)}
 
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
 
 
 def of(operands):
-    """The place of a call with these operands; it is imported when the first of its arrays comes."""
+    """The place of a call with these operands, imported when it is first needed."""
     for value in operands:
         if type(value) not in _HOST:
             if is_dask(value):
@@ -44,7 +45,7 @@ def of(operands):
 
 
 def is_dask(value):
-    """Whether that is an array of Dask's; other collections of it are left to `__array__`."""
+    """Whether that is a Dask array; Dask's other collections are converted by their `__array__`."""
     return type(value).__module__.startswith("dask.array") and hasattr(value, "__dask_graph__")
 
 
@@ -58,6 +59,6 @@ def on_device(value):
     if device is not None:
         try:
             return device()[0] in (_CUDA, _CUDA_MANAGED)
-        except BufferError:  # JAX, of an array that is spread over several
+        except BufferError:  # raised by JAX for an array that is sharded over several devices
             return any(d.platform == "gpu" for d in value.devices()) if hasattr(value, "devices") else False
     return hasattr(value, "__cuda_array_interface__")

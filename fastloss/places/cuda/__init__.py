@@ -1,8 +1,9 @@
 """CUDA devices: calls are executed where their arrays are.
 
-Each call is a kernel or two on the caller's stream.  It is waited for only where the host must know something: whether a label was bad or a
-value outside the loss's domain, what a gradient of a weighted mean or of a root is divided by, or the result itself if it goes to the host.
-`use_wait(False)` leaves the first two to the result: NaN.
+Each call launches one or two kernels on the caller's stream.  The host waits for them only if it must know something:
+whether a label was bad or a value outside the loss's domain, what the gradient of a weighted mean or of a root is
+divided by, or the result itself if that goes to the host.  With `use_wait(False)` it does not check labels and values;
+the result is NaN instead.
 """
 
 from fastloss import _errors
@@ -11,15 +12,15 @@ from fastloss.places.cuda.classes import normalised, rows, scores
 from fastloss.places.cuda.comparisons import comparisons
 from fastloss.places.cuda.linear import layer
 from fastloss.places.cuda.pointwise import elements
-from fastloss.places.cuda.session import signature, taken
+from fastloss.places.cuda.session import as_arrays, signature
 
-__all__ = ["KEEPS", "plan", "signature", "taken"]
+__all__ = ["KEEPS", "plan", "signature", "as_arrays"]
 
 KEEPS = False  # grids depend on addresses, too
 
 
 def _refused(resolved):
-    """TypeError for what the host alone computes."""
+    """A plan that raises TypeError, for what only the host computes."""
     raise _errors.not_on_device(resolved.function.name)
 
 
@@ -35,5 +36,5 @@ _PLANS = {
 
 
 def plan(resolved, operands, out):
-    """How a call is executed."""
+    """A function that executes a call."""
     return _PLANS[type(resolved)](resolved)

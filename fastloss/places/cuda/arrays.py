@@ -1,6 +1,6 @@
-"""Arrays that live on a CUDA device: whose they are, where they lie, and how new ones of the same library are made.
+"""Arrays on a CUDA device: which library they belong to, their memory, and how to make new ones of that library.
 
-Libraries are never imported here: whoever passes an array of one has it.
+Libraries are never imported here: whoever passes one of their arrays has imported it.
 """
 
 import importlib
@@ -16,13 +16,13 @@ from fastloss.calls.resolve import FLOATS, INTEGERS
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Memory of a device as an array: the address of its first element, strides in elements."""
+    """Device memory as an array: the address of its first element, and strides in elements."""
 
     address: Any
     name: str  # of the dtype
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    owner: Any = None  # keeps the memory
+    owner: Any = None  # keeps the memory alive
 
     @property
     def ndim(self):
@@ -47,12 +47,12 @@ class View:
         )
 
     def element(self, position):
-        """One element, as an array without axes."""
+        """One element, as a 0-d view."""
         offset = sum(int(i) * s for i, s in zip(position, self.strides, strict=True))
         return View(self.address + offset * self.itemsize, self.name, (), (), self.owner)
 
     def reshaped(self, shape):
-        """The same elements in C order under another shape, or None where only a copy could be."""
+        """A view with the same elements in C order and another shape, or None if that would need a copy."""
         strides = _strides_of_reshaped(self.shape, self.strides, tuple(shape))
         return None if strides is None else View(self.address, self.name, tuple(shape), strides, self.owner)
 
@@ -61,7 +61,7 @@ class View:
         return View(self.address, self.name, shape, strides, self.owner)
 
     def broadcast(self, shape):
-        """With the strides 0 that make it an array of that shape, which it is known to go with."""
+        """The view broadcast to `shape`, which is known to be compatible."""
         lead = len(shape) - self.ndim
         strides = (0,) * lead + tuple(
             0 if n == 1 else stride for n, stride in zip(self.shape, self.strides, strict=True)
@@ -72,7 +72,7 @@ class View:
         return self.address % n_bytes == 0
 
     def overlaps(self, other):
-        """Whether the bytes between the first and the last element of both have some in common."""
+        """Whether the memory ranges from first to last element intersect."""
         (start, end), (its_start, its_end) = self._span(), other._span()
         return bool(self.size and other.size and start < its_end and its_start < end)
 
@@ -82,7 +82,7 @@ class View:
         return self.address + low * self.itemsize, self.address + (high + 1) * self.itemsize
 
     def same_elements(self, other):
-        """Whether each element lies where the other's of the same position does."""
+        """Whether each element has the same address as the other's at the same position."""
         ours = ((v.name, v.shape, v.strides) for v in (self, other))
         return len(set(ours)) == 1 and not (self.address < other.address or other.address < self.address)
 
@@ -99,7 +99,7 @@ def _strides_of_reshaped(shape, strides, new):
     if 0 in shape:
         return packed_strides(new)
     old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
-    # axes that follow one another in memory are one
+    # merge axes that follow one another in memory
     runs = []
     for n, s in old:
         if runs and runs[-1][1] == n * s:
@@ -121,13 +121,13 @@ def _strides_of_reshaped(shape, strides, new):
     return tuple(reversed(found))
 
 
-# --- libraries ----------------------------------------------------------------------------------------------------------
+# --- libraries --------------------------------------------------------------------------------------------------------
 
 
 class Torch:
-    """Tensors of torch; work goes to the current stream of their device."""
+    """Torch tensors; work is queued on the current stream of their device."""
 
-    ordered = True  # what comes after on the stream sees the results
+    ordered = True  # later work on the stream sees the results
 
     @staticmethod
     def view(tensor):
@@ -152,7 +152,7 @@ class Torch:
 
     @staticmethod
     def plain(tensor):
-        """The tensor, without a record of what is done with it."""
+        """The tensor, detached from autograd."""
         return tensor.detach()
 
     @staticmethod
@@ -165,7 +165,7 @@ class Torch:
 
 
 class CuPy:
-    """Arrays of CuPy; work goes to the current stream."""
+    """CuPy arrays; work is queued on the current stream."""
 
     ordered = True
 
@@ -203,7 +203,8 @@ class CuPy:
 
 
 class Jax:
-    """Arrays of JAX, which have no gaps and whose streams are its own: they are waited for, as its results are."""
+    """JAX arrays, which are contiguous.  JAX's streams are not accessible, so calls wait for the arrays, and for the
+    results."""
 
     ordered = False
 
@@ -212,7 +213,7 @@ class Jax:
         array = array.block_until_ready()
         strides = packed_strides(array.shape)
         layout = getattr(getattr(array, "format", None), "layout", None)
-        order = getattr(layout, "major_to_minor", None)  # of the axes in memory
+        order = getattr(layout, "major_to_minor", None)  # the order of axes in memory
         if order is not None:
             packed = packed_strides([array.shape[i] for i in order])
             strides = tuple(packed[order.index(i)] for i in range(len(order)))
@@ -234,7 +235,8 @@ class Jax:
         jax = sys.modules["jax"]
         place = next(d for d in jax.local_devices() if d.platform == "gpu" and d.local_hardware_id == device)
         with jax.default_device(place):
-            # a buffer that nothing else holds: written to once, before the caller has it
+            # nothing else refers to this buffer, and it is written before the caller gets it, so JAX's immutability is
+            # not violated
             array = jax.numpy.empty(shape, name).block_until_ready()
         if array.dtype.name != name:
             raise _errors.narrow_jax(name)
@@ -250,7 +252,7 @@ class Jax:
 
 
 class Numba:
-    """Numba's device arrays, which also stand for arrays of libraries that are not known here."""
+    """Numba device arrays; also used for arrays of libraries that have no class here."""
 
     ordered = True
 
@@ -285,7 +287,7 @@ class Numba:
 
 
 class Other(Numba):
-    """Anything else with DLPack or the CUDA array interface; results are Numba's arrays."""
+    """Anything else with DLPack or the CUDA array interface; results are Numba device arrays."""
 
     @staticmethod
     def view(value):
@@ -310,12 +312,13 @@ class Other(Numba):
 def _strided(value):
     from cuda.core.utils import StridedMemoryView
 
-    # DLPack makes the default stream, on which the work will be, wait for the producer's; the interface names its own
+    # with DLPack the default stream, where our work is queued, waits for the producer's; the CUDA array interface names
+    # a stream
     return StridedMemoryView.from_any_interface(value, stream_ptr=1 if hasattr(value, "__dlpack__") else -1)
 
 
 def _in_elements(array):
-    """Strides in elements of an array that has them in bytes."""
+    """The strides of an array, converted from bytes to elements."""
     size = array.dtype.itemsize
     if any(n > 1 and stride % size for n, stride in zip(array.shape, array.strides, strict=True)):
         raise _errors.odd_strides(array.strides, array.dtype)
@@ -330,7 +333,7 @@ _LIBRARIES = {"torch": Torch, "cupy": CuPy, "jax": Jax, "jaxlib": Jax, "numba": 
 
 
 def library_of(value):
-    """Whose array it is; of subclasses, whose base it is."""
+    """The class above for the library that an array, or a base class of it, comes from."""
     for base in type(value).__mro__:
         found = _LIBRARIES.get(base.__module__.split(".")[0])
         if found:
@@ -339,10 +342,12 @@ def library_of(value):
 
 
 def viewed(value, name):
-    """An array of a device as a `View` of real numbers."""
+    """A device array as a `View`; raises if it does not hold real numbers."""
     view = library_of(value).view(value)
     if view.name not in FLOATS and view.name not in INTEGERS:
         raise _errors.not_numeric(name, view.name)
-    if view.size and not view.aligned(view.itemsize):  # a kernel that reads it would end the context
+    if view.size and not view.aligned(
+        view.itemsize
+    ):  # a kernel that reads misaligned memory would destroy the CUDA context
         raise _errors.misaligned(name, view.itemsize)
     return view

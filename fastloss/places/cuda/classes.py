@@ -12,7 +12,8 @@ from fastloss.places.cuda.transformed import logits_of
 
 
 class Rows:
-    """Rows of classes, counted over two axes: how arrays of the logits' shape, and arrays of one value a row, become views."""
+    """Rows of classes, indexed by two axes: turns arrays of the logits' shape, and arrays of one value per row, into
+    views."""
 
     def __init__(self, session, x, axis):
         self.session, self.axis = session, axis
@@ -23,11 +24,11 @@ class Rows:
         self.split = before, after
         self.n_rows = before * after
         if axis == x.ndim - 1 and x.ndim > 1:
-            # rows over one axis where that is a view, else over the first ones and the last
+            # rows along one axis if a view allows it, otherwise all but the last axis, and the last
             self.split = (1, before) if x.reshaped((before, self.n_classes)) else (before // x.shape[-2], x.shape[-2])
 
     def strides(self, view):
-        """Of an array of the logits' shape: strides of the outer and the inner axis of rows, and of classes."""
+        """(stride of the outer row axis, of the inner row axis, of the classes) of an array of the logits' shape."""
         last = self.axis == view.ndim - 1
         found = self.session.fitting(
             view, (*self.split, self.n_classes) if last else (self.split[0], self.n_classes, self.split[1])
@@ -41,18 +42,18 @@ class Rows:
 
 
 def class_weights(session, w, real):
-    """Their address, contiguous and of the type that is computed in; 0 where there are none."""
+    """The address of the class weights, contiguous and in the dtype `real`; 0 if there are none."""
     return 0 if w is None else session.converted(w, real).address
 
 
 def ignored(dtype, ignore_index):
-    """The index to leave out as kernels compare it: what the labels' type can't hold is no label."""
+    """`ignore_index` as kernels compare it: an index that the labels' dtype can't hold matches no label."""
     found = ignored_label(dtype, ignore_index)
     return -(2**63) if found is None or found >= 2**63 else found
 
 
 def rows(resolved):
-    """What executes a `Rows`."""
+    """A function that executes a `Rows` call."""
 
     def execute(operands, out, scale):
         session = operands.session
@@ -73,7 +74,7 @@ def rows(resolved):
 
 
 def computed_in(resolved):
-    """The type that kernels compute in."""
+    """The dtype that kernels compute in."""
     return resolved.real if resolved.transform is None else "float64"
 
 
@@ -89,7 +90,7 @@ def _categorical(session, resolved, x, y, w, out, scale):
 
 
 class Call:
-    """One evaluation over rows: views in, result out, the gradient where it was asked for."""
+    """One call over rows: views in; the result, and the gradient if asked for, out."""
 
     def __init__(self, session, resolved, x, y, w, out, scale, real):
         self.session, self.resolved, self.x, self.y, self.w, self.given = session, resolved, x, y, w, scale
@@ -106,7 +107,7 @@ class Call:
         self.losses = self.gradient = None
 
     def _outputs(self):
-        """Addresses of the reduced result, of rows' losses, and the gradient with its strides."""
+        """(address of the reduced result, address of the rows' losses, gradient's address and strides)."""
         session = self.session
         self.value, value = session.destination(self.out if self.reduction != "none" else None, (), self.real)
         losses, gradient = 0, (0, 0, 0, 0)
@@ -136,7 +137,7 @@ class Call:
             return self.result()
 
     def gather(self, take_log):
-        """The loss of the elements that labels point at."""
+        """The loss from the elements that the labels select."""
         session, rows = self.session, self.rows
         with session.queue.lock:
             value, losses, gradient = self._outputs()
@@ -169,7 +170,7 @@ class Call:
             call.check_domain()
 
     def _scale(self):
-        """What gradients are multiplied by: a number, and whether by the inverse of the summed weights as well."""
+        """(number that gradients are multiplied by, whether they are divided by the summed weights as well)."""
         if self.what != "slopes" or self.given is not None or self.reduction != "mean":
             return 1.0 if self.given is None else self.given, 0
         if self.resolved.is_index:
@@ -178,7 +179,7 @@ class Call:
         return 1.0 / max(self.rows.n_rows, 1), 0
 
     def _weigh(self):
-        """The summed weight of the labels that count, to where the next kernel finds it."""
+        """Sum the weights of labels that are not ignored, into memory that the next kernel reads."""
         session, rows = self.session, self.rows
         kernel = session.softmax.by_label("weigh", session.softmax.NONE, self.x.name, self.real)
         arguments = (
@@ -188,7 +189,7 @@ class Call:
         session.launch(kernel, rows.n_rows, arguments, session.softmax.LABEL_THREADS)
 
     def result(self):
-        """What the caller gets; raises for bad labels."""
+        """The result for the caller; raises for bad labels."""
         session, is_index = self.session, self.resolved.is_index
         sums = session.totals() if self.what == "sums" or is_index and session.waits else None
         if sums and is_index and sums[3] < np.inf:
@@ -196,22 +197,22 @@ class Call:
         if self.what == "sums":
             return Sums(sums[0], sums[1] if is_index else float(self.rows.n_rows), int(sums[2]))
         if self.reduction == "none":
-            return session.delivered(session.rounded(self.losses, self.resolved.real), self.out)
+            return session.array_result(session.rounded(self.losses, self.resolved.real), self.out)
         value = session.rounded(self.value, self.resolved.real)
         if self.what == "slopes":
-            return session.scalar(value), (session.delivered(self._slopes(), self.requested),)
+            return session.scalar(value), (session.array_result(self._slopes(), self.requested),)
         return session.scalar(value, self.out)
 
     def _slopes(self):
-        """The gradient with respect to the logits as they came."""
+        """The gradient with respect to the untransformed logits."""
         if self.transformed is None:
             return self.gradient
         slopes = viewed(self.gradient, "slopes")
-        self.transformed.differentiate(slopes, slopes)  # element by element, where they are
+        self.transformed.differentiate(slopes, slopes)  # element-wise, in place
         return self.session.rounded(self.gradient, self.resolved.real)
 
 
-# What softmax is multiplied by, a row at a time; a factor of 0 takes out the row, whatever it holds.
+# Multiplies softmax by a factor per row; a factor of 0 gives 0, even in a row that holds NaN.
 _TIMES = losses.Formula(
     "times",
     text="def times(x, y):\n    T = type(x)\n    return x * y if y != T(0.0) else T(0.0)\n",
@@ -220,7 +221,8 @@ _TIMES = losses.Formula(
 
 
 class Known:
-    """A formula of each row's nll and lse: these first, then pointwise formulas of them, then softmax times what the gradient has of it."""
+    """A loss that is a formula of each row's nll and lse: computes these, then the formula, then for the gradient
+    softmax times its factor."""
 
     def __init__(self, session, resolved, x, y, w, out, scale):
         self.session, self.resolved, self.x, self.y, self.w, self.given = session, resolved, x, y, w, scale
@@ -248,7 +250,7 @@ class Known:
             return result
         scale = self.given
         if scale is None:
-            # an ignored row's gradient is 0, whatever the mean is
+            # an ignored row's gradient is 0, even if the mean is NaN
             scale = _reduce.inverse(weight) if mode == "weight" and count else 1.0
         return result, (self._gradient(scale),)
 
@@ -267,7 +269,8 @@ class Known:
         self.session.launch(kernel, self.rows.n_rows, arguments, softmax.LABEL_THREADS)
 
     def _weights(self):
-        """The weight of each row, 0 where its label is ignored; their sum, and how many count.  Raises for bad labels."""
+        """(weight of each row, 0 where its label is ignored; their sum; how many are not ignored).  Raises for bad
+        labels."""
         session, rows, found = self.session, self.rows, self._scratch()
         with session.queue.lock:
             arguments = (
@@ -281,7 +284,7 @@ class Known:
         return found, weight, count
 
     def _known(self):
-        """nll and lse of all rows."""
+        """(nll, lse) of all rows."""
         session, rows, softmax = self.session, self.rows, self.session.softmax
         nll, lse = self._scratch(), self._scratch()
         if rows.n_rows:
@@ -297,11 +300,11 @@ class Known:
         requested = self.out[0]
         gradient, view = session.destination(requested, self.x.shape, self.real)
         if not view.size:
-            return session.delivered(gradient, requested)
+            return session.array_result(gradient, requested)
         factor, own = self._scratch(), self._scratch()
         with session.queue.lock:
             self._pointwise(self.formula.factor).run(session.kernels.EACH, factor.address, scale)
-            self._pointwise(self.formula.own).run(session.kernels.EACH, own.address, scale)
+            self._pointwise(self.formula.at_target).run(session.kernels.EACH, own.address, scale)
             run_rows(
                 session,
                 rows,
@@ -327,11 +330,11 @@ class Known:
                 *self._label_arguments(), self.ignore_index, rows.split[1], rows.n_rows, rows.n_classes, own.address, *rows.strides(view),
             )  # fmt: skip
             self._by_label("place", arguments)
-        return session.delivered(gradient, requested)
+        return session.array_result(gradient, requested)
 
 
 def raise_bad_label(session, y, rows, row, ignore_index):
-    """IndexError for the label of that row."""
+    """Raise IndexError for the label of this row."""
     position = np.unravel_index(row, rows.shape) if rows.shape else ()
     raise _errors.label_out_of_range(position, session.label(y, position), rows.n_classes, ignore_index)
 
@@ -340,10 +343,12 @@ def run_rows(
     session, rows, op, second, x, real, y, y_name, w, coefficients, *,
     losses=0, scores=(0,) * 6, index="int64", out=(0, 0, 0, 0), scale=(1.0, 0), reduced=(0, "sum", 1.0),
 ):  # fmt: skip
-    """Launch the kernel of the softmax family that does `op` and then, if it is asked to, sweeps a second time.
+    """Launch the kernel of the softmax family for `op`, which reads the rows a second time if an output requires it.
 
-    y : address and three strides; coefficients : ignore_index, keep, spread; scores : addresses of lse, argmax, correct, rank, in_top_k,
-    and k, of which those that are positions have the type `index`; reduced : address of the result, how it is made, and a number to divide by.
+    y : address and three strides.
+    coefficients : ignore_index, keep, spread.
+    scores : addresses of lse, argmax, correct, rank and in_top_k, and k; argmax and rank have the dtype `index`.
+    reduced : address of the reduced result, how it is reduced, and its divisor.
     """
     softmax, queue = session.softmax, session.queue
     address, outer, row, step = rows.strides(x)
@@ -376,7 +381,7 @@ def run_rows(
 
 
 def normalised(resolved):
-    """What executes a `Normalised`."""
+    """A function that executes a `Normalised` call."""
 
     def execute(operands, out, scale):
         session = operands.session
@@ -398,13 +403,13 @@ def normalised(resolved):
         result = session.rounded(result, resolved.real)
         if resolved.result_shape == ():
             return session.scalar(result, out)
-        return session.delivered(result, out)
+        return session.array_result(result, out)
 
     return execute
 
 
 def scores(resolved):
-    """What executes a `Scores`."""
+    """A function that executes a `Scores` call."""
     from fastloss.places.cuda import linear
 
     return linear.scores(resolved) if resolved.from_layer else _scores(resolved)
@@ -438,18 +443,18 @@ def _scores(resolved):
             return results
 
         results, logits = scored(x, real, top_k), x
-        if resolved.transform is not None:  # which leaves the order of logits as it is
+        if resolved.transform is not None:  # a transform does not change the order of logits
             _, logits = logits_of(session, resolved.transform, x)
             results[:2] = [session.rounded(found, real) for found in scored(logits, "float64", None)[:2]]
         names = Scores._fields if resolved.has_target else (None, "lse", "argmax", None)
-        found = {name: session.delivered(result) for name, result in zip(names, results, strict=False) if name}
+        found = {name: session.array_result(result) for name, result in zip(names, results, strict=False) if name}
         return Scores(**found | _details(session, resolved, logits, operands[4]))
 
     return execute
 
 
 def _details(session, resolved, x, ids):
-    """The fields of `Scores` that are more than sums and the target's place, by name."""
+    """{field: array} of the fields of `Scores` for entropies, top classes and ids."""
     if not resolved.has_details:
         return {}
     rows, real, index = Rows(session, x, resolved.axis), computed_in(resolved), session.index_type()
@@ -486,11 +491,11 @@ def _details(session, resolved, x, ids):
     if real != resolved.real:
         floats = {name: session.rounded(a, resolved.real) for name, a in results.items() if name != "top_ids"}
         results |= floats
-    return {name: session.delivered(result) for name, result in results.items()}
+    return {name: session.array_result(result) for name, result in results.items()}
 
 
 def _any_target(session):
-    """Address and strides of the same class for all rows, where there is no target: any will do."""
+    """Address and strides of a dummy target, the same for all rows, for calls without one."""
     memory = session.queue.upload(np.zeros(1, np.int64))
     session.kept.append(memory)
     return Numba.view(memory).address, 0, 0

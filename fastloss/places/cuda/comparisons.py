@@ -11,17 +11,17 @@ from fastloss.places.cuda.transformed import logits_of
 
 
 def comparisons(resolved):
-    """What executes a `Comparisons`."""
+    """A function that executes a `Comparisons` call."""
 
     def execute(operands, out, scale):
         session = operands.session
         if resolved.transform is None:
-            return Comparison(*[session.delivered(result) for result in compared(session, resolved, *operands)])
-        plain = compared(session, resolved, *operands)  # transforms leave the order of logits as it is
+            return Comparison(*[session.array_result(result) for result in compared(session, resolved, *operands)])
+        plain = compared(session, resolved, *operands)  # transforms do not change the order of logits
         r, x = (logits_of(session, resolved.transform, a)[1] for a in operands[:2])
         found = compared(session, dataclasses.replace(resolved, real="float64"), r, x, operands[2])
         rounded = [session.rounded(result, resolved.real) for k, result in enumerate(found) if k != 1]
-        return Comparison(*[session.delivered(result) for result in (rounded[0], plain[1], *rounded[1:])])
+        return Comparison(*[session.array_result(result) for result in (rounded[0], plain[1], *rounded[1:])])
 
     def compared(session, resolved, r, x, y):
         rows, real = Rows(session, x, resolved.axis), resolved.real
@@ -42,11 +42,11 @@ def comparisons(resolved):
 
 
 def _likelihoods(session, resolved, arrays, y, losses):
-    """Negative log-likelihoods of each of the arrays; the first row whose label is bad, or inf."""
+    """Compute the negative log-likelihoods for each of the arrays; returns the first row whose label is bad, or inf."""
     bad = np.inf
     constants = (ignored(y.name, resolved.ignore_index), 1.0, 0.0)
     for logits, address in zip(arrays, losses, strict=True):
-        rows = Rows(session, logits, resolved.axis)  # whose strides may differ
+        rows = Rows(session, logits, resolved.axis)  # the arrays' strides may differ
         labels = (*rows.row_strides(y), 0)
         run_rows(
             session, rows, "index", session.softmax.NONE, logits, resolved.real, labels, y.name, 0, constants, losses=address

@@ -1,4 +1,5 @@
-"""A linear layer's outputs on a device, some rows at a time: products are made by the arrays' own library, torch or CuPy."""
+"""A linear layer's outputs on a device, some rows at a time; the arrays' own library, torch or CuPy, computes the
+products."""
 
 from fastloss import _errors, _reduce, losses
 from fastloss._scores import Scores
@@ -7,15 +8,15 @@ from fastloss.calls.resolve import resolve
 from fastloss.calls.want import SUMS, VALUE, Sums, slopes
 from fastloss.places.cuda import classes
 from fastloss.places.cuda.arrays import CuPy, Torch, viewed
+from fastloss.places.cuda.session import as_arrays
 from fastloss.places.cuda.session import signature as signature_of
-from fastloss.places.cuda.session import taken
 
-# Elements of the logits that exist at a time.
+# The number of logits that exist at a time.
 TILE = 1 << 26
 
 
 class Layer:
-    """A linear layer and its inputs: what the logits would be made of."""
+    """A linear layer and its inputs, from which logits are computed when they are needed."""
 
     def __init__(self, operands, real, hidden, linear_weight, bias):
         self.session, self.real = operands.session, real
@@ -30,7 +31,7 @@ class Layer:
         self.bias = None if bias is None else self.library.plain(bias)
 
     def parts(self):
-        """Slices of as many rows as are computed together."""
+        """Slices of the rows that are computed together."""
         step = max(1, TILE // max(self.n_classes, 1))
         return [slice(start, start + step) for start in range(0, self.hidden.shape[0], step)]
 
@@ -39,13 +40,13 @@ class Layer:
         return product if self.bias is None else product + self.bias
 
     def product(self, slopes, other):
-        """slopes @ other in the layer's dtype, as the gradients' dtype."""
+        """slopes @ other, computed in the layer's dtype, returned in the gradients'."""
         return self.library.cast(self.library.cast(slopes, self.views["linear_weight"].name) @ other, self.real)
 
 
 def on_logits(function, operands, options, want=VALUE):
-    """A call with logits of some rows."""
-    arrays, weak = taken(function, operands)
+    """Evaluate a function of logits, for those of some rows."""
+    arrays, weak = as_arrays(function, operands)
     signatures = [None if a is None else signature_of(a, i in weak) for i, a in enumerate(arrays)]
     find = classes.scores if function is losses.SCORE else classes.rows
     out = (None,) if want.wrt else None
@@ -53,7 +54,7 @@ def on_logits(function, operands, options, want=VALUE):
 
 
 def layer(resolved):
-    """What executes a `Layer`: each row's logits exist with all classes, but only some rows' at a time."""
+    """A function that executes a `Layer` call: the logits of some rows exist at a time, with all their classes."""
 
     def execute(operands, out, scale):
         hidden, linear_weight, target, bias, weight = operands.given
@@ -98,24 +99,24 @@ def layer(resolved):
         if what == "sums":
             return Sums(loss, divisor, count)
         if losses_of_rows is not None:
-            return session.delivered(losses_of_rows, out)
+            return session.array_result(losses_of_rows, out)
         if wrt:
             if scale is None:
                 scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0
             for gradient in gradients.values():
-                gradient *= scale if divisor else 0.0  # where no row counts there is no slope
+                gradient *= scale if divisor else 0.0  # if all rows are ignored, the gradient is 0
         result, _ = session.destination(receives, (), layer.real)
         result[...] = loss if reduction == "sum" else loss / divisor if divisor else float("nan")
         if wrt:
-            found = tuple(session.delivered(gradients[name], requested[name]) for name in wrt)
-            return session.delivered(result), found
-        return session.delivered(result, receives)
+            found = tuple(session.array_result(gradients[name], requested[name]) for name in wrt)
+            return session.array_result(result), found
+        return session.array_result(result, receives)
 
     return execute
 
 
 def _add(layer, part, slopes, gradients):
-    """Add what some rows contribute to the gradients."""
+    """Add the contribution of some rows to the gradients."""
     if "hidden" in gradients:
         gradients["hidden"].reshape(layer.hidden.shape)[part] = layer.product(slopes, layer.weight)
     if "linear_weight" in gradients:
@@ -125,7 +126,7 @@ def _add(layer, part, slopes, gradients):
 
 
 def scores(resolved):
-    """What executes a `Scores` of hidden states."""
+    """A function that executes a `Scores` call on hidden states."""
 
     def execute(operands, out, scale):
         hidden, target, linear_weight, bias, ids = operands.given

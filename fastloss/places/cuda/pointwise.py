@@ -7,19 +7,19 @@ from fastloss.calls.want import Squares, Sums
 from fastloss.places.cuda.arrays import View
 from fastloss.places.cuda.session import is_number
 
-# Outputs below which each has a block of its own.
+# With fewer outputs than this, each is computed by a block of its own.
 FEW_OUTPUTS = 4096
 
 
 def elements(resolved):
-    """What executes an `Elements`."""
+    """A function that executes an `Elements` call."""
 
     def execute(operands, out, scale):
         session = operands.session
         x, y, z, w = operands
         if not isinstance(x, View):
             raise _errors.mixed_devices([(resolved.names[0], "the host"), ("the others", "a CUDA device")])
-        if isinstance(z, View) and z.shape != resolved.shapes[2]:  # the same along the last axis
+        if isinstance(z, View) and z.shape != resolved.shapes[2]:  # broadcast along the last axis
             z = View(z.address, z.name, (*z.shape, 1), (*z.strides, 0), z.owner)
         factor = 1.0
         if is_number(w):
@@ -36,7 +36,8 @@ def elements(resolved):
 
 
 def evaluated(call, resolved, divisor, out, scale):
-    """What is wanted of a call whose mean divides by that number, or by the sum of weights if it is None."""
+    """The value, (value, gradients) or sums of a call; its mean divides by `divisor`, or by the sum of weights if that
+    is None."""
     if resolved.reduction == "none":
         return call.each(out)
     mode = "sum" if resolved.reduction == "sum" else "weight" if divisor is None else "number"
@@ -48,7 +49,7 @@ def evaluated(call, resolved, divisor, out, scale):
 
 
 class Pointwise:
-    """The operands of one call, and what can be computed from them."""
+    """The operands of one call, and the computations on them."""
 
     def __init__(self, session, loss, operands, real, parameters=(), names=("",) * 4, factor=1.0):
         self.session, self.loss, self.operands, self.real, self.factor = session, loss, operands, real, factor
@@ -60,10 +61,10 @@ class Pointwise:
         except ValueError:
             raise _errors.not_broadcastable([(name, v.shape) for name, v in views]) from None
         self.size = int(np.prod(self.shape, dtype=np.int64))
-        # every operand contiguous and of the common shape, or one element
+        # whether every operand is contiguous and of the common shape, or a single element
         self.flat = all(v.ndim == 0 or v.shape == self.shape and v.contiguous for _, v in views)
 
-    # --- what kernels take ----------------------------------------------------------------------------------------------
+    # --- launching kernels --------------------------------------------------------------------------------------------
 
     def addresses(self):
         return tuple(v.address if isinstance(v, View) else 0.0 if v is None else float(v) for v in self.operands)
@@ -79,14 +80,15 @@ class Pointwise:
         return tuple(kind(v) for v in self.operands)
 
     def strides(self, axes=None):
-        """Strides of all operands in the common shape, or along some of its axes."""
+        """The strides of all operands along the axes of the common shape, or along `axes`."""
         strides = [
             v.broadcast(self.shape).strides if isinstance(v, View) else (0,) * len(self.shape) for v in self.operands
         ]
         return strides if axes is None else [tuple(s[i] for i in axes) for s in strides]
 
     def run(self, op, out=0, scale=1.0, value=0, mode="sum", divisor=None, root=False):
-        """Launch the kernel over all elements; `out` is the address of losses or slopes, `value` that of the reduced result."""
+        """Launch the kernel over all elements; `out` is the address of losses or slopes, `value` that of the reduced
+        result."""
         session, kernels = self.session, self.session.kernels
         tail = (session.queue.workspace, value, kernels.MODES[mode], self.factor, float(divisor or 0.0), root)
         if self.flat:
@@ -100,7 +102,7 @@ class Pointwise:
         session.launch(kernel, self.size, (*self.addresses(), self.p, self.size, shape, *strides, out, scale, *tail))
 
     def run_along(self, axes, out, mode, divisor=None, root=False):
-        """Sums or means over some of the axes to `out`, in C order of the others."""
+        """Write sums or means over some of the axes to `out`, in C order of the others."""
         session, kernels = self.session, self.session.kernels
         kept = tuple(i for i in range(len(self.shape)) if i not in axes)
         shape, strides = merged_axes([self.shape[i] for i in kept], self.strides(kept))
@@ -108,7 +110,8 @@ class Pointwise:
         size, n = (int(np.prod([self.shape[i] for i in some], dtype=np.int64)) for some in (kept, axes))
         if not size:
             return
-        # neighbouring threads read neighbours: along the reduced axes if the last is one, or where outputs are few
+        # neighbouring threads should read neighbouring elements: along the reduced axes if the last axis is one, or if
+        # outputs are few
         by_block = axes[-1] == len(self.shape) - 1 or size < FEW_OUTPUTS
         kernel = kernels.kernel("lanes", self.loss, kernels.TOTAL, self.real, self.kinds(flat=False), by_block=by_block)
         arguments = (
@@ -117,10 +120,10 @@ class Pointwise:
         )  # fmt: skip
         session.launch(kernel, size * (kernels.THREADS if by_block else 1), arguments)
 
-    # --- what is computed -----------------------------------------------------------------------------------------------
+    # --- results ------------------------------------------------------------------------------------------------------
 
     def total(self, mode, divisor, root, out, what="value", scale=None, count=None):
-        """The reduced loss, or what else is wanted of it."""
+        """The reduced loss, with its gradient or as sums if `what` says so."""
         session, kernels = self.session, self.session.kernels
         receives = out if what == "value" else None
         requested = out[0] if what == "slopes" else None
@@ -136,7 +139,7 @@ class Pointwise:
                 own = requested if x_shape == self.shape else None
                 gradient, view = session.destination(own, self.shape, self.real)
                 self.run(kernels.SLOPE, view.address, scale, value.address, mode, divisor, root)
-                if scale != scale:  # of a mean without weights: also of elements that weights of 0 take out
+                if scale != scale:  # a mean whose weights sum to 0 has a gradient of NaN, even for elements of weight 0
                     unweighted = Pointwise(
                         session, self.loss, (*self.operands[:3], None), self.real, self.p, self.names
                     )
@@ -153,11 +156,11 @@ class Pointwise:
         if what == "slopes":
             if x_shape != self.shape:
                 gradient = self.summed(view, x_shape)
-            return session.scalar(result), (session.delivered(gradient, requested),)
+            return session.scalar(result), (session.array_result(gradient, requested),)
         return session.scalar(result, receives)
 
     def scale(self, mode, divisor, root):
-        """What slopes are multiplied by: the weights of a mean, and the value under a root, have to be known first."""
+        """The factor of the slopes; needs the summed weights of a mean, and the value under a root, first."""
         if mode == "weight" or root:
             self.run(self.session.kernels.TOTAL, root=root)
             value, weight, _, _ = self.session.totals()
@@ -177,7 +180,7 @@ class Pointwise:
         if self.size:
             with session.queue.lock:
                 self.run(session.kernels.EACH, view.address, self.factor)
-        return session.delivered(result, out)
+        return session.array_result(result, out)
 
     def along(self, axes, mode, divisor, root, out):
         """Sums or means over some of the axes."""
@@ -187,10 +190,10 @@ class Pointwise:
         shape = [n for i, n in enumerate(self.shape) if i not in axes]
         result, view = session.destination(out, shape, self.real)
         self.run_along(axes, view.address, mode, divisor, root)
-        return session.delivered(result, out)
+        return session.array_result(result, out)
 
     def summed(self, view, shape):
-        """A gradient summed over the axes along which an array of that shape was broadcast."""
+        """A gradient, summed over the axes along which an array of this shape was broadcast."""
         lead = view.ndim - len(shape)
         axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and view.shape[i + lead] != 1))
         array, sums = self.session.destination(None, shape, self.real)
@@ -203,7 +206,7 @@ class Pointwise:
         return array
 
     def check_domain(self):
-        """ValueError for the first element of an operand outside what it may hold."""
+        """Raise ValueError for the first element of an operand outside its domain."""
         session, kernels = self.session, self.session.kernels
         for v, name, domain in zip(self.operands, self.names, self.loss.domains, strict=False):
             if domain is None or not isinstance(v, View) or not v.size:
@@ -221,7 +224,7 @@ class Pointwise:
 
 
 def merged_axes(shape, strides):
-    """A shape without needless axes, and the strides that go with it: axes that follow one another in all operands are one."""
+    """(shape, strides) with as few axes as possible: axes that follow one another in all operands are merged."""
     axes = [i for i in range(len(shape)) if shape[i] != 1]
     merged, kept = [], [[] for _ in strides]
     for i in axes:

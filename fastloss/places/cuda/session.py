@@ -1,4 +1,4 @@
-"""The arrays of one call: whose they are, on which stream it runs, and where its results go."""
+"""The arrays of one call: their library, the stream the call runs on, and where its results go."""
 
 import numpy as np
 
@@ -14,14 +14,14 @@ _NUMBERS = (*_WEAK, np.generic)
 
 
 class Operands(tuple):
-    """The operands of a call as views, numbers and None; as they came, and the session that they are part of."""
+    """The operands of a call as views, numbers and None; with the original arguments and the session as attributes."""
 
     given: tuple
     session: "Session"
 
 
-def taken(function, operands):
-    """The operands, and the positions of those that were Python numbers."""
+def as_arrays(function, operands):
+    """(`Operands`, the positions of those that were Python numbers)."""
     named = {name: value for name, value in zip(function.operands, operands, strict=True) if name}
     session = Session(**named)
     found = Operands(session.array(value, name) for name, value in zip(function.operands, operands, strict=True))
@@ -34,7 +34,7 @@ def signature(a, weak):
 
 
 class Session:
-    """The arrays of one call, the stream it runs on, and whose its results are.
+    """The arrays of one call, the stream it runs on, and the library of its results.
 
     Host arrays come here only if `use_backend("cuda")` sends them; they are copied, and results go back to the host.
     """
@@ -70,10 +70,10 @@ class Session:
         self.kept = []  # temporary memory that kernels still read
         self.inputs = []  # views that kernels read
 
-    # --- arrays in ------------------------------------------------------------------------------------------------------
+    # --- arrays in ----------------------------------------------------------------------------------------------------
 
     def array(self, value, name):
-        """An argument as a `View`, or as it is if it is a number or None."""
+        """An argument as a `View`; numbers and None are returned as they are."""
         if value is None or is_number(value) and not self.to_host:
             return value
         if not self.to_host:
@@ -94,7 +94,7 @@ class Session:
         return View(_target.address(memory), a.dtype.name, a.shape, packed_strides(a.shape), memory)
 
     def fitting(self, view, shape):
-        """The view under another shape, copied where it has to be."""
+        """The view reshaped, copied if necessary."""
         found = view.reshaped(shape)
         if found is None:
             found = self.packed(view).reshaped(shape)
@@ -109,7 +109,7 @@ class Session:
         return copy
 
     def converted(self, view, name):
-        """A contiguous array of that floating type with the same values."""
+        """A contiguous copy in the floating dtype of this name."""
         if view.name == name and view.contiguous:
             return view
         copy = viewed(self.new(view.shape, name, scratch=True), "copy")
@@ -118,16 +118,16 @@ class Session:
         return copy
 
     def label(self, view, position):
-        """One element of an array of integers, as an int."""
+        """One element of an integer array, as an int."""
         copy = Numba.empty((1,), view.name, self.device, self.queue)
         arguments = (view.element(position).address, 1, (1,), (1,), Numba.view(copy).address)
         self.launch(self.kernels.mover(view.itemsize), 1, arguments)
         return int(self.copied_to_host(copy)[0])
 
-    # --- arrays out -----------------------------------------------------------------------------------------------------
+    # --- arrays out ---------------------------------------------------------------------------------------------------
 
     def index_type(self):
-        """Of results that are positions: int64, or what the library has for it."""
+        """The dtype of results that are class indices: int64, or the library's substitute."""
         return self.library.index_type() if hasattr(self.library, "index_type") else "int64"
 
     def new(self, shape, name, scratch=False):
@@ -137,7 +137,7 @@ class Session:
         return array
 
     def destination(self, out, shape, name):
-        """Where a result is written, and its view: `out` if it can take it as it is."""
+        """(array to write a result to, its view): `out` itself if a kernel can write to it."""
         shape = tuple(shape)
         if out is not None:
             self.check_out(out, shape)
@@ -161,15 +161,15 @@ class Session:
             if library_of(out).read_only(out):
                 raise _errors.read_only_out()
 
-    def delivered(self, array, out=None):
-        """An array result as the caller gets it."""
+    def array_result(self, array, out=None):
+        """The array that the caller gets for an array result."""
         if self.to_host:
             host = self.copied_to_host(array)
-            return _arrays.delivered(host if out is None else host.reshape(out.shape), out)
+            return _arrays.stored(host if out is None else host.reshape(out.shape), out)
         if out is not None and out is not array:
             self.copy_into(array, out)
             array = out
-        for other in self.others:  # whoever reuses its arrays' memory there comes after what has been launched here
+        for other in self.others:  # their streams must not reuse the arrays' memory before our kernels have read it
             other.wait_for(self.queue)
         if not self.library.ordered:
             self.queue.synchronize()
@@ -184,18 +184,18 @@ class Session:
         return host
 
     def copy_into(self, array, out):
-        """A result to the caller's array of another dtype or layout."""
+        """Copy a result to the caller's `out` of another dtype or layout."""
         self._convert(viewed(array, "out"), viewed(out, "out"))
 
     def _convert(self, source, target):
-        """From contiguous memory to memory of any strides and of another type."""
+        """Copy contiguous memory to memory with any strides and another dtype."""
         if source.size:
             kernel = self.kernels.converter(source.name, target.name)
             arguments = (source.address, source.size, source.shape or (1,), target.strides or (0,), target.address)
             self.launch(kernel, source.size, arguments)
 
     def rounded(self, array, name):
-        """A contiguous result in the floating type of that name."""
+        """A contiguous result in the floating dtype of this name."""
         if viewed(array, "out").name == name:
             return array
         result = self.new(array.shape, name)
@@ -203,14 +203,14 @@ class Session:
         return result
 
     def clear(self, array):
-        """Set all elements of a contiguous array of floats to 0."""
+        """Set all elements of a contiguous floating array to 0."""
         view = viewed(array, "out")
         self.launch(self.kernels.zeroes(view.name), view.size, (view.size, view.address))
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------------------
 
     def launch(self, kernel, n_items, arguments, n_threads=None):
-        """A kernel of one thread an item, more or less, in blocks of n_threads."""
+        """Launch a kernel with about one thread per item, in blocks of n_threads."""
         n_threads = n_threads or self.kernels.THREADS
         self.launch_blocks(kernel, -(-n_items // n_threads), n_threads, arguments)
 
@@ -227,10 +227,10 @@ class Session:
             return [float(v) for v in self.queue.totals()]
 
     def scalar(self, array, out=None):
-        """A reduced result as the caller gets it."""
+        """The scalar that the caller gets for a reduced result."""
         if self.to_host and out is None:
             return self.copied_to_host(array).reshape(-1)[0]
-        return self.delivered(array, out)
+        return self.array_result(array, out)
 
 
 def is_number(value):

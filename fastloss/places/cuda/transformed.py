@@ -1,4 +1,5 @@
-"""Logits that go through a soft cap or a temperature first, on a device: an array of float64, which kernels take in their place."""
+"""Logits with a soft cap or a temperature on a device: kernels get a float64 array of the transformed logits in their
+place."""
 
 from fastloss.calls.resolve import FLOATS
 from fastloss.places.cuda.arrays import viewed
@@ -6,7 +7,7 @@ from fastloss.places.cuda.pointwise import Pointwise
 
 
 class Transformed:
-    """Logits and what becomes of them."""
+    """Logits, and their transforms."""
 
     def __init__(self, session, transform, x):
         self.session, self.x = session, x
@@ -15,8 +16,9 @@ class Transformed:
         self._run("EACH", None, self.view)
 
     def differentiate(self, slopes, out):
-        """Derivatives with respect to the logits from those with respect to what became of them; views, contiguous, of float64."""
-        # weights of 0, as in rows that are left out, take out whatever the logits are
+        """Write derivatives with respect to the logits, from those with respect to the transforms; contiguous float64
+        views."""
+        # a weight of 0, as in ignored rows, gives 0 even if the logit is NaN or infinite
         self._run("SLOPE", slopes, out)
 
     def _run(self, op, weights, out):
@@ -29,7 +31,7 @@ class Transformed:
 
 
 def logits_of(session, transform, x):
-    """A `Transformed`, or None where logits are taken as they are; and the view that kernels take."""
+    """(`Transformed`, or None if there is no transform; the view that kernels read)."""
     if transform is None:
         return None, x
     found = Transformed(session, transform, x)

@@ -1,16 +1,17 @@
 """Dask arrays: losses as lazy graphs over their chunks.
 
-`_elements` and `_rows` turn what a call was resolved to into a graph.  What is computed later are `_tasks`, which know nothing of Dask; `_graph`
-puts tasks over chunks and merges what they give.  Chunks of whole rows go to the host's own plans.  Where the class axis has several chunks, what
-is known of a row is a state that tiles of classes are merged into, see `fastloss._tiles`.
+`_elements` and `_rows` turn a resolved call into a graph.  `_tasks` are the functions that the graph runs later, which
+know nothing of Dask; `_graph` maps them over chunks and merges their results.  Chunks of complete rows go to the host's
+own plans.  If the class axis has several chunks, each row has a state, into which its tiles of classes are merged, see
+`fastloss._tiles`.
 """
 
 from fastloss.calls import resolve
-from fastloss.places.dask._calls import computed, signature, taken
+from fastloss.places.dask._calls import as_arrays, computed, signature
 from fastloss.places.dask._elements import elements
 from fastloss.places.dask._rows import comparisons, forecasts, layer, normalised, rows, scores
 
-__all__ = ["KEEPS", "computed", "plan", "signature", "taken"]
+__all__ = ["KEEPS", "computed", "plan", "signature", "as_arrays"]
 
 KEEPS = False
 
@@ -26,5 +27,5 @@ _GRAPHS = {
 
 
 def plan(resolved, arrays, out):
-    """What makes the graph of a call."""
+    """A function that makes the graph of a call."""
     return _GRAPHS[type(resolved)](resolved)

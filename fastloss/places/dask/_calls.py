@@ -1,4 +1,4 @@
-"""What calls with Dask arrays share: operands, and results from sums."""
+"""Operands of calls with Dask arrays, and results from sums."""
 
 import dask
 import numpy as np
@@ -7,13 +7,12 @@ from fastloss import _errors
 from fastloss.calls.resolve import signature as _signature
 from fastloss.calls.want import Squares, Sums
 from fastloss.places.dask import _sums
-from fastloss.places.dask._graph import reduced, taken_operand
-from fastloss.places.dask._graph import taken as taken_array
+from fastloss.places.dask._graph import operand_array, operand_or_number, reduced
 
 
-def taken(function, operands):
+def as_arrays(function, operands):
     """The operands as Dask arrays, ndarrays and Python numbers, and the positions of these numbers."""
-    take = taken_operand if function.family == "elements" else taken_array
+    take = operand_or_number if function.family == "elements" else operand_array
     arrays = tuple(take(a, name) for a, name in zip(operands, function.operands, strict=True))
     return arrays, tuple(i for i, a in enumerate(arrays) if a is not None and not hasattr(a, "shape"))
 
@@ -28,13 +27,14 @@ def computed(*values):
 
 
 def check_no_out(out):
-    """TypeError if a result is to be written somewhere."""
+    """TypeError if `out` is given."""
     if any(a is not None for a in out) if isinstance(out, tuple) else out is not None:
         raise _errors.lazy_out()
 
 
-def delivered(sums, resolved, gradients=None, divisor=None, root=False, rowwise=True):
-    """What is wanted of the sums: the reduced loss, lazily, with gradients if there are some; or now the sums themselves."""
+def lazy_result(sums, resolved, gradients=None, divisor=None, root=False, rowwise=True):
+    """The lazy result from the sums: the reduced loss, with `gradients` if there are any.  If the sums are wanted, they
+    are computed now."""
     real = np.dtype(resolved.real)
     if resolved.want.what == "sums":
         (part,) = dask.compute(sums)
@@ -55,5 +55,5 @@ def delivered(sums, resolved, gradients=None, divisor=None, root=False, rowwise=
 
 
 def scale_from(sums, **options):
-    """What the gradient of the sum is multiplied by."""
+    """The factor of the sum's gradient."""
     return reduced(_sums.scale_of, sums, np.float64, **options)

@@ -1,4 +1,4 @@
-"""Pointwise losses of Dask arrays, by the host's plans for chunks."""
+"""Pointwise losses of Dask arrays, by the host's plans on chunks."""
 
 import math
 
@@ -7,41 +7,46 @@ import numpy as np
 from fastloss._reduce import inverse
 from fastloss.places import is_dask
 from fastloss.places.dask import _sums, _tasks
-from fastloss.places.dask._calls import check_no_out, delivered, scale_from
+from fastloss.places.dask._calls import check_no_out, lazy_result, scale_from
 from fastloss.places.dask._graph import (
     chunked,
     common_chunks,
+    mapped,
     merged,
-    ones,
-    over,
     reduced,
     starts_of,
     total,
+    unit_chunks,
 )
 
 
 def elements(resolved):
-    """What makes the graph of an `Elements`."""
+    """A function that makes the graph of an `Elements` call."""
 
     def graph(operands, out, scale):
         check_no_out(out)
         x, y, z, w = operands
         if z is not None and resolved.shapes[2] and resolved.shapes[2] != np.shape(z):
-            z = z[..., None]  # the same along the last axis
+            z = z[..., None]  # broadcast along the last axis
         shape, real = resolved.shape, np.dtype(resolved.real)
         operands = [x, y, z, w]
         chunks = common_chunks(shape, operands)
         operands = [chunked(a, shape, chunks) for a in operands]
         options = {"loss": resolved.loss, "values": resolved.values, "starts": tuple(map(starts_of, operands))}
         if resolved.reduction == "none":
-            return over(_tasks.each_of, *operands, call=_tasks.pointwise, chunks=chunks, dtype=real, **options)
-        # of a sum of weights the mean's divisor is known with the sums
+            return mapped(_tasks.each_of, *operands, call=_tasks.pointwise, chunks=chunks, dtype=real, **options)
+        # a mean that divides by the summed weights gets that from the sums
         divisor = None if resolved.divisor is None else float(resolved.divisor)
         finish = {"reduction": resolved.reduction, "divisor": divisor, "root": resolved.root}
         axes = resolved.axes
         if not resolved.is_scalar:
-            lanes = over(
-                _tasks.pointwise_lanes, *operands, chunks=ones(chunks, axes), dtype=_sums.LANES, axis=axes, **options
+            lanes = mapped(
+                _tasks.pointwise_lanes,
+                *operands,
+                chunks=unit_chunks(chunks, axes),
+                dtype=_sums.LANES,
+                axis=axes,
+                **options,
             )
             lanes = merged(lanes, _sums.merge_lanes, axes)
             return reduced(_sums.lanes_result_of, lanes, real, real=real, **finish)
@@ -50,13 +55,13 @@ def elements(resolved):
         if resolved.want.what == "slopes":
             scale = _scale(sums, operands[3], math.prod(shape), **finish)
             gradients = (_gradient(operands, scale, shape, chunks, real, options),)
-        return delivered(sums, resolved, gradients, divisor, resolved.root, rowwise=False)
+        return lazy_result(sums, resolved, gradients, divisor, resolved.root, rowwise=False)
 
     return graph
 
 
 def _scale(sums, w, size, *, reduction, divisor, root):
-    """What the gradient of the sum is multiplied by; only a root needs the loss itself."""
+    """The factor of the sum's gradient; only a root needs the value of the loss for it."""
     if root:
         return scale_from(sums, reduction=reduction, divisor=divisor, root=root)
     if reduction == "sum":
@@ -68,12 +73,18 @@ def _scale(sums, w, size, *, reduction, divisor, root):
 
 
 def _gradient(operands, scale, shape, chunks, real, options):
-    """The gradient with the shape of the first operand: what it was broadcast along is summed over."""
+    """The gradient in the shape of the first operand, summed over the axes along which that was broadcast."""
     own = np.shape(operands[0])
     lead = len(shape) - len(own)
     axes = tuple(i for i, n in enumerate(shape) if i < lead or own[i - lead] != n)
-    slopes = over(
-        _tasks.slopes_of, *operands, scale, chunks=ones(chunks, axes), dtype=real, call=_tasks.pointwise, **options
+    slopes = mapped(
+        _tasks.slopes_of,
+        *operands,
+        scale,
+        chunks=unit_chunks(chunks, axes),
+        dtype=real,
+        call=_tasks.pointwise,
+        **options,
     )
     if not axes:
         return slopes

@@ -1,4 +1,4 @@
-"""Tasks over chunks: operands with chunks that fit together, arrays of what tasks give, and the merging of it."""
+"""Maps tasks over chunks: makes the operands' chunks match, builds arrays of the tasks' results, and merges them."""
 
 import itertools
 
@@ -10,8 +10,8 @@ from fastloss.places import is_dask
 from fastloss.places.dask import _sums, _tasks
 
 
-def taken(value, name):
-    """An argument: a Dask array, an ndarray, or None."""
+def operand_array(value, name):
+    """An argument as a Dask array, an ndarray, or None."""
     if value is None:
         return None
     if not is_dask(value):
@@ -26,16 +26,18 @@ def taken(value, name):
     return value
 
 
-def taken_operand(value, name):
-    """Likewise of a pointwise loss, where Python numbers stay what they are: they take the type of the arrays they meet."""
-    return value if type(value) in (bool, int, float) else taken(value, name)
+def operand_or_number(value, name):
+    """Likewise for pointwise losses, except that Python numbers stay numbers: they take the dtype of the arrays they
+    are combined with."""
+    return value if type(value) in (bool, int, float) else operand_array(value, name)
 
 
-# --- chunks -------------------------------------------------------------------------------------------------------------
+# --- chunks -----------------------------------------------------------------------------------------------------------
 
 
 def common_chunks(shape, operands):
-    """Chunks of what the operands broadcast to: along each axis those of the first Dask array that is that long."""
+    """Chunks of the shape that the operands broadcast to: along each axis those of the first Dask array of that
+    length."""
     chunks = []
     for axis, length in enumerate(shape, -len(shape)):
         candidates = [a for a in operands if is_dask(a) and a.ndim >= -axis and a.shape[axis] == length]
@@ -44,7 +46,8 @@ def common_chunks(shape, operands):
 
 
 def chunked(operand, shape, chunks):
-    """The operand as a Dask array whose chunks meet those of the common shape; numbers and None as they are."""
+    """The operand as a Dask array whose chunks match those of the common shape; numbers and None are returned as they
+    are."""
     if not hasattr(operand, "shape"):
         return operand
     skipped = len(shape) - operand.ndim
@@ -56,14 +59,14 @@ def chunked(operand, shape, chunks):
     return da.from_array(operand, chunks=own)
 
 
-def whole(operand):
+def as_one_chunk(operand):
     """The operand as a Dask array of one chunk, or None."""
     if operand is None:
         return None
     return operand.rechunk(-1) if is_dask(operand) else da.from_array(np.asarray(operand), chunks=-1)
 
 
-def without(array, axis):
+def drop_axis(array, axis):
     """The array without an axis of length 1."""
     return array[(slice(None),) * axis + (0,)]
 
@@ -76,17 +79,18 @@ def starts_of(operand):
 
 
 def _beginnings(lengths):
-    """A range where chunks are even: every task carries them along."""
+    """Where chunks of these lengths begin; a range if they are even, because every task carries a copy."""
     even = range(0, sum(lengths), max(lengths[0], 1))
     every = (0, *itertools.accumulate(lengths[:-1]))
     return even if tuple(even) == every else every
 
 
-# --- tasks --------------------------------------------------------------------------------------------------------------
+# --- tasks ------------------------------------------------------------------------------------------------------------
 
 
-def over(function, *operands, chunks, dtype, **options):
-    """An array of what a task gives for the chunks of its operands, which have as many axes or broadcast."""
+def mapped(function, *operands, chunks, dtype, **options):
+    """The Dask array of a task's results for the chunks of its operands, which have the same number of axes or
+    broadcast."""
     return da.map_blocks(
         function,
         *operands,
@@ -98,15 +102,15 @@ def over(function, *operands, chunks, dtype, **options):
     )
 
 
-def ones(chunks, axes=None):
-    """Chunks of length 1 along these axes, or along all."""
+def unit_chunks(chunks, axes=None):
+    """The same chunks, but of length 1 along these axes, or along all."""
     return tuple(
         (1,) * len(lengths) if axes is None or axis in axes else lengths for axis, lengths in enumerate(chunks)
     )
 
 
 def merged(parts, merge, axes, keepdims=False):
-    """Parts merged along axes: a tree of tasks."""
+    """Merge the elements of an array along axes, by a tree of tasks."""
     if not axes:
         return parts
     meta = np.empty((0,) * (parts.ndim - (0 if keepdims else len(axes))), parts.dtype)
@@ -127,13 +131,13 @@ def _same(parts, axis, keepdims):
 
 
 def total(function, *operands, chunks, **options):
-    """One `Part`, of all the chunks' parts."""
-    parts = over(function, *operands, chunks=ones(chunks), dtype=object, **options)
+    """The merged `Part` of all chunks."""
+    parts = mapped(function, *operands, chunks=unit_chunks(chunks), dtype=object, **options)
     return merged(parts, _sums.merge_parts, tuple(range(parts.ndim)))
 
 
 def reduced(function, sums, dtype, **options):
-    """A result from merged sums."""
+    """The result that `function` computes from merged sums, lazily."""
     return da.map_blocks(
         function, sums, chunks=sums.chunks, dtype=dtype, meta=np.empty((0,) * sums.ndim, dtype), **options
     )

@@ -1,4 +1,5 @@
-"""What tasks do with chunks of the class axis: states of rows, see `fastloss._tiles`, their merging, and what follows from them."""
+"""The functions that tasks run on chunks of the class axis: states of rows (see `fastloss._tiles`), merging them, and
+results from them."""
 
 from typing import NamedTuple
 
@@ -6,25 +7,26 @@ import numpy as np
 
 from fastloss import _arrays, _details, _plan, _scores, _tiles
 from fastloss._order import n_before
-from fastloss.places.dask._sums import Part, good, single
+from fastloss.places.dask._sums import Part, object_array, raise_if_bad
 from fastloss.places.dask._tasks import bad_id, bad_label, beginning, fields_of, labels_of, scores_dtype, task
 from fastloss.places.host.details import Gathered, n_first, wide_ids
 from fastloss.places.host.labels import wide_labels
 from fastloss.places.host.operands import REALS, class_weights
 from fastloss.places.host.transformed import TransformedTiles
 
-# What is known of a row: its state, the class of the largest logit, that logit and the target's, as they came.
+# What is known about a row: its state, the class of the largest logit, that logit and the target's logit, both before
+# any transform.
 ROW = np.dtype([("state", np.float64, 6), ("best", np.int64), ("peak", np.float64), ("own", np.float64)])
 
 
 def _rows(a, axis):
-    """An array with a class axis as (n_rows, n_classes), a view if that can be."""
+    """An array with a class axis as (n_rows, n_classes), a view if possible."""
     a = np.moveaxis(a, axis, -1)
     return a.reshape(-1, a.shape[-1]) if a.shape[-1] else np.empty((int(np.prod(a.shape[:-1])), 0), a.dtype)
 
 
 def _as_chunk(rows, shape, axis):
-    """(n_rows, ...) as a chunk of which the rows have that shape."""
+    """(n_rows, ...) reshaped to a chunk in which the rows have the given shape."""
     width = rows.shape[1] if rows.ndim > 1 else 1
     return np.moveaxis(rows.reshape(*shape[:axis], *shape[axis + 1 :], width), -1, axis)
 
@@ -35,7 +37,8 @@ def _states(rows):
 
 
 def _tiles_of(x, real):
-    """Tiles of rows of a chunk (n_rows, n_classes), filled up to what kernels take: slices of rows, and logits to write to."""
+    """Tiles of a chunk (n_rows, n_classes), padded to the width that kernels need: yields slices of rows, and writeable
+    logits."""
     n_rows, width = x.shape
     room = max(width, _tiles.LEAST)
     height = max(1, min(n_rows, _tiles.TILE // room))
@@ -49,9 +52,9 @@ def _tiles_of(x, real):
 
 
 class _Transform:
-    """What becomes of a chunk's tiles before kernels see them, of which `real` is the type that they compute in.
+    """Transforms a chunk's tiles before kernels, which compute in `real`, see them.
 
-    chained : whether slopes are wanted with respect to the logits, rather than to what they became.
+    chained : whether slopes are wanted with respect to the logits, rather than to their transforms.
     """
 
     def __init__(self, transform, real, chained=True):
@@ -67,7 +70,7 @@ class _Transform:
         return result
 
     def deliver(self, logits, slopes, out):
-        """The slopes that are wanted to `out`, where kernels have not put them there themselves."""
+        """Write the slopes to `out`, unless the kernel has written them there itself."""
         if self.made is None:
             return
         if self.chained:
@@ -77,7 +80,7 @@ class _Transform:
 
 
 class _Target(NamedTuple):
-    """What rows are compared with."""
+    """The targets of a chunk: labels or probabilities, and class weights."""
 
     labels: np.ndarray | None  # int64 (n_rows,), negative where ignored
     y: np.ndarray | None  # (n_rows, classes of the chunk)
@@ -86,7 +89,7 @@ class _Target(NamedTuple):
     spread: float | None
 
     def arguments(self, rows, first, width, real):
-        """Those of the tile kernels that follow the logits."""
+        """The arguments of the tile kernels after the logits."""
         labels = None if self.labels is None else self.labels[rows]
         y = None if self.y is None else np.ascontiguousarray(self.y[rows], real)
         w = None if self.w is None else self.w[first : first + width]
@@ -94,7 +97,7 @@ class _Target(NamedTuple):
 
 
 def _target(y, w, *, axis, is_index, ignore_index, smoothing, n_classes, real):
-    """The target of a chunk; of no target, y is None."""
+    """The `_Target` of a chunk; y is None if there is none."""
     labels = None
     if is_index and y is not None:
         labels = wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
@@ -105,7 +108,7 @@ def _target(y, w, *, axis, is_index, ignore_index, smoothing, n_classes, real):
 
 @task
 def class_states(x, y, w, *, starts, block_id, best=False, transform=None, **options):
-    """What a chunk of the classes says of its rows; `best` if the largest logit's place is wanted."""
+    """The states of rows from one chunk of their classes; `best` asks for the position of the largest logit, too."""
     axis, real = options["axis"], options["real"]
     target = _target(y, w, **options)
     first = beginning(starts, block_id)[axis]
@@ -142,14 +145,14 @@ def merge_rows(known, axis, keepdims):
         part = part.reshape(-1)
         _tiles.merge(state, _states(part))
         _take_better(merged, part)
-        merged["own"] += part["own"]  # 0 but in the one chunk with the target
+        merged["own"] += part["own"]  # nonzero only in the chunk that holds the target
     merged["state"] = state
     merged = merged.reshape(shape)
     return np.expand_dims(merged, axis) if keepdims else merged
 
 
 def _take_better(merged, part):
-    """The first of the largest logits, NaN being larger than all, as argmax has it."""
+    """Keep the larger of the two largest logits, the first among ties; NaN counts as the largest, as in argmax."""
     mine, other = merged["peak"], part["peak"]
     equal = (mine == other) | np.isnan(mine) & np.isnan(other)
     better = (other > mine) | np.isnan(other) & ~np.isnan(mine) | equal & (part["best"] < merged["best"])
@@ -158,7 +161,7 @@ def _take_better(merged, part):
 
 
 def _finished(known, y, w, *, axis, starts, block_id, **options):
-    """Losses of rows of which all is known, as `_tiles.finish` has them, the target and a Bad or None; axis is the class axis."""
+    """(what `_tiles.finish` returns for complete states, the target, a Bad or None); `axis` is the class axis."""
     target, bad = _target(y, w, axis=axis, **options), None
     if options["is_index"]:
         place = {"axis": axis, "starts": starts, "block_id": block_id}
@@ -172,27 +175,27 @@ def _finished(known, y, w, *, axis, starts, block_id, **options):
 def rows_total(known, y, w, *, block_id, **options):
     (rows, _, weights), target, bad = _finished(known, y, w, block_id=block_id, **options)
     if bad:
-        return single(Part(bad=bad), known.ndim)
+        return object_array(Part(bad=bad), known.ndim)
     if target.labels is None:
-        return single(Part(np.sum(rows), len(rows), len(rows)), known.ndim)
+        return object_array(Part(np.sum(rows), len(rows), len(rows)), known.ndim)
     counted = target.labels >= 0
-    return single(Part(np.sum(rows), np.sum(weights, where=counted), int(np.count_nonzero(counted))), known.ndim)
+    return object_array(Part(np.sum(rows), np.sum(weights, where=counted), int(np.count_nonzero(counted))), known.ndim)
 
 
 @task
 def rows_each(known, y, w, *, block_id, **options):
     (rows, _, _), _, bad = _finished(known, y, w, block_id=block_id, **options)
-    good(bad)
+    raise_if_bad(bad)
     with np.errstate(over="ignore", invalid="ignore"):
         return rows.astype(options["real"]).reshape(known.shape)
 
 
 @task
 def class_slopes(x, y, w, known, scale, *, starts, block_id, transform=None, **options):
-    """The gradient in a chunk of the classes of rows of which all is known."""
+    """The gradient in one chunk of the classes, from complete states of the rows."""
     axis, real = options["axis"], options["real"]
     (_, tails, weights), target, bad = _finished(known, y, w, starts=starts, block_id=block_id, **options)
-    good(bad)
+    raise_if_bad(bad)
     state, first = _states(known), beginning(starts, block_id)[axis]
     shares, owns = target.keep * weights, weights * (target.spread or 0.0)
     change = _Transform(transform, real)
@@ -201,7 +204,7 @@ def class_slopes(x, y, w, known, scale, *, starts, block_id, transform=None, **o
 
 @task
 def class_softmax(x, known, *, axis, real, transform):
-    """The gradient of logsumexp, with respect to what the logits became."""
+    """The gradient of logsumexp with respect to the transformed logits."""
     state = _states(known)
     nothing, change = _Target(None, None, None, 1.0, None), _Transform(transform, real, chained=False)
     shares, owns = np.ones(len(state)), np.zeros(len(state))
@@ -244,7 +247,7 @@ def _logsumexp(known):
 
 @task
 def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
-    """How many classes of a chunk come before the target, wherever that is."""
+    """How many classes of a chunk come before the target, which may be in another chunk."""
     first = beginning(starts, block_id)[axis]
     labels = wide_labels(_arrays.indices(labels_of(y, axis)), ignore_index)
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
@@ -259,13 +262,13 @@ def ahead(x, y, known, *, axis, ignore_index, real, starts, block_id):
 @task
 def rows_scores(known, details, y, counts, ids, *, axis, resolved, block_id, starts, **options):
     place = {"axis": axis, "starts": starts, "block_id": block_id}
-    good(bad_id(ids, resolved, **place))
+    raise_if_bad(bad_id(ids, resolved, **place))
     found = {"argmax": known["best"].reshape(-1)}
     with np.errstate(over="ignore"):
         found["lse"] = _logsumexp(known)
         if y is not None:
             (found["nll"], _, _), target, bad = _finished(known, y, None, **place, **options)
-            good(bad)
+            raise_if_bad(bad)
             found["correct"] = found["argmax"] == target.labels
     if resolved.top_k:
         found["rank"] = np.where(target.labels < 0, -1, counts.reshape(-1))
@@ -280,11 +283,12 @@ def rows_scores(known, details, y, counts, ids, *, axis, resolved, block_id, sta
         return fields_of(_scores.Scores(**found), known.shape, scores_dtype(resolved))
 
 
-# --- entropies and log-probabilities --------------------------------------------------------------------------------------
+# --- entropies and log-probabilities ----------------------------------------------------------------------------------
 
 
 def details_dtype(resolved):
-    """What is known of a row: its state, its first elements and their places, and the logits of the classes asked for."""
+    """The structured dtype of a row's details: its state, its first elements and their classes, and the logits of the
+    ids."""
     real, m = _Transform(resolved.transform, np.dtype(resolved.real)).real, n_first(resolved.top, resolved.n_classes)
     chosen = (resolved.n_ids or 0,)
     return np.dtype(
@@ -293,13 +297,13 @@ def details_dtype(resolved):
 
 
 def _wide_ids(ids, resolved):
-    """Ids of a chunk, which lie along the class axis, as (n_rows, k)."""
+    """A chunk's ids, which lie along the class axis, as (n_rows, k)."""
     return wide_ids(_arrays.indices(_rows(ids, resolved.axis)), resolved.ignore_index)
 
 
 @task
 def class_details(x, ids, *, resolved, starts, block_id):
-    """What a chunk of the classes says of its rows."""
+    """The details of rows from one chunk of their classes."""
     axis, dtype = resolved.axis, details_dtype(resolved)
     first = beginning(starts, block_id)[axis]
     shape, x = x.shape, _rows(_arrays.floats(x, "logits"), axis)
@@ -314,7 +318,7 @@ def class_details(x, ids, *, resolved, starts, block_id):
 
 
 def _put(known, found):
-    """What was gathered of rows; places that are not there come last of all."""
+    """Copy gathered details into the structured array; missing first elements are marked so that they sort last."""
     n = found.places.shape[1]
     known["state"], known["places"][:, :n], known["values"][:, :n] = found.state, found.places, found.values
     known["places"][:, n:], known["values"][:, n:] = np.iinfo(np.int64).max, -np.inf
@@ -334,6 +338,6 @@ def merge_details(known, axis, keepdims):
         values = np.concatenate([result["values"], part["values"]], 1)
         places = np.concatenate([result["places"], part["places"]], 1)
         result["values"], result["places"] = _details.first_of(values, places, m)
-        result["chosen"] += part["chosen"]  # 0 but in the one chunk with the class
+        result["chosen"] += part["chosen"]  # nonzero only in the chunk that holds the class
     result = result.reshape(parts.shape[1:])
     return np.expand_dims(result, axis) if keepdims else result

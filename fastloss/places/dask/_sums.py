@@ -1,4 +1,4 @@
-"""Sums over chunks: exact, so that they may be merged in any order; and results from them."""
+"""Sums over chunks, exact so that they may be merged in any order, and results from them."""
 
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ from fastloss.places.host.operands import REALS
 
 
 class Bad(NamedTuple):
-    """A value that is an error, and where it is in the whole array."""
+    """An invalid value, and its position in the whole array."""
 
-    operand: int  # the host looks at operands one after the other
+    operand: int  # its number; like the host, errors of earlier operands come first
     position: tuple
     error: Any  # function of `_errors`
     arguments: tuple
@@ -23,14 +23,14 @@ class Bad(NamedTuple):
         return self.error(*self.arguments)
 
 
-def good(result):
+def raise_if_bad(result):
     if isinstance(result, Bad):
         raise result.raised()
     return result
 
 
 class _Checked:
-    """What is known of part of the data, and the first of the values there that are errors."""
+    """Results from part of the data, and the first invalid value there, if any."""
 
     def __init__(self, bad):
         self.bad = bad
@@ -46,7 +46,7 @@ class _Checked:
 
 
 class Part(_Checked):
-    """The sums of a mean, exact like an Accumulator's; of a root's mean also those outside float64's range."""
+    """Numerator, denominator and count of a mean, as exact sums; of a root's mean also squares outside float64's range."""
 
     def __init__(self, total=0.0, weight=0.0, count=0, huge=0.0, tiny=0.0, bad=None):
         super().__init__(bad)
@@ -71,7 +71,7 @@ class Part(_Checked):
 
 
 class Several(_Checked):
-    """Any number of sums, as exact; none where nothing has been added."""
+    """Any number of exact sums; none before anything has been added."""
 
     def __init__(self, numbers=(), bad=None):
         super().__init__(bad)
@@ -89,19 +89,19 @@ class Several(_Checked):
         return np.array([float(own) for own in self.checked().sums])
 
 
-def single(part, ndim):
-    """The part as an array of that one object."""
+def object_array(part, ndim):
+    """An object array whose only element is `part`."""
     result = np.empty((1,) * ndim, object)
     result[...] = part
     return result
 
 
 def merge_parts(parts, axis, keepdims):
-    """One part of all; `axis` is every axis."""
+    """All parts merged into one; `axis` is always every axis."""
     total = type(parts.flat[0])()
     for part in parts.flat:
         total.merge(part)
-    return single(total, parts.ndim if keepdims else 0)
+    return object_array(total, parts.ndim if keepdims else 0)
 
 
 # Sums of several results at once, each as an unevaluated sum of two doubles.
@@ -121,7 +121,7 @@ def merge_lanes(lanes, axis, keepdims):
 
 
 def _add(merged, part, name):
-    """The sum of two sums; of what rounding leaves (Knuth's two-sum) all but the last bits is kept."""
+    """Add one sum of two doubles to another; the rounding error (Knuth's two-sum) is kept, up to its last bits."""
     a, b = merged[name], part[name]
     s = a + b
     virtual = s - a
@@ -139,7 +139,7 @@ def result_of(part, *, reduction, divisor, root, rowwise, real):
     else:
         weight = part.weight if divisor is None else Part(weight=divisor).weight
         value = _reduce.mean_of_sums(part.total, weight, rowwise)
-    return _arrays.scalar(float(value), REALS[real.name])  # a dtype that was unpickled is another object
+    return _arrays.scalar(float(value), REALS[real.name])  # an unpickled dtype is a different object
 
 
 def forecasts_result_of(several, *, resolved):
@@ -156,7 +156,7 @@ def lanes_result_of(lanes, *, reduction, divisor, root, real):
 
 
 def scale_of(part, *, reduction, divisor, root):
-    """What the gradient of the sum is multiplied by; the part is of the whole."""
+    """The factor of the sum's gradient; `part` holds the sums of all data."""
     part = part.item().checked()
     divisor = float(part.weight) if divisor is None else divisor
     scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0

@@ -1,6 +1,7 @@
-"""What tasks do with the chunks they get: NumPy arrays in, NumPy arrays out, on one thread.
+"""The functions that tasks run on chunks: NumPy arrays in, NumPy arrays out, on one thread.
 
-Chunks have as many axes as the arrays of the call, the class axis among them, so that a chunk's number says where it begins.
+Chunks have the same number of axes as the call's arrays, including the class axis, so that a chunk's position in the
+grid of chunks tells where it begins.
 """
 
 import functools
@@ -12,14 +13,14 @@ from fastloss.calls.resolve import resolve
 from fastloss.calls.transforms import values_of
 from fastloss.calls.want import SUMS, VALUE, Squares, Sums, slopes
 from fastloss.places import host
-from fastloss.places.dask._sums import LANES, Bad, Part, Several, good, single
+from fastloss.places.dask._sums import LANES, Bad, Part, Several, object_array, raise_if_bad
 from fastloss.places.host.elements import first_outside
 from fastloss.places.host.labels import first_bad_label, weigh_labels, wide_labels
 
 
 def on_host(function, operands, values, want=VALUE, scale=None):
-    """The host's answer to a call with chunks; `values` are the options', by name."""
-    arrays, weak = host.taken(function, operands)
+    """Execute a call on chunks on the host; `values` are the options, by name."""
+    arrays, weak = host.as_arrays(function, operands)
     signatures = [None if a is None else host.signature(a, i in weak) for i, a in enumerate(arrays)]
     options = tuple(values[option.name] for option in function.options)
     out = (None,) * len(want.wrt) if want.wrt else None
@@ -27,7 +28,8 @@ def on_host(function, operands, values, want=VALUE, scale=None):
 
 
 def task(function):
-    """`function` on one thread, as the scheduler has the others, and with the backend of the call."""
+    """Decorator: run `function` on one thread, because the scheduler uses the others, and with the backend of the
+    call."""
 
     @functools.wraps(function)
     def alone(*chunks, backend=None, **options):
@@ -39,7 +41,8 @@ def task(function):
 
 
 def host_backend():
-    """The backend in force, which has to be one of the host; None stands for what is in force where tasks run."""
+    """The current backend, which has to be one of the host's; None means the default of the process that runs the
+    task."""
     name = _config.backend.get()
     if name == "cuda":
         raise _errors.chunks_on_device()
@@ -47,16 +50,18 @@ def host_backend():
 
 
 def beginning(starts, block_id):
-    """Where a chunk of an operand begins; `starts` has the beginnings of its chunks by axis, one only where it is broadcast."""
+    """Where a chunk of an operand begins; `starts` holds the beginnings of its chunks for each axis, only one where it
+    is broadcast."""
     block_id = block_id[len(block_id) - len(starts) :]
     return tuple(axis[i if len(axis) > 1 else 0] for axis, i in zip(starts, block_id, strict=True))
 
 
-# --- errors -------------------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 def bad_label(y, n_classes, ignore_index, *, axis, starts, block_id):
-    """The first bad label of a chunk, which has no class axis; `starts` are those of a chunk with one, unless `axis` is None."""
+    """The first bad label of a chunk, which has no class axis; `starts` belong to chunks that have one, unless `axis`
+    is None."""
     origin = beginning(starts, block_id)
     found = first_bad_label(_arrays.indices(y), n_classes, ignore_index)
     if found is None:
@@ -69,7 +74,7 @@ def bad_label(y, n_classes, ignore_index, *, axis, starts, block_id):
 
 
 def bad_id(ids, resolved, *, axis, starts, block_id):
-    """The first bad id of a chunk (or None), in which they lie along the class axis; `starts` are those of a chunk of logits."""
+    """The first bad id of a chunk, or None.  Ids lie along the class axis; `starts` belong to chunks of logits."""
     if ids is None:
         return None
     found = first_bad_label(_arrays.indices(np.moveaxis(ids, axis, -1)), resolved.n_classes, resolved.ignore_index)
@@ -94,34 +99,40 @@ def _moved(position, origin):
     return tuple(int(i) + start for i, start in zip(position, origin, strict=True))
 
 
-# --- losses of chunks: `call` is one of the functions here that take chunks, values of the options and `want`; they return what the host
-# does, or the first Bad where there is one
+# --- losses of chunks -------------------------------------------------------------------------------------------------
+#
+# `call` is one of the functions below that take chunks, the options' values and `want`.  They return what the host
+# does, or the first Bad if there is one.
 
 
 @task
 def total_of(*operands, call, values, block_id, **options):
     found = call(*operands, values=values | {"reduction": "sum"}, want=SUMS, block_id=block_id, **options)
-    return single(Part(bad=found) if isinstance(found, Bad) else Part(*found), len(block_id))
+    return object_array(Part(bad=found) if isinstance(found, Bad) else Part(*found), len(block_id))
 
 
 @task
 def each_of(*operands, call, values, block_id, **options):
-    """Losses; those of rows with an axis of length 1 for the classes."""
-    result = good(call(*operands, values=values | {"reduction": "none"}, want=VALUE, block_id=block_id, **options))
+    """The loss of each element or row; rows keep an axis of length 1 for the classes."""
+    result = raise_if_bad(
+        call(*operands, values=values | {"reduction": "none"}, want=VALUE, block_id=block_id, **options)
+    )
     return np.expand_dims(result, options["axis"]) if "axis" in options else result
 
 
 @task
 def slopes_of(*operands, call, loss, values, block_id, **options):
-    """A chunk of the gradient, with all axes of the call; the last of the operands is what a sum counts in the result."""
+    """A chunk of the gradient, with all axes of the call; the last operand is the factor of the sum in the result."""
     *operands, scale = operands
     want, values = slopes(loss.arrays[0]), values | {"reduction": "sum"}
-    found = good(call(*operands, loss=loss, values=values, want=want, scale=float(scale), block_id=block_id, **options))
+    found = raise_if_bad(
+        call(*operands, loss=loss, values=values, want=want, scale=float(scale), block_id=block_id, **options)
+    )
     gradient = np.asarray(found[1][0])
     return gradient.reshape((1,) * (len(block_id) - gradient.ndim) + gradient.shape)
 
 
-# --- pointwise losses ---------------------------------------------------------------------------------------------------
+# --- pointwise losses -------------------------------------------------------------------------------------------------
 
 
 def pointwise(*operands, loss, values, starts, block_id, want, axis=None, scale=None):
@@ -143,7 +154,7 @@ def pointwise(*operands, loss, values, starts, block_id, want, axis=None, scale=
 @task
 def pointwise_lanes(*operands, values, axis, block_id, **options):
     values = values | {"reduction": "sum"}
-    found = good(pointwise(*operands, values=values, want=SUMS, axis=axis, block_id=block_id, **options))
+    found = raise_if_bad(pointwise(*operands, values=values, want=SUMS, axis=axis, block_id=block_id, **options))
     lanes = np.zeros(found.total.shape, LANES)
     lanes["total"], lanes["weight"] = found.total, found.weight
     if isinstance(found, Squares):
@@ -153,11 +164,11 @@ def pointwise_lanes(*operands, values, axis, block_id, **options):
 
 @task
 def weight_sum(w, *, copies):
-    """The sum of the weights of a chunk, each of which counts for so many elements."""
-    return single(Part(weight=float(np.sum(w, dtype=np.float64)) * copies), w.ndim)
+    """The sum of a chunk's weights, each counted `copies` times, once per element it is broadcast to."""
+    return object_array(Part(weight=float(np.sum(w, dtype=np.float64)) * copies), w.ndim)
 
 
-# --- losses of rows -----------------------------------------------------------------------------------------------------
+# --- losses of rows ---------------------------------------------------------------------------------------------------
 
 
 def labels_of(y, axis):
@@ -166,7 +177,7 @@ def labels_of(y, axis):
 
 
 def rows(x, y, w, *, loss, values, axis, is_index, ignore_index, n_classes, starts, block_id, want, scale=None):
-    """Losses of rows that are there with all classes."""
+    """Losses of rows that are complete in the chunk."""
     y = labels_of(y, axis) if is_index else y
     values = values | {"axis": axis, "ignore_index": ignore_index}
     try:
@@ -184,19 +195,19 @@ def rows(x, y, w, *, loss, values, axis, is_index, ignore_index, n_classes, star
 
 @task
 def label_weights(y, w, *, axis, n_classes, ignore_index, real, starts, block_id):
-    """What a mean divides by, of the labels in a chunk."""
+    """The contribution of a chunk's labels to the denominator of a mean."""
     labels = _arrays.indices(labels_of(y, axis))
     bad = bad_label(labels, n_classes, ignore_index, axis=axis, starts=starts, block_id=block_id)
     if bad:
-        return single(Part(bad=bad), y.ndim)
-    return single(Part(weight=weigh_labels(labels, n_classes, w, ignore_index)), y.ndim)
+        return object_array(Part(bad=bad), y.ndim)
+    return object_array(Part(weight=weigh_labels(labels, n_classes, w, ignore_index)), y.ndim)
 
 
-# --- losses of elements of rows, a chunk of the classes at a time -------------------------------------------------------
+# --- losses of elements of rows, a chunk of the classes at a time -----------------------------------------------------
 
 
 def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_id, want, **options):
-    """What a chunk of the classes adds to the losses of rows: labels of other chunks are left out."""
+    """The contribution of a chunk of the class axis to the losses of its rows: labels in other chunks are ignored."""
     place = {"axis": axis, "starts": starts, "block_id": block_id}
     first, width = beginning(starts, block_id)[axis], x.shape[axis]
     w = None if w is None else w[first : first + width]
@@ -208,16 +219,17 @@ def own_rows(x, y, w, *, axis, is_index, ignore_index, n_classes, starts, block_
         labels = wide_labels(labels, ignore_index).reshape(labels.shape)
         y = np.expand_dims(np.where((labels >= first) & (labels < first + width), labels - first, -1), axis)
         ignore_index = -1
-    if want is VALUE:  # is still to be added up
+    if want is VALUE:  # still has to be summed over the chunks
         x = _arrays.floats(x, "probs").astype(np.float64)
     options |= place | {"is_index": is_index, "ignore_index": ignore_index, "n_classes": width, "want": want}
     result = rows(x, y, w, **options)
     if isinstance(result, Sums) and not is_index and first:
-        return result._replace(weight=0.0, count=0)  # with probabilities rows are counted, each once
+        # with probabilities each row counts once, in the first chunk of its classes
+        return result._replace(weight=0.0, count=0)
     return result
 
 
-# --- softmax of whole rows, scores --------------------------------------------------------------------------------------
+# --- softmax of complete rows, scores ---------------------------------------------------------------------------------
 
 
 @task
@@ -227,7 +239,7 @@ def normalised(x, *, axis, wanted, transform):
 
 
 def scores_dtype(resolved):
-    """The fields of `Scores` that are asked for."""
+    """The structured dtype of the fields of `Scores` that are asked for."""
     real = np.dtype(resolved.real)
     kinds = dict(zip(_scores.Scores._fields, _scores.kinds(real, resolved.top_k), strict=False))
     if not resolved.has_target:
@@ -242,7 +254,7 @@ def scores_dtype(resolved):
 
 
 def fields_of(found, shape, dtype):
-    """Scores, or a Comparison, as one array, which has an axis of length 1 for the classes."""
+    """Scores, or a Comparison, as one structured array, with an axis of length 1 for the classes."""
     result = np.empty(shape, dtype)
     for name in dtype.names:
         result[name] = getattr(found, name).reshape(result[name].shape)
@@ -250,7 +262,7 @@ def fields_of(found, shape, dtype):
 
 
 def _scored(operands, axis, resolved, starts, block_id):
-    """The host's scores of a chunk of whole rows, with an axis of length 1 for the classes."""
+    """The host's scores of a chunk of complete rows, with an axis of length 1 for the classes."""
     x, y, a, b, ids = operands
     y = None if y is None else labels_of(y, axis)
     values = {"axis": axis, "ignore_index": resolved.ignore_index, "top_k": resolved.top_k}
@@ -270,7 +282,7 @@ def scores(x, y, ids, *, resolved, starts, block_id):
 
 
 def comparison_dtype(real, has_target):
-    """The fields of Comparison."""
+    """The structured dtype of the fields of `Comparison`."""
     return np.dtype(list(zip(_comparison.Comparison._fields, _comparison.kinds(real, has_target), strict=False)))
 
 
@@ -289,7 +301,7 @@ def comparisons(r, x, y, *, axis, ignore_index, transform, real, starts, block_i
 
 @task
 def forecasts(x, y, *, resolved, starts, block_id):
-    """What `Several` add up of a chunk of whole rows."""
+    """The sums of a chunk of complete rows, as `Several`."""
     axis = resolved.axis
     y = y if axis is None else labels_of(y, axis)
     bad, numbers = None, ()
@@ -302,10 +314,10 @@ def forecasts(x, y, *, resolved, starts, block_id):
             raise
     except IndexError:
         bad = bad_label(y, resolved.n_classes, resolved.ignore_index, axis=axis, starts=starts, block_id=block_id)
-    return single(Several(numbers, bad), len(block_id))
+    return object_array(Several(numbers, bad), len(block_id))
 
 
-# --- linear layers ------------------------------------------------------------------------------------------------------
+# --- linear layers ----------------------------------------------------------------------------------------------------
 
 
 def linear(h, a, y, b, w, *, loss, values, axis, is_index, ignore_index, starts, block_id, want, scale=None):

@@ -7,11 +7,11 @@ from fastloss.places.host.elements import plan_of as _elements
 from fastloss.places.host.forecasts import plan_of as _forecasts
 from fastloss.places.host.layer import plan_of as _layer
 from fastloss.places.host.normalised import plan_of as _normalised
-from fastloss.places.host.operands import taken
+from fastloss.places.host.operands import as_arrays
 from fastloss.places.host.rows import plan_of as _rows
 from fastloss.places.host.scores import plan_of as _scores
 
-__all__ = ["KEEPS", "plan", "signature", "taken"]
+__all__ = ["KEEPS", "plan", "signature", "as_arrays"]
 
 KEEPS = True
 

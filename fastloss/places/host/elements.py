@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from fastloss import _arrays, _costs, _errors, _plan, _reduce, losses
-from fastloss._arrays import FLOAT64, delivered
+from fastloss._arrays import FLOAT64, stored
 from fastloss.calls.want import Squares, Sums
 from fastloss.places.host.operands import REALS, check_out, destination, prepare, steps_of, then
 from fastloss.places.host.strides import broadcast_strides, layout, merged, packed_strides, stride_of
@@ -238,7 +238,7 @@ class _Total(_Reduced):
             )
         value = self.value_of(total, weights, factor)[0] / by
         result = _arrays.scalar(value, self.real)
-        return result if out is None else delivered(result, out)
+        return result if out is None else stored(result, out)
 
 
 class _Each(_Plan):
@@ -257,7 +257,7 @@ class _Each(_Plan):
             self.run(self.kernel, operands, 1.0, result, None)
             if self.domains and _holds_nan(result):
                 self.check_domain(operands)
-        return delivered(result, out)
+        return stored(result, out)
 
 
 def _holds_nan(a):
@@ -294,7 +294,7 @@ class _Along(_Plan):
                 self.check_domain(operands)
             if resolved.root:
                 self._mend(operands, partials, result)
-        return result if out is None else delivered(result, out)
+        return result if out is None else stored(result, out)
 
     def _mend(self, operands, partials, result):
         """Take roots again where squares have left the range, one power of two after the other."""
@@ -390,7 +390,7 @@ class _Slopes(_Reduced):
         if not resolved.root:
             value, _ = self.value_of(total, weights, factor)
         gradient = full if self.own_shape else _summed_to(full, self.x_shape, self.real)
-        return _arrays.scalar(value, self.real), (delivered(gradient, out),)
+        return _arrays.scalar(value, self.real), (stored(gradient, out),)
 
     def _sum_of_weights(self, w):
         """What the weights add up to over the common shape; 1 each where there are none."""

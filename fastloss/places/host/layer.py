@@ -7,7 +7,7 @@ while it is in cache.  Gradients compute each tile a second time.
 import numpy as np
 
 from fastloss import _arrays, _costs, _plan, _reduce, _tiles
-from fastloss._arrays import delivered
+from fastloss._arrays import stored
 from fastloss._tiles import LEAST, TILE
 from fastloss.calls.want import Sums
 from fastloss.places.host.labels import weigh_labels, wide_labels
@@ -61,12 +61,12 @@ class _Plan:
             return Sums(total, float(divisor), count)
         if resolved.reduction == "none":
             with np.errstate(over="ignore", invalid="ignore"):
-                return delivered(losses.astype(real).reshape(resolved.rows_shape), out)
+                return stored(losses.astype(real).reshape(resolved.rows_shape), out)
         value = total if resolved.reduction == "sum" else total / divisor if divisor else np.nan
         value = _arrays.scalar(float(value), real)
         if wrt:
-            return value, tuple(delivered(gradients[name], requested[name]) for name in wrt)
-        return delivered(value, out)
+            return value, tuple(stored(gradients[name], requested[name]) for name in wrt)
+        return stored(value, out)
 
 
 def casts_of(arrays, casts):

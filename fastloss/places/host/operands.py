@@ -15,7 +15,7 @@ _FLOATS = {2: np.dtype(np.float16), 4: FLOAT32, 8: FLOAT64}
 REALS = {"float32": FLOAT32, "float64": FLOAT64}
 
 
-def taken(function, operands):
+def as_arrays(function, operands):
     """The operands as NumPy's arrays, and the positions of those that were Python numbers."""
     weak = tuple(i for i, value in enumerate(operands) if type(value) in _WEAK)
     names = function.operands

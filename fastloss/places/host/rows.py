@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from fastloss import _arrays, _costs, _plan, _reduce, losses
-from fastloss._arrays import delivered
+from fastloss._arrays import stored
 from fastloss.backends import LANES
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
@@ -338,13 +338,13 @@ class _RowsPlan:
         if sums[3] != math.inf:
             self.raise_bad_label(operands)
         if self.of_rows:
-            return delivered(losses, out)
+            return stored(losses, out)
         if self.wants == "sums":
             return self.sums_of(sums)
         value = _arrays.scalar(self.value_of(sums), self.real)
         if self.has_gradient:
-            return value, (delivered(gradient, gradient_out),)
-        return value if out is None else delivered(value, out)
+            return value, (stored(gradient, gradient_out),)
+        return value if out is None else stored(value, out)
 
     def raise_bad_label(self, operands):
         raise_bad_label(operands[1], self.resolved.n_classes, self.resolved.ignore_index)
@@ -402,7 +402,7 @@ class _Known:
             self.value = plan(formula.value, resolved.reduction, out)
             return
         self.value = plan(formula.value, resolved.reduction)
-        self.factor, self.own = plan(formula.factor, "none"), plan(formula.own, "none")
+        self.factor, self.own = plan(formula.factor, "none"), plan(formula.at_target, "none")
         self.softmax = RowKernel(
             "normalise",
             self.real,
@@ -465,7 +465,7 @@ class _Known:
             np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
         if counted is not None:  # nor does NaN in a row that is ignored matter
             np.moveaxis(gradient, axis, -1)[~counted] = 0.0
-        return delivered(gradient, out)
+        return stored(gradient, out)
 
 
 def _count(weights, counted):
