@@ -1,6 +1,6 @@
 /* The softmax family across rows: LANES rows at a time, for few classes or a class axis that is not the last.
 
-Included once for each type, as elementary.h, after softmax.h.  Up to GROUP classes at a time are brought into a tile (class, row);
+Included as often as softmax.h, after that.  Up to GROUP classes at a time are brought into a tile (class, row);
 whatever strides and kind the logits have end there.  x is (n_classes, rows). */
 
 #ifndef FASTLOSS_COLUMNS
@@ -37,7 +37,7 @@ typedef struct {
 
 /* --- tiles ----------------------------------------------------------------------------------------------------------------- */
 
-#if SINGLE && SHUFFLES
+#if SINGLE && SHUFFLES && !TEMPERED
 /* Rows and columns of each piece exchanged. */
 INLINE void exchange(Wide *a, Wide *b, Wide *c, Wide *d)
 {
@@ -236,7 +236,7 @@ INLINE void NAME(take_out)(
         tile[at[lane]] = -(REAL)INFINITY;
 }
 
-#if SINGLE && SHUFFLES
+#if SINGLE && SHUFFLES && !TEMPERED
 /* The same for few classes, each compared with the labels, in STRIP lanes. */
 INLINE void take_out_few(float *tile, int classes, const uint32_t *labels, _Bool first, float *own)
 {
@@ -298,15 +298,15 @@ INLINE void NAME(raise_peaks)(const REAL *RESTRICT tile, int classes, REAL *REST
 /* Adds so many classes of STRIP rows, the first or more, to their sums; with `keeps` each term is left in its logit's place. */
 INLINE void NAME(add_classes)(
     REAL *RESTRICT tile, int classes, _Bool first, NAME(Ahead) ahead, const REAL *RESTRICT power, double *RESTRICT sum,
-    double *RESTRICT low, const _Bool keeps)
+    double *RESTRICT low, const _Bool keeps, const Temper temper)
 {
     REAL lowest[STRIP], base[STRIP], rest[STRIP]; /* what sums in REAL leave */
     UINT bias[STRIP];
     double some[STRIP];
     for (int k = 0; k < STRIP; k++) {
-        lowest[k] = NAME(lowest)(power[k]);
+        lowest[k] = NAME(lowest)(power[k], temper);
         bias[k] = NAME(bias)(power[k]);
-        base[k] = (power[k] + HEADROOM) * (REAL)DOUBLE_LN2;
+        base[k] = (power[k] + HEADROOM) * (REAL)DOUBLE_LN2; /* for no temperature */
         some[k] = rest[k] = 0.0;
     }
     if (first)
@@ -319,14 +319,15 @@ INLINE void NAME(add_classes)(
         if (c + 1 == classes)
             for (int k = 0; k < STRIP; k++) {
                 REAL term;
-                some[k] += (double)NAME(sum_of_one)(v[k], lowest[k], bias[k], &rest[k], base[k], &term);
+                some[k] += (double)NAME(sum_of_one)(v[k], lowest[k], bias[k], &rest[k], base[k], &term, temper);
                 if (keeps)
                     v[k] = term;
             }
         else if (c + 2 == classes)
             for (int k = 0; k < STRIP; k++) {
                 REAL terms[2];
-                some[k] += (double)NAME(sum_of_two)(v[k], v[LANES + k], lowest[k], bias[k], &rest[k], base[k], terms);
+                some[k] += (double)NAME(sum_of_two)(v[k], v[LANES + k], lowest[k], bias[k], &rest[k], base[k], terms,
+                    temper);
                 if (keeps) {
                     v[k] = terms[0];
                     v[LANES + k] = terms[1];
@@ -336,7 +337,8 @@ INLINE void NAME(add_classes)(
             for (int k = 0; k < STRIP; k++) {
                 REAL terms[4];
                 some[k] += (double)NAME(sum_of_four)(
-                    v[k], v[LANES + k], v[2 * LANES + k], v[3 * LANES + k], lowest[k], bias[k], &rest[k], base[k], terms);
+                    v[k], v[LANES + k], v[2 * LANES + k], v[3 * LANES + k], lowest[k], bias[k], &rest[k], base[k],
+                    terms, temper);
                 if (keeps) {
                     v[k] = terms[0];
                     v[LANES + k] = terms[1];
@@ -362,7 +364,8 @@ INLINE void NAME(add_classes)(
 
 /* A tile's classes, with the labels taken out, to the sums of STRIP rows. */
 static void NAME(take_up_classes)(
-    REAL *RESTRICT tile, int classes, _Bool first, NAME(Ahead) ahead, int lane, NAME(Sums) *RESTRICT sums)
+    REAL *RESTRICT tile, int classes, _Bool first, NAME(Ahead) ahead, int lane, NAME(Sums) *RESTRICT sums,
+        const Temper temper)
 {
     REAL *RESTRICT peak = sums->peak + lane, *RESTRICT power = sums->power + lane, before[STRIP];
     double *RESTRICT sum = sums->sum + lane, *RESTRICT low = sums->low + lane;
@@ -372,26 +375,63 @@ static void NAME(take_up_classes)(
             peak[k] = -(REAL)INFINITY;
     NAME(raise_peaks)(tile + lane, classes, peak);
     for (int k = 0; k < STRIP; k++)
-        power[k] = NAME(base_of)(peak[k]);
+        power[k] = NAME(base_of)(peak[k], temper);
     if (!first)
         for (int k = 0; k < STRIP; k++) {
             const double by = power_between((double)before[k], (double)power[k]);
             sum[k] *= by;
             low[k] *= by;
         }
-    NAME(add_classes)(tile + lane, classes, first, ahead, power, sum, low, 0);
+    NAME(add_classes)(tile + lane, classes, first, ahead, power, sum, low, 0, temper);
 }
 
 #if SINGLE
+#if TEMPERED
+/* a b - product, which is a b rounded. */
+INLINE float lost_in_product(float a, float b, float product)
+{
+#if FUSED
+    return MULTIPLY_ADD(a, b, -product);
+#else /* in halves, whose products are exact (Dekker 1971) */
+    const float p = float_of(bits_of_float(a) & 0xfffff000u), q = a - p, r = float_of(bits_of_float(b) & 0xfffff000u), s = b - r;
+    return ((p * r - product) + (p * s + q * r)) + q * s;
+#endif
+}
+
+/* (x + below) / T as a sum, of which the smaller part is `low`. */
+INLINE float divided_tempered(float x, float below, float *low, const Temper temper)
+{
+    const float quotient = MULTIPLY_ADD(x, temper.inverse, 0.0f); /* as in `rest_of` */
+    *low = lost_in_product(x, temper.inverse, quotient) + (x * temper.inverse_rest + below * temper.inverse);
+    return quotient;
+}
+#endif
+
 /* How far `losses_of_strip` reaches: in magnitude of the element left out, and in powers of two that it lies above the others. */
-#define LEVEL 1000.0f
+#undef LEVEL
+#define LEVEL (TEMPERED ? temper.level : 1000.0f)
 #define LEAST_POWER -125.0f
+
+/* x / T - n ln 2 as a sum, of which the smaller part is `low`; |x| <= LEVEL. */
+INLINE float NAME(rest_in_parts)(float x, float n, float *low, const Temper temper)
+{
+#if TEMPERED
+    const float near = MULTIPLY_ADD(-n, temper.brief, x), rest = MULTIPLY_ADD(-n, temper.rest, near);
+    const float below = MULTIPLY_ADD(-n, temper.last, MULTIPLY_ADD(-n, temper.rest, near - rest));
+    return NAME(divided)(rest, below, low, temper);
+#else
+    (void)temper;
+    const float near = MULTIPLY_ADD(-n, LN2_SHORT, x), rest = MULTIPLY_ADD(-n, LN2_REST, near);
+    *low = MULTIPLY_ADD(-n, LN2_LAST, MULTIPLY_ADD(-n, LN2_REST, near - rest));
+    return rest;
+#endif
+}
 
 /* What rows lose, as `nll`, but in pairs of floats; whether there are some for which that is not enough.
 
 With x the element left out, exp(-x) 2^n = 2^k (1 + tail), and so log1p(s 2^k (1 + tail)) is lost, s being the others' sum.  Most of
 that sum comes from near 2^n: so much has `term` shortened its elements. */
-static int losses_of_strip(Sums_float *RESTRICT sums, int lane, double *RESTRICT losses)
+static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RESTRICT losses, const Temper temper)
 {
     const float *RESTRICT own = sums->own + lane, *RESTRICT power = sums->power + lane, *RESTRICT peak = sums->peak + lane;
     const double *RESTRICT s = sums->sum + lane;
@@ -399,10 +439,11 @@ static int losses_of_strip(Sums_float *RESTRICT sums, int lane, double *RESTRICT
     int suspect = 0;
     for (int i = 0; i < STRIP; i++) {
         const float x = own[i], high = (float)s[i], low = (float)(s[i] - (double)high);
-        const float n = in_powers_float(-x) - ROUNDING, k = power[i] + n;
-        /* -x - n ln 2 = r + r_low, and exp of that less 1 = tail + tail_low */
-        const float near = MULTIPLY_ADD(-n, LN2_SHORT, -x), r = MULTIPLY_ADD(-n, LN2_REST, near);
-        const float r_low = MULTIPLY_ADD(-n, LN2_LAST, MULTIPLY_ADD(-n, LN2_REST, near - r)), curve = r * r * exp_curve_float(r), tail = r + curve;
+        const float n = NAME(powers_in)(-x, temper) - ROUNDING, k = power[i] + n;
+        /* -x / T - n ln 2 = r + r_low, and exp of that less 1 = tail + tail_low */
+        float r_low;
+        const float r = NAME(rest_in_parts)(-x, n, &r_low, temper), curve = r * r * NAME(exp_curve)(r),
+            tail = r + curve;
         const float tail_low = (curve - (tail - r)) + (r_low + r_low * tail);
         /* s (1 + tail), then 2^k as far as floats reach */
         const float product = high * tail, lost = MULTIPLY_ADD(high, tail, -product), whole = high + product;
@@ -412,15 +453,15 @@ static int losses_of_strip(Sums_float *RESTRICT sums, int lane, double *RESTRICT
 #if SHORT
         rest -= whole * ((power[i] + HEADROOM) * (float)(SHORTENED * DOUBLE_LN2));
 #endif
-        const float scale = float_of((integer_float(reach) + BIAS) << MANTISSA), sum = whole + rest;
+        const float scale = float_of((NAME(integer)(reach) + BIAS) << MANTISSA), sum = whole + rest;
         const float h = sum * scale, l = (rest - (sum - whole)) * scale;
         odds[i] = h;
         /* log1p(h + l): f has no rounding */
-        const uint32_t e = exponent_float(h + 1.0f);
+        const uint32_t e = NAME(exponent)(h + 1.0f);
         const float down = float_of((OFFSET - e + BIAS) << MANTISSA), f = h * down + (down - 1.0f);
         const float slope = 1.0f - f * (0.97f - f * 0.66f); /* 1 / (1 + f), nearly */
-        const float powers = as_number_float(e) + (k - reach), ln2 = powers * LN2_SHORT, value = ln2 + f;
-        const float more = log_rest_float(f) + (l * down * slope + (powers * LN2_REST + (f - (value - ln2))));
+        const float powers = NAME(as_number)(e) + (k - reach), ln2 = powers * LN2_SHORT, value = ln2 + f;
+        const float more = NAME(log_rest)(f) + (l * down * slope + (powers * LN2_REST + (f - (value - ln2))));
         /* not rounded to float yet: weights come on top of that */
         losses[i] = (double)(x == -INFINITY ? high * INFINITY : value) + (double)more;
         suspect |= !((k >= LEAST_POWER) & (ABS(x) <= LEVEL) & (ABS(peak[i]) <= LIMIT));
@@ -431,16 +472,17 @@ static int losses_of_strip(Sums_float *RESTRICT sums, int lane, double *RESTRICT
 
 #if SINGLE
 /* Whether that is one of them. */
-static _Bool is_suspect(const Sums_float *sums, int lane)
+static _Bool NAME(is_suspect)(const NAME(Sums) *sums, int lane, const Temper temper)
 {
-    const float x = sums->own[lane], k = sums->power[lane] + (in_powers_float(-x) - ROUNDING);
+    const float x = sums->own[lane], k = sums->power[lane] + (NAME(powers_in)(-x, temper) - ROUNDING);
     return !((k >= LEAST_POWER) & (ABS(x) <= LEVEL) & (ABS(sums->peak[lane]) <= LIMIT));
 }
 #endif
 
 /* Each row's loss, and its s, g, x and top unless only losses are wanted; the class in `labels` is left out of the sum. */
 INLINE void NAME(scan_lanes)(
-    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, _Bool only_losses, const int lanes)
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, _Bool only_losses, const int lanes,
+        const Temper temper)
 {
     REAL tile[(GROUP + 1) * LANES];
     UINT labels[LANES];
@@ -460,14 +502,15 @@ INLINE void NAME(scan_lanes)(
             if (classes <= FEW)
                 take_out_few(tile + lane, classes, labels + lane, start == 0, sums.own + lane);
 #endif
-            NAME(take_up_classes)(tile, classes, start == 0, NAME(ahead_of)(x, n_classes, start, lane), lane, &sums);
+            NAME(take_up_classes)(tile, classes, start == 0, NAME(ahead_of)(x, n_classes, start, lane), lane, &sums,
+                temper);
         }
     }
     int suspect = 0;
     rows->single = SINGLE;
 #if SINGLE
     for (int lane = 0; lane < lanes; lane += STRIP)
-        suspect |= losses_of_strip(&sums, lane, rows->loss + lane);
+        suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
     if (only_losses && !suspect)
         return;
 #else
@@ -476,7 +519,7 @@ INLINE void NAME(scan_lanes)(
     for (int lane = 0; lane < lanes; lane++) {
         double s = sums.sum[lane] += sums.low[lane];
 #if SINGLE
-        const double g = NAME(log_of_reference)(s, sums.power[lane]);
+        const double g = NAME(log_of_reference)(s, sums.power[lane], temper);
 #else
         const double g = based_sum(sums.power[lane], &s);
         suspect |= (s < TINY) | !(ABS(sums.peak[lane]) <= LIMIT);
@@ -487,7 +530,7 @@ INLINE void NAME(scan_lanes)(
         rows->top[lane] = (double)(sums.own[lane] > sums.peak[lane] ? sums.own[lane] : sums.peak[lane]);
     }
 #if !SINGLE
-    NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, lanes);
+    NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, lanes, temper.rate);
 #endif
     if (!suspect)
         return;
@@ -495,7 +538,7 @@ INLINE void NAME(scan_lanes)(
         const double most = fabs((double)sums.peak[lane]);
         const _Bool exact = sums.sum[lane] < TINY || (most > (double)LIMIT && most < INFINITY);
 #if SINGLE
-        const _Bool wide = is_suspect(&sums, lane);
+        const _Bool wide = NAME(is_suspect)(&sums, lane, temper);
 #else
         const _Bool wide = exact;
 #endif
@@ -503,25 +546,33 @@ INLINE void NAME(scan_lanes)(
             continue;
         const char *row = x->data + lane * x->lane_step;
         if (exact)
-            rows->s[lane] = exact_sum(row, x->class_step, x->kind, n_classes, rows->labels[lane], rows->g + lane);
-        NAME(likelihoods)(rows->s + lane, rows->g + lane, rows->x + lane, rows->loss + lane, 1);
+            rows->s[lane] = exact_sum(row, x->class_step, x->kind, n_classes, rows->labels[lane], rows->g + lane,
+                temper.rate);
+        NAME(likelihoods)(rows->s + lane, rows->g + lane, rows->x + lane, rows->loss + lane, 1, temper.rate);
     }
 }
 
 #if SINGLE
 /* What rows of two classes lose: softplus of the other's logit less the label's, with what that difference is rounded by.  NaN where
 float32 does not reach far enough, and whether there is such a row. */
-static int losses_of_pairs(const float *RESTRICT tile, const int64_t *RESTRICT labels, int lanes, double *RESTRICT losses)
+static int NAME(losses_of_pairs)(
+    const float *RESTRICT tile, const int64_t *RESTRICT labels, int lanes, double *RESTRICT losses, const Temper temper)
 {
     int unsure[STRIP] = {0}, some = 0;
     for (int lane = 0; lane < lanes; lane += STRIP)
         for (int k = 0; k < STRIP; k++) {
             const float a = tile[lane + k], b = tile[LANES + lane + k];
             const float x = labels[lane + k] == 0 ? a : b, y = labels[lane + k] == 0 ? b : a;
-            const float d = y - x, back = d - y, low = (y - (d - back)) - (x + back);
+            const float gap = y - x, back = gap - y, below = (y - (gap - back)) - (x + back);
+#if TEMPERED
+            float low;
+            const float d = NAME(divided)(gap, below, &low, temper);
+#else
+            const float d = gap, low = below;
+#endif
             const float above = d > 0.0f ? -low : 0.0f, linear = d > 0.0f ? d : 0.0f;
             float rest;
-            const float loss = softplus_of_parts_float(ABS(d), d > 0.0f ? low : -low, linear, above, &rest);
+            const float loss = NAME(softplus_of_parts)(ABS(d), d > 0.0f ? low : -low, linear, above, &rest);
             const _Bool sure = (d > -86.0f) & (d < 1e30f);
             losses[lane + k] = (double)(sure ? loss : NAN) + (double)rest;
             unsure[k] |= !sure;
@@ -531,48 +582,50 @@ static int losses_of_pairs(const float *RESTRICT tile, const int64_t *RESTRICT l
     return some;
 }
 
-INLINE void scan_pairs(const Columns *x, int width, Rows *rows, _Bool only_losses, const int lanes)
+INLINE void NAME(scan_pairs)(
+    const Columns *x, int width, Rows *rows, _Bool only_losses, const int lanes, const Temper temper)
 {
     float tile[2 * LANES];
     double losses[LANES];
-    load_tile_float(x, 0, 2, width, lanes, tile);
-    if (losses_of_pairs(tile, rows->labels, lanes, losses) || !only_losses)
-        scan_lanes_float(x, 2, width, rows, only_losses, lanes);
+    NAME(load_tile)(x, 0, 2, width, lanes, tile);
+    if (NAME(losses_of_pairs)(tile, rows->labels, lanes, losses, temper) || !only_losses)
+        NAME(scan_lanes)(x, 2, width, rows, only_losses, lanes, temper);
     else
         for (int lane = 0; lane < lanes; lane += STRIP)
             for (int c = 0; c < 2; c++)
-                ask_for_float(ahead_of_float(x, 2, 0, lane), c);
+                NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
     for (int lane = 0; lane < lanes; lane++)
         rows->loss[lane] = losses[lane] == losses[lane] ? losses[lane] : rows->loss[lane];
 }
 #endif
 
-static void NAME(scan_rows)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, _Bool only_losses)
+static void NAME(scan_rows)(
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, _Bool only_losses, const Temper temper)
 {
 #if SINGLE
     if (n_classes == 2) {
         if (width <= NARROW)
-            scan_pairs(x, width, rows, only_losses, NARROW);
+            NAME(scan_pairs)(x, width, rows, only_losses, NARROW, temper);
         else
-            scan_pairs(x, width, rows, only_losses, LANES);
+            NAME(scan_pairs)(x, width, rows, only_losses, LANES, temper);
         return;
     }
 #endif
     if (width <= NARROW)
-        NAME(scan_lanes)(x, n_classes, width, rows, only_losses, NARROW);
+        NAME(scan_lanes)(x, n_classes, width, rows, only_losses, NARROW, temper);
     else
-        NAME(scan_lanes)(x, n_classes, width, rows, only_losses, LANES);
+        NAME(scan_lanes)(x, n_classes, width, rows, only_losses, LANES, temper);
 }
 
-static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+static void NAME(scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, const Temper temper)
 {
-    NAME(scan_rows)(x, n_classes, width, rows, 0);
+    NAME(scan_rows)(x, n_classes, width, rows, 0, temper);
 }
 
 /* The same where nothing but losses is wanted. */
-static void NAME(find_losses)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows)
+static void NAME(find_losses)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, const Temper temper)
 {
-    NAME(scan_rows)(x, n_classes, width, rows, 1);
+    NAME(scan_rows)(x, n_classes, width, rows, 1, temper);
 }
 
 #if !SINGLE
@@ -587,40 +640,40 @@ static void add_losses(const Rows *rows, int width, double *RESTRICT sums)
         sums[lane % STRIP] += rows->loss[lane];
 }
 
-static void find_totals(Rows *rows, int width)
+static void find_totals(Rows *rows, int width, double rate)
 {
     for (int lane = 0; lane < width; lane++)
-        rows->total[lane] = row_total(rows->s[lane], rows->g[lane], rows->x[lane], rows->top[lane]);
+        rows->total[lane] = row_total(rows->s[lane], rows->g[lane], rows->x[lane], rows->top[lane], rate);
 }
 
 /* The same where the ones left out are the maxima. */
-static void find_totals_of_peaks(Rows *rows, int width)
+static void find_totals_of_peaks(Rows *rows, int width, double rate)
 {
     for (int lane = 0; lane < width; lane++) {
-        const double top = rows->top[lane], total = exp_of_difference(rows->s[lane], rows->g[lane], top) + 1.0;
+        const double top = rows->top[lane], total = exp_of_difference(rows->s[lane], rows->g[lane], top, rate) + 1.0;
         rows->total[lane] = top - top == 0.0 ? total : NAN;
     }
 }
 #endif
 
-#if SINGLE
+#if SINGLE && !TEMPERED
 /* From losses that are no pairs of floats: much of them may cancel. */
-static void find_tails(Rows *rows, int width)
+static void find_tails(Rows *rows, int width, double rate)
 {
     double losses[LANES];
     if (rows->single)
-        likelihoods_float(rows->s, rows->g, rows->x, losses, width);
+        likelihoods_float(rows->s, rows->g, rows->x, losses, width, rate);
     else
         memcpy(losses, rows->loss, width * sizeof(double));
     for (int lane = 0; lane < width; lane++)
-        rows->tail[lane] = tail_above(rows->s[lane], rows->g[lane], rows->x[lane], losses[lane], rows->top[lane]);
+        rows->tail[lane] = tail_above(rows->s[lane], rows->g[lane], rows->x[lane], losses[lane], rows->top[lane], rate);
 }
 #endif
 
 /* Each row's smooth, and its mass where there is a y, from q = w (keep y + spread): sums of q nll and of q. */
 INLINE void NAME(mix_lanes)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep, double spread,
-    Rows *rows, const int lanes)
+    Rows *rows, const int lanes, const Temper temper)
 {
     REAL tile[GROUP * LANES], other[GROUP * LANES];
     double lows[LANES], mass_lows[LANES], sums[LANES], masses[LANES];
@@ -662,25 +715,27 @@ INLINE void NAME(mix_lanes)(
     }
     for (int lane = 0; lane < lanes; lane++) {
         rows->mass[lane] += mass_lows[lane];
-        rows->smooth[lane] = (rows->smooth[lane] + lows[lane]) / unit + rows->mass[lane] * rows->tail[lane];
+        const double gaps = (rows->smooth[lane] + lows[lane]) * temper.rate / unit;
+        rows->smooth[lane] = gaps + rows->mass[lane] * rows->tail[lane];
     }
 }
 
 static void NAME(mix_columns)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep, double spread,
-    Rows *rows)
+    Rows *rows, const Temper temper)
 {
     if (width <= NARROW)
-        NAME(mix_lanes)(x, y, n_classes, width, w, keep, spread, rows, NARROW);
+        NAME(mix_lanes)(x, y, n_classes, width, w, keep, spread, rows, NARROW, temper);
     else
-        NAME(mix_lanes)(x, y, n_classes, width, w, keep, spread, rows, LANES);
+        NAME(mix_lanes)(x, y, n_classes, width, w, keep, spread, rows, LANES, temper);
 }
 
 /* out = factor * softmax - scale * w (keep y + spread), the second part if `mixed`; with `at_labels` each row's slope at its
 label, and 0 in rows without.  The largest probability is rounded once. */
 INLINE void NAME(fill_lanes)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
-    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step, const int lanes)
+    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step,
+    Py_ssize_t lane_step, const int lanes, const Temper temper)
 {
     REAL tile[GROUP * LANES], other[GROUP * LANES], lowest[LANES], multiplier[LANES], largest[LANES], peak[LANES];
     UINT labels[LANES], biases[LANES];
@@ -691,11 +746,12 @@ INLINE void NAME(fill_lanes)(
         unusual |= !(ABS(top) <= LIMIT);
         negative |= rows->factor[lane] < 0.0;
         largest[lane] = top;
-        const REAL base = NAME(base_of)(top);
-        lowest[lane] = NAME(lowest)(base);
+        const REAL base = NAME(base_of)(top, temper);
+        lowest[lane] = NAME(lowest)(base, temper);
         biases[lane] = NAME(bias)(base);
         multiplier[lane] =
-            (REAL)(positive * exp_double(log_of_power((double)NAME(power_of)(top), rows->top[lane])) * BELOW_HEADROOM);
+            (REAL)(positive * exp_double(log_of_power((double)NAME(power_of)(top, temper),
+                rows->top[lane] * temper.rate)) * BELOW_HEADROOM);
         peak[lane] = (REAL)positive;
     }
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
@@ -706,7 +762,7 @@ INLINE void NAME(fill_lanes)(
         for (int c = 0; c < classes; c++) {
             REAL *RESTRICT v = tile + c * LANES;
             for (int lane = 0; lane < lanes; lane++) {
-                const REAL p = NAME(share_of_term)(v[lane], lowest[lane], biases[lane], multiplier[lane]);
+                const REAL p = NAME(share_of_term)(v[lane], lowest[lane], biases[lane], multiplier[lane], temper);
                 v[lane] = v[lane] == largest[lane] ? peak[lane] : p > peak[lane] ? peak[lane] : p;
             }
             if (negative)
@@ -718,7 +774,7 @@ INLINE void NAME(fill_lanes)(
                     if (fabs(top) <= (double)LIMIT)
                         continue;
                     const double own = element(x->data + (start + c) * x->class_step + lane * x->lane_step, x->kind);
-                    v[lane] = (REAL)(rows->factor[lane] * (exp_double(own - top) / rows->total[lane]));
+                    v[lane] = (REAL)(rows->factor[lane] * (exp_double((own - top) * temper.rate) / rows->total[lane]));
                 }
             if (mixed) {
                 const REAL *RESTRICT t = other + c * LANES;
@@ -746,18 +802,21 @@ INLINE void NAME(fill_lanes)(
 
 static void NAME(fill_columns)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
-    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
+    double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step,
+    Py_ssize_t lane_step, const Temper temper)
 {
     if (width <= NARROW)
-        NAME(fill_lanes)(x, y, n_classes, width, w, mixed, keep, spread, scale, at_labels, rows, out, class_step, lane_step, NARROW);
+        NAME(fill_lanes)(x, y, n_classes, width, w, mixed, keep, spread, scale, at_labels, rows, out, class_step,
+            lane_step, NARROW, temper);
     else
-        NAME(fill_lanes)(x, y, n_classes, width, w, mixed, keep, spread, scale, at_labels, rows, out, class_step, lane_step, LANES);
+        NAME(fill_lanes)(x, y, n_classes, width, w, mixed, keep, spread, scale, at_labels, rows, out, class_step,
+            lane_step, LANES, temper);
 }
 
-/* out = (x - top) - tail. */
+/* out = (x - top) / T - tail. */
 INLINE void NAME(log_lanes)(
     const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
-    Py_ssize_t lane_step, const int lanes)
+    Py_ssize_t lane_step, const int lanes, const Temper temper)
 {
     REAL tile[GROUP * LANES], top[LANES], tail[LANES];
     for (int lane = 0; lane < lanes; lane++) {
@@ -769,26 +828,27 @@ INLINE void NAME(log_lanes)(
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int c = 0; c < classes; c++)
             for (int lane = 0; lane < lanes; lane++)
-                tile[c * LANES + lane] = (tile[c * LANES + lane] - top[lane]) - tail[lane];
+                tile[c * LANES + lane] = NAME(gap)(tile[c * LANES + lane], top[lane], temper) - tail[lane];
         NAME(store_tile)(tile, classes, width, out + start * class_step, class_step, lane_step);
     }
 }
 
 static void NAME(log_columns)(
     const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
-    Py_ssize_t lane_step)
+    Py_ssize_t lane_step, const Temper temper)
 {
     if (width <= NARROW)
-        NAME(log_lanes)(x, n_classes, width, rows, out, class_step, lane_step, NARROW);
+        NAME(log_lanes)(x, n_classes, width, rows, out, class_step, lane_step, NARROW, temper);
     else
-        NAME(log_lanes)(x, n_classes, width, rows, out, class_step, lane_step, LANES);
+        NAME(log_lanes)(x, n_classes, width, rows, out, class_step, lane_step, LANES, temper);
 }
 
 #if SINGLE
 /* --- losses and their slopes, each exponential taken once: for indices without smoothing ------------------------------ */
 
 /* A row that float32 does not reach, by the kernels above: its slopes go to a tile; gives its loss. */
-static double slopes_of_row(const Columns *x, Py_ssize_t n_classes, int lane, const Rows *rows, float *tile)
+static double NAME(slopes_of_row)(
+    const Columns *x, Py_ssize_t n_classes, int lane, const Rows *rows, float *tile, const Temper temper)
 {
     const Columns row = {x->data + lane * x->lane_step, x->class_step, x->lane_step, x->kind};
     Rows one;
@@ -797,20 +857,22 @@ static double slopes_of_row(const Columns *x, Py_ssize_t n_classes, int lane, co
         one.factor[k] = one.slope[k] = 0.0;
     }
     one.labels[0] = rows->labels[lane];
-    scan_columns_float(&row, n_classes, 1, &one);
-    find_totals(&one, 1);
+    NAME(scan_columns)(&row, n_classes, 1, &one, temper);
+    find_totals(&one, 1, temper.rate);
     one.factor[0] = rows->factor[lane];
-    one.slope[0] = one.factor[0] * target_slope(one.s[0], one.g[0], one.x[0], one.top[0], one.total[0], 1.0, 0.0, 0.0);
+    one.slope[0] = one.factor[0] * target_slope(one.s[0], one.g[0], one.x[0], one.top[0], one.total[0], 1.0, 0.0, 0.0,
+        temper.rate);
     for (int k = 1; k < LANES; k++) /* numbers for lanes without a row */
         one.top[k] = one.total[k] = 1.0;
-    fill_columns_float(
-        &row, NULL, n_classes, 1, NULL, 0, 0.0, 0.0, 1.0, 1, &one, (char *)(tile + lane), LANES * sizeof(float), sizeof(float));
+    NAME(fill_columns)(
+        &row, NULL, n_classes, 1, NULL, 0, 0.0, 0.0, 1.0, 1, &one, (char *)(tile + lane), LANES * sizeof(float),
+        sizeof(float), temper);
     return one.loss[0];
 }
 
 /* What a row's terms are multiplied by, and the slope at its label: with the odds r against that, the others' share is r / (1 + r). */
-static void multipliers_of_strip(
-    const Sums_float *RESTRICT sums, int lane, const double *RESTRICT factor, float *RESTRICT by, float *RESTRICT own)
+static void NAME(multipliers_of_strip)(
+    const NAME(Sums) *RESTRICT sums, int lane, const double *RESTRICT factor, float *RESTRICT by, float *RESTRICT own)
 {
     const float *RESTRICT odds = sums->odds + lane;
     const double *RESTRICT s = sums->sum + lane;
@@ -822,35 +884,35 @@ static void multipliers_of_strip(
 }
 
 /* Each row's loss, the same as `find_losses` gives, and its slopes times the row's factor; 0 in rows without a label. */
-INLINE void slope_lanes(
+INLINE void NAME(slope_lanes)(
     const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step,
-    const int lanes)
+    const int lanes, const Temper temper)
 {
     float tile[(KEPT + 1) * LANES], by[LANES], own[LANES];
     double pairs[LANES];
-    Sums_float sums;
+    NAME(Sums) sums;
     const int classes = (int)n_classes;
     int suspect = 0;
     for (int start = 0; start < classes; start += GROUP)
-        load_tile_float(x, start, group_float(classes, start), width, lanes, tile + start * LANES);
+        NAME(load_tile)(x, start, NAME(group)(classes, start), width, lanes, tile + start * LANES);
     if (classes == 2)
-        losses_of_pairs(tile, rows->labels, lanes, pairs);
-    take_out_float(rows, 0, classes, tile, sums.own, lanes);
+        NAME(losses_of_pairs)(tile, rows->labels, lanes, pairs, temper);
+    NAME(take_out)(rows, 0, classes, tile, sums.own, lanes);
     for (int c = classes; c % 4; c++)
         for (int lane = 0; lane < lanes; lane++)
             tile[c * LANES + lane] = -INFINITY;
     for (int lane = 0; lane < lanes; lane += STRIP) {
         for (int k = lane; k < lane + STRIP; k++)
             sums.peak[k] = -INFINITY;
-        raise_peaks_float(tile + lane, classes, sums.peak + lane);
+        NAME(raise_peaks)(tile + lane, classes, sums.peak + lane);
         for (int k = lane; k < lane + STRIP; k++)
-            sums.power[k] = base_of_float(sums.peak[k]);
+            sums.power[k] = NAME(base_of)(sums.peak[k], temper);
         for (int start = 0; start < classes; start += GROUP)
-            add_classes_float(
-                tile + start * LANES + lane, group_float(classes, start), start == 0, ahead_of_float(x, n_classes, start, lane),
-                sums.power + lane, sums.sum + lane, sums.low + lane, 1);
-        suspect |= losses_of_strip(&sums, lane, rows->loss + lane);
-        multipliers_of_strip(&sums, lane, rows->factor + lane, by + lane, own + lane);
+            NAME(add_classes)(
+                tile + start * LANES + lane, NAME(group)(classes, start), start == 0, NAME(ahead_of)(x, n_classes, start, lane),
+                sums.power + lane, sums.sum + lane, sums.low + lane, 1, temper);
+        suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
+        NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, by + lane, own + lane);
         for (int c = 0; c < classes; c++)
             for (int k = lane; k < lane + STRIP; k++)
                 tile[c * LANES + k] *= by[k];
@@ -864,20 +926,21 @@ INLINE void slope_lanes(
     }
     if (suspect)
         for (int lane = 0; lane < width; lane++)
-            if (rows->labels[lane] >= 0 && is_suspect(&sums, lane))
-                rows->loss[lane] = slopes_of_row(x, n_classes, lane, rows, tile);
-    store_tile_float(tile, classes, width, out, class_step, lane_step); /* the logits may lie there */
+            if (rows->labels[lane] >= 0 && NAME(is_suspect)(&sums, lane, temper))
+                rows->loss[lane] = NAME(slopes_of_row)(x, n_classes, lane, rows, tile, temper);
+    NAME(store_tile)(tile, classes, width, out, class_step, lane_step); /* the logits may lie there */
     if (classes == 2)
         for (int lane = 0; lane < lanes; lane++)
             rows->loss[lane] = pairs[lane] == pairs[lane] ? pairs[lane] : rows->loss[lane];
 }
 
-static void slope_columns(
-    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
+static void NAME(slope_columns)(
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step,
+        Py_ssize_t lane_step, const Temper temper)
 {
     if (width <= NARROW)
-        slope_lanes(x, n_classes, width, rows, out, class_step, lane_step, NARROW);
+        NAME(slope_lanes)(x, n_classes, width, rows, out, class_step, lane_step, NARROW, temper);
     else
-        slope_lanes(x, n_classes, width, rows, out, class_step, lane_step, LANES);
+        NAME(slope_lanes)(x, n_classes, width, rows, out, class_step, lane_step, LANES, temper);
 }
 #endif

@@ -48,12 +48,13 @@ cdef void scan_side(const Call *call, Group *group, int size, const int64_t *lab
     cdef int k
     for k in range(size):
         left_out = labels[k] if labels[k] >= 0 else -1
-        call.real.scan(sides[k].x, sides[k].kind, n, left_out, NAN, &group.s[k], &group.g[k], &group.most[k])
+        call.real.scan(sides[k].x, sides[k].kind, n, left_out, NAN, &group.s[k], &group.g[k], &group.most[k],
+            call.temper)
         group.x[k] = element(sides[k].x + left_out * sides[k].step, sides[k].kind) if left_out >= 0 else -INFINITY
-    call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
+    call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
     for k in range(size):
         sides[k].top = group.x[k] if group.x[k] > group.most[k] else group.most[k]
-        sides[k].tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], sides[k].top)
+        sides[k].tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], sides[k].top, call.temper.rate)
         if group.s[k] != group.s[k] or group.x[k] != group.x[k]:
             sides[k].tail = NAN
 
@@ -77,7 +78,7 @@ cdef double compared(
     cdef double kl = NAN
     gap[0] = NAN
     if fabs(r.top) < INFINITY and fabs(x.top) < INFINITY:
-        kl = call.real.divergence(r, x, n, gap)
+        kl = call.real.divergence(r, x, n, gap, call.temper)
     same[0] = peak_at(call, r, n) == peak_at(call, x, n)
     return kl
 
@@ -115,7 +116,7 @@ cdef void compare_row_blocks(
                 take_side(&call.x, i, j, &sides[1][k])
                 # the same whether there are targets or not
                 quick[k] = call.real.quick_divergence(
-                    &sides[0][k], &sides[1][k], n, &kl[k], &gaps[k], &r_peak, &x_peak
+                    &sides[0][k], &sides[1][k], n, &kl[k], &gaps[k], &r_peak, &x_peak, call.temper
                 )
                 same[k] = r_peak == x_peak if quick[k] else False
             if call.target.data != NULL or not quick[0]:
@@ -126,7 +127,8 @@ cdef void compare_row_blocks(
                     kl[k] = compared(call, &sides[0][k], &sides[1][k], n, &gaps[k], &same[k])
                 put_comparison(
                     call, out, (start + k) // middle, (start + k) % middle, group.labels[k], kl[k], same[k],
-                    group.losses[k], reference.losses[k], (reference.x[k] - group.x[k]) - gaps[k], partial,
+                    group.losses[k], reference.losses[k], (reference.x[k] - group.x[k]) * call.temper.rate - gaps[k],
+                    partial,
                 )
             start += size
 
@@ -144,8 +146,8 @@ cdef void scan_columns_of(
         peaks[lane] = rows.labels[lane]
         if labels[lane] >= 0:
             rows.labels[lane] = labels[lane]
-    call.real.scan_columns(x, n, width, rows)
-    find_tails(rows, width)
+    call.real.scan_columns(x, n, width, rows, call.temper)
+    find_tails(rows, width, call.temper.rate)
     for lane in range(width):
         if rows.s[lane] != rows.s[lane] or rows.x[lane] != rows.x[lane]:
             peaks[lane] = call.real.first_of_all(x.data + lane * x.lane_step, x.class_step, x.kind, n)
@@ -177,9 +179,9 @@ cdef void compare_column_blocks(
                 labels[lane] = target_at(call, i, start + lane, n)
             scan_columns_of(call, &r, n, width, labels, &reference, peaks[0])
             scan_columns_of(call, &x, n, width, labels, &rows, peaks[1])
-            call.real.diverge_columns(&r, &x, n, width, &reference, &rows, kl, gaps)
+            call.real.diverge_columns(&r, &x, n, width, &reference, &rows, kl, gaps, call.temper)
             for lane in range(width):
                 put_comparison(
                     call, out, i, start + lane, labels[lane], kl[lane], peaks[0][lane] == peaks[1][lane], rows.loss[lane],
-                    reference.loss[lane], (reference.x[lane] - rows.x[lane]) - gaps[lane], partial,
+                    reference.loss[lane], (reference.x[lane] - rows.x[lane]) * call.temper.rate - gaps[lane], partial,
                 )

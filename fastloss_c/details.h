@@ -163,7 +163,7 @@ INLINE REAL NAME(spread_term)(REAL x, REAL top, REAL lowest, UINT bias, REAL *sp
 {
     x = x < lowest ? lowest : x;
     REAL power;
-    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power), gap = (top - x) * power;
+    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power, UNTEMPERED), gap = (top - x) * power;
     *spread = MULTIPLY_ADD(gap, tail, gap);
     return power * tail + power;
 }
@@ -196,7 +196,7 @@ static void NAME(sum_spread)(
     double sums[16] = {0.0}, spreads[16] = {0.0};
     Lanes lanes = {{0.0}, {0.0}}, others = {{0.0}, {0.0}};
     REAL scratch[SPAN], block[BLOCK];
-    const REAL lowest = NAME(lowest)(n);
+    const REAL lowest = NAME(lowest)(n, UNTEMPERED);
     const UINT bias = NAME(bias)(n);
     const _Bool in_place = kind == NATIVE && step == (Py_ssize_t)sizeof(REAL);
     const Py_ssize_t span = !SINGLE ? SPAN / 4 : in_place ? n_elements : SPAN;
@@ -236,7 +236,7 @@ static void NAME(sum_spread)(
 /* exp(x - top) and that times top - x, 0 for -inf. */
 INLINE double spread_of(double x, double top, double *spread)
 {
-    const double power = exp_of_difference(1.0, x, top);
+    const double power = exp_of_difference(1.0, x, top, 1.0);
     *spread = power != 0.0 ? (top - x) * power : 0.0;
     return power;
 }
@@ -300,16 +300,16 @@ static void NAME(detail)(
     if (n > heavy && values[heavy - 1] > -(REAL)INFINITY) {
         ascending(places, heavy, left_out);
         if (ABS(values[0]) <= LIMIT && ABS(values[1]) <= LIMIT) {
-            const REAL power = NAME(power_of)(values[1]); /* what lies far below the second adds nothing to it */
+            const REAL power = NAME(power_of)(values[1], UNTEMPERED); /* what lies far below the second adds nothing to it */
             NAME(sum_spread)(x, step, kind, n, left_out, heavy, values[0], power, ahead, &rest_s, &rest_w);
             if (rest_s != 0.0) {
                 double based = rest_s;
 #if SINGLE
-                const double g = NAME(log_of_reference)(rest_s, power);
+                const double g = NAME(log_of_reference)(rest_s, power, UNTEMPERED);
 #else
                 const double g = based_sum(power, &based);
 #endif
-                const double by = exp_of_difference(1.0, g, top) * (based / rest_s);
+                const double by = exp_of_difference(1.0, g, top, 1.0) * (based / rest_s);
                 rest_s *= by;
                 rest_w *= by;
             }

@@ -1,10 +1,10 @@
 /* How far the distribution that one row of logits makes is from that of another: the Kullback-Leibler divergence.
 
-Included once for each type, as elementary.h, after normalise.h.  With r the reference's logits and x the others', p and q what they make of
+Included as often as softmax.h, after normalise.h.  With r the reference's logits and x the others', p and q what they make of
 them, and d = log p - log q, the divergence is the sum of p (exp(-d) - 1 + d) over all classes, whose terms are not negative.  Where d is
 small they are p d^2 times a polynomial, elsewhere (q - p) + p d; a class of p = 0 adds q.
 
-d = (r - x) - gap, where `gap` is the difference of both logsumexp, is known to rounding errors of sums alone.  That is made up for in the
+d = (r - x) / T - gap, where `gap` is the difference of both logsumexp, is known to rounding errors of sums alone.  That is made up for in the
 end: whatever gap the terms were taken with, with k the sum of p (exp(-d) - 1 + d) and s the sum of p d, exp(-d) sums to 1 + (k - s) under p,
 so that log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)). */
 
@@ -16,7 +16,7 @@ typedef struct {
     const char *x;
     Py_ssize_t step; /* in bytes */
     int kind;
-    double top, tail; /* the maximum, and logsumexp less that */
+    double top, tail; /* the maximum, and logsumexp less that over T */
 } Side;
 
 /* Where p (exp(-d) - 1 + d) is taken by the polynomial: |d| <= ln(2) / 2. */
@@ -31,21 +31,21 @@ INLINE double finished_divergence(double k, double s, double *gap)
 }
 
 /* The same in float64 whatever the logits are, one class at a time: for logits so large that exponentials want it. */
-static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, double *found)
+static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, double *found, double rate)
 {
     /* float64 logits may be further apart than float64 reaches: half as far they are not */
-    const double gap = (0.5 * r->top - 0.5 * x->top) + (0.5 * r->tail - 0.5 * x->tail);
+    const double gap = (0.5 * r->top - 0.5 * x->top) * rate + (0.5 * r->tail - 0.5 * x->tail);
     const double p_scale = exp_double(-r->tail), q_scale = exp_double(-x->tail);
     double k = 0.0, k_low = 0.0, s = 0.0, s_low = 0.0;
     *found = 2.0 * gap;
     for (Py_ssize_t i = 0; i < n; i++) {
         const double a = element(r->x + i * r->step, r->kind), b = element(x->x + i * x->step, x->kind);
-        const double p = exp_of_difference(p_scale, a, r->top), q = exp_of_difference(q_scale, b, x->top);
+        const double p = exp_of_difference(p_scale, a, r->top, rate), q = exp_of_difference(q_scale, b, x->top, rate);
         if (b == -INFINITY && a > b)
             return INFINITY;
         double low, share = 0.0, term = q;
         if (p != 0.0) {
-            const double half = (difference(0.5 * a, 0.5 * b, &low) - gap) + low, d = 2.0 * half;
+            const double half = (difference(0.5 * a, 0.5 * b, &low) * rate - gap) + low * rate, d = 2.0 * half;
             share = 2.0 * (p * half);
             term = fabs(d) <= NEAR ? share * d * exp_curve_double(-d) : (q - p) + share;
         }
@@ -61,31 +61,46 @@ typedef struct {
     REAL r_lowest, x_lowest; /* as `term` has them */
     UINT r_bias, x_bias;
     REAL scale;     /* of q relative to p */
-    REAL high, low; /* the gap, in two parts */
+    REAL high, low; /* the gap times T, in two parts */
     double total;   /* the sum of p */
 } NAME(Pair);
 
-INLINE void NAME(find_pair)(double r_top, double r_tail, double x_top, double x_tail, NAME(Pair) *pair)
+INLINE void NAME(find_pair)(
+    double r_top, double r_tail, double x_top, double x_tail, NAME(Pair) *pair, const Temper temper)
 {
-    const REAL n = NAME(power_of)((REAL)r_top), m = NAME(power_of)((REAL)x_top);
-    const double gap = (r_top - x_top) + (r_tail - x_tail);
-    pair->r_lowest = NAME(lowest)(n);
-    pair->x_lowest = NAME(lowest)(m);
+    const REAL n = NAME(power_of)((REAL)r_top, temper), m = NAME(power_of)((REAL)x_top, temper);
+    const double gap = (r_top - x_top) + (r_tail - x_tail) * temper.value;
+    pair->r_lowest = NAME(lowest)(n, temper);
+    pair->x_lowest = NAME(lowest)(m, temper);
     pair->r_bias = NAME(bias)(n);
     pair->x_bias = NAME(bias)(m);
-    pair->scale = (REAL)exp_double(log_of_power((double)m - (double)n, -gap));
+    pair->scale = (REAL)exp_double(log_of_power((double)m - (double)n, -gap * temper.rate));
     pair->high = (REAL)gap;
     pair->low = (REAL)(gap - (double)pair->high);
-    pair->total = exp_double(r_tail - log_of_power((double)n, r_top));
+    pair->total = exp_double(r_tail - log_of_power((double)n, r_top * temper.rate));
+}
+
+/* d from what T times it is. */
+INLINE REAL NAME(over_temperature)(REAL d, const Temper temper)
+{
+#if TEMPERED
+    return d * temper.inverse;
+#else
+    (void)temper;
+    return d;
+#endif
 }
 
 /* p (exp(-d) - 1 + d) of one class, p relative to the power of two of r; its p d to `share`; raises `most` to d. */
 INLINE REAL NAME(excess_of)(
-    REAL r, REAL x, REAL r_lowest, UINT r_bias, REAL x_lowest, UINT x_bias, REAL scale, REAL high, REAL low, REAL *share, REAL *most)
+    REAL r, REAL x, REAL r_lowest, UINT r_bias, REAL x_lowest, UINT x_bias, REAL scale, REAL high, REAL low,
+        REAL *share, REAL *most, const Temper temper)
 {
-    const REAL p = NAME(whole_term)(r, r_lowest, r_bias), q = scale * NAME(whole_term)(x, x_lowest, x_bias);
+    const REAL p = NAME(whole_term)(r, r_lowest, r_bias, temper);
+    const REAL q = scale * NAME(whole_term)(x, x_lowest, x_bias, temper);
     const REAL gap = r - x, back = gap - r, rest = (r - (gap - back)) - (x + back);
-    const REAL d = (gap - high) + ((ABS(gap) < (REAL)INFINITY ? rest : (REAL)0.0) - low);
+    const REAL above = (gap - high) + ((ABS(gap) < (REAL)INFINITY ? rest : (REAL)0.0) - low);
+    const REAL d = NAME(over_temperature)(above, temper);
     const REAL pd = p != (REAL)0.0 ? p * d : (REAL)0.0;
     *share = pd;
     *most = d > *most ? d : *most;
@@ -93,7 +108,7 @@ INLINE REAL NAME(excess_of)(
 }
 
 /* Whether a row's sums can be relied on: not if its logits are too large, or too far apart for what p underflows to. */
-INLINE _Bool NAME(is_moderate)(double r_top, double x_top, double most)
+INLINE _Bool NAME(is_moderate)(double r_top, double x_top, double most, const Temper temper)
 {
     return fabs(r_top) <= (double)LIMIT && fabs(x_top) <= (double)LIMIT && most < (SINGLE ? 1e28 : 1e280);
 }
@@ -103,17 +118,21 @@ INLINE _Bool NAME(is_moderate)(double r_top, double x_top, double most)
 /* Adds the terms of whole blocks, and their p d, by fours in REAL, then in float64. */
 static void NAME(add_excesses)(
     const REAL *RESTRICT r, const REAL *RESTRICT x, Py_ssize_t n_blocks, const NAME(Pair) *pair, double *RESTRICT sums,
-    double *RESTRICT shares, REAL *RESTRICT most)
+    double *RESTRICT shares, REAL *RESTRICT most, const Temper temper)
 {
     const REAL r_lowest = pair->r_lowest, x_lowest = pair->x_lowest, scale = pair->scale, high = pair->high, low = pair->low;
     const UINT r_bias = pair->r_bias, x_bias = pair->x_bias;
     for (Py_ssize_t b = 0; b < n_blocks; b++, r += BLOCK, x += BLOCK)
         for (int k = 0; k < 16; k++) {
             REAL s0, s1, s2, s3, top = most[k];
-            const REAL t0 = NAME(excess_of)(r[k], x[k], r_lowest, r_bias, x_lowest, x_bias, scale, high, low, &s0, &top);
-            const REAL t1 = NAME(excess_of)(r[k + 16], x[k + 16], r_lowest, r_bias, x_lowest, x_bias, scale, high, low, &s1, &top);
-            const REAL t2 = NAME(excess_of)(r[k + 32], x[k + 32], r_lowest, r_bias, x_lowest, x_bias, scale, high, low, &s2, &top);
-            const REAL t3 = NAME(excess_of)(r[k + 48], x[k + 48], r_lowest, r_bias, x_lowest, x_bias, scale, high, low, &s3, &top);
+            const REAL t0 = NAME(excess_of)(r[k], x[k], r_lowest, r_bias, x_lowest, x_bias, scale, high, low, &s0,
+                &top, temper);
+            const REAL t1 = NAME(excess_of)(r[k + 16], x[k + 16], r_lowest, r_bias, x_lowest, x_bias, scale, high,
+                low, &s1, &top, temper);
+            const REAL t2 = NAME(excess_of)(r[k + 32], x[k + 32], r_lowest, r_bias, x_lowest, x_bias, scale, high,
+                low, &s2, &top, temper);
+            const REAL t3 = NAME(excess_of)(r[k + 48], x[k + 48], r_lowest, r_bias, x_lowest, x_bias, scale, high,
+                low, &s3, &top, temper);
             sums[k] += (double)((t0 + t1) + (t2 + t3));
             shares[k] += (double)((s0 + s1) + (s2 + s3));
             most[k] = top;
@@ -122,30 +141,30 @@ static void NAME(add_excesses)(
 
 /* The divergence of a contiguous row from a reference's, of which neither has a NaN or an infinite maximum; and the difference of
 both logsumexp. */
-static double NAME(divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap)
+static double NAME(divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap, const Temper temper)
 {
     REAL r_scratch[SPAN], x_scratch[SPAN], r_rest[BLOCK], x_rest[BLOCK], most[16], top = -(REAL)INFINITY;
     double sums[16] = {0.0}, shares[16] = {0.0};
     NAME(Pair) pair;
     for (int k = 0; k < 16; k++)
         most[k] = -(REAL)INFINITY;
-    NAME(find_pair)(r->top, r->tail, x->top, x->tail, &pair);
+    NAME(find_pair)(r->top, r->tail, x->top, x->tail, &pair, temper);
     for (Py_ssize_t start = 0; start < n; start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, whole = m - m % BLOCK;
         const REAL *p = NAME(staged)(r->x + start * r->step, r->step, r->kind, m, r_scratch);
         const REAL *q = NAME(staged)(x->x + start * x->step, x->step, x->kind, m, x_scratch);
-        NAME(add_excesses)(p, q, whole / BLOCK, &pair, sums, shares, most);
+        NAME(add_excesses)(p, q, whole / BLOCK, &pair, sums, shares, most, temper);
         if (whole < m) {
             NAME(padded)(p + whole, m - whole, r_rest);
             NAME(padded)(q + whole, m - whole, x_rest);
-            NAME(add_excesses)(r_rest, x_rest, 1, &pair, sums, shares, most);
+            NAME(add_excesses)(r_rest, x_rest, 1, &pair, sums, shares, most, temper);
         }
     }
     for (int k = 0; k < 16; k++)
         top = most[k] > top ? most[k] : top;
-    if (!NAME(is_moderate)(r->top, x->top, (double)top))
-        return exact_divergence(r, x, n, gap);
-    *gap = (double)pair.high + (double)pair.low;
+    if (!NAME(is_moderate)(r->top, x->top, (double)top, temper))
+        return exact_divergence(r, x, n, gap, temper.rate);
+    *gap = ((double)pair.high + (double)pair.low) * temper.rate;
     return finished_divergence(NAME(folded)(sums) / pair.total, NAME(folded)(shares) / pair.total, gap);
 }
 
@@ -167,11 +186,20 @@ INLINE REAL NAME(close_curve)(REAL d)
 #endif
 }
 
-/* p (exp(-d) - 1 + d) of a class whose d is small, and its p and p d. */
-INLINE REAL NAME(close_excess)(REAL r, REAL x, REAL lowest, UINT bias, REAL high, REAL *p, REAL *share)
+/* Of four elements of a BLOCK. */
+INLINE REAL NAME(four_whole_terms)(const REAL *x, REAL lowest, UINT bias, const Temper temper)
 {
-    const REAL d = (r - x) - high;
-    *p = NAME(whole_term)(r, lowest, bias);
+    const REAL a = NAME(whole_term)(x[0], lowest, bias, temper), b = NAME(whole_term)(x[16], lowest, bias, temper);
+    const REAL c = NAME(whole_term)(x[32], lowest, bias, temper), d = NAME(whole_term)(x[48], lowest, bias, temper);
+    return (a + b) + (c + d);
+}
+
+/* p (exp(-d) - 1 + d) of a class whose d is small, and its p and p d. */
+INLINE REAL NAME(close_excess)(
+    REAL r, REAL x, REAL lowest, UINT bias, REAL high, REAL *p, REAL *share, const Temper temper)
+{
+    const REAL d = NAME(over_temperature)((r - x) - high, temper);
+    *p = NAME(whole_term)(r, lowest, bias, temper);
     *share = *p * d;
     return *share * d * NAME(close_curve)(d);
 }
@@ -184,7 +212,8 @@ typedef struct {
 
 /* Whole blocks.  Those in which all d are small need no q, and no second part of a difference. */
 static void NAME(sweep_blocks)(
-    const REAL *RESTRICT r, const REAL *RESTRICT x, Py_ssize_t n_blocks, const NAME(Pair) *pair, NAME(Swept) *RESTRICT swept)
+    const REAL *RESTRICT r, const REAL *RESTRICT x, Py_ssize_t n_blocks, const NAME(Pair) *pair,
+        NAME(Swept) *RESTRICT swept, const Temper temper)
 {
     const REAL lowest = pair->r_lowest, high = pair->high;
     const UINT bias = pair->r_bias;
@@ -193,7 +222,7 @@ static void NAME(sweep_blocks)(
         NAME(ask_ahead)(r, BLOCK * sizeof(REAL));
         NAME(ask_ahead)(x, BLOCK * sizeof(REAL));
         for (int k = 0; k < BLOCK; k++)
-            far |= !(ABS((r[k] - x[k]) - high) <= CLOSE);
+            far |= !(ABS(NAME(over_temperature)((r[k] - x[k]) - high, temper)) <= CLOSE);
         for (int k = 0; k < 16; k++) {
             const REAL ab = r[k] > r[k + 16] ? r[k] : r[k + 16], cd = r[k + 32] > r[k + 48] ? r[k + 32] : r[k + 48];
             const REAL AB = x[k] > x[k + 16] ? x[k] : x[k + 16], CD = x[k + 32] > x[k + 48] ? x[k + 32] : x[k + 48];
@@ -203,17 +232,16 @@ static void NAME(sweep_blocks)(
         }
         if (far) {
             for (int k = 0; k < 16; k++)
-                swept->totals[k] += (double)((NAME(whole_term)(r[k], lowest, bias) + NAME(whole_term)(r[k + 16], lowest, bias))
-                    + (NAME(whole_term)(r[k + 32], lowest, bias) + NAME(whole_term)(r[k + 48], lowest, bias)));
-            NAME(add_excesses)(r, x, 1, pair, swept->sums, swept->shares, swept->most);
+                swept->totals[k] += (double)NAME(four_whole_terms)(r + k, lowest, bias, temper);
+            NAME(add_excesses)(r, x, 1, pair, swept->sums, swept->shares, swept->most, temper);
             continue;
         }
         for (int k = 0; k < 16; k++) {
             REAL p0, p1, p2, p3, s0, s1, s2, s3;
-            const REAL t0 = NAME(close_excess)(r[k], x[k], lowest, bias, high, &p0, &s0);
-            const REAL t1 = NAME(close_excess)(r[k + 16], x[k + 16], lowest, bias, high, &p1, &s1);
-            const REAL t2 = NAME(close_excess)(r[k + 32], x[k + 32], lowest, bias, high, &p2, &s2);
-            const REAL t3 = NAME(close_excess)(r[k + 48], x[k + 48], lowest, bias, high, &p3, &s3);
+            const REAL t0 = NAME(close_excess)(r[k], x[k], lowest, bias, high, &p0, &s0, temper);
+            const REAL t1 = NAME(close_excess)(r[k + 16], x[k + 16], lowest, bias, high, &p1, &s1, temper);
+            const REAL t2 = NAME(close_excess)(r[k + 32], x[k + 32], lowest, bias, high, &p2, &s2, temper);
+            const REAL t3 = NAME(close_excess)(r[k + 48], x[k + 48], lowest, bias, high, &p3, &s3, temper);
             swept->totals[k] += (double)((p0 + p1) + (p2 + p3));
             swept->sums[k] += (double)((t0 + t1) + (t2 + t3));
             swept->shares[k] += (double)((s0 + s1) + (s2 + s3));
@@ -230,12 +258,11 @@ INLINE double NAME(highest_of)(const REAL *tops)
 }
 
 /* The sum of a BLOCK's terms. */
-INLINE double NAME(block_total)(const REAL *x, REAL lowest, UINT bias)
+INLINE double NAME(block_total)(const REAL *x, REAL lowest, UINT bias, const Temper temper)
 {
     double sums[16];
     for (int k = 0; k < 16; k++)
-        sums[k] = (double)((NAME(whole_term)(x[k], lowest, bias) + NAME(whole_term)(x[k + 16], lowest, bias))
-            + (NAME(whole_term)(x[k + 32], lowest, bias) + NAME(whole_term)(x[k + 48], lowest, bias)));
+        sums[k] = (double)NAME(four_whole_terms)(x + k, lowest, bias, temper);
     return NAME(folded)(sums);
 }
 
@@ -243,7 +270,8 @@ INLINE double NAME(block_total)(const REAL *x, REAL lowest, UINT bias)
 the sums can't be relied on: rows with NaN or infinities, rows that differ in a constant that is large beside all other
 differences, and such as that gap is not near enough for. */
 static int NAME(quick_divergence)(
-    const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak, Py_ssize_t *x_peak)
+    const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak, Py_ssize_t *x_peak,
+        const Temper temper)
 {
     REAL r_scratch[SPAN], x_scratch[SPAN], r_rest[BLOCK], x_rest[BLOCK];
     NAME(Swept) swept;
@@ -254,15 +282,18 @@ static int NAME(quick_divergence)(
         return 0;
     const REAL *p = NAME(staged)(r->x, r->step, r->kind, BLOCK, r_scratch);
     const REAL *q = NAME(staged)(x->x, x->step, x->kind, BLOCK, x_scratch);
-    const REAL r_power = NAME(power_of)(NAME(first_guess)(r->x, r->kind, n)), x_power = NAME(power_of)(NAME(first_guess)(x->x, x->kind, n));
-    pair.r_lowest = NAME(lowest)(r_power);
-    pair.x_lowest = NAME(lowest)(x_power);
+    const REAL r_power = NAME(power_of)(NAME(first_guess)(r->x, r->kind, n), temper),
+        x_power = NAME(power_of)(NAME(first_guess)(x->x, x->kind, n), temper);
+    pair.r_lowest = NAME(lowest)(r_power, temper);
+    pair.x_lowest = NAME(lowest)(x_power, temper);
     pair.r_bias = NAME(bias)(r_power);
     pair.x_bias = NAME(bias)(x_power);
-    const double first = NAME(block_total)(p, pair.r_lowest, pair.r_bias), second = NAME(block_total)(q, pair.x_lowest, pair.x_bias);
-    pair.high = (REAL)(log_of_power((double)r_power - (double)x_power, 0.0) + (log_double(first) - log_double(second)));
+    const double first = NAME(block_total)(p, pair.r_lowest, pair.r_bias, temper), second = NAME(block_total)(q,
+        pair.x_lowest, pair.x_bias, temper);
+    const double guess = log_of_power((double)r_power - (double)x_power, 0.0) + (log_double(first) - log_double(second));
+    pair.high = (REAL)(guess * temper.value);
     pair.low = 0;
-    pair.scale = (REAL)exp_double(log_of_power((double)x_power - (double)r_power, -(double)pair.high));
+    pair.scale = (REAL)exp_double(log_of_power((double)x_power - (double)r_power, -(double)pair.high * temper.rate));
     for (int k = 0; k < 16; k++) {
         swept.totals[k] = swept.sums[k] = swept.shares[k] = 0.0;
         swept.most[k] = -(REAL)INFINITY;
@@ -274,11 +305,11 @@ static int NAME(quick_divergence)(
         q = NAME(staged)(x->x + start * x->step, x->step, x->kind, m, x_scratch);
         for (int k = 0; k < 16; k++)
             swept.r_tops[k] = swept.x_tops[k] = -(REAL)INFINITY;
-        NAME(sweep_blocks)(p, q, whole / BLOCK, &pair, &swept);
+        NAME(sweep_blocks)(p, q, whole / BLOCK, &pair, &swept, temper);
         if (whole < m) {
             NAME(padded)(p + whole, m - whole, r_rest);
             NAME(padded)(q + whole, m - whole, x_rest);
-            NAME(sweep_blocks)(r_rest, x_rest, 1, &pair, &swept);
+            NAME(sweep_blocks)(r_rest, x_rest, 1, &pair, &swept, temper);
         }
         const double r_here = NAME(highest_of)(swept.r_tops), x_here = NAME(highest_of)(swept.x_tops);
         r_from = r_here > r_top ? start : r_from;
@@ -287,11 +318,12 @@ static int NAME(quick_divergence)(
         x_top = x_here > x_top ? x_here : x_top;
     }
     const double total = NAME(folded)(swept.totals), k = NAME(folded)(swept.sums) / total, s = NAME(folded)(swept.shares) / total;
-    if (!(total > TINY && total < HUGE_SUM && k < INFINITY && NAME(is_moderate)(r_top, x_top, NAME(highest_of)(swept.most))))
+    if (!(total > TINY && total < HUGE_SUM && k < INFINITY && NAME(is_moderate)(r_top, x_top,
+        NAME(highest_of)(swept.most), temper)))
         return 0;
     if (!(k - s > -0.5)) /* exp(-d) sums to next to nothing: that gap says nothing of the rest, and what is left are roundings */
         return 0;
-    *gap = (double)pair.high;
+    *gap = (double)pair.high * temper.rate;
     *kl = finished_divergence(k, s, gap);
     if (!(k <= 10.0 * *kl && *gap * *gap <= 1000.0 * *kl)) /* what cancels, and what differences are rounded by */
         return 0;
@@ -305,7 +337,7 @@ static int NAME(quick_divergence)(
 /* The same of as many rows, (n_classes, rows), as there are lanes; NaN where a maximum is infinite. */
 INLINE void NAME(diverge_lanes)(
     const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows, double *kl,
-    double *gaps, const int lanes)
+    double *gaps, const int lanes, const Temper temper)
 {
     REAL r_tile[GROUP * LANES], x_tile[GROUP * LANES], r_lowest[LANES], x_lowest[LANES], scale[LANES], high[LANES], low[LANES];
     REAL most[LANES];
@@ -313,7 +345,7 @@ INLINE void NAME(diverge_lanes)(
     double sums[LANES], shares[LANES], totals[LANES];
     for (int lane = 0; lane < lanes; lane++) {
         NAME(Pair) pair;
-        NAME(find_pair)(reference->top[lane], reference->tail[lane], rows->top[lane], rows->tail[lane], &pair);
+        NAME(find_pair)(reference->top[lane], reference->tail[lane], rows->top[lane], rows->tail[lane], &pair, temper);
         r_lowest[lane] = pair.r_lowest;
         x_lowest[lane] = pair.x_lowest;
         r_bias[lane] = pair.r_bias;
@@ -335,7 +367,7 @@ INLINE void NAME(diverge_lanes)(
                 REAL share, top = most[lane];
                 sums[lane] += (double)NAME(excess_of)(
                     p[lane], q[lane], r_lowest[lane], r_bias[lane], x_lowest[lane], x_bias[lane], scale[lane], high[lane],
-                    low[lane], &share, &top);
+                    low[lane], &share, &top, temper);
                 shares[lane] += (double)share;
                 most[lane] = top;
             }
@@ -346,23 +378,23 @@ INLINE void NAME(diverge_lanes)(
             kl[lane] = gaps[lane] = NAN;
             continue;
         }
-        if (NAME(is_moderate)(reference->top[lane], rows->top[lane], (double)most[lane])) {
-            gaps[lane] = (double)high[lane] + (double)low[lane];
+        if (NAME(is_moderate)(reference->top[lane], rows->top[lane], (double)most[lane], temper)) {
+            gaps[lane] = ((double)high[lane] + (double)low[lane]) * temper.rate;
             kl[lane] = finished_divergence(sums[lane] / totals[lane], shares[lane] / totals[lane], gaps + lane);
             continue;
         }
         const Side of = {r->data + lane * r->lane_step, r->class_step, r->kind, reference->top[lane], reference->tail[lane]};
         const Side by = {x->data + lane * x->lane_step, x->class_step, x->kind, rows->top[lane], rows->tail[lane]};
-        kl[lane] = exact_divergence(&of, &by, n_classes, gaps + lane);
+        kl[lane] = exact_divergence(&of, &by, n_classes, gaps + lane, temper.rate);
     }
 }
 
 static void NAME(diverge_columns)(
     const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows, double *kl,
-    double *gaps)
+    double *gaps, const Temper temper)
 {
     if (width <= NARROW)
-        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, gaps, NARROW);
+        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, gaps, NARROW, temper);
     else
-        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, gaps, LANES);
+        NAME(diverge_lanes)(r, x, n_classes, width, reference, rows, kl, gaps, LANES, temper);
 }

@@ -1,4 +1,4 @@
-/* Everything that is compiled for a type, for both types, and a table of each. */
+/* Everything that is compiled for a type, for both types and for tempered float32, and a table of each. */
 #ifndef FASTLOSS_INNER_H
 #define FASTLOSS_INNER_H
 
@@ -8,6 +8,7 @@
 #define UINT uint64_t
 #define NAME(f) f##_double
 #define SINGLE 0
+#define TEMPERED 0
 #include "elementary.h"
 #include "scalars.h"
 #include "memory.h"
@@ -33,8 +34,37 @@
 #include "normalise.h"
 #include "divergence.h"
 #include "details.h"
+#undef NAME
+#undef TEMPERED
+
+#define NAME(f) f##_tempered
+#define TEMPERED 1
+#include "elementary.h"
+#include "memory.h"
+#include "softmax.h"
+#include "columns.h"
+#include "normalise.h"
+#include "divergence.h"
 
 #include "pointwise.h"
+
+/* T = 1 where there is none. */
+static Temper temper_of(double temperature)
+{
+    const double power = temperature * DOUBLE_LN2;
+    Temper temper = {.value = temperature, .rate = 1.0 / temperature};
+    temper.inverse = (float)temper.rate;
+    temper.inverse_rest = (float)(temper.rate - (double)temper.inverse);
+    temper.per_power = (float)(1.0 / power);
+    temper.brief = float_of(bits_of_float((float)power) & 0xfffff000u);
+    temper.rest = (float)(power - (double)temper.brief);
+    temper.last = (float)(power - (double)temper.brief - (double)temper.rest);
+    temper.high = FUSED ? (float)power : temper.brief;
+    temper.low = (float)(power - (double)temper.high);
+    temper.limit = (float)(temperature * REACH);
+    temper.level = (float)(temperature * 1000.0);
+    return temper;
+}
 
 /* What kernels need of the type they compute in.  REAL arrays are void here. */
 typedef struct {
@@ -48,54 +78,57 @@ typedef struct {
     void (*add_weighted)(void *, double *, Py_ssize_t, double *, double *);
     void (*add_each)(const void *, const double *, Py_ssize_t, double *, double *);
     void (*weigh)(void *, const double *, Py_ssize_t);
-    void (*likelihoods)(const double *, const double *, const double *, double *, int);
+    void (*likelihoods)(const double *, const double *, const double *, double *, int, double);
     double (*top_of)(const char *, int, Py_ssize_t);
     double (*peak_of)(const char *, int, Py_ssize_t, Py_ssize_t *);
-    void (*scan)(const char *, int, Py_ssize_t, Py_ssize_t, double, double *, double *, double *);
+    void (*scan)(const char *, int, Py_ssize_t, Py_ssize_t, double, double *, double *, double *, Temper);
     void (*mix)(
         const char *, int, Py_ssize_t, const char *, Py_ssize_t, int, const double *, double, double, double, double *,
-        double *);
+        double *, Temper);
     void (*fill)(
         const char *, int, Py_ssize_t, double, double, double, int, const char *, Py_ssize_t, int, const double *, double,
-        double, double, void *);
-    void (*log_probabilities)(const char *, int, Py_ssize_t, double, double, void *);
+        double, double, void *, Temper);
+    void (*log_probabilities)(const char *, int, Py_ssize_t, double, double, void *, Temper);
     void (*add)(void *, const void *, Py_ssize_t);
     Py_ssize_t (*first_of_all)(const char *, Py_ssize_t, int, Py_ssize_t);
     Py_ssize_t (*count_before)(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, double);
     void (*detail)(
         const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *, double *);
     void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
-    void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *);
-    void (*find_losses)(const Columns *, Py_ssize_t, int, Rows *);
+    void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *, Temper);
+    void (*find_losses)(const Columns *, Py_ssize_t, int, Rows *, Temper);
     void (*mix_columns)(
-        const Columns *, const Columns *, Py_ssize_t, int, const double *, double, double, Rows *);
+        const Columns *, const Columns *, Py_ssize_t, int, const double *, double, double, Rows *, Temper);
     void (*fill_columns)(
         const Columns *, const Columns *, Py_ssize_t, int, const double *, int, double, double, double, int, const Rows *,
-        char *, Py_ssize_t, Py_ssize_t);
-    void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t);
-    void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t);
-    void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *);
-    double (*divergence)(const Side *, const Side *, Py_ssize_t, double *);
+        char *, Py_ssize_t, Py_ssize_t, Temper);
+    void (*slope_columns)(const Columns *, Py_ssize_t, int, Rows *, char *, Py_ssize_t, Py_ssize_t, Temper); /* not in double */
+    void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t, Temper);
+    void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t, Temper);
+    void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *, Temper);
+    double (*divergence)(const Side *, const Side *, Py_ssize_t, double *, Temper);
     int (*quick_divergence)(
-        const Side *, const Side *, Py_ssize_t, double *, double *, Py_ssize_t *, Py_ssize_t *);
+        const Side *, const Side *, Py_ssize_t, double *, double *, Py_ssize_t *, Py_ssize_t *, Temper);
     void (*diverge_columns)(
-        const Columns *, const Columns *, Py_ssize_t, int, const Rows *, const Rows *, double *, double *);
+        const Columns *, const Columns *, Py_ssize_t, int, const Rows *, const Rows *, double *, double *, Temper);
 } Arithmetic;
 
-#define ARITHMETIC(type, kind)                                                                                         \
+/* `kernels` is the suffix of those that know of a temperature. */
+#define ARITHMETIC(type, kernels, kind, slopes)                                                                        \
     {                                                                                                                  \
         sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)looped_##type,      \
-            (void *)summed_##type, (void *)add_weighted_##type,                           \
-            (void *)add_each_##type, (void *)weigh_##type,          \
-            likelihoods_##type, top_of_##type, peak_of_##type, scan_##type, mix_##type, fill_##type,               \
-            log_probabilities_##type, (void *)add_##type, first_of_all_##type, count_before_##type,                    \
-            (void *)detail_##type,                                                                                     \
-            find_peaks_##type, scan_columns_##type, find_losses_##type, mix_columns_##type, fill_columns_##type, \
-            log_columns_##type, normalise_columns_##type, normalise_rows_##type, divergence_##type,                    \
-            quick_divergence_##type, diverge_columns_##type                                                            \
+            (void *)summed_##type, (void *)add_weighted_##type, (void *)add_each_##type, (void *)weigh_##type,         \
+            likelihoods_##type, top_of_##type, peak_of_##type, scan_##kernels, mix_##kernels, fill_##kernels,          \
+            log_probabilities_##kernels, (void *)add_##type, first_of_all_##type, count_before_##type,                 \
+            (void *)detail_##type, find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                   \
+            mix_columns_##kernels, fill_columns_##kernels, slopes, log_columns_##kernels,                              \
+            normalise_columns_##kernels, normalise_rows_##kernels, divergence_##kernels, quick_divergence_##kernels,   \
+            diverge_columns_##kernels                                                                                  \
     }
 
-static const Arithmetic ARITHMETICS[2] = {ARITHMETIC(float, FLOAT32), ARITHMETIC(double, FLOAT64)};
+static const Arithmetic ARITHMETICS[3] = {
+    ARITHMETIC(float, float, FLOAT32, slope_columns_float), ARITHMETIC(double, double, FLOAT64, NULL),
+    ARITHMETIC(float, tempered, FLOAT32, slope_columns_tempered)};
 
 /* --- one element, whatever it is ---------------------------------------------------------------------------------------- */
 

@@ -22,6 +22,9 @@ cdef extern from "inner.h" nogil:
         Loop values
         Loop slopes
 
+    ctypedef struct Temper:
+        double value, rate
+
     ctypedef struct Columns:
         const char *data
         Py_ssize_t class_step, lane_step
@@ -66,20 +69,21 @@ cdef extern from "inner.h" nogil:
         void (*add_weighted)(void *v, double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
         void (*add_each)(const void *v, const double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
         void (*weigh)(void *v, const double *w, Py_ssize_t n) noexcept nogil
-        void (*likelihoods)(const double *s, const double *g, const double *x, double *losses, int n) noexcept nogil
+        void (*likelihoods)(const double *s, const double *g, const double *x, double *losses, int n, double rate) noexcept nogil
         double (*top_of)(const char *x, int kind, Py_ssize_t n) noexcept nogil
         double (*peak_of)(const char *x, int kind, Py_ssize_t n, Py_ssize_t *position) noexcept nogil
         void (*scan)(
             const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g,
-            double *most) noexcept nogil
+            double *most, Temper temper) noexcept nogil
         void (*mix)(
             const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const double *w, double base,
-            double keep, double spread, double *loss, double *mass) noexcept nogil
+            double keep, double spread, double *loss, double *mass, Temper temper) noexcept nogil
         void (*fill)(
             const char *x, int kind, Py_ssize_t n, double top, double total, double factor, int mixed, const char *y,
-            Py_ssize_t y_step, int y_kind, const double *w, double scale, double keep, double spread, void *out) noexcept nogil
+            Py_ssize_t y_step, int y_kind, const double *w, double scale, double keep, double spread, void *out,
+            Temper temper) noexcept nogil
         void (*log_probabilities)(
-            const char *x, int kind, Py_ssize_t n, double top, double tail, void *out) noexcept nogil
+            const char *x, int kind, Py_ssize_t n, double top, double tail, void *out, Temper temper) noexcept nogil
         void (*add)(void *x, const void *y, Py_ssize_t n) noexcept nogil
         Py_ssize_t (*first_of_all)(const char *x, Py_ssize_t step, int kind, Py_ssize_t n) noexcept nogil
         Py_ssize_t (*count_before)(
@@ -88,53 +92,57 @@ cdef extern from "inner.h" nogil:
             const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t m, Py_ssize_t ahead, void *values,
             int64_t *places, double *state) noexcept nogil
         void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
-        void (*scan_columns)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
-        void (*find_losses)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
+        void (*scan_columns)(
+            const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, Temper temper) noexcept nogil
+        void (*find_losses)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, Temper temper) noexcept nogil
         void (*mix_columns)(
             const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep,
-            double spread, Rows *rows) noexcept nogil
+            double spread, Rows *rows, Temper temper) noexcept nogil
         void (*fill_columns)(
             const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, int mixed, double keep,
             double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step,
-            Py_ssize_t lane_step) noexcept nogil
+            Py_ssize_t lane_step, Temper temper) noexcept nogil
+        void (*slope_columns)(
+            const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step,
+            Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*log_columns)(
             const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
-            Py_ssize_t lane_step) noexcept nogil
+            Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*normalise_columns)(
             const Columns *x, int n_classes, int width, const Normal *out, Py_ssize_t class_step,
-            Py_ssize_t lane_step) noexcept nogil
+            Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*normalise_rows)(
             const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs,
-            char *const *shares) noexcept nogil
-        double (*divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap) noexcept nogil
+            char *const *shares, Temper temper) noexcept nogil
+        double (*divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap, Temper temper) noexcept nogil
         int (*quick_divergence)(
             const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak,
-            Py_ssize_t *x_peak) noexcept nogil
+            Py_ssize_t *x_peak, Temper temper) noexcept nogil
         void (*diverge_columns)(
             const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows,
-            double *kl, double *gaps) noexcept nogil
+            double *kl, double *gaps, Temper temper) noexcept nogil
 
-    const Arithmetic ARITHMETICS[2]
+    const Arithmetic ARITHMETICS[3]  # of float32, float64, and float32 that a temperature divides
+    const Temper UNTEMPERED
+    Temper temper_of(double temperature) noexcept
 
     void copied_double(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *out) noexcept
     double folded_double(const double *sums) noexcept
     double element(const char *p, int kind) noexcept
     double exact_sum(
-        const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double *g) noexcept
+        const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double *g, double rate) noexcept
     double sum_of(const double *x, Py_ssize_t n) noexcept
     double infinite_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double m) noexcept
-    double tail_of(double s, double g, double x, double loss, double top) noexcept
+    double tail_of(double s, double g, double x, double loss, double top, double rate) noexcept
     double target_slope(
-        double s, double g, double x, double top, double total, double share, double mass, double own) noexcept
-    double total_of_row(double s, double g, double x, double top) noexcept
-    void find_tails(Rows *rows, int width) noexcept
-    void slope_columns(
-        const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step,
-        Py_ssize_t lane_step) noexcept
+        double s, double g, double x, double top, double total, double share, double mass, double own,
+        double rate) noexcept
+    double total_of_row(double s, double g, double x, double top, double rate) noexcept
+    void find_tails(Rows *rows, int width, double rate) noexcept
     void put_all(char *out, Py_ssize_t step, Py_ssize_t size, const double *values, int n) noexcept
     void add_losses(const Rows *rows, int width, double *sums) noexcept
-    void find_totals(Rows *rows, int width) noexcept
-    void find_totals_of_peaks(Rows *rows, int width) noexcept
+    void find_totals(Rows *rows, int width, double rate) noexcept
+    void find_totals_of_peaks(Rows *rows, int width, double rate) noexcept
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double rise_of(double loss, double base, double d) noexcept

@@ -74,11 +74,12 @@ cdef class RowKernel:
 
     def __cinit__(
         self, bint wide, str op, bint across, tuple lengths, x, target, w, tuple outs, Py_ssize_t block, ignore_index=-1,
-        double keep=1.0, spread=None, bint take_log=False, Py_ssize_t m=0,
+        double keep=1.0, spread=None, bint take_log=False, Py_ssize_t m=0, double temperature=1.0,
     ):
         cdef int k
         cdef tuple rows = (1, lengths[0], lengths[2] if across else lengths[1])
-        self.call.real = &ARITHMETICS[wide]
+        self.call.real = &ARITHMETICS[wide if temperature == 1.0 else 2]
+        self.call.temper = temper_of(temperature)
         self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
                    "compare": COMPARE, "detail": DETAIL}[op]
         self.across, self.take_log, self.m, self.block = across, take_log, m, block
@@ -99,7 +100,7 @@ cdef class RowKernel:
     cdef int start(self, Call *call, Operand *outs, x, target, w, tuple written, double scale) except -1:
         cdef int k
         call[0] = self.call
-        call.scale = scale
+        call.scale = scale * call.temper.rate  # a slope of logits over the temperature is one of logits times that
         point(&call.x, x)
         point(&call.target, target)
         point(&call.reference if self.op == COMPARE else &call.w, w)

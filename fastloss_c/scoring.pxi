@@ -24,7 +24,7 @@ cdef void put_scores(
     cdef Py_ssize_t before = -1
     if s != s or x != x:  # NaN comes first, but maxima leave it out
         best = call.real.first_of_all(row, step, call.x.kind, n)
-    lse = top + tail if fabs(top) < INFINITY else infinite_sum(row, step, call.x.kind, n, top)
+    lse = top * call.temper.rate + tail if fabs(top) < INFINITY else infinite_sum(row, step, call.x.kind, n, top)
     if label == -1:
         note_bad(partial, i * out.nll.length[2] + j)
     if label >= 0 and out.rank.data != NULL:
@@ -66,15 +66,16 @@ cdef void score_row_blocks(
                 left_out[k] = group.labels[k]
                 if left_out[k] < 0:
                     call.real.peak_of(row, call.x.kind, n, &left_out[k])
-                call.real.scan(row, call.x.kind, n, left_out[k], NAN, &group.s[k], &group.g[k], &group.most[k])
+                call.real.scan(row, call.x.kind, n, left_out[k], NAN, &group.s[k], &group.g[k], &group.most[k],
+                    call.temper)
                 group.x[k] = element(row + left_out[k] * call.x.step[2], call.x.kind)
-            call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
+            call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
             for k in range(size):
                 i, j = (start + k) // middle, (start + k) % middle
                 row = at(&call.x, i, j, 0)
                 top = call.real.peak_of(row, call.x.kind, n, &best)
-                tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top)
-                if wants_rest(group.x[k], top, tail, 1.0) and fabs(top + tail) < 1.0:
+                tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
+                if wants_rest(group.x[k], top, tail, 1.0) and fabs(top * call.temper.rate + tail) < 1.0:
                     tail = tail_without_top(call, row, n, top)
                 put_scores(
                     call, out, i, j, row, call.x.step[2], n, group.labels[k], best, group.s[k], group.x[k],
@@ -110,8 +111,8 @@ cdef void score_column_blocks(
             for lane in range(width):
                 if labels[lane] >= 0:
                     rows.labels[lane] = labels[lane]
-            call.real.scan_columns(&x, n, width, &rows)
-            find_tails(&rows, width)
+            call.real.scan_columns(&x, n, width, &rows, call.temper)
+            find_tails(&rows, width, call.temper.rate)
             exact_tails(call, &x, n, width, 1.0, 1.0, &rows)
             for lane in range(width):
                 put_scores(
@@ -187,7 +188,7 @@ cdef void reduce_row(const Tile *tile, Py_ssize_t r) noexcept nogil:
         tile.real.add(row, tile.bias, tile.width)
     top = tile.real.peak_of(row, tile.real.kind, tile.width, &left_out)
     if fabs(top) < INFINITY:
-        tile.real.scan(row, tile.real.kind, tile.width, left_out, top, &s, &g, &most)
+        tile.real.scan(row, tile.real.kind, tile.width, left_out, top, &s, &g, &most, UNTEMPERED)
     else:  # nothing to be summed up, or NaN
         g = 0.0
         s = 0.0 if infinite_sum(row, tile.real.size, tile.real.kind, tile.width, top) == -INFINITY else NAN
@@ -199,7 +200,7 @@ cdef void reduce_row(const Tile *tile, Py_ssize_t r) noexcept nogil:
         base = top if fabs(top) < INFINITY else 0.0
         tile.real.mix(
             row, tile.real.kind, tile.width, at(&tile.y, 0, r, 0) if tile.y.data != NULL else NULL, tile.y.step[2],
-            tile.y.kind, tile.w, base, tile.keep, tile.spread, &share, &mass,
+            tile.y.kind, tile.w, base, tile.keep, tile.spread, &share, &mass, UNTEMPERED,
         )
         if fabs(state[TOP]) < INFINITY:
             share += mass * (state[TOP] - base)
@@ -214,7 +215,7 @@ cdef void slope_row(
     cdef char *row = at(&tile.x, 0, r, 0)
     cdef char *slopes = at(&tile.out, 0, r, 0)
     cdef const double *state = tile.state + STATE * r
-    cdef double mass = state[MASS], top = state[TOP], total = total_of_row(state[S], state[G], top, top), v, slope
+    cdef double mass = state[MASS], top = state[TOP], total = total_of_row(state[S], state[G], top, top, 1.0), v, slope
     cdef Py_ssize_t own, c
     if tile.labels != NULL and tile.labels[r] < 0:
         for c in range(tile.width):
@@ -225,14 +226,14 @@ cdef void slope_row(
     tile.real.fill(
         row, tile.real.kind, tile.width, top, total, scale * (share + mass), tile.mixed,
         at(&tile.y, 0, r, 0) if tile.y.data != NULL else NULL, tile.y.step[2], tile.y.kind, tile.w, scale, tile.keep,
-        tile.spread, slopes,
+        tile.spread, slopes, UNTEMPERED,
     )
     own = own_class(tile, r)
     if own < 0:
         return
     v = element(row + own * tile.real.size, tile.real.kind)
     if v == top:
-        slope = target_slope(state[S], state[G], v, top, total, share, mass, own_part)
+        slope = target_slope(state[S], state[G], v, top, total, share, mass, own_part, 1.0)
     else:  # its softmax is at most a half: nothing cancels
         slope = (share + mass) * (exp_of(v - top) / total) - share - own_part
     put(slopes + own * tile.real.size, tile.real.size, scale * slope)

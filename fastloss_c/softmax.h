@@ -1,26 +1,37 @@
-/* The softmax family's innermost loops.  Included once for each type, as elementary.h.
+/* The softmax family's innermost loops.  Included once for each type, as elementary.h, and once more for float32 logits that a
+temperature divides, with TEMPERED defined as 1.
 
 One element of a row is left out, the target's or the maximum; the others are summed up as s exp(g).  With x the element left
 out, -log softmax(x) = log1p(s exp(g - x)).  Sums are relative to a power of two near the row's elements (its exponent is called
 n), so that no subtraction rounds the exponentials' arguments.  Sums that may have lost something are taken again in float64.
 
 An exponential is a power of two times 1 + tail, the tail within [-0.3, 0.42].  Along a row terms are added up in REAL by fours, the
-largest last and its power after its tail, so that a term that makes up most of a sum is rounded once in full; then in float64. */
+largest last and its power after its tail, so that a term that makes up most of a sum is rounded once in full; then in float64.
+
+With a temperature T an exponential is exp(x / T): a power of two, as T ln 2 takes the place of ln 2, times the exponential of what is
+left, which is divided by T.  So logits are never divided, and nothing that differs between them is rounded away: elements, maxima and g
+are as they come, and T is left to whoever makes logarithms of them. */
 
 #undef LIMIT
+#undef REACH
 #undef SHORT
 #undef TINY
 #undef HUGE_SUM
 
 /* Where x / ln 2 has enough fraction bits left. */
 #if FUSED || !SINGLE
-#define LIMIT ((REAL)20000.0)
+#define REACH ((REAL)20000.0)
 #else
-#define LIMIT ((REAL)1000.0)
+#define REACH ((REAL)1000.0)
+#endif
+#if TEMPERED
+#define LIMIT temper.limit
+#else
+#define LIMIT REACH
 #endif
 
 /* Whether `part_of_term` leaves the low part of ln 2 out: x then counts as x (1 + SHORTENED). */
-#define SHORT (SINGLE && FUSED)
+#define SHORT (SINGLE && FUSED && !TEMPERED)
 
 /* A sum as small as this, relative to what was expected, may have lost terms; one as large may have terms that were cut off. */
 #define TINY (SINGLE ? 1e-24 : 1e-270)
@@ -29,6 +40,17 @@ largest last and its power after its tail, so that a term that makes up most of 
 #ifndef SHORTENED
 #define SHORTENED -2.7478355e-09 /* ln 2 / (ln 2 rounded to float32) - 1 */
 #define DOUBLE_LN2 0.693147180559945286226764
+
+/* A temperature T, as kernels of float32 logits need it; where there is none only T and 1 / T are looked at: 1. */
+typedef struct {
+    double value, rate;             /* T, 1 / T */
+    float inverse, inverse_rest;    /* 1 / T in two parts */
+    float per_power, high, low;     /* 1 / (T ln 2), and T ln 2 in parts as LN2_HI and LN2_LO */
+    float brief, rest, last;        /* likewise, as LN2_SHORT, LN2_REST and LN2_LAST */
+    float limit, level;             /* T times what these are without it */
+} Temper;
+
+static const Temper UNTEMPERED = {.value = 1.0, .rate = 1.0};
 
 /* (2^n)^-1 2^before for integers as floats; 0 rather than a subnormal number. */
 INLINE double power_between(double before, double n)
@@ -76,27 +98,56 @@ INLINE void accumulate(double *high, double *low, double value)
 }
 #endif
 
-INLINE REAL NAME(within)(REAL m)
+/* x / (T ln 2), rounded, plus ROUNDING. */
+INLINE REAL NAME(powers_in)(REAL x, const Temper temper)
+{
+#if TEMPERED
+    return MULTIPLY_ADD(x, temper.per_power, ROUNDING);
+#else
+    (void)temper;
+    return NAME(in_powers)(x);
+#endif
+}
+
+/* x / T - n ln 2. */
+INLINE REAL NAME(rest_of)(REAL x, REAL n, const Temper temper)
+{
+#if TEMPERED
+    const REAL rest = MULTIPLY_ADD(-n, temper.low, MULTIPLY_ADD(-n, temper.high, x));
+    return MULTIPLY_ADD(rest, temper.inverse, (REAL)0.0); /* a product that no compiler fuses */
+#else
+    (void)temper;
+    return NAME(reduced)(x, n);
+#endif
+}
+
+INLINE REAL NAME(within)(REAL m, const Temper temper)
 {
     m = m < -LIMIT ? -LIMIT : m;
     return m > LIMIT ? LIMIT : m;
 }
 
 /* The power of two for elements around m. */
-INLINE REAL NAME(power_of)(REAL m)
+INLINE REAL NAME(power_of)(REAL m, const Temper temper)
 {
-    return NAME(in_powers)(NAME(within)(m)) - ROUNDING;
+    return NAME(powers_in)(NAME(within)(m, temper), temper) - ROUNDING;
+}
+
+/* What a power of two stands for: T ln 2. */
+INLINE REAL NAME(power)(const Temper temper)
+{
+    return (REAL)(TEMPERED ? temper.value * DOUBLE_LN2 : DOUBLE_LN2);
 }
 
 /* The least and the largest x that are told from -inf and inf. */
-INLINE REAL NAME(lowest)(REAL n)
+INLINE REAL NAME(lowest)(REAL n, const Temper temper)
 {
-    return (n - (REAL)BIAS) * (REAL)DOUBLE_LN2;
+    return (n - (REAL)BIAS) * NAME(power)(temper);
 }
 
-INLINE REAL NAME(highest)(REAL n)
+INLINE REAL NAME(highest)(REAL n, const Temper temper)
 {
-    return (n + (REAL)(BIAS - 3)) * (REAL)DOUBLE_LN2;
+    return (n + (REAL)(BIAS - 3)) * NAME(power)(temper);
 }
 
 /* An integer in a float, as bits. */
@@ -110,24 +161,24 @@ INLINE UINT NAME(bias)(REAL n)
     return ((UINT)BIAS - NAME(integer)(n)) << MANTISSA;
 }
 
-/* exp(x) 2^-n = power (1 + tail) for x not far above n ln 2: gives the tail.  0 below `lowest`, NaN for NaN and inf. */
-INLINE REAL NAME(part_of_term)(REAL x, REAL lowest, UINT bias, REAL *power)
+/* exp(x / T) 2^-n = power (1 + tail) for x not far above n ln 2: gives the tail.  0 below `lowest`, NaN for NaN and inf. */
+INLINE REAL NAME(part_of_term)(REAL x, REAL lowest, UINT bias, REAL *power, const Temper temper)
 {
     x = x < lowest ? lowest : x;
-    const REAL t = NAME(in_powers)(x), n = t - ROUNDING;
+    const REAL t = NAME(powers_in)(x, temper), n = t - ROUNDING;
 #if SHORT
     const REAL r = MULTIPLY_ADD(-n, LN2_HI, x);
 #else
-    const REAL r = NAME(reduced)(x, n);
+    const REAL r = NAME(rest_of)(x, n, temper);
 #endif
     *power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias);
     return NAME(exp_tail)(r);
 }
 
-INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
+INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias, const Temper temper)
 {
     REAL power;
-    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power);
+    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power, temper);
     return power * tail + power;
 }
 
@@ -138,27 +189,27 @@ INLINE REAL NAME(term)(REAL x, REAL lowest, UINT bias)
 #define BELOW_HEADROOM (1.0 / (double)((UINT)2 << MANTISSA)) /* 2 to minus that */
 
 /* exp(x) 2^-n as `term`, with all of ln 2. */
-INLINE REAL NAME(whole_term)(REAL x, REAL lowest, UINT bias)
+INLINE REAL NAME(whole_term)(REAL x, REAL lowest, UINT bias, const Temper temper)
 {
     x = x < lowest ? lowest : x;
-    const REAL t = NAME(in_powers)(x);
+    const REAL t = NAME(powers_in)(x, temper);
     const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias);
-    return power * NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING)) + power;
+    return power * NAME(exp_tail)(NAME(rest_of)(x, t - ROUNDING, temper)) + power;
 }
 
 /* What a row's terms are relative to. */
-INLINE REAL NAME(base_of)(REAL top)
+INLINE REAL NAME(base_of)(REAL top, const Temper temper)
 {
-    return NAME(power_of)(top) - HEADROOM;
+    return NAME(power_of)(top, temper) - HEADROOM;
 }
 
 /* by exp(x) 2^-n, rounded as if by gradual underflow, for results that are shown. */
-INLINE REAL NAME(share_of_term)(REAL x, REAL lowest, UINT bias, REAL by)
+INLINE REAL NAME(share_of_term)(REAL x, REAL lowest, UINT bias, REAL by, const Temper temper)
 {
     x = x < lowest ? lowest : x;
-    const REAL t = NAME(in_powers)(x);
+    const REAL t = NAME(powers_in)(x, temper);
     const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + bias) * by;
-    return power * NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING)) + power;
+    return power * NAME(exp_tail)(NAME(rest_of)(x, t - ROUNDING, temper)) + power;
 }
 
 /* The larger of two, and whichever of them that is not: a NaN is one of them.  As bits, since gcc makes masks in general registers of two
@@ -174,13 +225,14 @@ INLINE REAL NAME(other_than)(REAL one, REAL a, REAL b)
 }
 
 /* The sum of four terms; gives the largest x. */
-INLINE REAL NAME(four_terms)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT bias, REAL *most)
+INLINE REAL NAME(four_terms)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT bias, REAL *most, const Temper temper)
 {
     const REAL ab = NAME(larger)(a, b), cd = NAME(larger)(c, d), p = NAME(other_than)(ab, a, b), q = NAME(other_than)(cd, c, d);
     const REAL x = NAME(larger)(ab, cd), r = NAME(other_than)(x, ab, cd);
-    const REAL others = NAME(term)(r, lowest, bias) + (NAME(term)(p, lowest, bias) + NAME(term)(q, lowest, bias));
+    const REAL others = NAME(term)(r, lowest, bias, temper) + (NAME(term)(p, lowest, bias, temper) + NAME(term)(q,
+        lowest, bias, temper));
     REAL power;
-    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power);
+    const REAL tail = NAME(part_of_term)(x, lowest, bias, &power, temper);
     *most = x;
     return power + (power * tail + others);
 }
@@ -218,29 +270,34 @@ INLINE REAL NAME(shown_term)(REAL power, REAL tail, REAL x, REAL lowest, REAL ba
 #endif
 }
 
-INLINE REAL NAME(sum_of_one)(REAL a, REAL lowest, UINT bias, REAL *low, REAL base, REAL *term)
+INLINE REAL NAME(sum_of_one)(REAL a, REAL lowest, UINT bias, REAL *low, REAL base, REAL *term, const Temper temper)
 {
     REAL pa;
-    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa);
+    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa, temper);
     *term = NAME(shown_term)(pa, ta, a, lowest, base);
     return NAME(sum_of_parts)(pa, (REAL)0.0, pa * ta, low);
 }
 
-INLINE REAL NAME(sum_of_two)(REAL a, REAL b, REAL lowest, UINT bias, REAL *low, REAL base, REAL *terms)
+INLINE REAL NAME(sum_of_two)(
+    REAL a, REAL b, REAL lowest, UINT bias, REAL *low, REAL base, REAL *terms, const Temper temper)
 {
     REAL pa, pb;
-    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa), tb = NAME(part_of_term)(b, lowest, bias, &pb);
+    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa, temper);
+    const REAL tb = NAME(part_of_term)(b, lowest, bias, &pb, temper);
     terms[0] = NAME(shown_term)(pa, ta, a, lowest, base);
     terms[1] = NAME(shown_term)(pb, tb, b, lowest, base);
     const REAL larger = NAME(larger_power)(pa, pb), smaller = NAME(smaller_power)(pa, pb);
     return NAME(sum_of_parts)(larger, smaller, pa * ta + pb * tb, low);
 }
 
-INLINE REAL NAME(sum_of_four)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT bias, REAL *low, REAL base, REAL *terms)
+INLINE REAL NAME(sum_of_four)(
+    REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT bias, REAL *low, REAL base, REAL *terms, const Temper temper)
 {
     REAL pa, pb, pc, pd;
-    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa), tb = NAME(part_of_term)(b, lowest, bias, &pb);
-    const REAL tc = NAME(part_of_term)(c, lowest, bias, &pc), td = NAME(part_of_term)(d, lowest, bias, &pd);
+    const REAL ta = NAME(part_of_term)(a, lowest, bias, &pa, temper);
+    const REAL tb = NAME(part_of_term)(b, lowest, bias, &pb, temper);
+    const REAL tc = NAME(part_of_term)(c, lowest, bias, &pc, temper);
+    const REAL td = NAME(part_of_term)(d, lowest, bias, &pd, temper);
     terms[0] = NAME(shown_term)(pa, ta, a, lowest, base);
     terms[1] = NAME(shown_term)(pb, tb, b, lowest, base);
     terms[2] = NAME(shown_term)(pc, tc, c, lowest, base);
@@ -251,7 +308,7 @@ INLINE REAL NAME(sum_of_four)(REAL a, REAL b, REAL c, REAL d, REAL lowest, UINT 
 }
 
 /* The logarithm g that belongs to a sum s of terms relative to 2^n. */
-INLINE double NAME(log_of_reference)(double s, REAL n)
+INLINE double NAME(log_of_reference)(double s, REAL n, const Temper temper)
 {
 #if SHORT
     /* What `term` has shortened are the elements that make up the sum, not n ln 2.  How far above or below they lie shows in the
@@ -261,7 +318,7 @@ INLINE double NAME(log_of_reference)(double s, REAL n)
     return ((double)n - ((double)n + above) * SHORTENED) * DOUBLE_LN2;
 #else
     (void)s;
-    return log_of_power((double)n, 0.0);
+    return log_of_power((double)n, 0.0) * temper.value;
 #endif
 }
 
@@ -279,12 +336,12 @@ INLINE double scaled_exp(double s, double a)
     return (s * tail + s) * first_power_double(n) * second_power_double(n);
 }
 
-/* s exp(a - b), without the rounding of a - b. */
-INLINE double exp_of_difference(double s, double a, double b)
+/* s exp((a - b) rate), without the rounding of a - b. */
+INLINE double exp_of_difference(double s, double a, double b, double rate)
 {
     double low;
     const double d = difference(a, b, &low);
-    return scaled_exp(s + s * low, d);
+    return scaled_exp(s + s * (low * rate), d * rate);
 }
 #endif
 
@@ -313,15 +370,15 @@ INLINE double NAME(log1p_exp)(double s, double a)
 #endif
 }
 
-/* -log(exp(x) / (exp(x) + s exp(g))).  A row of -inf alone, or with NaN or +inf in it, gives NaN. */
-INLINE double NAME(nll)(double s, double g, double x)
+/* -log(exp(x rate) / (exp(x rate) + s exp(g rate))).  A row of -inf alone, or with NaN or +inf in it, gives NaN. */
+INLINE double NAME(nll)(double s, double g, double x, double rate)
 {
 #if SINGLE
-    const double a = g - x;
+    const double a = (g - x) * rate;
 #else
     double low;
-    const double a = difference(g, x, &low); /* a gap of hundreds would round off as many ulp of a tiny loss */
-    s += s * low;
+    const double a = difference(g, x, &low) * rate; /* a gap of hundreds would round off as many ulp of a tiny loss */
+    s += s * (low * rate);
 #endif
     const double most = 40.0; /* beyond, what a has above it can be added outside */
     const double b = a > most ? a - most : 0.0;
@@ -331,47 +388,47 @@ INLINE double NAME(nll)(double s, double g, double x)
 }
 
 static void NAME(likelihoods)(
-    const double *RESTRICT s, const double *RESTRICT g, const double *RESTRICT x, double *RESTRICT losses, int n)
+    const double *RESTRICT s, const double *RESTRICT g, const double *RESTRICT x, double *RESTRICT losses, int n, double rate)
 {
     for (int i = 0; i < n; i++)
-        losses[i] = NAME(nll)(s[i], g[i], x[i]);
+        losses[i] = NAME(nll)(s[i], g[i], x[i], rate);
 }
 
 #if !SINGLE
-/* logsumexp - top, with top the maximum, of a row as in `nll`, which gave `loss`; keeps a small difference. */
-INLINE double tail_above(double s, double g, double x, double loss, double top)
+/* logsumexp - top rate, with top the maximum, of a row as in `nll`, which gave `loss`; keeps a small difference. */
+INLINE double tail_above(double s, double g, double x, double loss, double top, double rate)
 {
-    const double far = (g - top) + log_double(s + exp_double(x > g ? 0.0 : x - g));
-    const double tail = x >= top ? loss : x > g ? (x - top) + loss : far;
+    const double far = (g - top) * rate + log_double(s + exp_double(x > g ? 0.0 : (x - g) * rate));
+    const double tail = x >= top ? loss : x > g ? (x - top) * rate + loss : far;
     return tail < 0.0 ? 0.0 : tail; /* roundings of a sum that has the maximum in it */
 }
 
-static double tail_of(double s, double g, double x, double loss, double top)
+static double tail_of(double s, double g, double x, double loss, double top, double rate)
 {
-    return tail_above(s, g, x, loss, top);
+    return tail_above(s, g, x, loss, top, rate);
 }
 
-/* Sum of exp(x - top) over the whole row: softmax divides by it.  NaN where the maximum is infinite. */
-INLINE double row_total(double s, double g, double x, double top)
+/* Sum of exp((x - top) rate) over the whole row: softmax divides by it.  NaN where the maximum is infinite. */
+INLINE double row_total(double s, double g, double x, double top, double rate)
 {
-    const double own = x < top ? exp_of_difference(1.0, x, top) : x == top ? 1.0 : NAN;
-    return top - top == 0.0 ? exp_of_difference(s, g, top) + own : NAN;
+    const double own = x < top ? exp_of_difference(1.0, x, top, rate) : x == top ? 1.0 : NAN;
+    return top - top == 0.0 ? exp_of_difference(s, g, top, rate) + own : NAN;
 }
 
-static double total_of_row(double s, double g, double x, double top)
+static double total_of_row(double s, double g, double x, double top, double rate)
 {
-    return row_total(s, g, x, top);
+    return row_total(s, g, x, top, rate);
 }
 
-/* Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
+/* Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x times `rate`.
 
 `total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, `own` what the target has of it.
 1 - softmax(x) is taken from the others' sum, as the difference would cancel. */
 static double target_slope(
-    double s, double g, double x, double top, double total, double share, double mass, double own)
+    double s, double g, double x, double top, double total, double share, double mass, double own, double rate)
 {
-    const double others = exp_of_difference(s, g, top) / total;
-    return (mass != 0.0 ? mass * (exp_of_difference(1.0, x, top) / total) - own : 0.0) - share * others;
+    const double others = exp_of_difference(s, g, top, rate) / total;
+    return (mass != 0.0 ? mass * (exp_of_difference(1.0, x, top, rate) / total) - own : 0.0) - share * others;
 }
 
 /* One element as float64. */
@@ -419,9 +476,9 @@ INLINE double total_of(const Lanes *lanes)
     return high[0] + low[0];
 }
 
-/* s, and g: the elements but one sum to s exp(g), in float64 whatever they are.  g is the largest of them, or the one left out if
+/* s, and g: the elements but one sum to s exp(g rate), in float64 whatever they are.  g is the largest of them, or the one left out if
 there is nothing else. */
-static double exact_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double *g)
+static double exact_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t skip, double *g, double rate)
 {
     Lanes lanes = {{0.0}, {0.0}};
     double part[SPAN], sums[16] = {0.0}, most = -INFINITY, own = 0.0;
@@ -439,7 +496,7 @@ static double exact_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, 
                 continue;
             }
             for (Py_ssize_t i = 0; i < size; i++)
-                part[i] = exp_of_difference(1.0, part[i], most);
+                part[i] = exp_of_difference(1.0, part[i], most, rate);
             add_in_lanes(part, size, sums);
             take_up(&lanes, sums);
         }
@@ -514,7 +571,7 @@ INLINE void NAME(padded)(const REAL *x, Py_ssize_t n, REAL *RESTRICT block)
     memcpy(block, x, n * sizeof(REAL));
 }
 
-#if SINGLE
+#if SINGLE && !TEMPERED
 /* A half as an integer of the same order, and back; what lies above infinity's is NaN. */
 INLINE int16_t in_order(int16_t v)
 {
@@ -619,13 +676,14 @@ INLINE void NAME(ask_ahead)(const void *x, Py_ssize_t bytes)
 
 /* Adds the terms of whole blocks, by fours in REAL, then in float64; raises `tops`, lane by lane. */
 static void NAME(add_terms)(
-    const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, UINT bias, double *RESTRICT sums, REAL *RESTRICT tops)
+    const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, UINT bias, double *RESTRICT sums, REAL *RESTRICT tops,
+        const Temper temper)
 {
     for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK) {
         NAME(ask_ahead)(x, BLOCK * sizeof(REAL));
         for (int k = 0; k < 16; k++) {
             REAL most;
-            sums[k] += (double)NAME(four_terms)(x[k], x[k + 16], x[k + 32], x[k + 48], lowest, bias, &most);
+            sums[k] += (double)NAME(four_terms)(x[k], x[k + 16], x[k + 32], x[k + 48], lowest, bias, &most, temper);
             tops[k] = most > tops[k] ? most : tops[k];
         }
     }
@@ -643,13 +701,14 @@ static double NAME(folded)(const double *sums)
 
 /* Sum of exp(x) 2^-n over a row without its element `skip`, and its largest element but that one, which leaves out NaN; infinite
 where that is too large to be told from inf. */
-static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, Py_ssize_t skip, REAL n, REAL *most)
+static double NAME(sum_without)(
+    const char *x, int kind, Py_ssize_t n_elements, Py_ssize_t skip, REAL n, REAL *most, const Temper temper)
 {
     double sums[16] = {0.0};
     Lanes lanes = {{0.0}, {0.0}};
     REAL scratch[SPAN], some[2 * BLOCK]; /* the block that x[skip] is in; what is left after whole blocks */
     REAL tops[BLOCK];
-    const REAL lowest = NAME(lowest)(n);
+    const REAL lowest = NAME(lowest)(n, temper);
     const UINT bias = NAME(bias)(n);
     const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? n_elements : SPAN, size = SIZE_OF(kind);
     for (int k = 0; k < BLOCK; k++)
@@ -667,11 +726,11 @@ static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, 
             memcpy(next, p + at * BLOCK, BLOCK * sizeof(REAL));
             next[own % BLOCK] = -(REAL)INFINITY;
             next += BLOCK;
-            NAME(add_terms)(p, at, lowest, bias, sums, tops);
-            NAME(add_terms)(p + (at + 1) * BLOCK, full - at - 1, lowest, bias, sums, tops);
+            NAME(add_terms)(p, at, lowest, bias, sums, tops, temper);
+            NAME(add_terms)(p + (at + 1) * BLOCK, full - at - 1, lowest, bias, sums, tops, temper);
         }
         else
-            NAME(add_terms)(p, full, lowest, bias, sums, tops);
+            NAME(add_terms)(p, full, lowest, bias, sums, tops, temper);
         if (rest) {
             NAME(ask_ahead)(p + full * BLOCK, rest * sizeof(REAL));
             NAME(padded)(p + full * BLOCK, rest, next);
@@ -679,12 +738,12 @@ static double NAME(sum_without)(const char *x, int kind, Py_ssize_t n_elements, 
                 next[own % BLOCK] = -(REAL)INFINITY;
             next += BLOCK;
         }
-        NAME(add_terms)(some, (next - some) / BLOCK, lowest, bias, sums, tops);
+        NAME(add_terms)(some, (next - some) / BLOCK, lowest, bias, sums, tops, temper);
         if (!SINGLE)
             take_up(&lanes, sums);
     }
     *most = NAME(largest)(tops);
-    return *most > NAME(highest)(n) ? INFINITY : SINGLE ? NAME(folded)(sums) : total_of(&lanes);
+    return *most > NAME(highest)(n, temper) ? INFINITY : SINGLE ? NAME(folded)(sums) : total_of(&lanes);
 }
 
 /* The largest of a row's first elements: what its sum is relative to until more is known. */
@@ -708,32 +767,33 @@ static REAL NAME(first_guess)(const char *x, int kind, Py_ssize_t n)
 known: sums are then relative to the first elements', and taken again if that was far from where most of it comes from.  `most`
 becomes the largest of them, but for NaN. */
 static void NAME(scan)(
-    const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g, double *most)
+    const char *x, int kind, Py_ssize_t n, Py_ssize_t skip, double top, double *s, double *g, double *most,
+        const Temper temper)
 {
-    REAL largest, guess = top == top ? (REAL)top : NAME(first_guess)(x, kind, n), power = NAME(power_of)(guess);
-    *s = NAME(sum_without)(x, kind, n, skip, power, &largest);
+    REAL largest, guess = top == top ? (REAL)top : NAME(first_guess)(x, kind, n), power = NAME(power_of)(guess, temper);
+    *s = NAME(sum_without)(x, kind, n, skip, power, &largest, temper);
     if (*s < TINY || *s > HUGE_SUM) {
-        power = NAME(power_of)(largest);
-        *s = NAME(sum_without)(x, kind, n, skip, power, &largest);
+        power = NAME(power_of)(largest, temper);
+        *s = NAME(sum_without)(x, kind, n, skip, power, &largest, temper);
     }
     *most = (double)largest;
     const REAL distant = ABS(largest);
     if (*s < TINY || *s > HUGE_SUM || (distant > LIMIT && distant < (REAL)INFINITY)) {
         /* nothing to sum up, or elements so large that exponentials want float64 */
-        *s = exact_sum(x, SIZE_OF(kind), kind, n, skip, g);
+        *s = exact_sum(x, SIZE_OF(kind), kind, n, skip, g, temper.rate);
         return;
     }
 #if SINGLE
-    *g = NAME(log_of_reference)(*s, power);
+    *g = NAME(log_of_reference)(*s, power, temper);
 #else
     *g = based_sum(power, s);
 #endif
 }
 
-/* Sums of q (base - x), and of q where `mass` is wanted, with q = w (keep y + spread); y and w may be absent. */
+/* Sums of q (base - x) / T, and of q where `mass` is wanted, with q = w (keep y + spread); y and w may be absent. */
 static void NAME(mix)(
     const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const double *w, double base,
-    double keep, double spread, double *loss, double *mass)
+    double keep, double spread, double *loss, double *mass, const Temper temper)
 {
     Lanes lanes = {{0.0}, {0.0}}, others = {{0.0}, {0.0}};
     REAL x_scratch[SPAN], y_scratch[SPAN];
@@ -759,7 +819,7 @@ static void NAME(mix)(
             take_up(&others, masses);
         }
     }
-    *loss = total_of(&lanes) / unit;
+    *loss = total_of(&lanes) * temper.rate / unit;
     if (mass)
         *mass = total_of(&others);
 }
@@ -769,13 +829,16 @@ static void NAME(mix)(
 The largest probability is rounded once: the only class of a row gets 1. */
 static void NAME(fill)(
     const char *x, int kind, Py_ssize_t n, double top, double total, double factor, int mixed, const char *y,
-    Py_ssize_t y_step, int y_kind, const double *w, double scale, double keep, double spread, void *result)
+    Py_ssize_t y_step, int y_kind, const double *w, double scale, double keep, double spread, void *result,
+    const Temper temper)
 {
     REAL scratch[SPAN], y_scratch[SPAN];
     const _Bool usual = ABS((REAL)top) <= LIMIT;
     const double positive = fabs(factor) / total;
-    const REAL power = NAME(power_of)((REAL)top), base = NAME(base_of)((REAL)top), largest = (REAL)top, peak = (REAL)positive, lowest = NAME(lowest)(base);
-    const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power, top)) * BELOW_HEADROOM);
+    const REAL power = NAME(power_of)((REAL)top, temper), base = NAME(base_of)((REAL)top, temper),
+        largest = (REAL)top, peak = (REAL)positive, lowest = NAME(lowest)(base, temper);
+    const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power,
+        top * temper.rate)) * BELOW_HEADROOM);
     const UINT bias = NAME(bias)(base);
     for (Py_ssize_t start = 0; start < n; start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
@@ -783,7 +846,7 @@ static void NAME(fill)(
         REAL *RESTRICT out = (REAL *)result + start;
         if (usual) {
             for (Py_ssize_t i = 0; i < m; i++) {
-                const REAL v = NAME(share_of_term)(p[i], lowest, bias, multiplier);
+                const REAL v = NAME(share_of_term)(p[i], lowest, bias, multiplier, temper);
                 out[i] = p[i] == largest ? peak : v > peak ? peak : v;
             }
             if (factor < 0.0)
@@ -792,7 +855,7 @@ static void NAME(fill)(
         }
         else /* so large that exponentials need float64, or infinite, which gives NaN */
             for (Py_ssize_t i = 0; i < m; i++)
-                out[i] = (REAL)(factor * (exp_double((double)p[i] - top) / total));
+                out[i] = (REAL)(factor * (exp_double(((double)p[i] - top) * temper.rate) / total));
         if (!mixed)
             continue;
         if (y_kind != ABSENT) {
@@ -806,8 +869,21 @@ static void NAME(fill)(
     }
 }
 
-/* out = (x - top) - tail, which keeps a small tail. */
-static void NAME(log_probabilities)(const char *x, int kind, Py_ssize_t n, double top, double tail, void *result)
+/* (x - top) / T. */
+INLINE REAL NAME(gap)(REAL x, REAL top, const Temper temper)
+{
+#if TEMPERED
+    const REAL gap = x - top, finite = gap < (REAL)-1e30 ? (REAL)-1e30 : gap;
+    return MULTIPLY_ADD(gap, temper.inverse, finite * temper.inverse_rest);
+#else
+    (void)temper;
+    return x - top;
+#endif
+}
+
+/* out = (x - top) / T - tail, which keeps a small tail. */
+static void NAME(log_probabilities)(
+    const char *x, int kind, Py_ssize_t n, double top, double tail, void *result, const Temper temper)
 {
     REAL scratch[SPAN];
     const REAL m = (REAL)top, rest = (REAL)tail;
@@ -816,7 +892,7 @@ static void NAME(log_probabilities)(const char *x, int kind, Py_ssize_t n, doubl
         const REAL *p = NAME(staged)(x + start * size, size, kind, width, scratch);
         REAL *RESTRICT out = (REAL *)result + start;
         for (Py_ssize_t i = 0; i < width; i++)
-            out[i] = (p[i] - m) - rest;
+            out[i] = NAME(gap)(p[i], m, temper) - rest;
     }
 }
 

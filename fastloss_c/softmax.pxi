@@ -35,6 +35,7 @@ cdef inline void count(double *partial, double loss, double weight, Py_ssize_t n
 # What a call is made of.  Operands that are absent have no data.
 cdef struct Call:
     const Arithmetic *real
+    Temper temper
     Operand x
     Operand target
     Operand w  # float64, contiguous
@@ -100,23 +101,24 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     loss = scaled(call.keep * v, group.losses[k])
     if call.mixed or call.gradient.data != NULL:
         top = group.x[k] if group.x[k] > group.most[k] else group.most[k]
-        tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top)
+        tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
     own = call.spread * v if call.mass != 0.0 else 0.0
     if call.mixed:
         if w != NULL and wants_rest(group.x[k], top, tail, 2.0):
             tail = tail_without_top(call, row, n, top)
-        call.real.mix(row, call.x.kind, n, NULL, 0, ABSENT, w, top, call.keep, call.spread, &smooth, NULL)
+        call.real.mix(row, call.x.kind, n, NULL, 0, ABSENT, w, top, call.keep, call.spread, &smooth, NULL, call.temper)
         loss += smooth + call.mass * tail
     count(partial, loss, v, 1)
     put_loss(call, i, j, loss)
     if call.gradient.data != NULL:
         slopes = at(&call.gradient, i, j, 0)
-        total = total_of_row(group.s[k], group.g[k], group.x[k], top)
+        total = total_of_row(group.s[k], group.g[k], group.x[k], top, call.temper.rate)
         call.real.fill(
             row, call.x.kind, n, top, total, call.scale * (call.keep * v + call.mass), call.mixed, NULL, 0, ABSENT, w,
-            call.scale, call.keep, call.spread, slopes,
+            call.scale, call.keep, call.spread, slopes, call.temper,
         )
-        slope = target_slope(group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own)
+        slope = target_slope(group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own,
+            call.temper.rate)
         put(slopes + label * call.gradient.step[2], call.real.size, call.scale * slope)
 
 
@@ -145,10 +147,10 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
                 if group.labels[k] >= 0:
                     row = at(&call.x, i, j, 0)
                     call.real.scan(
-                        row, call.x.kind, n, group.labels[k], NAN, &group.s[k], &group.g[k], &group.most[k]
+                        row, call.x.kind, n, group.labels[k], NAN, &group.s[k], &group.g[k], &group.most[k], call.temper
                     )
                     group.x[k] = element(row + group.labels[k] * call.x.step[2], call.x.kind)
-            call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE)
+            call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
             for k in range(size):
                 r = start + k
                 index_row(call, &group, k, r // middle, r % middle, partial)
@@ -162,9 +164,9 @@ cdef void normalised(
     cdef double s, g, most
     cdef Py_ssize_t left_out
     top[0] = call.real.peak_of(row, call.x.kind, n, &left_out)
-    call.real.scan(row, call.x.kind, n, left_out, top[0], &s, &g, &most)
-    call.real.likelihoods(&s, &g, top, tail, 1)
-    total[0] = total_of_row(s, g, top[0], top[0])
+    call.real.scan(row, call.x.kind, n, left_out, top[0], &s, &g, &most, call.temper)
+    call.real.likelihoods(&s, &g, top, tail, 1, call.temper.rate)
+    total[0] = total_of_row(s, g, top[0], top[0], call.temper.rate)
 
 
 cdef inline bint wants_rest(double x, double top, double tail, double limit) noexcept nogil:
@@ -188,13 +190,13 @@ cdef void exact_tails(
     cdef int lane
     for lane in range(width):
         wanted[lane] = wants_rest(rows.x[lane], rows.top[lane], rows.tail[lane], limit)
-        wanted[lane] &= fabs(rows.top[lane] + rows.tail[lane]) < most
+        wanted[lane] &= fabs(rows.top[lane] * call.temper.rate + rows.tail[lane]) < most
         some |= wanted[lane]
     if not some:
         return
     call.real.find_peaks(x, n, width, &others)
-    call.real.scan_columns(x, n, width, &others)
-    find_tails(&others, width)
+    call.real.scan_columns(x, n, width, &others, call.temper)
+    find_tails(&others, width, call.temper.rate)
     for lane in range(width):
         if wanted[lane]:
             rows.tail[lane] = others.tail[lane]
@@ -216,7 +218,8 @@ cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
             row, y = at(&call.x, i, j, 0), at(&call.target, i, j, 0)
             normalised(call, row, n, &top, &tail, &total)
             call.real.mix(
-                row, call.x.kind, n, y, call.target.step[2], call.target.kind, w, top, call.keep, call.spread, &loss, &mass
+                row, call.x.kind, n, y, call.target.step[2], call.target.kind, w, top, call.keep, call.spread, &loss, &mass,
+                call.temper,
             )
             loss += mass * tail
             count(partial, loss, 1.0, 1)
@@ -224,7 +227,7 @@ cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
             if call.gradient.data != NULL:
                 call.real.fill(
                     row, call.x.kind, n, top, total, call.scale * mass, True, y, call.target.step[2], call.target.kind, w,
-                    call.scale, call.keep, call.spread, at(&call.gradient, i, j, 0),
+                    call.scale, call.keep, call.spread, at(&call.gradient, i, j, 0), call.temper,
                 )
 
 
@@ -248,7 +251,7 @@ cdef void normalise_row_blocks(
             shares[k] = at(softmax, i, j, 0)
         call.real.normalise_rows(
             rows, call.x.kind, n, size, lse if call.out.data != NULL else NULL,
-            logs if log_softmax.data != NULL else NULL, shares if softmax.data != NULL else NULL,
+            logs if log_softmax.data != NULL else NULL, shares if softmax.data != NULL else NULL, call.temper,
         )
         for k in range(size):
             put_loss(call, (start + k) // middle, (start + k) % middle, lse[k])
@@ -287,24 +290,25 @@ cdef void index_tile(
         for lane in range(width):
             v = weight_of(call, rows.labels[lane]) if rows.labels[lane] >= 0 else 0.0
             rows.factor[lane] = call.scale * (call.keep * v)
-        slope_columns(
-            &x, n, width, rows, at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2]
+        call.real.slope_columns(
+            &x, n, width, rows, at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
+            call.temper
         )
         finishing = False
     elif finishing:
-        call.real.scan_columns(&x, n, width, rows)
+        call.real.scan_columns(&x, n, width, rows, call.temper)
     else:
-        call.real.find_losses(&x, n, width, rows)
+        call.real.find_losses(&x, n, width, rows, call.temper)
     if call.mixed:
-        find_tails(rows, width)
+        find_tails(rows, width, call.temper.rate)
     if finishing and call.gradient.data != NULL:
-        find_totals(rows, width)
+        find_totals(rows, width, call.temper.rate)
     if call.mixed:
         for lane in range(LANES):
             rows.mass[lane] = call.mass
         if w != NULL:
             exact_tails(call, &x, n, width, 2.0, INFINITY, rows)
-        call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows)
+        call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows, call.temper)
     if not (missing or finishing) and call.w.data == NULL:
         add_losses(rows, width, sums)
         count(partial, 0.0, width, width)
@@ -329,13 +333,14 @@ cdef void index_tile(
             own = call.spread * v if call.mass != 0.0 else 0.0
             rows.factor[lane] = call.scale * (call.keep * v + call.mass)
             rows.slope[lane] = call.scale * target_slope(
-                rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.total[lane], call.keep * v, call.mass, own
+                rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.total[lane], call.keep * v, call.mass, own,
+                call.temper.rate,
             )
     count(partial, 0.0, weights, counted)
     if finishing and call.gradient.data != NULL:
         call.real.fill_columns(
             &x, NULL, n, width, w, call.mixed, 0.0, call.spread, call.scale, True, rows,
-            at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
+            at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2], call.temper,
         )
 
 
@@ -347,7 +352,7 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     cdef double loss_sum = 0.0
     cdef int lane
     normalise_tile(call, &x, width, rows)
-    call.real.mix_columns(&x, &y, n, width, w, call.keep, call.spread, rows)
+    call.real.mix_columns(&x, &y, n, width, w, call.keep, call.spread, rows, call.temper)
     for lane in range(width):
         loss_sum += rows.smooth[lane]
         put_loss(call, i, start + lane, rows.smooth[lane])
@@ -356,7 +361,7 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     if call.gradient.data != NULL:
         call.real.fill_columns(
             &x, &y, n, width, w, True, call.keep, call.spread, call.scale, False, rows,
-            at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
+            at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2], call.temper,
         )
         if n == 1:  # what cancels may leave a rounding
             for lane in range(width):
@@ -366,9 +371,9 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
 cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows) noexcept nogil:
     """The rows' maxima, logsumexp less these, and sums of exp(x - top)."""
     call.real.find_peaks(x, call.x.length[1], width, rows)
-    call.real.scan_columns(x, call.x.length[1], width, rows)
-    find_tails(rows, width)
-    find_totals_of_peaks(rows, width)
+    call.real.scan_columns(x, call.x.length[1], width, rows, call.temper)
+    find_tails(rows, width, call.temper.rate)
+    find_totals_of_peaks(rows, width, call.temper.rate)
 
 
 cdef void put_normalised(
@@ -391,14 +396,14 @@ cdef void put_normalised(
         wanted.logs = at(log_softmax, i, 0, start)
         wanted.shares = at(softmax, i, 0, start)
         written = log_softmax if softmax.data == NULL else softmax
-        call.real.normalise_columns(&x, <int>n, width, &wanted, written.step[1], written.step[2])
+        call.real.normalise_columns(&x, <int>n, width, &wanted, written.step[1], written.step[2], call.temper)
         for lane in range(width):
             put_loss(call, i, start + lane, lse[lane])
         return
     normalise_tile(call, &x, width, rows)
     for lane in range(width):
         top = rows.top[lane]
-        value = top + rows.tail[lane]
+        value = top * call.temper.rate + rows.tail[lane]
         if not fabs(top) < INFINITY:
             value = infinite_sum(x.data + lane * x.lane_step, x.class_step, x.kind, n, top)
         put_loss(call, i, start + lane, value)
@@ -406,11 +411,11 @@ cdef void put_normalised(
     if softmax.data != NULL:
         call.real.fill_columns(
             &x, NULL, n, width, NULL, False, 0.0, 0.0, 1.0, False, rows, at(softmax, i, 0, start), softmax.step[1],
-            softmax.step[2],
+            softmax.step[2], call.temper,
         )
     if log_softmax.data != NULL:
         call.real.log_columns(
-            &x, n, width, rows, at(log_softmax, i, 0, start), log_softmax.step[1], log_softmax.step[2]
+            &x, n, width, rows, at(log_softmax, i, 0, start), log_softmax.step[1], log_softmax.step[2], call.temper
         )
 
 

@@ -171,6 +171,43 @@ def test_rows_whose_first_classes_say_nothing(n_classes, far):
     assert_ulp(fastloss.cross_entropy(wide, target, reduction="none"), exact, 8 + n_classes)
 
 
+@pytest.mark.parametrize("temperature", [2.0**-30, 1e-3, 0.7, 1.2345, 900.0, 2.0**30])
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 10, 70, 200, 1100])
+def test_temperatures(n_classes, temperature):
+    """Kernels divide by a temperature what is left of logits, not these: nothing is lost however large all of them are."""
+    rng = generator("temperatures", n_classes)
+    n_rows = max(2000 // n_classes, 24)
+    x = rng.normal(size=(n_rows, n_classes)) * rng.choice([0.1, 3, 30], (n_rows, 1)) + rng.choice(
+        [0, 50, 1e5], (n_rows, 1)
+    )
+    x = (x * temperature).astype(np.float32)
+    x[3, 0] = -np.inf
+    target = np.where(rng.random(n_rows) < 0.5, x.argmax(axis=1), rng.integers(0, n_classes, n_rows))
+    target[3] = n_classes - 1
+    across = np.ascontiguousarray(x.T)
+    options = {"temperature": temperature}
+    exact = reference.loss("cross_entropy", x, target, reduction="none", **options)
+    losses = fastloss.cross_entropy(x, target, reduction="none", **options)
+    assert_ulp(losses, exact, 2, what="rows")
+    assert_ulp(fastloss.cross_entropy(across, target, axis=0, reduction="none", **options), exact, 2, what="columns")
+    assert same_bits(fastloss.cross_entropy(x[5:11], target[5:11], reduction="none", **options), losses[5:11])
+    exact = reference.logsumexp(x, **options)
+    for scores in (fastloss.score(x, target, **options), fastloss.score(across, target, axis=0, **options)):
+        assert np.array_equal(scores.argmax, np.argmax(x, axis=1))
+        assert_ulp(scores.lse, exact, 4, what="score")  # the maximum and what comes on top of it may cancel
+    for name in ("log_softmax", "softmax"):
+        exact = getattr(reference, name)(x, **options)
+        for got in (getattr(fastloss, name)(x, **options), getattr(fastloss, name)(across, axis=0, **options).T):
+            assert_ulp(got, exact, 4, at=1e-30, what=name)
+    for more in ({}, {"label_smoothing": 0.1}):
+        _, exact = reference.value_and_grad("cross_entropy", x, target, **options, **more)
+        for a, axis in ((x, 1), (across, 0)):
+            _, got = fastloss.value_and_grad(fastloss.cross_entropy)(a, target, axis=axis, **options, **more)
+            # the smoothed part cancels, and in the oracle 1 less a target's probability does
+            at = (0.1 if more else 1e-11) / temperature / n_rows
+            assert_ulp(got if axis else got.T, exact, 4, at=at, what=f"gradient, axis={axis}, {more}")
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maps and protects memory pages")
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_labels_at_the_end_of_a_page(name):
@@ -357,16 +394,13 @@ def test_loops_use_whole_registers(name):
     functions = disassembled(name)
     loops = [f"{scalar}_loop_float" for loss in losses.POINTWISE for scalar in (loss.value, loss.slope)]
     loops += [
-        "add_terms_float",
         *(f"{loss.value}_sums_float" for loss in losses.POINTWISE),
         "likelihoods_float",
-        "take_up_classes_float",  # of `scan_columns`
-        "losses_of_strip",
-        "losses_of_pairs",
-        "slope_columns",
-        "fill_float",
         "find_tails",
     ]
+    for kernels in ("float", "tempered"):
+        for kernel in ("add_terms", "take_up_classes", "losses_of_strip", "losses_of_pairs", "slope_columns", "fill"):
+            loops.append(f"{kernel}_{kernels}")
     for loop in loops:
         code = functions[loop]
         same = re.search(r"jmp\s+\S+\s+<(\w+_(?:loop|sums)_float)>", code)  # gcc keeps one of two loops that are alike

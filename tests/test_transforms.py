@@ -360,11 +360,13 @@ def test_comparison(options):
         assert same_bits(
             got.reference_nll, fastloss.cross_entropy(others[0], y, axis=axis, reduction="none", **options)
         )
-        assert same_bits(fastloss.compare(*others, axis=axis, **options).kl, got.kl)
-        assert same_bits(
-            fastloss.compare(others[0].astype(np.float64), others[1], axis=axis, **options).kl.astype(np.float32),
-            got.kl,
-        )
+        without = fastloss.compare(*others, axis=axis, **options).kl
+        wide = fastloss.compare(others[0].astype(np.float64), others[1], axis=axis, **options).kl
+        if "softcap" in options:
+            assert same_bits(without, got.kl) and same_bits(wide.astype(np.float32), got.kl)
+        else:  # kernels may divide by temperatures themselves: in float32, and with the targets' classes left out of their sums
+            np.testing.assert_allclose(without, got.kl, rtol=1e-6, atol=1e-16)
+            np.testing.assert_allclose(wide, got.kl, rtol=1e-5, atol=1e-16)
         if axis:
             da = pytest.importorskip("dask.array")
             lazy = fastloss.compare(da.from_array(r, chunks=(4, 5)), da.from_array(x, chunks=(2, 3)), y, **options)

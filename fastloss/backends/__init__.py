@@ -43,6 +43,7 @@ outs : layouts of what is written: losses and gradient; logsumexp, log-softmax a
 block : rows, or tiles of LANES rows, per block.
 keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
 take_log : whether "gather" reads probabilities.
+temperature : what logits are divided by, of backends with ``takes_temperature(op, real, temperature)``, where that is true.
 m : how many of a row's first elements "detail" finds, HEAVIEST or, where there are not as many, all of them at least.
 
 ``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count, first bad row or inf) to rows

@@ -38,6 +38,11 @@ def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
     return fastloss_c.RowKernel(real.itemsize == 8, op, across, lengths, x, target, w, outs, block, *constants)
 
 
+def takes_temperature(op, real, temperature):
+    """Whether `row_kernel` takes one after its other arguments: of float32, where what is made of it stays among the normal numbers."""
+    return op not in ("detail", "gather") and real.itemsize == 4 and 2.0**-40 <= temperature <= 2.0**40
+
+
 @functools.cache
 def tile_kernel(op, real):
     """The kernel `op` of tiles of classes, see `backends`."""

@@ -109,6 +109,12 @@ def _split(axes, x):
     return None
 
 
+def _divides(op, real, transform):
+    """Whether the backend's own kernel divides its logits by the transform's temperature, which must be all that there is to it."""
+    takes = getattr(_plan.backend(), "takes_temperature", None)
+    return takes is not None and transform.softcap is None and takes(op, real, transform.temperature)
+
+
 # Blocks whose rows are written before they are gone over again.
 _AT_ONCE = 4
 
@@ -181,10 +187,12 @@ class RowKernel:
         self.size = x.size
         written = any(out is not None and out[1] is True for out in outs) or spread is not None
         written = written or op in ("score", "compare", "detail")
+        make, temperature = _plan.backend().row_kernel, ()
+        if transform is not None and geometry.n_classes > 0 and _divides(op, real, transform):
+            transform, temperature = None, (transform.temperature,)
         self.is_transformed = transform is not None and geometry.n_classes > 0
         ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8 or self.is_transformed)
         self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # which reads one element per row
-        make = _plan.backend().row_kernel
         if self.is_transformed:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
             make = functools.partial(Transformed, transform)
@@ -203,6 +211,7 @@ class RowKernel:
             spread,
             take_log,
             m,
+            *temperature,
         )
 
     def prepared(self, operands):

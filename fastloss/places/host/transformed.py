@@ -2,7 +2,7 @@
 
 A piece's logits become differences from the largest of their row, computed in float64 by the elements' kernel of `tempered` or `capped`;
 the rows' kernel in float64 takes these as logits, and its results are rounded once.  That is one way for every backend and for all that
-the softmax family does.
+the softmax family does; the compiled kernels have a shorter one for float32 logits that a temperature alone divides.
 """
 
 import math
