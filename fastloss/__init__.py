@@ -5,36 +5,38 @@ The functions carry the names and parameters of ``torch.nn.functional`` and take
 functions are imported when the first of them is accessed, so that the command line answers at once, even to Ctrl-C.
 """
 
-# ruff: noqa: F401
+import typing as _typing
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-
-from fastloss._config import use_backend, use_threads, use_wait
-from fastloss._info import backends, show_config  # `backends` here is this function, not the subpackage of that name
-from fastloss._version import __version__
-
-if _TYPE_CHECKING:
-    from fastloss._api import *  # noqa: F403
+# "as" marks these as public to type checkers.
+from fastloss._config import use_backend as use_backend
+from fastloss._config import use_threads as use_threads
+from fastloss._config import use_wait as use_wait
+from fastloss._info import backends as backends  # `backends` here is this function, not the subpackage of that name
+from fastloss._info import show_config as show_config
+from fastloss._version import __version__ as __version__
 
 _MODULES = ("accumulate", "functional", "grad", "losses")
 _HERE = ("__version__", "backends", "show_config", "use_backend", "use_threads", "use_wait")
 
+if _typing.TYPE_CHECKING:  # type checkers see every name, and report those that do not exist
+    from fastloss._api import *  # noqa: F403
+    from fastloss.functional import *  # noqa: F403
+else:
 
-def __getattr__(name):
-    from importlib.util import find_spec
+    def __getattr__(name):
+        from importlib.util import find_spec
 
-    # Submodules are left to the import statement that names them, except those that `_MODULES` makes public.
-    special = name.startswith("__") and name != "__all__"
-    if not special and (name in _MODULES or find_spec(f"{__name__}.{name}") is None):
-        from fastloss import _api
+        # Submodules are left to the import statement that names them, except those that `_MODULES` makes public.
+        special = name.startswith("__") and name != "__all__"
+        if not special and (name in _MODULES or find_spec(f"{__name__}.{name}") is None):
+            from fastloss import _api
 
-        globals().setdefault("__all__", sorted([*_HERE, *_api.__all__]))
-        for public in _api.__all__:
-            globals().setdefault(public, getattr(_api, public))
-    if special or name not in globals():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals()[name]
+            globals().setdefault("__all__", sorted([*_HERE, *_api.__all__]))
+            for public in _api.__all__:
+                globals().setdefault(public, getattr(_api, public))
+        if special or name not in globals():
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals()[name]
 
-
-def __dir__():
-    return sorted({*globals(), *__getattr__("__all__")})
+    def __dir__():
+        return sorted({*globals(), *__getattr__("__all__")})

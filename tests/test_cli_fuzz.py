@@ -205,15 +205,15 @@ def stopped(monkeypatch, arguments):
     """A run that ends after its first shard, and leaves a journal."""
     from fastloss.cli.eval.work import pieces
 
-    real = pieces.run_task
+    real = pieces.run_piece
 
-    def once(task, *others):
-        if task.number == 1:
+    def once(piece, *others):
+        if piece.number == 1:
             raise KeyboardInterrupt
-        return real(task, *others)
+        return real(piece, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pieces, "run_task", once)
+        patch.setattr(pieces, "run_piece", once)
         assert main(arguments) == 130
 
 

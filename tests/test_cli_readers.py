@@ -14,7 +14,7 @@ from subprocesses import run_python
 import fastloss
 from fastloss.cli import main
 from fastloss.cli.failure import Failure
-from fastloss.cli.files import Stored, npy, open_array, pages, split
+from fastloss.cli.files import Stored, open_array, pages, split
 
 N, CLASSES = 500, 7
 INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
@@ -319,7 +319,7 @@ def test_memory_is_a_piece(folder, name, capsys):
     else:
         names = write_safetensors("x", x, y)
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("fastloss.cli.files.zarr._PIECE_BYTES", 1 << 20) if name == "zarr" else None
+    monkey.setattr("fastloss.cli.files.zarr._BLOCK_BYTES", 1 << 20) if name == "zarr" else None
     try:
         arguments = ["eval", *names, "--chunk-size", "4096"]
         assert main(arguments) == 0
@@ -391,8 +391,7 @@ def test_scattered_rows(folder, monkeypatch, shape):
         if sorted(order) != list(range(len(shape))):
             continue
         np.save("x.npy", values.transpose(order))
-        with open("x.npy", "rb") as file:
-            x = npy.open_array("x.npy", "x.npy", None, file, file.read(6)).array.transpose(np.argsort(order))
+        x = open_array("x.npy").array.transpose(np.argsort(order))
         assert x.shape == shape
         for part in (x, x[3:], x[..., 2:9], x[::-1], x[::2]):
             np.testing.assert_array_equal(pages.collected(part), np.array(part))

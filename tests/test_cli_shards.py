@@ -492,6 +492,46 @@ def test_large_files_are_cut(evaluate, folder, monkeypatch):
     assert figures(evaluate("x.npy", "y.npy", "--bootstrap", 20)) == figures(whole)
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the arrays that are opened, as often as they are."""
+    from fastloss.cli.eval.plan import opened, survey
+
+    names, real = [], opened.open_array
+
+    def recorded(name):
+        names.append(os.path.basename(name))
+        return real(name)
+
+    for module in (opened, survey):
+        monkeypatch.setattr(module, "open_array", recorded)
+    return names
+
+
+def test_a_shard_is_opened_once(evaluate, folder, monkeypatch, opened):
+    """However many pieces it is cut into, guessed loss and weights included."""
+    save(folder, *data())
+    np.save("w.npy", np.arange(1.0, CLASSES + 1))
+    monkeypatch.setattr("fastloss.cli.eval.plan.survey._PIECE_BYTES", 1000)
+    expected = evaluate("x.npy", "y.npy", "--weight", "w.npy")["value"]
+    opened.clear()
+    assert evaluate("x", "y", "--weight", "w.npy")["value"] == expected
+    assert sorted(opened) == sorted([*os.listdir("x"), *os.listdir("y"), "w.npy"])
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_shards_that_do_not_stay_open(evaluate, folder, monkeypatch, opened, kept):
+    """A limited number of files is open at a time: the other shards are opened again, once for all their pieces."""
+    save(folder, *data())
+    monkeypatch.setattr("fastloss.cli.eval.plan.survey._PIECE_BYTES", 1000)
+    expected = figures(evaluate("x.npy", "y.npy"))
+    monkeypatch.setattr("fastloss.cli.eval.plan.survey._MOST_KEPT", kept)
+    opened.clear()
+    assert figures(evaluate("x", "y")) == expected
+    again = len(SIZES) - max(kept, 1)
+    assert len(opened) == 2 * (len(SIZES) + again)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "losses", "_dialect", "_version", "_optional", "_schema", "_templates", "_tiles", "_costs"),
+    ("scalars", "losses", "_dialect", "_version", "_optional", "_schema", "_templates", "_tiles", "_types", "_costs"),
     ("_errors", "_exact", "_branchless", "_order"),
     ("_foreign",),
     ("_config", "_arrays", "_reduce", "_threads", "_scores", "_comparison"),
@@ -56,6 +56,46 @@ def test_ladder(path):
         step = STEP.get(imported, STEP["__init__"])
         allowed = step < STEP[module] or imported == module or module in ("bench", "cli") and step == STEP["__init__"]
         assert allowed, f"{module} imports {imported}"
+
+
+# Rooms of the command line, lowest first: a module imports from its own and from lower ones.
+ROOMS = (
+    ("failure", "interrupt", "argument_types"),
+    ("printing", "library"),
+    ("files",),
+    ("eval.stats",),
+    ("eval.plan",),
+    ("eval.work",),
+    ("eval.show",),
+    ("eval", "bench"),
+    ("info",),
+    ("commands",),
+    ("",),
+)
+
+
+def room(module):
+    """The room of a module of the command line, and its step."""
+    fitting = [
+        (name, step) for step, names in enumerate(ROOMS) for name in names if f"{module}.".startswith(f"{name}.")
+    ]
+    return max(fitting, key=lambda found: len(found[0])) if fitting else ("", len(ROOMS) - 1)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_rooms(path):
+    own_name, own_step = room(".".join(path.relative_to(PACKAGE / "cli").with_suffix("").parts).replace("__init__", ""))
+    package = ("fastloss", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else ()
+        module = ".".join((*base, *([node.module] if node.module else [])))
+        if module.split(".")[:2] != ["fastloss", "cli"]:
+            continue
+        for alias in node.names:
+            name, step = room(f"{module}.{alias.name}".removeprefix("fastloss.cli").removeprefix("."))
+            assert name == own_name or step < own_step, f"{own_name or 'cli'} imports {module}.{alias.name}"
 
 
 def test_backends_do_not_import_each_other():

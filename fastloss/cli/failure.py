@@ -54,6 +54,22 @@ def reading(name: str, problem: str = "cannot be read") -> Iterator[None]:
         raise Failure(name, f"{problem}: {told}") from None
 
 
+@contextlib.contextmanager
+def failing(where: str | None, *kinds: type[Exception], prefix: str = "") -> Iterator[None]:
+    """Errors of these kinds become a Failure of their message, without `prefix`: the setting's name, which `where` says already."""
+    try:
+        yield
+    except kinds as error:
+        # a KeyError's text would come with quotes
+        problem = str(error.args[0]) if error.args else type(error).__name__
+        raise Failure(where, (told(error) if isinstance(error, OSError) else problem).removeprefix(prefix)) from None
+
+
+def told(error: Exception) -> str:
+    """What the system says of an error, as part of a message."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 def _shown(text: str) -> str:
     return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 

@@ -10,7 +10,10 @@ from fastloss import _config, _info, _plan, functional
 from fastloss._version import __version__
 from fastloss.accumulate import sums_of
 
-from .failure import Failure
+from .failure import failing
+
+# What the library raises where it refuses a setting.
+_REFUSALS = (ValueError, TypeError, RuntimeError, ImportError)
 
 
 def version() -> str:
@@ -38,23 +41,14 @@ def settings(backend: str | None, threads: int | None) -> Iterator[None]:
         The backend is unknown or missing, there cannot be so many threads, or the environment says nonsense.
     """
     with contextlib.ExitStack() as stack:
-        with _failing("--backend", "backend: "):
+        with failing("--backend", *_REFUSALS, prefix="backend: "):
             stack.enter_context(_config.backend.within(backend))
-        with _failing("--threads", "threads: "):
+        with failing("--threads", *_REFUSALS, prefix="threads: "):
             stack.enter_context(_config.threads.within(threads))
-        with _failing(None, ""):  # now, rather than in the midst of the first file
+        with failing(None, *_REFUSALS):  # now, rather than in the midst of the first file
             _plan.backend()
             _config.threads.get()
         yield
-
-
-@contextlib.contextmanager
-def _failing(where: str | None, prefix: str) -> Iterator[None]:
-    """Turn what the library says of its settings into a Failure, without naming the setting twice."""
-    try:
-        yield
-    except (ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise Failure(where, str(error).removeprefix(prefix)) from None
 
 
 def backend_in_use() -> str:
@@ -69,11 +63,11 @@ def n_threads() -> int:
 
 def configuration() -> dict[str, Any]:
     """Versions, settings and backends as plain data."""
-    with _failing(None, ""):
+    with failing(None, *_REFUSALS):
         return _info.configuration()
 
 
 def show_configuration(file: TextIO) -> None:
     """Print the same for people."""
-    with _failing(None, ""):
+    with failing(None, *_REFUSALS):
         _info.show_config(file)

@@ -6,7 +6,10 @@ import contextlib
 import math
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
+
+from .failure import told
 
 
 class Unwritten(Exception):
@@ -29,7 +32,7 @@ def say(text: str, end: str = "\n") -> None:
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:  # a ValueError where a caller of `main` closed it
-        raise Unwritten(f"cannot be written: {(getattr(error, 'strerror', None) or str(error)).lower()}") from None
+        raise Unwritten(f"cannot be written: {told(error)}") from None
 
 
 def note(text: str) -> None:
@@ -39,6 +42,23 @@ def note(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
         except OSError:
             give_up(sys.stderr)
+
+
+def show_passing(text: str) -> None:
+    """Say on a terminal what is going on, in the place of what was said before; "" takes it away."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{text}")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def passing(text: str) -> Iterator[None]:
+    """Say on a terminal what is going on as long as the block runs."""
+    show_passing(text)
+    try:
+        yield
+    finally:
+        show_passing("")
 
 
 def give_up(stream: TextIO | None) -> None:

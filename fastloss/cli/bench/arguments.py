@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 
+from fastloss.cli import argument_types
 from fastloss.cli.failure import Failure
 
 EPILOG = """\
@@ -62,9 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which contenders (default: all that are installed, but not torch.compile; with --against the backend in use)",
     )
     parser.add_argument(
-        "--seconds", type=_seconds, metavar="S", help="how long to measure in all (default: 60; with --against 300)"
+        "--seconds",
+        type=argument_types.seconds,
+        metavar="S",
+        help="how long to measure in all (default: 60; with --against 300)",
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="number of threads (default: all)")
+    parser.add_argument("--threads", type=argument_types.positive, metavar="N", help="number of threads (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--output", metavar="FILE", help="write that object there as well")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the results (.png, .svg or .pdf)")
@@ -75,7 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     two.add_argument("--with", nargs="+", metavar="SIDE", dest="new", help="the new side (default: this build)")
     two.add_argument(
-        "--limit", "--fail-above", type=_factor, default=1.05, metavar="X", help="the slowdown allowed (default: 1.05)"
+        "--limit",
+        "--fail-above",
+        type=argument_types.factor,
+        default=1.05,
+        metavar="X",
+        help="the slowdown allowed (default: 1.05)",
     )
     two.add_argument("--allow", nargs="+", default=[], metavar="KIND[:PATTERN]", help="problems that are let pass")
     two.add_argument(
@@ -91,38 +100,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     two.add_argument("--pytest-benchmark", metavar="FILE", help="write what pytest-benchmark would have written")
     two.add_argument("--store", metavar="DIR", help="keep the run there, and draw the history as index.html")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    if number >= 1 << 63:  # nothing can be counted so far
-        raise argparse.ArgumentTypeError(f"must be below 2**63, not {number}")
-    return number
-
-
-_positive.__name__ = "whole number"  # argparse names the type in its message
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return number
-
-
-_seconds.__name__ = "number"
-
-
-def _factor(text: str) -> float:
-    number = float(text)
-    if not 1 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
-
-
-_factor.__name__ = "number"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,30 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from fastloss.bench import build, cases, contenders, own, plot, report, session
 from fastloss.cli import library
-from fastloss.cli.failure import Failure
+from fastloss.cli.failure import Failure, failing
 from fastloss.cli.files.output import OutputFile
-from fastloss.cli.printing import as_json, note, say
+from fastloss.cli.printing import as_json, note, passing, say
 
 EXIT_OK = 0
 
 _SECONDS = 60.0  # to measure in, unless told otherwise
-
-
-@contextlib.contextmanager
-def failing(where: str | None, *kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of these kinds into a Failure."""
-    try:
-        yield
-    except kinds as error:
-        # a KeyError's text would come with quotes
-        raise Failure(where, str(error.args[0]) if error.args else type(error).__name__) from None
 
 
 def chosen_cases(args: argparse.Namespace, default: str = "headline") -> list[cases.Case]:
@@ -86,7 +74,7 @@ def measure(args: argparse.Namespace) -> int:
             if reason := case.missing():
                 note(f"fastloss: {case.name} is left out: {reason}")
                 continue
-            with _watching(f"{case.name} ({i + 1} of {len(chosen)})"):
+            with passing(f"measuring {case.name} ({i + 1} of {len(chosen)}) ..."):
                 share = max((end - time.perf_counter()) / (len(chosen) - i), 0.25 * seconds / len(chosen))
                 result = session.run_case(case, who, seconds=share, threads=threads)
             results.append(result)
@@ -121,18 +109,3 @@ def _check_plot(path: str) -> None:
     folder = os.path.dirname(path) or "."
     if not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
         raise Failure(path, "cannot be written")
-
-
-@contextlib.contextmanager
-def _watching(what: str) -> Iterator[None]:
-    """Say on a terminal what is going on."""
-    watched = sys.stderr is not None and sys.stderr.isatty()
-    if watched:
-        sys.stderr.write(f"\r\033[Kmeasuring {what} ...")
-        sys.stderr.flush()
-    try:
-        yield
-    finally:
-        if watched:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 
 from fastloss.bench import bisect as bisecting
@@ -16,12 +15,12 @@ from fastloss.bench.side import Side
 from fastloss.bench.turns import Subject
 from fastloss.bench.workers import WorkerError
 from fastloss.cli import library
-from fastloss.cli.failure import Failure
+from fastloss.cli.failure import Failure, failing, told
 from fastloss.cli.files import read_text
 from fastloss.cli.files.output import OutputFile
-from fastloss.cli.printing import note, say
+from fastloss.cli.printing import note, say, show_passing
 
-from .measure import chosen_cases, chosen_contenders, failing, finish
+from .measure import chosen_cases, chosen_contenders, finish
 
 _SECONDS = 300.0  # to measure in, unless told otherwise
 
@@ -50,13 +49,13 @@ def compare(args: argparse.Namespace) -> int:
             threads=library.n_threads(),
             seed=args.seed,
             cpu_time=args.cpu_time,
-            say=_progress,
+            say=show_passing,
         )
         with failing(None, WorkerError):
             comparison.same_code()
             outcome = comparison.run()
             comparison.check_gates(tolerated, names)
-        _progress("")
+        show_passing("")
         problems = findings.problems(outcome.findings, allowed, outcome.whole)
         code = findings.exit_code(problems)
         conditions = session.conditions([], library.n_threads())
@@ -92,7 +91,7 @@ def _write_others(args: argparse.Namespace, outcome: Outcome, document: dict[str
             with open(args.markdown, how) as file:
                 file.write(summary.encode())
         except OSError as error:
-            raise Failure(args.markdown, f"cannot be written: {(error.strerror or str(error)).lower()}") from None
+            raise Failure(args.markdown, f"cannot be written: {told(error)}") from None
     if args.pytest_benchmark is not None:
         with OutputFile(args.pytest_benchmark) as file:
             file.write(json.dumps(verdicts.benchmark_json(document), indent=1).encode() + b"\n")
@@ -130,10 +129,10 @@ def bisect(args: argparse.Namespace) -> int:
                     threads=threads,
                     seed=args.seed,
                     cpu_time=args.cpu_time,
-                    say=_progress,
+                    say=show_passing,
                 )
                 found = comparison.run().findings[0]
-            _progress("")
+            show_passing("")
             note(
                 f"fastloss: {revision[:12]}: {found.verdict}"
                 + (f", {found.estimate.ratio:.3f}" if found.estimate else "")
@@ -144,10 +143,3 @@ def bisect(args: argparse.Namespace) -> int:
             result = bisecting.search(environments.commits(good, bad), measured)
     say(json.dumps(result.as_dict()) if args.json else str(result))
     return result.exit_code
-
-
-def _progress(what: str) -> None:
-    """Say on a terminal what is going on."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{what}")
-        sys.stderr.flush()

@@ -3,7 +3,7 @@
 PREDICTIONS and TARGETS are .npy, .npz, .safetensors, Zarr, Parquet, Arrow IPC
 or Feather files, or FILE:NAME for one of several arrays or columns in a file;
 directories of such files, or quoted patterns ('logits-*.npy'), whose names are
-matched: many shards are evaluated as one array would be. Files are mapped into
+matched: many shards are scored as one array would be. Files are mapped into
 memory or read in chunks of rows, so they may be larger than memory (compressed
 .npz members may not). Without --loss the loss is guessed from dtypes, shapes
 and values; the report says which and why:
@@ -23,6 +23,8 @@ and values; the report says which and why:
 from __future__ import annotations
 
 import argparse
+
+from fastloss.cli import argument_types
 
 EPILOG = """\
 Perplexity is exp(mean loss). Accuracy is not weighted; a binary prediction
@@ -50,9 +52,6 @@ examples:
   fastloss eval int4.npy labels.npy --against bf16.npy --bootstrap 1000
   fastloss eval 'out/*.safetensors:logits' labels/ --workers 8 --output run.json
 """
-
-
-_MOST_RESAMPLES = 1_000_000  # each takes some bytes of every sum
 
 
 class _Manifest(argparse.Action):
@@ -118,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows with this class label do not count (default: -100)",
     )
     parser.add_argument(
-        "--label-smoothing", type=_fraction, metavar="X", help="in [0, 1], for cross_entropy (default: 0)"
+        "--label-smoothing", type=argument_types.fraction, metavar="X", help="in [0, 1], for cross_entropy (default: 0)"
     )
     parser.add_argument(
         "--reduction",
@@ -128,16 +127,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--chunk-size",
-        type=_positive,
+        type=argument_types.positive,
         metavar="ROWS",
         help="rows read together (default: about 16 MiB of predictions)",
     )
-    parser.add_argument("--top-k", type=_positive, metavar="K", help="also how often the target is among the K largest")
+    parser.add_argument(
+        "--top-k", type=argument_types.positive, metavar="K", help="also how often the target is among the K largest"
+    )
     parser.add_argument("--group-by", metavar="FILE", help="results for each group too: a language, a task, a document")
     parser.add_argument(
-        "--bootstrap", type=_resamples, metavar="N", help="95 %% confidence intervals from N resamples (1000, say)"
+        "--bootstrap",
+        type=argument_types.resamples,
+        metavar="N",
+        help="95 %% confidence intervals from N resamples (1000, say)",
     )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="of the resamples (default: 0)")
+    parser.add_argument(
+        "--seed", type=argument_types.seed, default=0, metavar="S", help="of the resamples (default: 0)"
+    )
     parser.add_argument(
         "--resample",
         choices=("row", "sample", "group", "shard"),
@@ -148,8 +154,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", metavar="FILE", help="write a page there: figures, distribution, calibration, worst rows (HTML)"
     )
-    parser.add_argument("--workers", type=_positive, metavar="N", help="evaluate shards in N processes (extra dask)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="evaluate shards on the workers of a Dask scheduler")
+    parser.add_argument(
+        "--workers", type=argument_types.positive, metavar="N", help="score shards in N processes (extra dask)"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="score shards on the workers of a Dask scheduler")
     parser.add_argument(
         "--journal",
         metavar="FILE",
@@ -158,7 +166,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run that the journal is of, if there is one"
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="number of threads (default: all)")
+    parser.add_argument("--threads", type=argument_types.positive, metavar="N", help="number of threads (default: all)")
     parser.add_argument("--backend", metavar="NAME", help="where to compute; `fastloss info` lists them")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument(
@@ -168,50 +176,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    if number >= 1 << 63:  # nothing can be counted so far
-        raise argparse.ArgumentTypeError(f"must be below 2**63, not {number}")
-    return number
-
-
-_positive.__name__ = "whole number"  # argparse names the type in its message
-
-
-def _resamples(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= _MOST_RESAMPLES:
-        raise argparse.ArgumentTypeError(f"must lie in [1, {_MOST_RESAMPLES}], not {number}")
-    return number
-
-
-_resamples.__name__ = "whole number"
-
-
-def _seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 1 << 128:
-        raise argparse.ArgumentTypeError(f"must lie in [0, 2**128), not {number}")
-    return number
-
-
-_seed.__name__ = "whole number"
-
-
-def _fraction(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"must lie in [0, 1], not {text}")
-    return number
-
-
-_fraction.__name__ = "number"
-
-
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and report; bad input raises a `Failure`."""
+    """Score and report; bad input raises a `Failure`."""
     from fastloss.cli.interrupt import ends_at_once
 
     with ends_at_once():

@@ -8,12 +8,14 @@ import os
 from typing import TYPE_CHECKING
 
 from fastloss.cli import library
-from fastloss.cli.eval.plan.opened import Job, Request
-from fastloss.cli.eval.plan.survey import Plan, survey
+from fastloss.cli.eval.plan.opened import Opened, Request
+from fastloss.cli.eval.plan.plan import Plan
+from fastloss.cli.eval.plan.survey import survey
 from fastloss.cli.eval.show import report
 from fastloss.cli.eval.show.figures import figures_of
 from fastloss.cli.eval.stats.state import Measures, State
-from fastloss.cli.eval.work.pieces import execute, intact, job_description, loss_writer
+from fastloss.cli.eval.work.chunks import losses_dtype
+from fastloss.cli.eval.work.pieces import intact, loss_writer, run_description, run_pieces
 from fastloss.cli.eval.work.progress import Progress
 from fastloss.cli.failure import Failure
 from fastloss.cli.files import split
@@ -27,12 +29,12 @@ if TYPE_CHECKING:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and report; bad input raises a `Failure`."""
+    """Score and report; bad input raises a `Failure`."""
     losses_path = args.output if args.reduction == "none" else args.per_sample
     _check_options(args)
     with contextlib.ExitStack() as stack:
         stack.enter_context(library.settings(args.backend, args.threads))
-        plan = survey(_shards(args), _request(args), losses_path is not None)
+        plan = survey(_shards(args), _request(args), None if losses_path is None else losses_dtype)
         _check_fitting(args, plan.first)
         grouping = _grouping(args, plan)
         measures = Measures(
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             from fastloss.cli.eval.work.journal import Journal
 
             files = {"weight": args.weight, "group_by": args.group_by, "manifest": args.manifest}
-            described = job_description(plan, measures, args.chunk_size, files) | {"losses": losses_path}
+            described = run_description(plan, measures, args.chunk_size, files) | {"losses": losses_path}
             journal = Journal(journal_path, described, args.resume)
             stack.callback(journal.close)
         resumed = journal is not None and journal.resumed
@@ -79,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
         codes = None if grouping is None else grouping.codes
         n_rows = sum(shard.n_rows for shard in plan.shards)
         with Progress(n_rows, not args.json, plan.n_pieces) as progress:
-            seconds = execute(plan, measures, codes, args.chunk_size, cluster, journal, state, done, writer, progress)
+            seconds = run_pieces(
+                plan, measures, codes, args.chunk_size, cluster, journal, state, done, writer, progress
+            )
         names = None if grouping is None else grouping.names
         figures = figures_of(plan.first, state, measures, n_rows, names, seconds)
         printed = as_json(report.document(plan, figures, args, len(done)))
@@ -127,7 +131,7 @@ def _check_options(args: argparse.Namespace) -> None:
         if args.targets is not None:
             raise Failure("--no-targets", f"TARGETS are given: {args.targets}")
         if args.against is None and args.manifest is None:
-            raise Failure("--no-targets", "there is nothing to evaluate without --against REFERENCE")
+            raise Failure("--no-targets", "there is nothing to compute without --against REFERENCE")
         for option in ("ignore_index", "top_k", "report"):
             if getattr(args, option) is not None:
                 raise Failure(f"--{option.replace('_', '-')}", "needs targets")
@@ -146,19 +150,19 @@ def _check_options(args: argparse.Namespace) -> None:
         raise Failure(None, "--output, --per-sample, --report and --journal are different files")
 
 
-def _check_fitting(args: argparse.Namespace, job: Job) -> None:
+def _check_fitting(args: argparse.Namespace, opened: Opened) -> None:
     """Options that the loss, or the form of its targets, has no use for."""
     if args.top_k is not None:
-        if job.loss.family != "classes" or not job.labels:
+        if opened.loss.family != "classes" or not opened.labels:
             raise Failure(
                 "--top-k",
-                f"{job.loss.name} has no class labels to look for among the largest scores"
-                if job.loss.family != "classes"
+                f"{opened.loss.name} has no class labels to look for among the largest scores"
+                if opened.loss.family != "classes"
                 else "needs class labels, not distributions",
             )
-        if args.top_k > (n_classes := job.predictions.array.shape[job.axis or 0]):
+        if args.top_k > (n_classes := opened.predictions.array.shape[opened.axis or 0]):
             raise Failure("--top-k", f"{args.top_k} of {n_classes} classes")
-    if job.per_output:
+    if opened.per_output:
         for option in ("per_sample", "group_by", "bootstrap", "report"):
             if getattr(args, option) is not None:
                 raise Failure(f"--{option.replace('_', '-')}", "cannot be combined with --axis")

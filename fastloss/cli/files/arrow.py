@@ -15,21 +15,24 @@ import numpy as np
 from fastloss import _foreign
 from fastloss.cli.failure import Failure, reading
 
-from . import Source, Stored, chosen, needed
+from .access import chosen, needed
+from .formats import Wanted
 from .pages import map_file
+from .source import Source, Stored
 
 
-def open_array(name: str, path: str, member: str | None) -> Source:
+def open_array(wanted: Wanted) -> Source:
     """Open the column `FILE:COLUMN`, or the only one of FILE."""
+    name, path = wanted.name, wanted.path
     pyarrow = needed(name, "pyarrow", "an Arrow or Parquet file")
     schema, lengths, read = _opened(pyarrow, path)
     if len(set(schema.names)) < len(schema.names):
         raise Failure(name, "holds columns of the same name")
-    member = chosen(name, path, member, schema.names, "column")
+    member = chosen(name, path, wanted.member, schema.names, "column")
     name = f"{path}:{member}"
     starts = [0, *accumulate(lengths)]
 
-    def piece(i: int) -> np.ndarray:
+    def block(i: int) -> np.ndarray:
         rows = f"rows {starts[i]} to {starts[i + 1] - 1}"
         with reading(name, f"{rows} cannot be read"):
             array = _array(pyarrow, read(i, member), name)
@@ -40,10 +43,10 @@ def open_array(name: str, path: str, member: str | None) -> Source:
     filled = next((i for i, length in enumerate(lengths) if length), None)
     if filled is None:
         return Source(name, path, _array(pyarrow, pyarrow.nulls(0, schema.field(member).type), name))
-    first = piece(filled)
+    first = block(filled)
 
     def checked(i: int) -> np.ndarray:
-        array = piece(i)
+        array = block(i)
         if lengths[i] and (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
             problem = f"rows {starts[i]} to {starts[i + 1] - 1} have the shape {array.shape[1:]} each"
             raise Failure(name, f"{problem}, those before {first.shape[1:]}")
@@ -53,7 +56,7 @@ def open_array(name: str, path: str, member: str | None) -> Source:
 
 
 def _opened(pyarrow: Any, path: str) -> tuple[Any, list[int], Callable[[int, str], Any]]:
-    """The schema, the rows of each piece, and how to read a column of one."""
+    """The schema, the rows of each block, and how to read a column of one."""
     with open(path, "rb") as file:
         magic = file.read(4)
         data = None if magic == b"PAR1" else pyarrow.BufferReader(pyarrow.py_buffer(map_file(file)))
@@ -77,7 +80,7 @@ def _opened(pyarrow: Any, path: str) -> tuple[Any, list[int], Callable[[int, str
 
 
 def _array(pyarrow: Any, column: Any, name: str) -> np.ndarray:
-    """A column's piece as an array; without a copy where the memory allows."""
+    """A block of a column as an array; without a copy where the memory allows."""
     if isinstance(column, pyarrow.ChunkedArray):
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     column.validate(full=True)  # lengths and offsets that a damaged file gives would be followed anywhere

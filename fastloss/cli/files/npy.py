@@ -16,25 +16,28 @@ import numpy as np
 
 from fastloss.cli.failure import Failure, reading
 
-from . import _ZIP_MAGICS, Source, bfloat16, listed, shape_text
+from .access import bfloat16, listed, shape_text
+from .formats import NPY_MAGIC, ZIP_MAGICS, Wanted
 from .pages import map_file
+from .source import Source
 
 TOO_SMALL = "is not supported: floating-point numbers of 16 bits or more are expected"
-_NPY_MAGIC = b"\x93NUMPY"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's own header: signature, length of name, of extras
 
 
-def open_array(name: str, path: str, member: str | None, file: IO[bytes], magic: bytes) -> Source:
-    """Open `FILE.npy`, `FILE.npz` (of one member) or `FILE.npz:member`; `magic` is how the file begins."""
-    if magic[:6] == _NPY_MAGIC:
+def open_array(wanted: Wanted) -> Source:
+    """Open `FILE.npy`, `FILE.npz` (of one member) or `FILE.npz:member`."""
+    name, path, member, head, file = wanted.name, wanted.path, wanted.member, wanted.head, wanted.file
+    assert file is not None
+    if head[:6] == NPY_MAGIC:
         if member is not None:
             raise Failure(name, "a .npy file, which has no members")
         array = _mapped(file, 0, os.fstat(file.fileno()).st_size, name)
-    elif magic[:4] in _ZIP_MAGICS:
+    elif head[:4] in ZIP_MAGICS:
         name, array = _from_archive(file, name, path, member)
-    elif not magic:
+    elif not head:
         raise Failure(name, "the file is empty")
-    elif magic[:1] == b"\x80":
+    elif head[:1] == b"\x80":
         raise Failure(name, "a Python pickle, which is never loaded; save the array with np.save")
     else:
         raise Failure(name, "not a .npy or .npz file, nor of another format that is read")
@@ -121,7 +124,7 @@ def _member_data(file: IO[bytes], info: zipfile.ZipInfo, name: str) -> int:
     """Where the data of a stored member begins: its local header has lengths the central directory lacks."""
     file.seek(info.header_offset)
     header = file.read(_LOCAL_HEADER.size)
-    if len(header) < _LOCAL_HEADER.size or header[:4] != _ZIP_MAGICS[0]:
+    if len(header) < _LOCAL_HEADER.size or header[:4] != ZIP_MAGICS[0]:
         raise Failure(name, "damaged .npz: a member's header is missing")
     _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
     return info.header_offset + _LOCAL_HEADER.size + name_length + extra_length

@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from fastloss.cli.failure import Failure
+from fastloss.cli.failure import Failure, told
 
 _READ = 1 << 20  # bytes looked at together
 
@@ -61,7 +61,7 @@ class OutputFile:
             raise self._failure(error) from None
 
     def _failure(self, error: OSError) -> Failure:
-        return Failure(self.path, f"cannot be written: {(error.strerror or str(error)).lower()}")
+        return Failure(self.path, f"cannot be written: {told(error)}")
 
     def write(self, data: bytes | memoryview, offset: int | None = None) -> None:
         """Write `data` at `offset`, or after what was written last."""

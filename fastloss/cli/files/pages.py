@@ -125,6 +125,11 @@ def _advise(data: mmap.mmap, advice: int, start: int, length: int) -> None:
         data.madvise(advice, start, length)
 
 
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether the array lies in a file that is mapped here; one without elements needs none."""
+    return not array.size or _part(array) is not None
+
+
 def _part(array: np.ndarray) -> tuple[mmap.mmap, int, int, bool] | None:
     """The map an array lies in, the whole pages it spans there, and whether it takes all of them; None if it is in no map."""
     if not array.size or not _maps:

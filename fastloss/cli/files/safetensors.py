@@ -21,8 +21,10 @@ import numpy as np
 from fastloss._schema import SIZE, TEXT, check
 from fastloss.cli.failure import Failure, reading
 
-from . import Source, bfloat16, chosen, shape_text
+from .access import bfloat16, chosen, shape_text
+from .formats import Wanted
 from .npy import TOO_SMALL, map_array
+from .source import Source
 
 _MOST_HEADER = 100_000_000  # bytes, as the format says
 _DTYPES = {
@@ -31,10 +33,12 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def open_array(name: str, path: str, member: str | None, file: IO[bytes]) -> Source:
+def open_array(wanted: Wanted) -> Source:
     """Open `FILE.safetensors` (of one array) or `FILE.safetensors:KEY`."""
+    name, path, file = wanted.name, wanted.path, wanted.file
+    assert file is not None
     header, begin = _header(file, name)
-    member = chosen(name, path, member, [key for key in header if key != "__metadata__"], "array")
+    member = chosen(name, path, wanted.member, [key for key in header if key != "__metadata__"], "array")
     name = f"{path}:{member}"
     with reading(name, "damaged .safetensors header"):
         check(header[member], {"dtype": TEXT, "shape": [SIZE], "data_offsets": [SIZE, ...]})

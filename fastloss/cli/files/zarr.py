@@ -10,14 +10,17 @@ import numpy as np
 
 from fastloss.cli.failure import Failure, reading
 
-from . import Source, Stored, chosen, needed
+from .access import chosen, needed
+from .formats import Wanted
+from .source import Source, Stored
 
-_PIECE_BYTES = 16 << 20  # several small chunks are read together
-_MOST_PIECES = 1 << 20  # so many starts are held, whatever a damaged file says of its length
+_BLOCK_BYTES = 16 << 20  # several small chunks are read together
+_MOST_BLOCKS = 1 << 20  # so many starts are held, whatever a damaged file says of its length
 
 
-def open_array(name: str, path: str, member: str | None) -> Source:
+def open_array(wanted: Wanted) -> Source:
     """Open `FILE.zarr` (an array, or a group of one) or `FILE.zarr:KEY`; the same in a zip file."""
+    name, path, member = wanted.name, wanted.path, wanted.member
     zarr = needed(name, "zarr", "a Zarr array")
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # failures of its tasks are told once, by this program
     with reading(name, "cannot be read as Zarr"):
@@ -38,12 +41,12 @@ def open_array(name: str, path: str, member: str | None) -> Source:
         return Source(name, path, np.asarray(node[...]))
     chunk = (node.shards or node.chunks)[0]
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
-    chunk *= max(1, _PIECE_BYTES // max(1, chunk * row_bytes))
-    chunk = max(chunk, -(-shape[0] // _MOST_PIECES))
+    chunk *= max(1, _BLOCK_BYTES // max(1, chunk * row_bytes))
+    chunk = max(chunk, -(-shape[0] // _MOST_BLOCKS))
     starts = [*range(0, shape[0], chunk), shape[0]]
 
-    def piece(i: int) -> np.ndarray:
+    def block(i: int) -> np.ndarray:
         with reading(name, f"rows {starts[i]} to {starts[i + 1] - 1} cannot be read"):
             return np.asarray(node[starts[i] : starts[i + 1]])
 
-    return Source(name, path, Stored(shape, dtype, starts, piece))
+    return Source(name, path, Stored(shape, dtype, starts, block))

@@ -1,4 +1,4 @@
-"""What is to be evaluated: the arrays, the loss and its options, checked against each other."""
+"""A shard, opened: its arrays, the loss and its options, checked against each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from fastloss.cli.failure import Failure
 from fastloss.cli.files import Source, Stored, open_array, shape_text
+from fastloss.cli.files.pages import is_mapped
 
 from .guess import Choice, choose, class_axis, mismatch, one_output
 from .layout import (
@@ -53,8 +54,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One evaluation, ready to run.
+class Opened:
+    """A shard whose files are open, with the loss and options that were found to fit them.
 
     Parameters
     ----------
@@ -98,12 +99,18 @@ class Job:
         sources = (self.predictions, self.targets if self.has_targets else None, self.weight, self.reference)
         return sum(source.array.nbytes for source in sources if source is not None)
 
+    @property
+    def is_light(self) -> bool:
+        """Whether keeping it open takes no memory: its files are mapped, nothing has been read or decoded."""
+        arrays = [source.array for source in (self.predictions, self.targets, self.reference) if source is not None]
+        return all(isinstance(array, np.ndarray) and is_mapped(array) for array in arrays)
 
-def prepare(request: Request, reason: str | None = None, part: Part | None = None) -> Job:
-    """Open the files, choose the loss, and check that everything fits.
 
-    `reason` is why the loss in `request` was chosen, if an earlier shard led to it; weights of the rows of all shards
-    are cut down to `part`.
+def open_shard(request: Request, reason: str | None = None, part: Part | None = None) -> Opened:
+    """Open the files of a shard, choose the loss, and check that everything fits.
+
+    `reason` is why the loss in `request` was chosen, if an earlier shard led to it; `part` says where the shard lies among all,
+    for weights of the rows of all shards.
 
     Raises
     ------
@@ -118,7 +125,6 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
     else:
         targets = open_array(request.targets)
     reference = None if request.reference is None else open_array(request.reference)
-    weight = None if request.weight is None else open_array(request.weight)
     without = [source for source in (predictions, targets) if not source.array.size]
     if without:
         kind = Empty if len(without) == 2 else Failure
@@ -145,33 +151,20 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
         assert choice.axis is not None
         labels = y.shape != x.shape
         layout = lay_out_classes(x, y, choice.axis, None if reference is None else reference.array)
-        weights, per_output = None, False
-        if weight is not None:
-            check_class_weights(weight, x.shape[choice.axis])
-            weight = _whole(weight)
-            weights = weight.array
+        per_output = False
     else:
-        if one_output(x.shape, y.shape, axis):
-            x = x[..., 0] if isinstance(x, np.ndarray) else x.without_last()
-        labels, weights, per_output = False, None, axis is not None
-        if weight is not None and part is not None and weight.array.shape[:1] == (part.n_all,):
-            weight = replace(weight, array=weight.array[part.first : part.first + part.n_rows])
-        each = None
-        if weight is not None:
-            check_element_weights(weight, x.shape)
-            weight = _whole(weight)
-            each = element_weights(weight.array, x.ndim)
-        layout = lay_out_elements(x, y, each, per_output)
-    return Job(
+        labels, per_output = False, axis is not None
+        layout = lay_out_elements(_values(predictions, targets, axis), y, None, per_output)
+    opened = Opened(
         loss=choice.loss,
         axis=choice.axis if choice.loss.family == "classes" else axis,
         reason=choice.reason,
         predictions=predictions,
         targets=targets,
-        weight=weight,
+        weight=None,
         labels=labels,
         layout=layout,
-        weights=weights,
+        weights=None,
         ignore_index=ignore_index,
         ignore_given=request.ignore_index is not None,
         label_smoothing=request.label_smoothing or 0.0,
@@ -180,6 +173,37 @@ def prepare(request: Request, reason: str | None = None, part: Part | None = Non
         reference=reference,
         has_targets=request.targets is not None,
     )
+    return opened if request.weight is None else weighted(opened, open_array(request.weight), part)
+
+
+def weighted(opened: Opened, weight: Source, part: Part | None) -> Opened:
+    """The same with weights: of its classes, rows or elements, or of the rows of all shards, of which it is a `part`.
+
+    Raises
+    ------
+    Failure
+        They do not fit.
+    """
+    if opened.loss.family == "classes":
+        assert opened.axis is not None
+        check_class_weights(weight, opened.predictions.array.shape[opened.axis])
+        weight = _whole(weight)
+        return replace(opened, weight=weight, weights=weight.array)
+    if part is not None and weight.array.shape[:1] == (part.n_all,):
+        weight = replace(weight, array=weight.array[part.first : part.first + part.n_rows])
+    x = _values(opened.predictions, opened.targets, opened.axis)
+    check_element_weights(weight, x.shape)
+    weight = _whole(weight)
+    each = element_weights(weight.array, x.ndim)
+    return replace(opened, weight=weight, layout=lay_out_elements(x, opened.targets.array, each, opened.per_output))
+
+
+def _values(predictions: Source, targets: Source, axis: int | None) -> np.ndarray | Stored:
+    """The predictions of an element-wise loss, without a last axis that says nothing."""
+    x = predictions.array
+    if not one_output(x.shape, targets.array.shape, axis):
+        return x
+    return x[..., 0] if isinstance(x, np.ndarray) else x.without_last()
 
 
 def _unknown_targets(predictions: Source, axis: int | None) -> Source:

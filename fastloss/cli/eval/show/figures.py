@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloss.cli.eval.plan.opened import Job
+from fastloss.cli.eval.plan.opened import Opened
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.eval.stats.sums import Sums, Value
 
@@ -41,7 +41,7 @@ class Figures:
 
 @np.errstate(all="ignore")
 def figures_of(
-    job: Job, state: State, measures: Measures, n_rows: int, group_names: list[Any] | None, seconds: float
+    opened: Opened, state: State, measures: Measures, n_rows: int, group_names: list[Any] | None, seconds: float
 ) -> Figures:
     """The figures of a run over `n_rows` rows that ended in `state`."""
     sums = state.sums
@@ -49,22 +49,22 @@ def figures_of(
     if measures.against:
         from fastloss.cli.eval.stats.against import figures_against
 
-        against = figures_against(state, measures, job.has_targets)
-    if not job.has_targets:
+        against = figures_against(state, measures, opened.has_targets)
+    if not opened.has_targets:
         unknown = dict.fromkeys((f.name for f in fields(Figures) if f.default is MISSING), None)
         known = {"rows": sums.counted("counted"), "ignored": 0, "seconds": seconds, "against": against}
         groups = _divergences_of_groups(state, group_names) if group_names is not None else None
         return Figures(**unknown | known | {"groups": groups, "intervals": {}})
-    loss, mean = _shaped(job, sums.total("loss")), _mean(job, sums)
-    if job.loss.name == "rmse_loss":
+    loss, mean = _shaped(opened, sums.total("loss")), _mean(opened, sums)
+    if opened.loss.name == "rmse_loss":
         loss = np.sqrt(loss)  # as the library: the root of the sum
-    classes, counts = job.loss.family == "classes", job.loss.family in ("classes", "binary")
+    classes, counts = opened.loss.family == "classes", opened.loss.family in ("classes", "binary")
     counted = sums.counted("counted")
     divisor = "divisor" if "divisor" in sums else "counted"
-    mse, mae = (_shaped(job, sums.mean(name, divisor)) if name in sums else None for name in ("squared", "absolute"))
+    mse, mae = (_shaped(opened, sums.mean(name, divisor)) if name in sums else None for name in ("squared", "absolute"))
     top_k = measures.top_k is not None
     return Figures(
-        value={"mean": mean, "sum": loss, "none": None}[job.reduction],
+        value={"mean": mean, "sum": loss, "none": None}[opened.reduction],
         mean=mean,
         perplexity=float(np.exp(mean)) if classes else None,
         accuracy=float(sums.mean("correct", "counted")) if counts else None,
@@ -78,31 +78,31 @@ def figures_of(
         ignored=sums.counted("ignored"),
         elements=None if classes else counted,
         seconds=seconds,
-        groups=_groups(job, state, measures, group_names) if group_names is not None else None,
-        intervals=_intervals(job, state) if measures.resampling is not None else {},
+        groups=_groups(opened, state, measures, group_names) if group_names is not None else None,
+        intervals=_intervals(opened, state) if measures.resampling is not None else {},
         against=against,
     )
 
 
-def _shaped(job: Job, value: Value) -> Value:
+def _shaped(opened: Opened, value: Value) -> Value:
     """One figure for each output where those are apart."""
-    return np.reshape(value, job.layout.shape[1:]) if job.per_output else value
+    return np.reshape(value, opened.layout.shape[1:]) if opened.per_output else value
 
 
-def _mean(job: Job, sums: Sums) -> Value:
-    mean = _shaped(job, sums.mean("loss", "divisor" if "divisor" in sums else "counted"))
-    return np.sqrt(mean) if job.loss.name == "rmse_loss" else mean
+def _mean(opened: Opened, sums: Sums) -> Value:
+    mean = _shaped(opened, sums.mean("loss", "divisor" if "divisor" in sums else "counted"))
+    return np.sqrt(mean) if opened.loss.name == "rmse_loss" else mean
 
 
-def _groups(job: Job, state: State, measures: Measures, names: list[Any]) -> list[dict[str, Any]]:
+def _groups(opened: Opened, state: State, measures: Measures, names: list[Any]) -> list[dict[str, Any]]:
     """Of each group that occurs: its name, mean loss, what follows from it, and how much was counted."""
     found = []
     for code, sums in sorted(state.parts["groups"].groups.items()):
-        mean = _mean(job, sums)
+        mean = _mean(opened, sums)
         entry: dict[str, Any] = {"group": names[code], "mean": float(mean)}
-        if job.loss.family == "classes":
+        if opened.loss.family == "classes":
             entry["perplexity"] = float(np.exp(mean))
-        if job.loss.family in ("classes", "binary"):
+        if opened.loss.family in ("classes", "binary"):
             entry["accuracy"] = float(sums.mean("correct", "counted"))
         if measures.top_k is not None:
             entry["top_k_accuracy"] = float(sums.mean("in_top_k", "counted"))
@@ -127,16 +127,16 @@ def _divergences_of_groups(state: State, names: list[Any]) -> list[dict[str, Any
     ]
 
 
-def _intervals(job: Job, state: State) -> dict[str, list[float]]:
+def _intervals(opened: Opened, state: State) -> dict[str, list[float]]:
     """Of the mean and what follows from it, the ends of the confidence interval."""
     from fastloss.cli.eval.stats.bootstrap import interval
 
     bootstrap = state.parts["bootstrap"]
     means = bootstrap.means("loss", "divisor" if "divisor" in bootstrap else "counted")
-    if job.loss.name == "rmse_loss":
+    if opened.loss.name == "rmse_loss":
         means = np.sqrt(means)
     found = {"mean": interval(means)}
-    if job.loss.family == "classes":
+    if opened.loss.family == "classes":
         found["perplexity"] = interval(np.exp(means))
     for name, column in (("accuracy", "correct"), ("top_k_accuracy", "in_top_k")):
         if column in bootstrap:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastloss.cli import library
-from fastloss.cli.eval.plan.survey import Plan
+from fastloss.cli.eval.plan.plan import Plan
 from fastloss.cli.eval.stats.state import State
 from fastloss.cli.failure import printable
 
@@ -62,7 +62,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -> str:
     """The whole page."""
-    job = plan.first
+    opened = plan.first
     names = [_text(getattr(args, which) or f"listed in {args.manifest}") for which in ("predictions", "targets")]
     sections = [
         _tiles(plan, figures, args),
@@ -72,8 +72,8 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
         _groups(figures, args),
         _worst(plan, state),
     ]
-    title = f"{job.loss.name}: {number(float(figures.mean))}"
-    reason = f", guessed: {job.reason}" if job.reason else ""
+    title = f"{opened.loss.name}: {number(float(figures.mean))}"
+    reason = f", guessed: {opened.reason}" if opened.reason else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -85,7 +85,7 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
 </head>
 <body>
 <header>
-<h1>{_text(job.loss.name)}{_text(reason)}</h1>
+<h1>{_text(opened.loss.name)}{_text(reason)}</h1>
 <p>{names[0]} against {names[1]}</p>
 </header>
 <main>

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastloss.cli import library
 from fastloss.cli.eval.plan.guess import other_axis
-from fastloss.cli.eval.plan.survey import Plan
+from fastloss.cli.eval.plan.plan import Plan
 from fastloss.cli.eval.stats.sums import Value
 from fastloss.cli.failure import printable
 from fastloss.cli.files import shape_text
@@ -23,14 +23,14 @@ _SHOWN_OUTPUTS, _SHOWN_GROUPS = 8, 40
 
 def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: int) -> dict[str, Any]:
     """All of the result, as what `--json` prints."""
-    job = plan.first
+    opened = plan.first
     rows = figures.rows + figures.ignored
     output = {
         "fastloss": library.version(),
-        "loss": job.loss.name if job.has_targets else None,
-        "guessed": job.reason is not None,
-        "reason": job.reason,
-        "reduction": job.reduction,
+        "loss": opened.loss.name if opened.has_targets else None,
+        "guessed": opened.reason is not None,
+        "reason": opened.reason,
+        "reduction": opened.reduction,
         "value": figures.value,
         "mean": figures.mean,
         "perplexity": figures.perplexity,
@@ -45,14 +45,14 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         "seconds": figures.seconds,
         "rows_per_second": _rate(rows, figures.seconds),
         "gigabytes_per_second": _rate(_n_bytes(plan) / 1e9, figures.seconds),
-        "axis": job.axis,
-        "ignore_index": job.ignore_index if job.loss.ignores else None,
-        "label_smoothing": job.label_smoothing if job.loss.smooths else None,
+        "axis": opened.axis,
+        "ignore_index": opened.ignore_index if opened.loss.ignores else None,
+        "label_smoothing": opened.label_smoothing if opened.loss.smooths else None,
         "chunk_size": args.chunk_size,
         "backend": library.backend_in_use(),
         "threads": library.n_threads(),
         "predictions": _described(*_input(plan, "predictions", args)),
-        "targets": _described(*_input(plan, "targets", args)) if job.has_targets else None,
+        "targets": _described(*_input(plan, "targets", args)) if opened.has_targets else None,
         "weight": None if (w := plan.weight) is None else _described(w.name, w.array.dtype, w.array.shape),
         "output": args.output,
         "shards": len(plan.shards),
@@ -82,16 +82,16 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
 
 
 def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
-    """The result as aligned lines: what was evaluated, what came out, how fast."""
-    job = plan.first
+    """The result as aligned lines: what was read, what came out, how fast."""
+    opened = plan.first
     rows = figures.rows + figures.ignored
-    inputs = ["predictions", *(["targets"] if job.has_targets else []), *(["reference"] if figures.against else [])]
+    inputs = ["predictions", *(["targets"] if opened.has_targets else []), *(["reference"] if figures.against else [])]
     lines = [(name, _input_text(*_input(plan, name, args))) for name in inputs]
     if len(plan.shards) > 1:
         lines.append(("shards", str(len(plan.shards))))
     if plan.weight is not None:
         lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
-    lines += _loss_lines(plan, figures, args) if job.has_targets else []
+    lines += _loss_lines(plan, figures, args) if opened.has_targets else []
     lines += [(name, value) for name, value in _derived(figures, args)]
     lines += [] if figures.against is None else _compared(figures, args)
     lines.append(("rows", f"{figures.rows} counted, {figures.ignored} ignored"))
@@ -107,17 +107,20 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
 
 def _loss_lines(plan: Plan, figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Which loss it is, and what it came to."""
-    job = plan.first
-    yield "loss", f"{job.loss.name} (guessed: {job.reason}; --loss overrides)" if job.reason else job.loss.name
-    if job.loss.family == "classes" and args.axis is None:
-        other = other_axis(job.predictions.array.shape, job.targets.array.shape, job.axis or 0)
+    opened = plan.first
+    yield (
+        "loss",
+        f"{opened.loss.name} (guessed: {opened.reason}; --loss overrides)" if opened.reason else opened.loss.name,
+    )
+    if opened.loss.family == "classes" and args.axis is None:
+        other = other_axis(opened.predictions.array.shape, opened.targets.array.shape, opened.axis or 0)
         if other is not None:
-            yield "class axis", f"{job.axis} (--axis {other} would fit, too)"
-    if job.reduction == "none":
+            yield "class axis", f"{opened.axis} (--axis {other} would fit, too)"
+    if opened.reduction == "none":
         written = f"(mean; each written to {printable(args.output or '')})"
-        yield job.loss.name, f"{_number(figures.mean)} {written}"
+        yield opened.loss.name, f"{_number(figures.mean)} {written}"
     else:
-        yield job.loss.name, f"{_number(figures.value)} ({job.reduction})"
+        yield opened.loss.name, f"{_number(figures.value)} ({opened.reduction})"
 
 
 def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, str]]:

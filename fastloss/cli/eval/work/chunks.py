@@ -1,4 +1,4 @@
-"""The evaluation itself, chunk by chunk; the sums combine to what one call over all data would give."""
+"""Losses and what goes with them, chunk by chunk; the sums combine to what one call over all data would give."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastloss.cli import library
-from fastloss.cli.eval.plan.opened import Job
+from fastloss.cli.eval.plan.opened import Opened
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.eval.stats.sums import Place, Rows, Sums, Value
 from fastloss.cli.files.pages import collected, resident
@@ -19,15 +19,15 @@ from .locate import improbable, refusal, undefined
 
 Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
 
-# So much is evaluated before the clock starts: bytes of predictions, and losses at most where each is looked at.
+# How much is scored before the clock starts: bytes of predictions, and losses at most where each is looked at.
 _WARM_BYTES, _WARM_LOSSES = 4 << 20, 1 << 10
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Slices of a job and what is wanted of them."""
+    """Slices of a opened and what is wanted of them."""
 
-    job: Job
+    opened: Opened
     start: int
     x: np.ndarray
     y: np.ndarray
@@ -38,8 +38,8 @@ class Chunk:
 
 
 @np.errstate(all="ignore")  # NaN is told with its place; infinities are results
-def evaluate(
-    job: Job,
+def add_chunks(
+    opened: Opened,
     start: int,
     stop: int,
     chunk_rows: int | None,
@@ -49,53 +49,53 @@ def evaluate(
     sink: Sink | None,
     advance: Callable[[int], None],
 ) -> None:
-    """Add slices [start, stop) of `job` to `state`, in chunks of about `chunk_rows` rows, single losses into `sink`.
+    """Add slices [start, stop) of `opened` to `state`, in chunks of about `chunk_rows` rows, single losses into `sink`.
 
     Raises
     ------
     Failure
         A label is out of range, a value is NaN or outside the loss's domain.
     """
-    step = _step(job)
-    layout = job.layout
+    step = _step(opened)
+    layout = opened.layout
     n_chunks = -(-(stop - start) // layout.slices_per_chunk(chunk_rows))
     bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
     for first, last, then in zip(bounds, bounds[1:], [*bounds[2:], stop], strict=False):
         here = place.after((first - start) * layout.losses_per_slice)
         x, y, w, r = map(collected, (*layout.chunk(first, last), layout.reference_chunk(first, last)))
-        read = [(job.predictions.name, x), (job.targets.name, y)]
-        if job.reference is not None and r is not None:
-            read.append((job.reference.name, r))
-        if job.weight is not None and w is not None:
-            read.append((job.weight.name, w))
+        read = [(opened.predictions.name, x), (opened.targets.name, y)]
+        if opened.reference is not None and r is not None:
+            read.append((opened.reference.name, r))
+        if opened.weight is not None and w is not None:
+            read.append((opened.weight.name, w))
         with resident(read, layout.mapped(last, then)):
-            step(Chunk(job, first, x, y, w, here, measures, r), state, sink)
+            step(Chunk(opened, first, x, y, w, here, measures, r), state, sink)
         advance((last - first) * layout.n_rows // layout.n_slices)
 
 
 @np.errstate(all="ignore")
-def warm_up(job: Job, chunk_rows: int | None, measures: Measures) -> None:
-    """Evaluate a few rows for nothing: what is compiled or loaded on a first call is not the data's speed."""
-    layout = job.layout
+def warm_up(opened: Opened, chunk_rows: int | None, measures: Measures) -> None:
+    """Score a few rows for nothing: what is compiled or loaded on a first call is not the data's speed."""
+    layout = opened.layout
     some = min(layout.slices_per_chunk(chunk_rows), layout.n_slices * _WARM_BYTES // layout.predictions.nbytes)
     if measures.rows:  # what is done with single losses is slow, and quickly warm
         some = min(some, _WARM_LOSSES // layout.losses_per_slice)
     if some := min(some, layout.n_slices):
         place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
         x, y, w, r = map(collected, (*layout.chunk(0, some), layout.reference_chunk(0, some)))
-        chunk = Chunk(job, 0, x, y, w, place, measures, r)
-        _step(job)(chunk, State(measures), (lambda losses: None) if measures.losses else None)
+        chunk = Chunk(opened, 0, x, y, w, place, measures, r)
+        _step(opened)(chunk, State(measures), (lambda losses: None) if measures.losses else None)
 
 
-def losses_dtype(job: Job) -> np.dtype:
-    """The dtype of the job's single losses."""
-    x, y, w = job.layout.chunk(0, 0)
-    empty = Chunk(job, 0, x, y, w, Place(0, 0, 0, 0, 1), Measures(), job.layout.reference_chunk(0, 0))
-    if not job.has_targets:
+def losses_dtype(opened: Opened) -> np.dtype:
+    """The dtype of the opened's single losses."""
+    x, y, w = opened.layout.chunk(0, 0)
+    empty = Chunk(opened, 0, x, y, w, Place(0, 0, 0, 0, 1), Measures(), opened.layout.reference_chunk(0, 0))
+    if not opened.has_targets:
         return _compared(empty, None).kl.dtype
-    if job.loss.family == "classes":
-        return _class_losses(empty, _float_targets(job, x, y)).dtype
-    return _call(empty, job.loss.name, weight=w, reduction="none").dtype
+    if opened.loss.family == "classes":
+        return _class_losses(empty, _float_targets(opened, x, y)).dtype
+    return _call(empty, opened.loss.name, weight=w, reduction="none").dtype
 
 
 def _call(
@@ -110,42 +110,44 @@ def _call(
     try:
         return call(name, chunk.x, y, **options)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise refusal(chunk.job, chunk.start, chunk.x, y, error) from None
+        raise refusal(chunk.opened, chunk.start, chunk.x, y, error) from None
 
 
 def _check(chunk: Chunk, loss: Value, each: Callable[[], np.ndarray]) -> None:
     """NaN is an error that names its place; it is looked for only when the sum of a chunk is NaN."""
-    if np.isnan(loss).any() and (failure := undefined(chunk.job, chunk.start, chunk.x, chunk.y, each)):
+    if np.isnan(loss).any() and (failure := undefined(chunk.opened, chunk.start, chunk.x, chunk.y, each)):
         raise failure
 
 
-def _float_targets(job: Job, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _float_targets(opened: Opened, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The targets, as numbers if they are one-hot targets saved as integers."""
-    if job.labels or y.dtype.kind not in "biu":
+    if opened.labels or y.dtype.kind not in "biu":
         return y
     return y.astype(np.float64 if x.dtype.itemsize == 8 else np.float32)
 
 
 def _class_losses(chunk: Chunk, y: np.ndarray) -> np.ndarray:
     """Single losses of the softmax family."""
-    job = chunk.job
-    options: dict[str, Any] = {"axis": job.layout.axis, "weight": job.weights, "reduction": "none"}
-    if job.ignore_given:
-        options["ignore_index"] = job.ignore_index
-    if job.loss.smooths:
-        options["label_smoothing"] = job.label_smoothing
-    return _call(chunk, job.loss.name, y, **options)
+    opened = chunk.opened
+    options: dict[str, Any] = {"axis": opened.layout.axis, "weight": opened.weights, "reduction": "none"}
+    if opened.ignore_given:
+        options["ignore_index"] = opened.ignore_index
+    if opened.loss.smooths:
+        options["label_smoothing"] = opened.label_smoothing
+    return _call(chunk, opened.loss.name, y, **options)
 
 
 def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of the softmax family. The losses of single rows are few beside the scores: always taken."""
-    job, x, axis, measures = chunk.job, chunk.x, chunk.job.layout.axis or 0, chunk.measures
-    y = _float_targets(job, x, chunk.y)
+    opened, x, axis, measures = chunk.opened, chunk.x, chunk.opened.layout.axis or 0, chunk.measures
+    y = _float_targets(opened, x, chunk.y)
     # One pass over the logits answers all, where the loss is the plain one; elsewhere only what is asked beside it.
-    plain = job.loss.name == "cross_entropy" and job.labels and job.weights is None and not job.label_smoothing
+    plain = (
+        opened.loss.name == "cross_entropy" and opened.labels and opened.weights is None and not opened.label_smoothing
+    )
     score, in_top_k = None, None
-    if plain or measures.top_k and job.labels:
-        options = {"axis": axis, "ignore_index": job.ignore_index, "top_k": measures.top_k}
+    if plain or measures.top_k and opened.labels:
+        options = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": measures.top_k}
         score = _call(chunk, "score", y, **options)
         in_top_k = score.in_top_k
     losses = score.nll if plain and score is not None else _class_losses(chunk, y)
@@ -155,15 +157,15 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
         sink(losses)
 
     best = best_class(x, axis) if score is None else score.argmax
-    truth = y if job.labels else best_class(y, axis)
+    truth = y if opened.labels else best_class(y, axis)
     keep, divisor = None, None
     correct = best == truth
-    if job.labels:
-        keep = y != job.ignore_index
+    if opened.labels:
+        keep = y != opened.ignore_index
         correct &= keep
-        if job.weights is not None:
+        if opened.weights is not None:
             divisor = np.zeros(losses.shape)
-            divisor[keep] = job.weights[y[keep].astype(np.intp)]
+            divisor[keep] = opened.weights[y[keep].astype(np.intp)]
     counted = losses.size if keep is None else int(np.count_nonzero(keep))
     sums = state.sums
     sums.add_all("loss", losses)
@@ -193,17 +195,19 @@ def _compared(chunk: Chunk, y: np.ndarray | None) -> Any:
     def call(name: str, x: np.ndarray, _: np.ndarray, **options: Any) -> Any:
         return library.loss(name, chunk.r, x, y, **options)
 
-    return _call(chunk, "compare", call=call, axis=chunk.job.layout.axis or 0, ignore_index=chunk.job.ignore_index)
+    return _call(
+        chunk, "compare", call=call, axis=chunk.opened.layout.axis or 0, ignore_index=chunk.opened.ignore_index
+    )
 
 
 def _against(
     chunk: Chunk, y: np.ndarray, keep: np.ndarray | None, best: np.ndarray, sums: Sums
 ) -> dict[str, np.ndarray | None]:
     """The other model's results beside the chunk's, added to the sums and as columns of its rows."""
-    job, axis = chunk.job, chunk.job.layout.axis or 0
+    opened, axis = chunk.opened, chunk.opened.layout.axis or 0
     found = _compared(chunk, y)
-    other = replace(chunk, x=chunk.r, job=replace(job, predictions=job.reference))
-    options = {"axis": axis, "ignore_index": job.ignore_index, "top_k": chunk.measures.top_k}
+    other = replace(chunk, x=chunk.r, opened=replace(opened, predictions=opened.reference))
+    options = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": chunk.measures.top_k}
     score = _call(other, "score", y, **options)
     _check(other, float(np.sum(score.nll, dtype=np.float64)), lambda: score.nll)
     counted = np.ones(y.shape, bool) if keep is None else keep
@@ -229,8 +233,8 @@ def _distributions(chunk: Chunk, state: State, sink: Sink | None) -> None:
     found = _compared(chunk, None)
     total = float(np.sum(found.kl, dtype=np.float64))
     if np.isnan(total):
-        for source, x in ((chunk.job.predictions, chunk.x), (chunk.job.reference, chunk.r)):
-            one = replace(chunk, x=x, job=replace(chunk.job, predictions=source))
+        for source, x in ((chunk.opened.predictions, chunk.x), (chunk.opened.reference, chunk.r)):
+            one = replace(chunk, x=x, opened=replace(chunk.opened, predictions=source))
             _check(one, total, lambda one=one: _class_losses(one, one.y))
     if sink is not None:
         sink(found.kl)
@@ -248,9 +252,9 @@ def _flat(array: np.ndarray | None) -> np.ndarray | None:
 def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.ndarray:
     """The probability given to the most likely class."""
     top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis).astype(np.float64)
-    if chunk.job.loss.probabilities:
+    if chunk.opened.loss.probabilities:
         return top
-    if chunk.job.loss.name == "nll_loss":
+    if chunk.opened.loss.name == "nll_loss":
         return np.exp(top)
     lse = score.lse if score is not None else library.loss("logsumexp", chunk.x, axis=axis)
     return np.exp(top - lse)
@@ -258,12 +262,12 @@ def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.nda
 
 def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of a binary loss: whatever the weights, the mean divides by the number of elements."""
-    job, x, y = chunk.job, chunk.x, chunk.y
+    opened, x, y = chunk.opened, chunk.x, chunk.y
     # The library takes any target, as torch does, but labels -1 and 1 have no place in a report.
-    if not (y.min() >= 0 and y.max() <= 1) and (failure := improbable(job, chunk.start, job.targets, y)):
+    if not (y.min() >= 0 and y.max() <= 1) and (failure := improbable(opened, chunk.start, opened.targets, y)):
         raise failure
-    said, truth = x > job.loss.threshold, y > 0.5
-    loss, losses = _elements(chunk, job.loss.name, sink, weight=chunk.w)
+    said, truth = x > opened.loss.threshold, y > 0.5
+    loss, losses = _elements(chunk, opened.loss.name, sink, weight=chunk.w)
     state.sums.add("loss", loss)
     state.sums.count("counted", x.size)
     state.sums.count("correct", np.count_nonzero(said == truth))
@@ -271,7 +275,7 @@ def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
         probability = None
         if chunk.measures.report:
             wide = x.astype(np.float64)
-            probability = wide if job.loss.probabilities else 1 / (1 + np.exp(-wide))
+            probability = wide if opened.loss.probabilities else 1 / (1 + np.exp(-wide))
         state.add(
             Rows(
                 loss=losses.reshape(-1), correct=_flat(said == truth), probability=_flat(probability),
@@ -283,20 +287,20 @@ def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
 
 def _regression(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of an element-wise loss: the mean divides by the sum of the broadcast weights."""
-    job, x, w = chunk.job, chunk.x, chunk.w
-    axis = 0 if job.per_output else None
-    name = "mse_loss" if job.loss.name == "rmse_loss" else job.loss.name
+    opened, x, w = chunk.opened, chunk.x, chunk.w
+    axis = 0 if opened.per_output else None
+    name = "mse_loss" if opened.loss.name == "rmse_loss" else opened.loss.name
     divisors = None if w is None else np.broadcast_to(w, x.shape)
     if divisors is None:
-        divisor: Value = np.full(x.shape[1:], float(x.shape[0])) if job.per_output else float(x.size)
+        divisor: Value = np.full(x.shape[1:], float(x.shape[0])) if opened.per_output else float(x.size)
     else:
         divisor = np.sum(divisors, axis=axis, dtype=np.float64)
-    if divisors is not None or job.per_output:
+    if divisors is not None or opened.per_output:
         state.sums.add("divisor", divisor)
     loss, losses = _elements(chunk, name, sink, divisor, weight=w, axis=axis)
     state.sums.add("loss", loss)
     for error, part in (("mse_loss", "squared"), ("l1_loss", "absolute")):
-        if job.loss.errors:
+        if opened.loss.errors:
             errors = loss if name == error else _total(chunk, error, divisor, weight=w, axis=axis)
             state.sums.add(part, errors)
     state.sums.count("counted", x.size)
@@ -334,6 +338,6 @@ def _total(chunk: Chunk, name: str, divisor: Value, **options: Any) -> Value:
 _STEPS = {"classes": _classes, "binary": _binary, "regression": _regression}
 
 
-def _step(job: Job) -> Callable[[Chunk, State, Sink | None], None]:
-    """What evaluates a chunk of the job."""
-    return _STEPS[job.loss.family] if job.has_targets else _distributions
+def _step(opened: Opened) -> Callable[[Chunk, State, Sink | None], None]:
+    """The function that adds a chunk of this shard."""
+    return _STEPS[opened.loss.family] if opened.has_targets else _distributions

@@ -1,4 +1,4 @@
-"""Pieces evaluated by the workers of a Dask cluster: processes of this machine, or whatever a scheduler has."""
+"""Pieces scored by the workers of a Dask cluster: processes of this machine, or whatever a scheduler has."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from fastloss.cli import library
 from fastloss.cli.eval.plan.opened import Request
-from fastloss.cli.eval.plan.survey import Task
+from fastloss.cli.eval.plan.plan import Piece
 from fastloss.cli.failure import Failure
 
-from .pieces import Result, run_task
+from .pieces import Result, run_piece
 
 _PATIENCE = 20  # seconds for a scheduler to answer, and to have a worker
 _AHEAD = 3  # pieces handed out for each thread: enough to keep it busy, few enough for their results to fit
@@ -83,37 +83,37 @@ class Cluster:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def results(self, tasks: Iterator[Task]) -> Iterator[Result]:
+    def results(self, pieces: Iterator[Piece]) -> Iterator[Result]:
         """The results, in the order in which they come; one thread computes a piece."""
         n_threads = sum(self._client.nthreads().values())
-        waiting: dict[Any, Task] = {}
+        waiting: dict[Any, Piece] = {}
         done = self._distributed.as_completed()
 
         def hand_out() -> None:
-            task = next(tasks, None)
-            if task is not None:
-                task = replace(task, backend=self._backend, threads=1)
+            piece = next(pieces, None)
+            if piece is not None:
+                piece = replace(piece, backend=self._backend, threads=1)
                 if self._remote:
-                    task = replace(task, request=_absolute(task.request))
-                future = self._client.submit(run_task, task, pure=False)
-                waiting[future] = task
+                    piece = replace(piece, request=_absolute(piece.request))
+                future = self._client.submit(run_piece, piece, pure=False)
+                waiting[future] = piece
                 done.add(future)
 
         for _ in range(_AHEAD * max(1, n_threads)):
             hand_out()
         for future in done:
-            task = waiting.pop(future)
-            yield self._result(future, task)
+            piece = waiting.pop(future)
+            yield self._result(future, piece)
             future.release()
             hand_out()
 
-    def _result(self, future: Any, task: Task) -> Result:
+    def _result(self, future: Any, piece: Piece) -> Result:
         try:
             return future.result()
         except Failure:
             raise
         except self._distributed.KilledWorker:
-            raise Failure(task.request.predictions, "the workers that evaluated this died, several times") from None
+            raise Failure(piece.request.predictions, "the workers that scored this died, several times") from None
         except Exception as error:
             problem = f"failed on a worker: {type(error).__name__}: {error}"
-            raise Failure(task.request.predictions, problem) from None
+            raise Failure(piece.request.predictions, problem) from None

@@ -1,6 +1,6 @@
 """The journal of a run: a line of JSON for each piece that is finished, from which a stopped run goes on.
 
-The first line describes the job; each other one holds a piece's number, its state, and a checksum of the losses that were
+The first line describes the run; each other one holds a piece's number, its state, and a checksum of the losses that were
 written to a file. A line ends in a checksum of its own, and is in the file when the disk says so, before the next piece
 counts as finished. A last line that is torn is a piece that is not finished, and so is one whose losses are no longer there.
 """
@@ -15,18 +15,18 @@ from typing import Any
 
 from fastloss._schema import SIZE, check, optional
 from fastloss.cli.eval.stats.state import Measures, State
-from fastloss.cli.failure import Failure, reading
+from fastloss.cli.failure import Failure, reading, told
 
 _FORMAT = 2
 _BEGINNING = b'{"fastloss journal": '
 
 
 class Journal:
-    """A journal at `path` for the job described by `job` (plain data)."""
+    """A journal at `path` of the run that `run` describes, as plain data."""
 
-    def __init__(self, path: str, job: dict[str, Any], resume: bool) -> None:
+    def __init__(self, path: str, run: dict[str, Any], resume: bool) -> None:
         self.path = path
-        self._job = {"fastloss journal": _FORMAT, **job}
+        self._run = {"fastloss journal": _FORMAT, **run}
         self._file: Any = None
         self.resumed = os.path.exists(path)
         if self.resumed and not os.path.isfile(path):  # a device may never end
@@ -40,7 +40,7 @@ class Journal:
     def start(self) -> None:
         """Begin a new journal."""
         self._open("xb")
-        self._append(self._job)
+        self._append(self._run)
 
     def pieces(self) -> dict[int, int | None]:
         """The numbers of the finished pieces, with the checksum of the losses each has written (None if it wrote none).
@@ -50,7 +50,7 @@ class Journal:
         Raises
         ------
         Failure
-            The journal belongs to another job, or is damaged elsewhere than in its last line.
+            The journal belongs to another run, or is damaged elsewhere than in its last line.
         """
         self._open("r+b")
         found: dict[int, int | None] = {}
@@ -71,14 +71,14 @@ class Journal:
             self._file.seek(kept)
             self._file.truncate()
         if not kept:
-            self._append(self._job)
+            self._append(self._run)
         return found
 
     def state(self, measures: Measures, pieces: set[int]) -> State:
         """The state of these finished pieces, added up."""
         state, rest = State(measures), set(pieces)
         with reading(self.path), open(self.path, "rb") as file:
-            next(file)  # the job
+            next(file)  # the run's description
             for line in file:
                 entry = json.loads(line)
                 if entry["piece"] in rest:  # one that was done again is there twice
@@ -125,10 +125,10 @@ class Journal:
             raise self._failure(error) from None
 
     def _failure(self, error: OSError) -> Failure:
-        return Failure(self.path, f"the journal cannot be used: {(error.strerror or str(error)).lower()}")
+        return Failure(self.path, f"the journal cannot be used: {told(error)}")
 
     def _compare(self, entry: dict[str, Any]) -> None:
-        ours = json.loads(json.dumps(self._job))
+        ours = json.loads(json.dumps(self._run))
         for key in ours | entry:
             if ours.get(key) != entry.get(key):
                 what = _difference(key, entry.get(key), ours.get(key))

@@ -7,91 +7,93 @@ from typing import Any
 
 import numpy as np
 
-from fastloss.cli.eval.plan.opened import Job
+from fastloss.cli.eval.plan.opened import Opened
 from fastloss.cli.failure import Failure
 from fastloss.cli.files import Source
 
 Test = Callable[[np.ndarray], np.ndarray]
 
 
-def refusal(job: Job, start: int, x: np.ndarray, y: np.ndarray, error: Exception) -> Failure:
+def refusal(opened: Opened, start: int, x: np.ndarray, y: np.ndarray, error: Exception) -> Failure:
     """What the library refused in the chunk that starts at slice `start`, as a place in the whole file.
 
     The library names positions too, but within the chunk; so known reasons are looked for again here.
     """
-    if isinstance(error, IndexError) and job.labels:
-        n_classes = job.predictions.array.shape[job.axis or 0]
+    if isinstance(error, IndexError) and opened.labels:
+        n_classes = opened.predictions.array.shape[opened.axis or 0]
 
         def wild(labels: np.ndarray) -> np.ndarray:
-            return ((labels < 0) | (labels >= n_classes)) & (labels != job.ignore_index)
+            return ((labels < 0) | (labels >= n_classes)) & (labels != opened.ignore_index)
 
-        if found := _find(job, start, y, wild):
+        if found := _find(opened, start, y, wild):
             where, value = found
             hint = f"; --ignore-index {value} leaves such rows out" if value < 0 else ""
             problem = f"label {value} at {where} is out of range: there are {n_classes} classes{hint}"
-            return Failure(job.targets.name, problem)
-    if isinstance(error, ValueError) and job.loss.probabilities:
-        if failure := improbable(job, start, job.predictions, x, _counted(job, y)):
+            return Failure(opened.targets.name, problem)
+    if isinstance(error, ValueError) and opened.loss.probabilities:
+        if failure := improbable(opened, start, opened.predictions, x, _counted(opened, y)):
             return failure
     message = str(error)
-    source = job.targets if message.startswith("target") else job.predictions
-    if job.weight is not None and message.startswith("weight"):
-        source = job.weight
-    return Failure(source.name, f"{job.loss.name}: {message}")
+    source = opened.targets if message.startswith("target") else opened.predictions
+    if opened.weight is not None and message.startswith("weight"):
+        source = opened.weight
+    return Failure(source.name, f"{opened.loss.name}: {message}")
 
 
 def improbable(
-    job: Job, start: int, source: Source, values: np.ndarray, counted: np.ndarray | None = None
+    opened: Opened, start: int, source: Source, values: np.ndarray, counted: np.ndarray | None = None
 ) -> Failure | None:
     """The first of a chunk's predictions or targets that lies outside [0, 1]."""
-    if found := _find(job, start, values, lambda values: (values < 0) | (values > 1), counted):
-        guessed = ", which was guessed: --loss overrides" if job.reason else ""
-        problem = f"{found[1]} at {found[0]} is no probability in [0, 1], as {job.loss.name} takes{guessed}"
+    if found := _find(opened, start, values, lambda values: (values < 0) | (values > 1), counted):
+        guessed = ", which was guessed: --loss overrides" if opened.reason else ""
+        problem = f"{found[1]} at {found[0]} is no probability in [0, 1], as {opened.loss.name} takes{guessed}"
         return Failure(source.name, problem)
     return None
 
 
-def undefined(job: Job, start: int, x: np.ndarray, y: np.ndarray, each: Callable[[], np.ndarray]) -> Failure | None:
+def undefined(
+    opened: Opened, start: int, x: np.ndarray, y: np.ndarray, each: Callable[[], np.ndarray]
+) -> Failure | None:
     """Why the sum of a chunk's losses is NaN: a NaN in one of the files, or a row whose loss is undefined.
 
     `each()` gives the chunk's single losses. None if none of them is NaN (infinities of both signs met).
     """
-    counted = _counted(job, y)
-    for source, values, rows in ((job.predictions, x, counted), (job.targets, y, None)):
-        if found := _find(job, start, values, np.isnan, rows):
+    counted = _counted(opened, y)
+    for source, values, rows in ((opened.predictions, x, counted), (opened.targets, y, None)):
+        if found := _find(opened, start, values, np.isnan, rows):
             return Failure(source.name, f"NaN at {found[0]}")
-    if job.weight is not None and (at := _first_nan(job.weight)):
-        return Failure(job.weight.name, f"NaN at {at}")
-    if job.loss.probabilities and (failure := improbable(job, start, job.predictions, x, counted)):
+    if opened.weight is not None and (at := _first_nan(opened.weight)):
+        return Failure(opened.weight.name, f"NaN at {at}")
+    if opened.loss.probabilities and (failure := improbable(opened, start, opened.predictions, x, counted)):
         return failure
     losses = each()
     if not np.isnan(losses).any():
         return None
     local = int(np.argmax(np.isnan(losses)))
-    what = f"{job.loss.name} at {_index(job, start, losses.shape, local)} is undefined"
-    if job.loss.family != "classes":
+    what = f"{opened.loss.name} at {_index(opened, start, losses.shape, local)} is undefined"
+    if opened.loss.family != "classes":
         what += f" for prediction {x.flat[local]} and target {y.flat[local]}"
     else:
-        row = np.moveaxis(x, job.layout.axis or 0, -1)[np.unravel_index(local, losses.shape)]
+        row = np.moveaxis(x, opened.layout.axis or 0, -1)[np.unravel_index(local, losses.shape)]
         if np.any(row == np.inf):
             what += ": its logits hold +inf"
         elif np.all(row == -np.inf):
             what += ": its logits are all -inf"
-    return Failure(job.predictions.name, what)
+    return Failure(opened.predictions.name, what)
 
 
-def _counted(job: Job, y: np.ndarray) -> np.ndarray | None:
+def _counted(opened: Opened, y: np.ndarray) -> np.ndarray | None:
     """Which rows of a chunk count; None if all do."""
-    return y != job.ignore_index if job.labels else None
+    return y != opened.ignore_index if opened.labels else None
 
 
 def _find(
-    job: Job, start: int, values: np.ndarray, test: Test, counted: np.ndarray | None = None
+    opened: Opened, start: int, values: np.ndarray, test: Test, counted: np.ndarray | None = None
 ) -> tuple[str, Any] | None:
     """The first value of a chunk that passes `test`, in a row that counts: index in the file, and value."""
-    scores = job.loss.family == "classes" and values.ndim == job.layout.predictions.ndim
+    scores = opened.loss.family == "classes" and values.ndim == opened.layout.predictions.ndim
     if scores:
-        values = np.moveaxis(values, job.layout.axis or 0, -1)
+        values = np.moveaxis(values, opened.layout.axis or 0, -1)
     with np.errstate(all="ignore"):
         found = test(values)
     if counted is not None:
@@ -101,17 +103,17 @@ def _find(
     at = int(np.argmax(found))
     value = values[np.unravel_index(at, values.shape)]
     if not scores:
-        return _index(job, start, values.shape, at), value
+        return _index(opened, start, values.shape, at), value
     row, n = divmod(at, values.shape[-1])
-    return _index(job, start, values.shape[:-1], row, n), value
+    return _index(opened, start, values.shape[:-1], row, n), value
 
 
-def _index(job: Job, start: int, shape: tuple[int, ...], at: int, of_class: int | None = None) -> str:
+def _index(opened: Opened, start: int, shape: tuple[int, ...], at: int, of_class: int | None = None) -> str:
     """The flat position `at` in a chunk's rows of `shape`, as an index into the file: `[7]`, `[3, 0, 2]`."""
     before = start * int(np.prod(shape[1:], dtype=np.int64))
-    index = [int(i) for i in np.unravel_index(before + at, job.layout.shape)] if job.layout.shape else []
+    index = [int(i) for i in np.unravel_index(before + at, opened.layout.shape)] if opened.layout.shape else []
     if of_class is not None:
-        index.insert(job.axis or 0, of_class)
+        index.insert(opened.axis or 0, of_class)
     return str(index)
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastloss.cli import library
-from fastloss.cli.eval.plan.opened import Job, prepare
-from fastloss.cli.eval.plan.survey import Plan, Task, stamp_of
+from fastloss.cli.eval.plan.opened import Opened, open_shard
+from fastloss.cli.eval.plan.plan import Piece, Plan
+from fastloss.cli.eval.plan.survey import stamp_of
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.files.output import LossWriter, OutputFile
 
-from .chunks import Sink, evaluate, warm_up
+from .chunks import Sink, add_chunks, warm_up
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -33,20 +34,20 @@ class Result:
     losses: np.ndarray | None
 
 
-def run_task(
-    task: Task, job: Job | None = None, sink: Sink | None = None, advance: Callable[[int], None] | None = None
+def run_piece(
+    piece: Piece, opened: Opened | None = None, sink: Sink | None = None, advance: Callable[[int], None] | None = None
 ) -> Result:
-    """Evaluate a piece; without a `sink` its single losses, if they are wanted, come back with the result."""
-    state = State(task.measures)
+    """Score a piece; without a `sink` its single losses, if they are wanted, come back with the result."""
+    state = State(piece.measures)
     kept: list[np.ndarray] = []
-    if sink is None and task.measures.losses:
+    if sink is None and piece.measures.losses:
         sink = kept.append
-    with library.settings(task.backend, task.threads):
-        evaluate(
-            job or prepare(task.request, task.reason, task.part), task.start, task.stop, task.chunk_rows, task.place,
-            state, task.measures, sink, advance or (lambda n_rows: None),
+    with library.settings(piece.backend, piece.threads):
+        add_chunks(
+            opened or open_shard(piece.request, piece.reason, piece.part), piece.start, piece.stop, piece.chunk_rows, piece.place,
+            state, piece.measures, sink, advance or (lambda n_rows: None),
         )  # fmt: skip
-    return Result(task.number, state, np.concatenate([part.reshape(-1) for part in kept]) if kept else None)
+    return Result(piece.number, state, np.concatenate([part.reshape(-1) for part in kept]) if kept else None)
 
 
 def loss_writer(plan: Plan, file: OutputFile) -> LossWriter:
@@ -59,7 +60,7 @@ def loss_writer(plan: Plan, file: OutputFile) -> LossWriter:
     return LossWriter(file, shape, np.result_type(*(shard.dtype for shard in plan.shards if shard.dtype is not None)))
 
 
-def execute(
+def run_pieces(
     plan: Plan,
     measures: Measures,
     codes: Callable[[int, int, int], np.ndarray] | None,
@@ -72,13 +73,13 @@ def execute(
     progress: Progress,
 ) -> float:
     """Add the pieces that are not `done` to `state`; returns the seconds that took."""
-    tasks = plan.tasks(chunk_rows, measures, codes, done)
+    pieces = plan.pieces(chunk_rows, measures, codes, done)
     if cluster is None:
         warm_up(plan.first, chunk_rows, measures)
     progress.finished(len(done))
     begin = time.perf_counter()
     results = (
-        _here(plan, tasks, writer, progress) if cluster is None else _there(plan, cluster, tasks, writer, progress)
+        _here(plan, pieces, writer, progress) if cluster is None else _there(plan, cluster, pieces, writer, progress)
     )
     # Closed at once, should this loop end early: a cluster's pieces are given up.
     with contextlib.closing(results):
@@ -109,19 +110,25 @@ def _places(plan: Plan) -> Iterator[tuple[int, int]]:
 _Results = Generator[tuple[Result, int | None], None, None]
 
 
-def _here(plan: Plan, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress) -> _Results:
-    """Evaluate in this process, piece by piece."""
-    for task in tasks:
-        sink = None if writer is None else _Sink(writer, task.place.loss)
-        result = run_task(task, plan.first if len(plan.shards) == 1 else None, sink, progress.advance)
+def _here(plan: Plan, pieces: Iterator[Piece], writer: LossWriter | None, progress: Progress) -> _Results:
+    """Score in this process, piece by piece."""
+    shard, opened = -1, None
+    for piece in pieces:
+        sink = None if writer is None else _Sink(writer, piece.place.loss)
+        if piece.place.shard != shard:
+            opened = None  # before the next is opened: never two of those that are read as a whole
+            shard, opened = piece.place.shard, plan.opened(piece.place.shard)
+        result = run_piece(piece, opened, sink, progress.advance)
         yield result, None if sink is None else sink.checksum
 
 
-def _there(plan: Plan, cluster: Any, tasks: Iterator[Task], writer: LossWriter | None, progress: Progress) -> _Results:
-    """Evaluate on a cluster."""
+def _there(
+    plan: Plan, cluster: Any, pieces: Iterator[Piece], writer: LossWriter | None, progress: Progress
+) -> _Results:
+    """Score on a cluster."""
     places = list(_places(plan))
     rows = [(stop - start) * s.n_rows // s.bounds[-1] for s in plan.shards for start, stop in pairwise(s.bounds)]
-    for result in cluster.results(tasks):
+    for result in cluster.results(pieces):
         checksum = None
         if writer is not None and result.losses is not None:
             checksum = writer.write(result.losses, places[result.number][0])
@@ -141,17 +148,17 @@ class _Sink:
         self._next += losses.size
 
 
-def job_description(plan: Plan, measures: Measures, chunk_rows: int | None, files: dict[str, str | None]) -> dict:
+def run_description(plan: Plan, measures: Measures, chunk_rows: int | None, files: dict[str, str | None]) -> dict:
     """What must be the same for a run to go on: options, backend, shards; a file is its name and what tells whether it has changed."""
-    job = plan.first
+    opened = plan.first
     resampling = measures.resampling
     return {
         "version": library.version(),
         "backend": library.backend_in_use(),
-        "loss": job.loss.name,
-        "axis": job.axis,
-        "ignore_index": job.ignore_index if job.ignore_given else None,
-        "label_smoothing": job.label_smoothing,
+        "loss": opened.loss.name,
+        "axis": opened.axis,
+        "ignore_index": opened.ignore_index if opened.ignore_given else None,
+        "label_smoothing": opened.label_smoothing,
         "chunk_size": chunk_rows,
         "top_k": measures.top_k,
         "report": measures.report,
