@@ -8,7 +8,7 @@ from cases import STAND_INS, generator
 
 import fastloss
 
-SECONDS = float(os.environ.get("FASTLOSS_TEST_SECONDS", "2"))
+SECONDS = float(os.environ.get("FASTLOSS_TEST_SECONDS", "0.5"))
 
 
 def jobs():

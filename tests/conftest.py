@@ -65,20 +65,57 @@ def pytest_generate_tests(metafunc):
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items):
-    """The oracle has no backends: its comparisons run once.  What is beyond a cover of all pairs is marked `full`."""
+    """The oracle has no backends: its comparisons run once.  Of many combinations of parameters those beyond a cover are marked `full`."""
     items[:] = [item for item in items if not _is_oracle_again(item)]
-    for _, test in itertools.groupby(items, key=lambda item: (item.parent, getattr(item, "originalname", item.name))):
-        combinations = [item for item in test if hasattr(item, "callspec") and not item.get_closest_marker("slow")]
-        strength = 1 if combinations and combinations[0].get_closest_marker("expensive") else 2
-        covered = set(pairwise.cover([_row(item) for item in combinations], strength))
-        for position, item in enumerate(combinations):
-            if position not in covered:
-                item.add_marker(pytest.mark.full)
+    parametrised = [item for item in items if hasattr(item, "callspec") and not _is_put_off(item)]
+    for _, module in itertools.groupby(parametrised, key=lambda item: item.path):
+        _mark_all_but(_held_together, list(module), pytest.mark.full)
+    for _, test in itertools.groupby(parametrised, key=_test):
+        _mark_all_but(_held_alone, list(test), pytest.mark.beyond_pairs)
 
 
-def _row(item):
-    """The values of a test's parameters, told apart by identity, as not all are hashable."""
-    return tuple(map(id, item.callspec.params.values()))
+def _is_put_off(item):
+    """By a mark of its own."""
+    return item.get_closest_marker("slow") or item.get_closest_marker("full")
+
+
+def _mark_all_but(held, combinations, mark):
+    """Mark what is beyond the cover."""
+    covered = set(pairwise.fewest(list(map(held, combinations))))
+    for position, item in enumerate(combinations):
+        if position not in covered:
+            item.add_marker(mark)
+
+
+def _held_alone(item):
+    """Of a test by itself: all pairs of values of its parameters, the backend among them."""
+    return pairwise.groups(_values(item), _strength(item))
+
+
+def _held_together(item):
+    """The same, but for the backends, which a module's tests share: each value of a parameter meets each backend in one of
+    them, and so does each test.  What one test shows of a loss on a backend, another need not show for every loss again."""
+    values = _values(item)
+    if _strength(item) == 1:
+        return {(_test(item), value) for value in values}
+    own = [value for value in values if value[0] != "backend"]
+    backends = [value for value in values if value[0] == "backend"]
+    of_the_test = [*pairwise.groups(own), *backends]
+    of_the_module = [] if item.get_closest_marker("any_backend") else itertools.product(own, backends)
+    return {(_test(item), pair) for pair in of_the_test} | set(of_the_module)
+
+
+def _test(item):
+    return item.parent, getattr(item, "originalname", item.name)
+
+
+def _strength(item):
+    return 1 if item.get_closest_marker("expensive") else 2
+
+
+def _values(item):
+    """A test's parameters by name, their values told apart by identity, as not all are hashable."""
+    return [(name, id(value)) for name, value in item.callspec.params.items()]
 
 
 def _is_oracle_again(item):

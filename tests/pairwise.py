@@ -4,6 +4,8 @@ A test whose parameters are a loss, a dtype, a layout and a backend runs as ofte
 goes wrong with such a test nearly always goes wrong with one value or with two that meet, whatever the others are, so that
 a cover of all pairs finds it: for n and m values of the two longest parameters it has little more than n × m
 combinations, however many parameters there are.  The rest of the product is what ``-m full`` runs.
+
+Backends multiply most, and the tests of a module share them: see `conftest.py`.
 """
 
 from itertools import combinations
@@ -21,26 +23,31 @@ def cover(rows, strength=2):
     Returns
     -------
     Ascending positions.  With no more columns than `strength` that is every row that does not repeat another.
+    """
+    return fewest([groups(enumerate(row), strength) for row in rows])
+
+
+def groups(values, strength=2):
+    """All pairs, or whatever `strength` says, of a row's values, each value with its column."""
+    values = tuple(values)
+    return set(combinations(values, min(strength, len(values))))
+
+
+def fewest(held):
+    """Positions of sets that together hold what all of them hold, ascending.
 
     Notes
     -----
-    Greedy: the row that holds the most pairs not yet held comes first.  Rather than looking for it among all rows
-    again and again, go through the rows in order once for each number of new pairs, from the largest possible to 1, and take
-    those that bring as many.  That depends on the rows and their order alone, so that all processes of a run, and all runs,
+    Greedy: the set with the most that is not yet held comes first.  Rather than looking for it among all sets
+    again and again, go through them in order once for each number of new members, from the largest possible to 1, and take
+    those that bring as many.  That depends on the sets and their order alone, so that all processes of a run, and all runs,
     choose the same.  Where several would do, the one that comes first is taken: put first what is cheap.
     """
-    groups = [_groups(row, strength) for row in rows]
-    missing = set().union(*groups)
+    missing = set().union(*held)
     chosen = set()
-    for wanted in range(max(map(len, groups), default=0), 0, -1):
-        for position, mine in enumerate(groups):
+    for wanted in range(max(map(len, held), default=0), 0, -1):
+        for position, mine in enumerate(held):
             if position not in chosen and len(mine & missing) >= wanted:
                 chosen.add(position)
                 missing -= mine
     return sorted(chosen)
-
-
-def _groups(row, strength):
-    """All pairs, or whatever `strength` says, of a row's values, each with its columns."""
-    columns = combinations(range(len(row)), min(strength, len(row)))
-    return {(some, tuple(row[i] for i in some)) for some in columns}

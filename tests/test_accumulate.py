@@ -17,6 +17,7 @@ import fastloss
 from fastloss import Accumulator
 from fastloss._exact import DIGITS, ExactSum
 
+pytestmark = pytest.mark.any_backend
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ROWS = 1000
 

@@ -5,6 +5,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from amounts import few_or_many
 
 from fastloss.bench import student
 from fastloss.bench.estimate import CONFIDENCE, Estimate, estimate
@@ -132,24 +133,26 @@ def test_what_is_decided_stays_so():
     assert judge.verdicts == {"a": SLOWER, "b": SLOWER}
 
 
-def test_false_alarms_are_rare():
-    """200 comparisons of ten cases of the same code, three looks each, at the limit where each alarm would be false."""
+@few_or_many("runs", 40, 200)
+def test_false_alarms_are_rare(runs):
+    """Comparisons of ten cases of the same code, three looks each, at the limit where each alarm would be false."""
     for limit, noise in ((1.0, {}), (1.0, {"disturbed": 0.2}), (1.0, {"processes": 0.0})):
         machine = Machine(11, **noise)
         alarms = sum(
-            set(machine.compare(same_code(10), limit=limit, looks=3).values()) != {UNCERTAIN} for _ in range(200)
+            set(machine.compare(same_code(10), limit=limit, looks=3).values()) != {UNCERTAIN} for _ in range(runs)
         )
-        assert alarms <= ALPHA * 200, (noise, alarms)
+        assert alarms <= ALPHA * runs, (noise, alarms)
 
 
-def test_false_all_clears_are_rare():
+@few_or_many("runs", 40, 200)
+def test_false_all_clears_are_rare(runs):
     """Ten cases exactly as much slower as the limit allows: "same" would be wrong."""
     machine = Machine(13, processes=0.01, rounds=0.01)
     wrong = 0
-    for _ in range(200):
+    for _ in range(runs):
         verdicts = machine.compare(dict.fromkeys(same_code(10), 1.05), limit=1.05, looks=3).values()
         wrong += SAME in verdicts
-    assert wrong <= ALPHA * 200
+    assert wrong <= ALPHA * runs
 
 
 def test_a_quiet_machine_gives_the_all_clear():

@@ -3,7 +3,8 @@
 Each example is a sound set of files, of every format and for every option that names one, with one of them damaged: bytes
 changed, cut, repeated; numbers, strings and whole values of its header replaced by odd ones.
 
-    FASTLOSS_FUZZ=100000 pytest tests/test_cli_fuzz.py     # many more examples, different each time
+    pytest tests/test_cli_fuzz.py -m full                  # 2,000 examples
+    FASTLOSS_FUZZ=100000 pytest tests/test_cli_fuzz.py     # many more, different each time
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amounts import few_or_many
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +34,6 @@ pytest.importorskip("safetensors")
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
 MANY = int(os.environ.get("FASTLOSS_FUZZ", 0))
-EXAMPLES = MANY or 2000
 SECONDS, MEGABYTES = 10, 200
 
 N, CLASSES = 24, 5
@@ -448,11 +449,12 @@ def warm(subjects, logged):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm clock")
 @pytest.mark.filterwarnings("error")
-def test_damaged_files(subjects, logged):
+@few_or_many("examples", MANY or 300, MANY or 2000)
+def test_damaged_files(subjects, logged, examples):
     numbers = {"run": 0, "refused": 0}
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         derandomize=not MANY,
         deadline=None,
         database=None,
@@ -491,4 +493,4 @@ def test_damaged_files(subjects, logged):
     begin = time.perf_counter()
     check()
     print(f"{numbers['run']} examples, {numbers['refused']} refused, {time.perf_counter() - begin:.1f} s")
-    assert numbers["run"] >= EXAMPLES * 0.9 and numbers["refused"] > EXAMPLES / 2
+    assert numbers["run"] >= examples * 0.9 and numbers["refused"] > examples / 2

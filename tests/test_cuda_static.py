@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from amounts import mostly_full
 from dialect_texts import ACCEPTED
 
 from fastloss import losses
@@ -163,10 +164,19 @@ GRADIENTS = [
     ("normalise", softmax.LOGS, "float64", (2048, 32000)),
     ("normalise", softmax.POWERS, "bfloat16", (65536, 1000)),
 ]
+# Each takes seconds to compile.
+ROWS_BY_DEFAULT = [
+    ("index", softmax.NONE, "float32", (1000000, 10)),
+    ("index", softmax.NONE, "float64", (100000, 1000)),
+    ("rank", softmax.NONE, "float32", (4096, 32000)),
+    ("index", softmax.GRADIENT, "bfloat16", (65536, 1000)),
+    ("normalise", softmax.POWERS, "bfloat16", (65536, 1000)),
+]
 
 
-@pytest.mark.expensive
-@pytest.mark.parametrize(("op", "second", "name", "size"), FORWARD + GRADIENTS, ids=str)
+@pytest.mark.parametrize(
+    ("op", "second", "name", "size"), mostly_full(FORWARD + GRADIENTS, ROWS_BY_DEFAULT.__contains__), ids=str
+)
 def test_rows(op, second, name, size):
     kernel, n_threads, vectors = row_kernel(op, second, name, *size)
     check(ptx_of(kernel, ROWS), name, n_threads, 255 if name == "float64" else 168, vectors)
@@ -177,7 +187,7 @@ def test_one_kernel_for_numbers_of_classes_that_are_shared_out_alike():
     assert len(kernels) == 1
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", mostly_full(["bfloat16", "float32"], "bfloat16".__eq__))
 def test_columns(name):
     """Classes that are not neighbours: a thread a row, many registers' worth of loads at a time."""
     kernel, n_threads, _ = row_kernel("index", softmax.NONE, name, 2_000_000, 21, contiguous=False)
@@ -200,7 +210,7 @@ def test_labels(template):
     assert memory == [0, 0, 0] and registers <= 128
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("name", mostly_full(["float32", "bfloat16", "float64"], "float32".__eq__))
 def test_comparisons(name):
     kernel = comparing.kernel("float32", name, real_of(name))
     registers, memory = resources(ptx_of(kernel, (LONG,) * 21))
@@ -222,8 +232,21 @@ POINTS = [(loss, op, "float32") for loss in losses.POINTWISE for op in (pointwis
 ]
 
 
-@pytest.mark.expensive
-@pytest.mark.parametrize(("loss", "op", "name"), POINTS, ids=lambda v: v.name if hasattr(v, "name") else str(v))
+# Two and three operands, loads of each width, a value and a slope; and the one that is known to be too large.
+POINTS_BY_DEFAULT = [
+    (losses.GAUSSIAN, pointwise.TOTAL, "float32"),
+    (losses.BCE_LOGITS, pointwise.SLOPE, "float32"),
+    (losses.SIGMOID_FOCAL, pointwise.SLOPE, "float32"),
+    (losses.MSE, pointwise.EACH, "bfloat16"),
+    (losses.BCE, pointwise.TOTAL, "float64"),
+]
+
+
+@pytest.mark.parametrize(
+    ("loss", "op", "name"),
+    mostly_full(POINTS, POINTS_BY_DEFAULT.__contains__),
+    ids=lambda v: v.name if hasattr(v, "name") else str(v),
+)
 def test_pointwise(loss, op, name, request):
     if (loss.name, op) == ("sigmoid_focal", pointwise.SLOPE):
         reason = "keeps 32 bytes of each thread in local memory"
@@ -279,7 +302,7 @@ def test_texts_in_the_dialect(real):
         assert not re.search(r"\b(add|sub|mul|fma|div|sqrt|min|max|setp)\S*\.f64", ptx)
 
 
-@pytest.mark.parametrize("capability", [AMPERE, TURING], ids=str)
+@pytest.mark.parametrize("capability", [pytest.param(AMPERE, marks=pytest.mark.full), TURING], ids=str)
 def test_older_devices(capability):
     """Everything compiles for the devices that are supported."""
     kernels = [

@@ -13,7 +13,7 @@ dask = pytest.importorskip("dask")
 lazily = pytest.importorskip("lazily")
 check, check_gradient, chunked = lazily.check, lazily.check_gradient, lazily.chunked
 
-DTYPES = [np.float16, np.float32, np.float64, np.int8, np.uint16, np.bool_, np.dtype(">f4")]
+DTYPES = [np.float32, np.float64, np.float16, np.int8, np.uint16, np.bool_, np.dtype(">f4")]
 try:
     from ml_dtypes import bfloat16
 

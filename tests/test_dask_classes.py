@@ -12,6 +12,7 @@ da = pytest.importorskip("dask.array")
 dask = pytest.importorskip("dask")
 lazily = pytest.importorskip("lazily")
 check, check_gradient = lazily.check, lazily.check_gradient
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def specials(rng, n_rows, n_classes, dtype):
     return x.astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64], ids=lambda dtype: np.dtype(dtype).name)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16], ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("chunks", [(25, 11), (25, (4, 0, 1, 6)), (25, 1)], ids=["rows", "classes", "single"])
 def test_special_values(chunks, dtype, backend):
     rng = generator("special", chunks, dtype)

@@ -19,7 +19,7 @@ import fastloss
 from fastloss import Accumulator
 from fastloss.places.host import forecasts
 
-FLOATS = [np.float16, np.float32, np.float64]
+FLOATS = [np.float32, np.float64, np.float16]
 try:
     from ml_dtypes import bfloat16
 
@@ -259,7 +259,7 @@ def test_edges_belong_to_the_bin_below(bins, dtype):
     for m in range(1, bins):
         edge = np.float64(m / bins).astype(dtype)
         above = np.nextafter(np.float32(edge), np.float32(2)).astype(dtype) if dtype is not np.float64 else None
-        above = np.nextafter(edge, dtype(2)) if dtype in (np.float16, np.float32, np.float64) else above
+        above = np.nextafter(edge, dtype(2)) if dtype in (np.float32, np.float64, np.float16) else above
         below = np.float64((m - 0.5) / bins).astype(dtype)
         # in one bin the two gaps offset one another; in two they add up
         together = fastloss.calibration_error(np.array([edge, below]), [1, 0], bins=bins)

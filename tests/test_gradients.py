@@ -9,7 +9,7 @@ from layouts import KEEPING_DTYPE
 
 import fastloss
 
-DTYPES = [np.float16, np.float32, np.float64, np.int32, np.bool_]
+DTYPES = [np.float32, np.float64, np.float16, np.int32, np.bool_]
 try:
     from ml_dtypes import bfloat16
 

@@ -22,7 +22,7 @@ try:
 except ImportError:  # not on Windows
     resource = None
 
-DTYPES = [np.float16, np.float32, np.float64]
+DTYPES = [np.float32, np.float64, np.float16]
 try:
     from ml_dtypes import bfloat16
 

@@ -35,7 +35,12 @@ def test_in_the_executor(module):
     assert run(PTX / f"{module}.py", "-m", "not slow and not full") > 0
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("module", MODULES)
-def test_all_combinations_in_the_executor(module):
-    run(PTX / f"{module}.py", "-m", "full")
+def test_every_value_in_the_executor(module):
+    run(PTX / f"{module}.py", "-m", "full and not slow")
+
+
+@pytest.mark.slow
+def test_many_combinations_in_the_executor():
+    assert run(PTX / "test_matrix.py", "-m", "slow") > 0

@@ -162,7 +162,7 @@ def test_differences_that_only_a_wider_type_holds(dtype):
 # --- weights --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float16, F32, F64])
+@pytest.mark.parametrize("dtype", [F32, F64, np.float16])
 @pytest.mark.parametrize("size", [1e60, 1e-60, 1e-300])
 @pytest.mark.parametrize("n_more", [0, 200])
 def test_weights_that_float32_cannot_hold(dtype, size, n_more):
@@ -223,7 +223,7 @@ def per_row(x, target, dense, weight, smoothing, axis):
     seed=st.integers(0, 2**32 - 1),
     n_classes=st.integers(1, 140),
     n_rows=st.integers(1, 150),
-    dtype=st.sampled_from([np.float16, F32, F64]),
+    dtype=st.sampled_from([F32, F64, np.float16]),
     smoothing=st.sampled_from([0.0, 0.1]),
     weighted=st.booleans(),
 )

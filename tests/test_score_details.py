@@ -11,7 +11,7 @@ from layouts import KEEPING_DTYPE
 import fastloss
 from fastloss.places.host import layer as tiled
 
-DTYPES = [np.float16, np.float32, np.float64, np.int16]
+DTYPES = [np.float32, np.float64, np.float16, np.int16]
 try:
     from ml_dtypes import bfloat16
 

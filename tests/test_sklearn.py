@@ -7,7 +7,7 @@ from subjects import for_oracle_and_package
 
 metrics = pytest.importorskip("sklearn.metrics")
 special = pytest.importorskip("scipy.special")
-pytestmark = for_oracle_and_package
+pytestmark = [for_oracle_and_package, pytest.mark.any_backend]
 
 
 def equal(got, expected, rtol=1e-12, atol=0.0):

@@ -88,7 +88,7 @@ def test_index_dtypes(name, dtype):
     check(case, (prediction.astype(np.float32), (target % (2 if dtype.kind == "b" else 100)).astype(dtype)))
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("name", ["cross_entropy", "categorical_cross_entropy"])
 def test_probability_dtypes(name, dtype):
     """Class probabilities need not have the logits' dtype."""
@@ -132,7 +132,7 @@ class TestIndexTargets:
             assert (other[1][target == -100] == 0).all()
         check(case, (spoilt, target))
 
-    @pytest.mark.parametrize("weight_dtype", [np.float16, np.float32, np.float64, np.int64])
+    @pytest.mark.parametrize("weight_dtype", [np.float32, np.float64, np.float16, np.int64])
     def test_weight(self, case, weight_dtype):
         weight = np.array([1, 2, 0, 4, 0.5, 3]).astype(weight_dtype)
         prediction, target = with_ignored(case, np.float32)

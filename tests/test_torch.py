@@ -11,7 +11,7 @@ from cases import generator
 from subjects import for_oracle_and_package
 from torch_peer import F, equal, tensor, torch, torch_value_and_grad
 
-pytestmark = for_oracle_and_package
+pytestmark = [for_oracle_and_package, pytest.mark.any_backend]
 
 
 # ------------------------------------------------------------------------------------------- cross entropy

@@ -1,5 +1,6 @@
 """What is tested on a CUDA device, and without one in Numba's simulator: a process with NUMBA_ENABLE_CUDASIM=1 (`test_simulator.py`)."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle and the table o
 from on_device import SIMULATED
 
 
+@functools.cache
 def reason_not_to_run():
     if SIMULATED:
         np.seterr(all="ignore")  # device arithmetic does not warn
@@ -20,10 +22,19 @@ def reason_not_to_run():
     return load("cuda").available()
 
 
+# Without a device there is nothing to collect here: hundreds of skipped tests would hide those that are skipped for another reason.
+collect_ignore_glob = ["test_*.py"] if reason_not_to_run() else []
+
+
+def pytest_report_header():
+    reason = reason_not_to_run()
+    return reason and f"tests/device: not collected: {reason}"
+
+
 def pytest_collection_modifyitems(items):
     if not items:
         return
-    reason = reason_not_to_run()
+    reason = reason_not_to_run()  # of modules that are asked for by name, which are collected all the same
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):

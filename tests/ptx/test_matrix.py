@@ -1,7 +1,7 @@
 """Public functions on the driver without a GPU: what is computed × dtype × number of classes × layout, against the oracle.
 
-Every kernel takes seconds to compile: by default each value of a parameter is there at least once, each time with others; `-m full` runs some
-hundred combinations more.
+Every kernel takes seconds to compile, so that by default there are a few, which reach every kind of kernel.  With `-m full` each value of a
+parameter is there at least once, each time with others; `-m slow` runs some hundred combinations more.
 """
 
 import inspect
@@ -46,14 +46,18 @@ def noted(launches, monkeypatch):
     monkeypatch.setenv("DRIVER_LAUNCHES", str(launches))
 
 
-def some(*values):
-    """As many combinations as the longest list has values, all lists gone through together, and others marked `full`."""
+def some(*values, by_default):
+    """As many combinations as the longest list has values, all lists gone through together, and others marked `slow`.
+
+    Of the former so many run by default, the rest is marked `full`.
+    """
     n = max(map(len, values))
     steps = [1 if len(v) == n else next(s for s in (3, 2, 1) if np.gcd(s, len(v)) == 1) for v in values]
     chosen = [tuple(v[k * s % len(v)] for v, s in zip(values, steps, strict=True)) for k in range(n)]
     others = [c for c in itertools.product(*values) if c not in chosen]
     more = random.Random(0).sample(others, 200)
-    return chosen + [pytest.param(c, marks=pytest.mark.full) for c in more]
+    full = [pytest.param(c, marks=pytest.mark.full) for c in chosen[by_default:]]
+    return chosen[:by_default] + full + [pytest.param(c, marks=pytest.mark.slow) for c in more]
 
 
 def named(case):
@@ -167,7 +171,7 @@ def check_rows(monkeypatch, kind, dtype, n_rows, n_classes, layout):
             )
 
 
-@pytest.mark.parametrize("case", some(KINDS, DTYPES, CLASSES, LAYOUTS), ids=named)
+@pytest.mark.parametrize("case", some(KINDS, DTYPES, CLASSES, LAYOUTS, by_default=8), ids=named)
 def test_rows(monkeypatch, case):
     kind, dtype, n_classes, layout = case
     n_rows = MANY if n_classes < 20 and layout in ("columns", "transposed") else 40 if n_classes < 300 else FEW
@@ -177,7 +181,7 @@ def test_rows(monkeypatch, case):
 # --- elements ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", some(POINT_CASES, WHATS, DTYPES, LAYOUTS[:-1]), ids=named)
+@pytest.mark.parametrize("case", some(POINT_CASES, WHATS, DTYPES, LAYOUTS[:-1], by_default=5), ids=named)
 def test_elements(monkeypatch, case):
     case, what, dtype, layout = case
     rng = generator(case, what, dtype)
