@@ -32,11 +32,24 @@ print(*(sum(k.stats.cache_hits.values()) for k in kernels), *(sum(k.stats.cache_
 CODE = HEAD + COUNTS
 
 
+def copied(folder):
+    shutil.copytree(PACKAGE, folder / "fastloss", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the package that may be edited."""
-    shutil.copytree(PACKAGE, tmp_path / "fastloss", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
+    return copied(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A copy that stays as it is, its cache, and the value that the process that filled it has found."""
+    folder = copied(tmp_path_factory.mktemp("compiled"))
+    value, counts = run(folder, folder / "cache")
+    assert counts == "0 1"
+    return folder, folder / "cache", value
 
 
 def run(folder, cache, code=CODE, **environment):
@@ -61,14 +74,16 @@ def files(folder):
     return sorted(p.name for p in Path(folder).rglob("*.nb?"))
 
 
-def test_second_process_hits_and_an_edit_misses(copy):
-    cache, code = copy / "cache", HEAD + ROWS + COUNTS
-    huber, cross_entropy, counts = run(copy, cache, code)
-    assert counts == "0 0 1 1"
+@pytest.mark.parametrize("more", ["", pytest.param(ROWS, marks=pytest.mark.full)], ids=["elements", "rows"])
+def test_second_process_hits_and_an_edit_misses(copy, more):
+    cache, code, n = copy / "cache", HEAD + more + COUNTS, 2 if more else 1
+    hits, misses = " ".join("1" * n + "0" * n), " ".join("0" * n + "1" * n)
+    huber, *others, counts = run(copy, cache, code)
+    assert counts == misses and len(others) == n - 1
     stored = files(cache)
     assert stored
 
-    assert run(copy, cache, code) == [huber, cross_entropy, "1 1 0 0"]
+    assert run(copy, cache, code) == [huber, *others, hits]
     assert files(cache) == stored, "a process that hits writes nothing"
 
     scalars = copy / "fastloss" / "scalars.py"
@@ -76,24 +91,24 @@ def test_second_process_hits_and_an_edit_misses(copy):
     text = scalars.read_text()
     assert old in text
     scalars.write_text(text.replace(old, "return T(4.5) * a * a if a <= delta else delta * (a - T(0.5) * delta)"))
-    changed, unchanged, counts = run(copy, cache, code)
-    assert counts == "0 0 1 1"
+    changed, *unchanged, counts = run(copy, cache, code)
+    assert counts == misses
     assert float(changed) == 9 * float(huber)
-    assert unchanged == cross_entropy
+    assert unchanged == others
 
 
-def test_damaged_cache(copy):
-    cache = copy / "cache"
-    value, _ = run(copy, cache)
+def test_damaged_cache(compiled, tmp_path):
+    copy, filled, value = compiled
+    cache = shutil.copytree(filled, tmp_path / "cache")
     for path in Path(cache).rglob("*.nb?"):
         path.write_bytes(path.read_bytes()[:100])
     assert run(copy, cache) == [value, "0 1"]
     assert run(copy, cache) == [value, "1 0"], "the damaged files were replaced"
 
 
-def test_nowhere_to_write(copy):
+def test_nowhere_to_write(compiled, copy):
     """A cache directory that is a file, and one that may not be written to (which root may all the same)."""
-    expected = run(copy, copy / "cache")[0]
+    _, _, expected = compiled
     blocked = copy / "blocked"
     blocked.write_text("")
     assert run(copy, blocked / "cache")[0] == expected
@@ -102,17 +117,18 @@ def test_nowhere_to_write(copy):
     assert run(copy, read_only)[0] == expected
 
 
-def test_read_only_installation(copy):
+def test_read_only_installation(compiled):
     """Neither the package's folder nor the user's cache can be written to."""
     code = (
         "import numba.core.caching as c\n"
         "def refuse(self): raise OSError('read-only file system')\n"
         "for locator in c.FunctionCache._impl_class._locator_classes: locator.ensure_cache_path = refuse\n"
     )
+    copy, _, expected = compiled
     value, counts = run(copy, None, code + CODE)
     assert counts in ("0 0", "0 1")
-    assert not files(copy)
-    assert value == run(copy, copy / "cache")[0]
+    assert not files(copy / "fastloss")
+    assert value == expected
 
 
 def test_kernels_compiled_by_different_processes_share_no_symbols(tmp_path):
