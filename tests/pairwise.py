@@ -29,12 +29,12 @@ def cover(rows, strength=2):
 
 def groups(values, strength=2):
     """All pairs, or whatever `strength` says, of a row's values, each value with its column."""
-    values = tuple(values)
+    values = sorted(values)
     return set(combinations(values, min(strength, len(values))))
 
 
-def fewest(held):
-    """Positions of sets that together hold what all of them hold, ascending.
+def fewest(held, chosen=()):
+    """Positions of sets that together hold what all of them hold, ascending; those of `chosen` are among them.
 
     Notes
     -----
@@ -43,8 +43,8 @@ def fewest(held):
     those that bring as many.  That depends on the sets and their order alone, so that all processes of a run, and all runs,
     choose the same.  Where several would do, the one that comes first is taken: put first what is cheap.
     """
-    missing = set().union(*held)
-    chosen = set()
+    chosen = set(chosen)
+    missing = set().union(*held).difference(*(held[position] for position in chosen))
     for wanted in range(max(map(len, held), default=0), 0, -1):
         for position, mine in enumerate(held):
             if position not in chosen and len(mine & missing) >= wanted:

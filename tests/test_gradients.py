@@ -36,6 +36,7 @@ def check(case, arguments, ulp=16, **options):
         assert_ulp(gradient, slope, ulp, at=float(finite.max(initial=0)), what=f"{case} {reduction}")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_against_differences(case):
     """Central differences in double precision. Arguments are drawn at random, so none sits on a kink."""
@@ -67,9 +68,10 @@ def test_dtypes(case, dtype):
     check(case, arguments)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_options(case):
-    check(case, case.arguments(generator(case, "options"), (9, 33)))
+def test_options(case, dtype):
+    check(case, case.cast(case.arguments(generator(case, "options"), (9, 33)), dtype))
 
 
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)

@@ -225,6 +225,7 @@ def test_out_of_softmax_functions(name):
         np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "dtype, layout",
     [(np.float32, layout) for layout in KEEPING_DTYPE]
