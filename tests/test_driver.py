@@ -18,14 +18,14 @@ pytestmark = pytest.mark.skipif(machine.reason_missing() is not None, reason=str
 
 @pytest.fixture(scope="module")
 def driver():
-    """Runs Python code with that driver; what it has logged after the line ``go``."""
+    """Runs Python code with that driver; what it has logged after each ``go(name)``, as lines by name."""
     head = """
 import sys, threading
 import numpy as np
 from numba import cuda
 import fastloss
-def go():
-    print("go", file=sys.stderr, flush=True)
+def go(name="all"):
+    print("go", name, file=sys.stderr, flush=True)
 def arrays(stream=0):
     return cuda.to_device(np.ones((6, 5), np.float32), stream), cuda.to_device(np.zeros(6, np.int64), stream)
 """
@@ -33,19 +33,52 @@ def arrays(stream=0):
     def run(code, **environment):
         environment = machine.environment(DRIVER_IDLE="1", DRIVER_LOG="1", **environment)
         process = check_python(head + code + "\nprint('fine')", NUMBA_ENABLE_CUDASIM=None, **environment)
-        return process.stderr.rpartition("go\n")[2].splitlines()
+        parts = [part.partition("\n") for part in process.stderr.split("go ")[1:]]
+        return {name: log.splitlines() for name, _, log in parts}
 
     return run
 
 
-def test_a_reduction_is_one_launch_and_one_small_copy(driver):
-    log = driver("""
+@pytest.fixture(scope="module")
+def on_one_device(driver):
+    """Calls that need nothing but one device, in one process."""
+    return driver("""
 x, y = arrays()
+first, second = cuda.external_stream(0x70), cuda.external_stream(0x71)
+(streamed, _), (_, labels) = arrays(first), arrays(second)
+out = cuda.to_device(np.zeros(6, np.float32))
 fastloss.cross_entropy(x, y)
-go()
+fastloss.mse_loss(x, x)
+fastloss.softmax(x)
+fastloss.cross_entropy(x, y, reduction="none", out=out)
+loss = fastloss.cross_entropy(streamed, labels)
+assert int(loss.stream) == 0x70
+failed = []
+def call():
+    try:
+        fastloss.cross_entropy(x, y, reduction="none", out=out)
+    except BaseException as error:
+        failed.append(error)
+
+go("reduction")
 fastloss.cross_entropy(x, y)
+go("without waiting")
+fastloss.mse_loss(x, x)
+fastloss.softmax(x)
+with fastloss.use_wait(False):
+    fastloss.cross_entropy(x, y, reduction="none")
+go("streams")
+fastloss.cross_entropy(streamed, labels)
+go("threads")
+threads = [threading.Thread(target=call) for _ in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not failed, failed
 """)
-    assert [line.split(":")[0] for line in log] == [
+
+
+def test_a_reduction_is_one_launch_and_one_small_copy(on_one_device):
+    assert [line.split(":")[0] for line in on_one_device["reduction"]] == [
         "allocate 4 on 0",
         "launch 1 128 on 0 stream 0",
         "fetch 32 on 0 stream 0",
@@ -53,34 +86,12 @@ fastloss.cross_entropy(x, y)
     ]
 
 
-def test_nothing_is_waited_for_where_nothing_can_be_wrong(driver):
-    log = driver("""
-x, y = arrays()
-fastloss.mse_loss(x, x)
-fastloss.softmax(x)
-go()
-fastloss.mse_loss(x, x)
-fastloss.softmax(x)
-with fastloss.use_wait(False):
-    fastloss.cross_entropy(x, y, reduction="none")
-""")
-    assert {line.split()[0] for line in log} == {"allocate", "launch"}
+def test_nothing_is_waited_for_where_nothing_can_be_wrong(on_one_device):
+    assert {line.split()[0] for line in on_one_device["without waiting"]} == {"allocate", "launch"}
 
 
-def test_the_streams_of_the_arrays(driver):
-    log = driver(
-        """
-first, second = cuda.stream_of(0x70), cuda.stream_of(0x71)
-""".replace("cuda.stream_of", "cuda.external_stream")
-        + """
-x, _ = arrays(first)
-_, y = arrays(second)
-loss = fastloss.cross_entropy(x, y)
-assert int(loss.stream) == 0x70
-go()
-fastloss.cross_entropy(x, y)
-"""
-    )
+def test_the_streams_of_the_arrays(on_one_device):
+    log = on_one_device["streams"]
     assert [re.sub(r":.*|on 0 ", "", line) for line in log if "allocate" not in line] == [
         "stream 0x70 waits for stream 0x71",
         "launch 1 128 stream 0x70",
@@ -88,6 +99,11 @@ fastloss.cross_entropy(x, y)
         "wait for stream 0x70",
         "stream 0x71 waits for stream 0x70",
     ]
+
+
+def test_threads_that_have_no_context_yet(on_one_device):
+    log = on_one_device["threads"]
+    assert sum(line.startswith("launch") for line in log) == 4 and not any("without" in line for line in log)
 
 
 def test_arguments_reach_the_kernel(driver):
@@ -100,7 +116,7 @@ print(x.device_ctypes_pointer.value, file=sys.stderr)
 fastloss.mse_loss(x[:, ::2], x[:, ::2])
 """,
         DRIVER_ARGUMENTS="20",
-    )
+    )["all"]
     address, (launched,) = int(log[0]), [line for line in log if line.startswith("launch")]
     given = list(map(int, launched.split(":")[1].split()))
     # x, y, nothing for z and w, a 0 for no parameters; 18 elements; the shape, strides of x, y, z and w; no array out; a scale of 1.0
@@ -128,7 +144,7 @@ else:
     raise AssertionError
 """,
         DRIVER_DEVICES="2",
-    )
+    )["all"]
     assert {match for line in log for match in re.findall(r"on (\d)", line)} == {"1"}
 
 
@@ -141,34 +157,14 @@ with cuda.gpus[1], fastloss.use_backend("cuda"):
     assert type(fastloss.mse_loss(np.ones(5), np.ones(5))) is np.float64
 """,
         DRIVER_DEVICES="2",
-    )
+    )["all"]
     assert {match for line in log for match in re.findall(r"on (\d)", line)} == {"0"}
     fetched = [i for i, line in enumerate(log) if line.startswith("fetch")]
     assert fetched and all(log[i + 1].startswith("wait") for i in fetched)  # before the host looks at it
 
 
-def test_threads_that_have_no_context_yet(driver):
+def test_a_second_process_compiles_nothing(driver, on_one_device):
     log = driver("""
-x, y = arrays()
-out = cuda.to_device(np.zeros(6, np.float32))
-fastloss.cross_entropy(x, y, reduction="none", out=out)
-def call():
-    try:
-        fastloss.cross_entropy(x, y, reduction="none", out=out)
-    except BaseException as error:
-        failed.append(error)
-failed = []
-go()
-threads = [threading.Thread(target=call) for _ in range(4)]
-[t.start() for t in threads]
-[t.join() for t in threads]
-assert not failed, failed
-""")
-    assert sum(line.startswith("launch") for line in log) == 4 and not any("without" in line for line in log)
-
-
-def test_a_second_process_compiles_nothing(driver):
-    code = """
 import gc
 x, y = arrays()
 fastloss.cross_entropy(x, y)
@@ -176,6 +172,5 @@ fastloss.mse_loss(x, x)
 go()
 made = [o for o in gc.get_objects() if type(o).__name__ == "CUDADispatcher"]
 print(sum(sum(o._cache_hits.values()) for o in made), sum(sum(o._cache_misses.values()) for o in made), file=sys.stderr)
-"""
-    driver(code)
-    assert driver(code) == ["2 0"]
+""")
+    assert log["all"] == ["2 0"]
