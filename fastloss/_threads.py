@@ -103,9 +103,8 @@ def _enlist(job, n_helpers):
             elif len(pool.helpers) >= n_helpers or not pool.start(job):
                 break
     except BaseException:
-        _replace(
-            pool
-        )  # a helper that was removed from the idle ones but not given the job would never become idle again
+        # a helper removed from the idle ones, but not given the job, would never become idle again
+        _replace(pool)
         raise
 
 

@@ -1,18 +1,20 @@
-"""The losses as scikit-learn scorers: for ``cross_val_score``, ``GridSearchCV`` and whatever else takes ``scoring=``.
+"""The losses as scikit-learn scorers, for ``cross_val_score``, ``GridSearchCV`` and anything else that takes
+``scoring=``.
 
-``get_scorer("neg_cross_entropy")`` is the scorer of one loss, ``scorers()`` has them all.  A scorer is called with an
-estimator, data and targets, and larger is better: losses are negated, as scikit-learn's own are.  What it asks of the
+``get_scorer("neg_cross_entropy")`` is the scorer of one loss; ``scorers()`` has them all.  A scorer is called with an
+estimator, data and targets, and larger is better: losses are negated, as scikit-learn's own are.  What it calls on the
 estimator:
 
 - ``neg_cross_entropy``: logits, from ``decision_function``, or ``predict_log_proba`` where there is none;
-- ``neg_nll_loss``: ``predict_log_proba``; ``neg_categorical_cross_entropy``, ``neg_perplexity`` and ``accuracy``: ``predict_proba``;
+- ``neg_nll_loss``: ``predict_log_proba``; ``neg_categorical_cross_entropy``, ``neg_perplexity`` and ``accuracy``:
+  ``predict_proba``;
 - ``neg_binary_cross_entropy``: ``predict_proba`` of two classes, or of several labels at once (multilabel);
   ``neg_binary_cross_entropy_with_logits``, ``neg_sigmoid_focal_loss`` and the losses of margins (``neg_hinge_loss``,
-  ``neg_squared_hinge_loss``, ``neg_soft_margin_loss``): ``decision_function`` of the same;
-- ``neg_gaussian_nll_loss``: ``predict(X, return_std=True)``; all others: ``predict``, which for ``neg_poisson_nll_loss`` are rates unless
-  ``log_input=True``.
+  ``neg_squared_hinge_loss``, ``neg_soft_margin_loss``): ``decision_function`` likewise;
+- ``neg_gaussian_nll_loss``: ``predict(X, return_std=True)``; all others: ``predict``, which for ``neg_poisson_nll_loss``
+  returns rates unless ``log_input=True``.
 
-Targets of classifiers are the estimator's classes, whatever these are.  A target that the estimator gives a probability
+Targets of classifiers are the estimator's classes, of any type.  A target that the estimator gives a probability
 of 0 scores -inf: nothing is clipped.
 """
 
@@ -30,15 +32,15 @@ from fastloss.own import OwnLoss
 
 require("sklearn", "sklearn", "fastloss.sklearn")
 
-# Losses of what `predict` says.
+# Losses of the result of `predict`.
 _REGRESSION = tuple(loss.name for loss in losses.LOSSES if loss.kind == "regression" and loss.arrays[0] == "pred")
 
 
-# --- what estimators say ----------------------------------------------------------------------------------------------
+# --- predictions of estimators ----------------------------------------------------------------------------------------
 
 
 def _response(estimator: Any, X: Any, *methods: str) -> Any:
-    """What the first of these methods that the estimator has says of X."""
+    """The result of the first of these methods that the estimator has, called with X."""
     for method in methods:
         if hasattr(estimator, method):
             return getattr(estimator, method)(X)
@@ -58,7 +60,7 @@ def _labels(classes: Any, y: Any) -> np.ndarray:
 
 
 def _outputs(estimator: Any, predictions: Any, y: Any) -> list[tuple[Any, np.ndarray]]:
-    """Predictions and labels of each output: several outputs are a list of predictions."""
+    """[(predictions, labels)] for each output; with several outputs `predictions` is a list."""
     if not isinstance(predictions, list):
         return [_output(predictions, estimator.classes_, y)]
     columns = np.asarray(y).T
@@ -67,14 +69,15 @@ def _outputs(estimator: Any, predictions: Any, y: Any) -> list[tuple[Any, np.nda
 
 def _output(predictions: Any, classes: Any, y: Any) -> tuple[Any, np.ndarray]:
     shape, expected = np.shape(predictions), (len(y), len(classes))
-    if shape != expected:  # such as a decision function of pairs of classes
-        raise _errors.wrong_shape("predictions", shape, f"{expected}, one column a class")
+    if shape != expected:  # such as a decision function with a column per pair of classes
+        raise _errors.wrong_shape("predictions", shape, f"{expected}, one column per class")
     return predictions, _labels(classes, y)
 
 
 def _binary_outputs(estimator: Any, predictions: Any, y: Any) -> tuple[Any, np.ndarray]:
-    """Predictions for the second of two classes, and whether it is that; or for each of several labels."""
-    if isinstance(predictions, list):  # of both classes, by label
+    """(predictions for the second of two classes, whether the target is that class); or likewise for each of several
+    labels."""
+    if isinstance(predictions, list):  # one array per label, with both classes
         pairs = _outputs(estimator, predictions, y)
         return np.stack([p[:, 1] for p, _ in pairs], axis=1), np.stack([labels for _, labels in pairs], axis=1)
     y = np.asarray(y)
@@ -90,7 +93,7 @@ def _binary_outputs(estimator: Any, predictions: Any, y: Any) -> tuple[Any, np.n
 
 def _of_logits(fn, estimator, X, y, **options):
     logits = _response(estimator, X, "decision_function", "predict_log_proba")
-    if getattr(logits, "ndim", 2) == 1:  # of the second class, that of the first being 0
+    if getattr(logits, "ndim", 2) == 1:  # the second class's logit; the first's is 0
         logits = np.stack([np.zeros_like(logits), logits], axis=1)
     return _rows(fn, _outputs(estimator, logits, y), **options)
 
@@ -127,13 +130,14 @@ def _elements(fn, estimator, predictions, y, **options):
 
 
 def _margins(fn, estimator, X, y):
-    """Of labels -1 and 1."""
+    """The loss of margins, for which labels become -1 and 1."""
     scores, truth = _binary_outputs(estimator, _response(estimator, X, "decision_function"), y)
     return fn(scores, 2.0 * truth - 1.0, reduction="none")
 
 
 def _mean_of_rows(values: Any, sample_weight: Any) -> np.ndarray:
-    """The (weighted) mean over rows of each output; rows of weight 0 do not count, whatever they cost."""
+    """The (weighted) mean over rows for each output; rows of weight 0 do not count, even if their loss is NaN or
+    infinite."""
     values = np.asarray(values, np.float64)
     if sample_weight is None:
         return np.mean(values, axis=0)
@@ -175,7 +179,7 @@ def _regression(fn, estimator, X, y, sample_weight, **options):
     else:
         predictions = _response(estimator, X, "predict")
     predictions = _arrays.asarray(predictions, "predictions")
-    if predictions.size == y.size and len(predictions) == len(y):  # one output may be a column or not
+    if predictions.size == y.size and len(predictions) == len(y):  # one output may lack an axis
         y = y.reshape(predictions.shape)
     if predictions.shape != y.shape:
         raise _errors.wrong_shape("y", y.shape, f"{predictions.shape}, that of the predictions")
@@ -186,7 +190,7 @@ def _regression(fn, estimator, X, y, sample_weight, **options):
 
 
 def _options_of(metric: str | OwnLoss) -> list[str]:
-    """The options a scorer passes on: not what it sets itself, nor weights of rows."""
+    """The options that a scorer passes to the loss: neither those it sets itself, nor weights of rows."""
     if metric == "accuracy":
         return ["top_k"]
     name = losses.CATEGORICAL_CROSS_ENTROPY.name if metric == "perplexity" else metric
@@ -215,7 +219,7 @@ class Scorer:
 
     def __call__(self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None) -> float:
         """The score of `estimator` on data and targets; larger is better."""
-        y_true = _arrays.asarray(y_true, "y")  # which says what is missing
+        y_true = _arrays.asarray(y_true, "y")  # raises for missing values
         own = isinstance(self.name, OwnLoss)
         metric = "" if own else self.name.removeprefix("neg_")
         if own and self.name.row.rowwise:
@@ -236,22 +240,23 @@ class Scorer:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         return f"fastloss.sklearn.get_scorer({self.name!r}{options})"
 
-    # scikit-learn's metadata routing: which of a caller's arrays are passed on
+    # scikit-learn's metadata routing: which of the caller's arrays are passed to the scorer
 
     def set_score_request(self, *, sample_weight: bool | str | None = None) -> Scorer:
-        """Ask for sample weights, by scikit-learn's metadata routing: True, False, or the name they come under."""
+        """Request sample weights, by scikit-learn's metadata routing: True, False, or the name under which they are
+        passed."""
         self._weight_request = sample_weight
         return self
 
     def get_metadata_routing(self) -> Any:
-        """What was asked for."""
+        """The request, for scikit-learn."""
         from sklearn.utils.metadata_routing import MetadataRequest
 
         requests = MetadataRequest(owner=self)
         requests.score.add_request(param="sample_weight", alias=self._weight_request)
         return requests
 
-    def _accept_sample_weight(self) -> bool:  # asked by scikit-learn where weights come without routing
+    def _accept_sample_weight(self) -> bool:  # scikit-learn asks this if weights are passed without routing
         return True
 
 
@@ -266,14 +271,14 @@ def get_scorer(name: str | OwnLoss, *, multioutput: Any = "uniform_average", **o
 
     Parameters
     ----------
-    name : str, or a loss of one's own
+    name : str, or a user-defined loss
         One of `NAMES`: ``"neg_"`` and the name of a loss, such as ``"neg_cross_entropy"``; ``"neg_perplexity"``, or
-        ``"accuracy"``.  A loss from `pointwise_loss` is that of ``predict``, one from `row_loss` that of the logits;
-        they are negated too.
+        ``"accuracy"``.  A loss from `pointwise_loss` is computed from ``predict``, one from `row_loss` from the logits;
+        these are negated too.
     multioutput : "uniform_average" or array_like, (n_outputs,)
-        How the scores of several outputs are averaged: alike, or with these weights.
+        How the scores of several outputs are averaged: equally, or with these weights.
     **options
-        Of the loss, such as ``q=0.9`` of ``"neg_quantile_loss"``; ``top_k=5`` of ``"accuracy"``.
+        Options of the loss, such as ``q=0.9`` for ``"neg_quantile_loss"``; ``top_k=5`` for ``"accuracy"``.
 
     Returns
     -------
@@ -283,10 +288,10 @@ def get_scorer(name: str | OwnLoss, *, multioutput: Any = "uniform_average", **o
     Raises
     ------
     ValueError
-        For an unknown name.  When called, for a target that is none of the estimator's classes, and for predictions
-        that are not one column a class, such as ``decision_function_shape="ovo"`` gives.
+        For an unknown name.  When called, for a target that is not one of the estimator's classes, and for predictions
+        that are not one column per class, such as those of ``decision_function_shape="ovo"``.
     TypeError
-        For an option that the loss has not.
+        For an option that the loss does not have.
     AttributeError
         When called, if the estimator lacks the method that is needed.
 

@@ -1,16 +1,16 @@
 """The losses for PyTorch's autograd, with the names and signatures of ``torch.nn.functional``.
 
-``fastloss.torch.cross_entropy(logits, target)`` is what ``torch.nn.functional.cross_entropy(logits, target)`` is: a
-tensor on the device of `logits`, which backpropagates.  Where a gradient will be wanted, it is computed along with the
-value, in one sweep, and log-probabilities are never stored.  What differs from the functions of the package itself:
+``fastloss.torch.cross_entropy(logits, target)`` replaces ``torch.nn.functional.cross_entropy(logits, target)``: it is a
+tensor on the device of `logits`, which backpropagates.  If a gradient will be needed, it is computed along with the
+value, in one sweep, and log-probabilities are never stored.  Differences from the functions of the package itself:
 
-- the class axis is torch's, dimension 1, or 0 of a tensor with one dimension; `axis` says otherwise;
-- tensors come in and tensors go out.  float16 and bfloat16 give float32 values, as under ``torch.autocast``; their gradients have the
-  dtype of the input.
+- the class axis is torch's: dimension 1, or 0 if there is only one; `axis` chooses another;
+- arguments and results are tensors.  float16 and bfloat16 give float32 values, as under ``torch.autocast``; their gradients have
+  the dtype of the input.
 
-Gradients are with respect to `input` alone (of `linear_cross_entropy` also the layer's weights and bias); anything else
-that requires one is an error.  There is no second derivative.  ``torch.compile`` breaks the graph at these functions,
-and ``torch.func`` refuses them.
+Gradients are with respect to `input` only (for `linear_cross_entropy` also the layer's weights and bias); any other
+argument that requires one is an error.  There is no second derivative.  ``torch.compile`` breaks the graph at these
+functions, and ``torch.func`` refuses them.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class _Evaluation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
-        if torch.is_grad_enabled():  # create_graph: the second derivative would be taken for 0
+        if torch.is_grad_enabled():  # create_graph: autograd would assume a second derivative of 0
             raise _errors.no_second_derivative()
         if upstream.ndim == 0 and upstream.device.type == "cpu" and upstream.item() == 1.0:
-            products = ctx.saved_tensors  # as in most graphs; to look on another device would be to wait for it
+            products = ctx.saved_tensors  # the usual case; on another device, reading it would mean waiting
         else:
             factor = upstream if ctx.row_axis is None or not upstream.ndim else upstream.unsqueeze(ctx.row_axis)
             products = [gradient * factor for gradient in ctx.saved_tensors]
@@ -64,10 +64,10 @@ class _Evaluation(torch.autograd.Function):
 def _evaluate(
     fn: Callable[..., Any], arguments: dict[str, Any], reduction: str, row_axis: int | None = None, **options: Any
 ) -> torch.Tensor:
-    """`fn` of arguments and options, by name.
+    """Evaluate `fn` with arguments and options, given by name.
 
-    row_axis : the dimension of the first argument that the values of ``reduction="none"`` lack; None if these are
-        elements'.
+    row_axis : the dimension of the first argument that the result of ``reduction="none"`` lacks; None if it has one
+        value per element.
     """
     first, *_ = known = with_gradient(fn)
     if not isinstance(arguments[first], torch.Tensor):
@@ -80,14 +80,14 @@ def _evaluate(
     rows = reduction == "none"
     if rows and wanted and wanted != [first]:
         raise _errors.layer_gradient_of_rows()
-    if rows and wanted and row_axis is None:  # autograd sums over what is broadcast
+    if rows and wanted and row_axis is None:  # autograd sums over broadcast axes
         tensors = dict(zip(tensors, torch.broadcast_tensors(*tensors.values()), strict=True))
 
     def compute():
         plain = arguments | {name: _array(x, name) for name, x in tensors.items()} | options
         if not wanted:
             return _tensor(fn(**plain, reduction=reduction)), {}
-        # a sum's gradient is made of those of its terms
+        # the gradient of a sum consists of the gradients of its terms
         value, gradients = value_and_grad(fn, wanted)(**plain, reduction="sum" if rows else reduction)
         if rows:
             value = fn(**plain, reduction="none")
@@ -98,12 +98,12 @@ def _evaluate(
 
 
 def _array(x: torch.Tensor, name: str) -> Any:
-    """What the package computes with: the same memory, without a history."""
+    """The tensor's memory in a form that the package takes, detached from autograd."""
     return from_torch(x, name) if x.device.type == "cpu" else x.detach()
 
 
 def _tensor(result: Any) -> torch.Tensor:
-    """A result as a tensor: NumPy's for tensors on the host, a tensor already for those on a device."""
+    """A result as a tensor: for host tensors it is a NumPy array, for device tensors a tensor already."""
     return result if isinstance(result, torch.Tensor) else torch.from_numpy(np.asarray(result))
 
 
@@ -261,7 +261,7 @@ def margin_ranking_loss(input1, input2, target, margin=0.0, *, reduction="mean",
     """`fastloss.margin_ranking_loss` as ``torch.nn.functional.margin_ranking_loss``; with gradients for both inputs."""
     if isinstance(input2, torch.Tensor) and input2.requires_grad and isinstance(input1, torch.Tensor):
         wide = torch.promote_types(torch.result_type(input1, input2), torch.float32)  # halves have too few digits
-        input1, input2 = input1.to(wide) - input2.to(wide), 0.0  # of which autograd takes care
+        input1, input2 = input1.to(wide) - input2.to(wide), 0.0  # autograd differentiates the difference
     arguments = {"input1": input1, "input2": input2, "target": target, "weight": weight}
     return _evaluate(functional.margin_ranking_loss, arguments, reduction, margin=margin)
 
@@ -275,7 +275,7 @@ def poisson_nll_loss(input, target, log_input=True, full=False, *, eps=1e-8, red
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean", *, weight=None):
     """`fastloss.gaussian_nll_loss` as ``torch.nn.functional.gaussian_nll_loss``; `var` must not require a gradient."""
     if isinstance(var, torch.Tensor) and var.ndim and var.shape == getattr(input, "shape", ())[:-1]:
-        var = var.unsqueeze(-1)  # said here, as the input may be expanded
+        var = var.unsqueeze(-1)  # made explicit here, because the input may be expanded
     arguments = _pair(input, target, weight) | {"var": var}
     return _evaluate(functional.gaussian_nll_loss, arguments, reduction, full=full, eps=eps)
 
@@ -291,7 +291,7 @@ def _pair(input, target, weight):
 
 
 def _like_the_library(fn: Callable[..., Any]) -> Callable[..., torch.Tensor]:
-    """A loss that torch has no signature of its own for."""
+    """A function of tensors for a loss that torch does not have."""
     row = functional.loss_of(fn)
     first, *others = row.arrays
 
@@ -308,7 +308,7 @@ def _like_the_library(fn: Callable[..., Any]) -> Callable[..., torch.Tensor]:
 
 
 def of(loss: Callable[..., Any]) -> Callable[..., torch.Tensor]:
-    """A loss of one's own, from `pointwise_loss` or `row_loss`, as a function of tensors that backpropagates.
+    """A user-defined loss, from `pointwise_loss` or `row_loss`, as a function of tensors that backpropagates.
 
     Its arguments are ``(input, target, *, weight=None, reduction="mean")`` and the loss's own keywords; classes lie
     along dimension 1.

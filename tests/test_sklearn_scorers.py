@@ -308,7 +308,9 @@ def test_errors():
 def test_what_does_not_fit():
     y = np.array(list("abcd"))[RNG.integers(0, 4, 120)]
     pairs = SVC(decision_function_shape="ovo").fit(X, y)
-    with pytest.raises(ValueError, match=r"predictions: expected shape \(120, 4\), one column a class, got \(120, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"predictions: expected shape \(120, 4\), one column per class, got \(120, 6\)"
+    ):
         get_scorer("neg_cross_entropy")(pairs, X, y)
     linear = LinearRegression().fit(X, X[:, :2])
     with pytest.raises(ValueError, match=r"y: expected shape \(120, 2\)"):

@@ -3,63 +3,69 @@
 A backend is a module with
 
 ``available() -> str | None``
-    None if it can be used here, else the reason why not and what to install.
+    None if it can be used here, otherwise why not and what to install.
 ``element_kernel(formula, op, real, p, shape, layouts, block)``
-    A kernel of a pointwise loss for operands of known shape and strides, computing in `real`.
+    A kernel of a pointwise loss, for operands of this shape and these strides, that computes in `real`.
 ``row_kernel(op, across, real, lengths, x, target, w, outs, block, ignore_index, keep, spread, take_log, m)``
     A kernel of the softmax family, likewise.
 ``tile_kernel(op, real)``
-    A kernel that reduces rows a tile of classes at a time: `numba_cpu.tiles` describes its arguments.
+    A kernel that reduces rows, one tile of classes at a time: `numba_cpu.tiles` describes its arguments.
 
 ``finish_means(partials, n, step, weights_from, divisor, by_weight, root, out)``
-    Writes n sums along axes, divided by `divisor` or by their sums of weights, to the contiguous array `out`, their roots if `root`; returns
-    whether one of the sums is NaN.  Sum k is number k * step of `partials`, and its weights come weights_from later.
+    Writes n sums along axes to the contiguous array `out`, divided by `divisor` or by their sums of weights, and their
+    square roots if `root`; returns whether any sum is NaN.  Sum k is the element k * step of `partials`, and its sum of
+    weights is `weights_from` elements after it.
 
 Kernels of elements
 -------------------
-op : "flat_total", "flat_each", "flat_slope" (one long axis), "rows_total", "rows_each", "rows_slope" (three axes), "lanes_total" (sums over
-    the middle one of three axes).
+op : "flat_total", "flat_each", "flat_slope" (one long axis), "rows_total", "rows_each", "rows_slope" (three axes),
+    "lanes_total" (sums over the middle one of three axes).
 p : the formula's parameters.
 shape : (outer, middle, size) of the operands; (1, 1, size) for one long axis.
-layouts : of prediction, target, third operand and weight: (dtype, three strides in bytes), or None for those that are absent.
+layouts : of prediction, target, third operand and weight: (dtype, three strides in bytes), or None for those that are
+    absent.
 block : elements per block of one long axis, rows per block, or positions of the middle axis per block.
 
-``kernel.run(operands, scale, out, first, last, partials)`` computes blocks [first, last): sums of weight * loss and of weights to rows of
-`partials`, (n_blocks, 2) float64 (for lanes (blocks along the middle axis, 2, outer, size)); losses, or `scale` times slopes, to `out`, which is
-contiguous.  ``kernel.once(operands, scale, out)`` computes the only block and returns its two sums.
+``kernel.run(operands, scale, out, first, last, partials)`` computes blocks [first, last): sums of weight * loss and of
+weights to rows of `partials`, (n_blocks, 2) float64 (for lanes (blocks along the middle axis, 2, outer, size)); losses,
+or `scale` times slopes, to `out`, which is contiguous.  ``kernel.once(operands, scale, out)`` computes the only block
+and returns its two sums.
 
 Kernels of rows
 ---------------
-op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss of the labels' own elements), "normalise", "score",
-    "compare", "detail" (see `_details`).
-across : whether arrays of the logits' shape come as (outer, n_classes, inner) of any strides, so that lanes are rows; else as (outer, middle,
-    n_classes) with the classes contiguous.
-lengths : these three.
-x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For "compare" w is no class
-    weights but the reference's logits, which are laid out as x is.
-outs : layouts of what is written: losses and gradient; logsumexp, log-softmax and softmax; nll, lse, argmax, correct and rank; kl, same
-    arg max, nll, the reference's and the change of the target's probability; of "detail" arrays with an axis more, contiguous, of states, and of
-    places and values of the first m elements, and rank.
+op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss from the elements that the
+    labels select), "normalise", "score", "compare", "detail" (see `_details`).
+across : whether arrays of the logits' shape are (outer, n_classes, inner) with any strides, and each vector lane
+    computes one row; otherwise they are (outer, middle, n_classes) with the classes contiguous.
+lengths : these three lengths.
+x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For
+    "compare" w is not class weights but the reference's logits, with the layout of x.
+outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  "normalise": logsumexp, log-softmax,
+    softmax.  "score": nll, lse, argmax, correct, rank.  "compare": kl, same arg max, nll, the reference's nll, change
+    of the target's probability.  "detail": contiguous arrays with one more axis, of states and of classes and values of
+    the first m elements; and rank.
 block : rows, or tiles of LANES rows, per block.
 keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
 take_log : whether "gather" reads probabilities.
-temperature : what logits are divided by, of backends with ``takes_temperature(op, real, temperature)``, where that is true.
-m : how many of a row's first elements "detail" finds, HEAVIEST or, where there are not as many, all of them at least.
+temperature : what logits are divided by; passed only to backends whose ``takes_temperature(op, real, temperature)`` is
+    true.
+m : how many of a row's first elements "detail" finds; at least HEAVIEST, or all if a row has fewer.
 
-``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count, first bad row or inf) to rows
-of `partials`, (n_blocks, 4) float64.  ``kernel.once(x, target, w, outs, scale)`` computes the only block and returns these four.
-``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all labels.
+``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count,
+first bad row or inf) to rows of `partials`, (n_blocks, 4) float64.  ``kernel.once(x, target, w, outs, scale)`` computes
+the only block and returns these four.  ``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all
+labels.
 
-Backends know nothing of one another, of threads, or of means: those are the callers' business.
+Backends know nothing about each other, about threads, or about means, which are left to their callers.
 """
 
 import functools
 import importlib
 
-# Rows that a column kernel takes side by side: a tile.  Its blocks are numbers of tiles.
+# Rows per tile: those that a column kernel computes side by side.  Its blocks are counted in tiles.
 LANES = 64
 
-# Elements of a row that the kernel "detail" sums up in float64.
+# How many of a row's largest elements the kernel "detail" sums in float64.
 HEAVIEST = 4
 
 _MODULES = {

@@ -1,14 +1,14 @@
-"""The compiled backend: the kernels of `fastloss_c`, which need neither Numba nor a moment to compile."""
+"""The compiled backend: the kernels of `fastloss_c`, which need neither Numba nor time to compile."""
 
 import functools
-import zlib  # not hashlib, which takes longer to import than a first call may
+import zlib  # not hashlib, whose import takes longer than the first call should
 
 from fastloss import scalars
 
 
 @functools.cache
 def available():
-    """None if the extension was built, else why not and what to do about it."""
+    """None if the extension was built, otherwise why not and what to do about it."""
     try:
         import fastloss_c
     except ImportError as error:
@@ -52,7 +52,7 @@ def tile_kernel(op, real):
 
 
 def finish_means(*arguments):
-    """Sums along axes to results, see `backends`."""
+    """Write results from sums along axes, see `backends`."""
     import fastloss_c
 
     return fastloss_c.finish(*arguments)
@@ -60,8 +60,8 @@ def finish_means(*arguments):
 
 @functools.cache
 def share():
-    """What lets a thread's next kernel use several threads, of (n_threads, ns of work, whether signal handlers are to run
-    meanwhile); None where kernels have no threads of their own.
+    """A function share(n_threads, ns of work, whether signal handlers may run meanwhile) that lets the calling thread's
+    next kernel use several threads; None if kernels have no threads of their own.
     """
     import fastloss_c
 
@@ -69,7 +69,7 @@ def share():
 
 
 def instruction_set():
-    """The one that the kernels in use were compiled for."""
+    """The instruction set that the kernels in use were compiled for."""
     import fastloss_c
 
     return fastloss_c.instruction_set

@@ -9,7 +9,7 @@ from fastloss import _viewed
 
 @functools.cache
 def available():
-    """None if Numba can be imported, else what to do about it."""
+    """None if Numba can be imported, otherwise what to do about it."""
     try:
         importlib.import_module("numba")
     except ModuleNotFoundError:
@@ -64,6 +64,6 @@ def tile_kernel(op, real):
 
 
 def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out):
-    """Sums along axes to results, see `backends`."""
+    """Write results from sums along axes, see `backends`."""
     finish = kernel(None, "finish_sums", out.dtype)
     return finish(partials.reshape(-1), n, step, weights_from, divisor, by_weight, root, out.reshape(-1))

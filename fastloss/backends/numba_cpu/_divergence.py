@@ -1,12 +1,12 @@
-"""How far the distribution that one row of logits makes is from that of another: the terms of the Kullback-Leibler divergence.
+"""The Kullback-Leibler divergence of one row of logits from another: its terms, which are not negative.
 
-With r the reference's logits and x the others', p and q what they make of them, and d = log p - log q, the divergence is the sum of
-p (exp(-d) - 1 + d) over all classes, whose terms are not negative.  Where d is small they are p d^2 times a polynomial, elsewhere
-(q - p) + p d; a class of p = 0 adds q.
+With r the reference's logits and x the other model's, p = softmax(r), q = softmax(x), and d = log p - log q, the
+divergence is the sum of p (exp(-d) - 1 + d) over all classes.  Where d is small, a term is computed as p d^2 times a
+polynomial, elsewhere as (q - p) + p d; a class with p = 0 adds q.
 
-d = (r - x) - gap, where `gap` is the difference of both logsumexp, is known to rounding errors of sums alone.  That is made up for in the
-end: whatever gap the terms were taken with, with k the sum of p (exp(-d) - 1 + d) and s the sum of p d, exp(-d) sums to 1 + (k - s)
-under p, so that log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)).
+d = (r - x) - gap, where `gap` is the difference of the two logsumexp, which have rounding errors.  These are corrected
+for in the end.  For any gap, let k be the sum of p (exp(-d) - 1 + d) and s the sum of p d: then the sum of p exp(-d) is
+1 + (k - s), log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)).
 """
 
 import numpy as np
@@ -29,18 +29,18 @@ from fastloss.backends.numba_cpu._memory import load as load_lanes
 from fastloss.backends.numba_cpu._memory import offset
 from fastloss.backends.numba_cpu._registers import STEP
 
-# Where p (exp(-d) - 1 + d) is taken by the polynomial: |d| <= ln(2) / 2.
+# The polynomial is used for |d| <= ln(2) / 2.
 NEAR = 0.34657359
 
-# d from which on it matters what p underflows to.
+# From this d on it matters what p underflows to.
 FAR = {np.float32: 1e28, np.float64: 1e280}
 
 
-# --- terms -------------------------------------------------------------------------------------------------------------
+# --- terms ------------------------------------------------------------------------------------------------------------
 
 
 def _term(r, x, constants):
-    """p (exp(-d) - 1 + d), p relative to the power of two of r; p d; and d."""
+    """(p (exp(-d) - 1 + d), p d, d), with p relative to the power of two chosen for r."""
     r_lowest, r_bias, x_lowest, x_bias, scale, high, low = constants
     p, q = whole_term(r, r_lowest, r_bias), whole_term(x, x_lowest, x_bias) * scale
     gap = r - x
@@ -52,9 +52,10 @@ def _term(r, x, constants):
 
 
 def _with_step(sums, shares, most, r, x, at, from_, constants):
-    """The terms of one STEP of a row, and their p d, added by fours in their own type, then in float64; and the largest d.
+    """Add the terms of one STEP of a row, and their p d, to the sums: groups of four in their own type, then in
+    float64; and the largest d.
 
-    from_ : the first element of the step that is to be counted.
+    from_ : the first element of the step to be counted.
     """
     found = []
     for k in range(0, STEP, WIDTH):
@@ -83,7 +84,7 @@ def _positions(k):
 
 
 def _with_class(sums, shares, most, r, x, constants):
-    """Likewise one class of as many rows as a register has lanes."""
+    """Likewise for one class of WIDTH rows, one per lane."""
     term, share, d = _term(r, x, constants)
     return sums + term.to(DOUBLE), shares + share.to(DOUBLE), where(d > most, d, most)
 
@@ -97,7 +98,7 @@ with_class = emitted_as(_with_class, 6, _state)
 highest_of = emitted_as(lambda v: v.folded(lambda a, b: where(a > b, a, b)), 1, lambda v: v.dtype)
 
 
-# --- what they are made of, and what becomes of them -------------------------------------------------------------------
+# --- constants of a row, and results ----------------------------------------------------------------------------------
 
 
 @exactly
@@ -114,19 +115,19 @@ def total_of(top, tail, n):
 
 @exactly
 def scale_of(gap, n, m):
-    """What q is multiplied by: n and m are the powers of two that p and q are relative to."""
+    """The factor of q; n and m are the powers of two that p and q are relative to."""
     return exp(log_of_power(np.float64(m) - np.float64(n), -gap))
 
 
 @exactly
 def gap_of(r_top, r_tail, x_top, x_tail):
-    """The difference of both logsumexp."""
+    """The difference of the two logsumexp."""
     return (r_top - x_top) + (r_tail - x_tail)
 
 
 @exactly
 def finished(k, s):
-    """The divergence, and by how much log q is too large."""
+    """(the divergence, by how much log q is too large)."""
     a = k - s
     excess = log1p(a)
     kl = k + (excess - a)
@@ -135,13 +136,13 @@ def finished(k, s):
 
 @exactly
 def rise_of(loss, base, d):
-    """By how much a probability exp(-loss) is above another, exp(-base); d is loss - base to more digits, if it is known."""
+    """exp(-loss) - exp(-base); d is loss - base, to more digits if these are known."""
     return exp(-base) * expm1(-d) if abs(d) <= 0.5 else exp(-loss) - exp(-base)
 
 
 @exactly
 def half_gap(a, b, gap):
-    """a / 2 - b / 2 - gap, to more digits than a difference has."""
+    """a / 2 - b / 2 - gap, to more digits than a plain difference has."""
     a, b = 0.5 * a, 0.5 * b
     d = a - b
     back = d - a
@@ -151,8 +152,9 @@ def half_gap(a, b, gap):
 
 @called
 def exact_divergence(r, x, r_top, r_tail, x_top, x_tail):
-    """(divergence, excess) in float64 whatever the logits are: for those so large that exponentials want it."""
-    # float64 logits may be further apart than float64 reaches: half as far they are not
+    """(divergence, excess), computed in float64 for any dtype: for logits so large that their exponentials require
+    it."""
+    # the difference of two float64 logits may overflow; that of their halves does not
     gap = (0.5 * r_top - 0.5 * x_top) + (0.5 * r_tail - 0.5 * x_tail)
     p_scale, q_scale = exp(-r_tail), exp(-x_tail)
     k, s = 0.0, 0.0

@@ -1,7 +1,8 @@
-"""The formulas of scalars.py over registers: a loss of WIDTH neighbours at a time, from memory and to memory.
+"""The formulas of scalars.py on registers: the losses of WIDTH neighbouring elements at a time, from memory and to
+memory.
 
-What numbers lie in memory as, and whether an operand is an array, a scalar that stands for one, or None for an absent one, is
-settled when a kernel is compiled: nothing of it is left in a loop.
+The dtype in memory, and whether an operand is an array, a scalar or None (absent), are resolved when a kernel is
+compiled: no loop contains any of these decisions.
 """
 
 import functools
@@ -33,7 +34,7 @@ from fastloss.backends.numba_cpu._lanes import (
 )
 from fastloss.backends.numba_cpu._memory import load, load_some, offset, store, store_some
 
-# Registers that are computed side by side: so many sums grow independently of one another.
+# The number of registers computed side by side, and so of sums that are independent of each other.
 ABREAST = 4
 GROUP = ABREAST * WIDTH
 
@@ -79,7 +80,7 @@ def _there(count):
 
 
 def _operand(a, at, there):
-    """An operand's elements from position `at` on, as Lanes; None where there is none."""
+    """An operand's elements from position `at` on, as Lanes; None if the operand is absent."""
     if isinstance(a, Array):
         byte_offset = offset(a, at)
         return load(a, byte_offset) if there is None else load_some(a, byte_offset, there)
@@ -87,7 +88,7 @@ def _operand(a, at, there):
 
 
 def _evaluated(formula, x, y, z, p, at, there=None, wide=False):
-    """The formula of one register, in the type of the operands; in float64 if one of them is, or if `wide`."""
+    """The formula evaluated on one register, in the operands' type; in float64 if one of them is, or if `wide`."""
     operands = [o for o in [_operand(a, at, there) for a in (x, y, z)] + p if o is not None]
     wide = wide or any(o.is_double for o in operands)
     operands = [o.to(DOUBLE) if wide else o for o in operands]
@@ -96,7 +97,7 @@ def _evaluated(formula, x, y, z, p, at, there=None, wide=False):
 
 
 def _weighed(value, w, at, there=None):
-    """A register times its weights, rounded once; a weight of 0 takes out the value, whatever it is."""
+    """A register times its weights, rounded once; a weight of 0 gives 0 even if the value is NaN or infinite."""
     w = _operand(w, at, there)
     if w is None:
         return value
@@ -120,10 +121,11 @@ def _sum(values):
 
 
 def sum_with(loss):
-    """Intrinsics (sums, x, y, z, p, at): the float64 sums with a GROUP of losses added; and, with the number of elements that
-    are left as a seventh argument, with a register's worth of those.
+    """Intrinsics (sums, x, y, z, p, at): the float64 sums with a GROUP of losses added; and, with the number of
+    remaining elements as a seventh argument, with at most one register of those.
 
-    Of all additions two a loss are rounded to float32, if that is computed in, however many losses there are.
+    When computing in float32, each loss takes part in two additions that are rounded to float32, however many losses
+    there are.
     """
     formulas = _formulas(loss.text)
 
@@ -148,10 +150,11 @@ def sum_with(loss):
 
 
 def written(loss, name, scaled, wide=False):
-    """For the value or slope of a loss, by its name: intrinsics (out, x, y, z, w, p[, scale], at): a register's worth of weight * loss put into `out`; and, with the number of
-    elements that are left as one more argument, as many of those.
+    """Intrinsics (out, x, y, z, w, p[, scale], at) that write one register of weight * loss, or of slopes, to `out`;
+    and the same with the number of remaining elements as one more argument, which write only those.
 
-    wide : whether they are computed in float64, and put only where `out` has no finite number.
+    name : the formula's value or slope.
+    wide : whether to compute in float64, and write only where `out` is not finite.
     """
     formula = _formulas(loss.text)[name]
 

@@ -11,8 +11,8 @@ from numba.extending import register_jitable
 
 from fastloss import _branchless, _dialect, _templates, _tiles, scalars
 
-# What the loops around the scalars may assume: sums in any order (fixed per machine), contraction to fma, no signed
-# zeros.  Never `nnan` or `ninf`: they delete the handling of special values.
+# What LLVM may assume in the loops around the scalars: sums in any order (fixed per machine), contraction to fma, no
+# signed zeros.  Never `nnan` or `ninf`, which would delete the handling of special values.
 LOOP_FLAGS = {"contract", "reassoc", "nsz"}
 # Without `reassoc`: what formulas are compiled with, so that no cancellation is "simplified" into being.
 SCALAR_FLAGS = {"contract"}
@@ -30,7 +30,7 @@ _SOURCES = (
 
 @functools.cache
 def fingerprint() -> str:
-    """Digest of all sources that end up in a kernel."""
+    """Digest of all source files that kernels are made from."""
     return _templates.fingerprint(_SOURCES)
 
 
@@ -43,23 +43,24 @@ def _filled(template, name, holes):
 
 
 def called(template, purpose="", **holes):
-    """`template` with its holes filled, for use inside kernels: a loop of its own.  `purpose` names what they are filled with."""
+    """`template` with its holes filled, as a function that kernels call; `purpose` makes its name unique."""
     name = f"{template.__name__}_{purpose}"
     return register_jitable(fastmath=LOOP_FLAGS, error_model="numpy")(_filled(template, name, holes))
 
 
 def inlined(function, flags=LOOP_FLAGS):
-    """`function` for use inside loops: always inlined, or the loop would not vectorise."""
+    """`function` for use inside loops: always inlined, because otherwise the loop would not vectorise."""
     return register_jitable(fastmath=flags, error_model="numpy", forceinline=True)(function)
 
 
 def exactly(function):
-    """`function` inlined, its operations in the order they are written in."""
+    """`function` inlined, with its operations kept in the order in which they are written."""
     return inlined(function, flags=SCALAR_FLAGS)
 
 
 def chain(pieces, purpose, **holes):
-    """`pieces` compiled one after the other: each is visible to those after it, without its underscore."""
+    """Compile `pieces` one after the other; each is visible to the later ones, under its name without the
+    underscore."""
     for piece in pieces:
         holes[piece.__name__[1:]] = called(piece, purpose, **holes)
     return holes
@@ -71,12 +72,12 @@ def specialise(template, name, **holes):
     kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy", no_cfunc_wrapper=True)
     try:
         kernel._cache = _ForgivingCache(copy)
-    except (RuntimeError, OSError):  # nowhere to write: every process compiles for itself
+    except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself
         pass
     return kernel
 
 
-# A fork while another thread compiles would leave the child a lock that nobody can release.
+# A fork while another thread compiles would leave the child with a lock that nobody can release.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=global_compiler_lock.acquire,

@@ -1,13 +1,13 @@
-"""Formulas over LLVM values: how the elementary functions and the inner loops of the softmax family are written down.
+"""Formulas on LLVM values, in which the elementary functions and the inner loops of the softmax family are written.
 
-A `Lanes` wraps one LLVM value, a scalar or a vector of any length, and gives it Python's operators; running a formula on
-it emits the formula's instructions.  So one text serves float32 and float64, a scalar inside a loop that LLVM vectorises, and
-a vector of WIDTH rows or elements held in registers.  Such vectors, `Register` to Numba, say what the loop vectoriser can't
-be made to do: hold sums in float64 beside terms in float32 without halving the width of both.  LLVM splits them into
-whatever registers the CPU has.
+A `Lanes` wraps one LLVM value, a scalar or a vector of any length, and gives it Python's operators; running a formula
+on it emits the formula's instructions.  So one text serves float32 and float64, a scalar inside a loop that LLVM
+vectorises, and a vector of WIDTH rows or elements held in registers.  Such vectors, a `Register` in Numba, do what the
+loop vectoriser can't be made to do: keep sums in float64 next to terms in float32 without halving the width of both.
+LLVM splits them into whatever registers the CPU has.
 
-Every operation carries the flag `contract` and no other: `reassoc` would cancel the rounding constant that `exp` adds and
-takes away again, `nnan` and `ninf` would delete the handling of special values.
+Every operation carries the flag `contract` and no other: `reassoc` would cancel the rounding constant that `exp` adds
+and subtracts again, and `nnan` and `ninf` would delete the handling of special values.
 """
 
 import operator
@@ -32,7 +32,7 @@ _SUFFIX = {FLOAT: "f32", DOUBLE: "f64"}
 
 
 class Register(types.Type):
-    """WIDTH numbers, to Numba: a local variable that lives in registers."""
+    """The Numba type of WIDTH numbers in a local variable, which LLVM keeps in registers."""
 
     def __init__(self, dtype):
         self.dtype = dtype
@@ -51,12 +51,12 @@ def element(kind):
 
 
 def shaped(kind, like):
-    """`kind` with as many lanes as the type `like`."""
+    """The LLVM type of `kind` with the same number of lanes as the type `like`."""
     return ir.VectorType(kind, like.count) if isinstance(like, ir.VectorType) else kind
 
 
 class Lanes:
-    """An LLVM value with operators.  Python numbers take its type."""
+    """An LLVM value with operators.  Python numbers are converted to its type."""
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
@@ -71,7 +71,7 @@ class Lanes:
 
     @property
     def suffix(self):
-        """What the names of LLVM's intrinsics for this type end in."""
+        """The suffix of the names of LLVM's intrinsics for this type."""
         kind = self.type
         return f"v{kind.count}{_SUFFIX[kind.element]}" if isinstance(kind, ir.VectorType) else _SUFFIX[kind]
 
@@ -151,11 +151,11 @@ class Lanes:
     # --- between types ------------------------------------------------------------------------------------------------
 
     def bits(self):
-        """Floats as the integers their bits are."""
+        """The bits of floats, as integers."""
         return self.new(self.builder.bitcast(self.value, shaped(_AS_INT[element(self.type)], self.type)))
 
     def floats(self):
-        """Integers as the floats whose bits they are."""
+        """The floats with these integers as bits."""
         return self.new(self.builder.bitcast(self.value, shaped(_AS_FLOAT[element(self.type)], self.type)))
 
     def to_int(self):
@@ -165,7 +165,7 @@ class Lanes:
         return self.new(self.builder.sitofp(self.value, shaped(_AS_FLOAT[element(self.type)], self.type)))
 
     def to(self, kind):
-        """Floats as floats of another width."""
+        """Floats converted to another width."""
         if element(self.type) == kind:
             return self
         convert = self.builder.fpext if kind == DOUBLE else self.builder.fptrunc
@@ -174,7 +174,7 @@ class Lanes:
     # --- vectors ------------------------------------------------------------------------------------------------------
 
     def spread(self, like):
-        """A scalar in every lane of a vector like that one."""
+        """A scalar copied to every lane of a vector of the type of `like`."""
         kind = ir.VectorType(self.type, like.type.count)
         empty = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(empty, self.value, ir.Constant(INT32, 0))
@@ -182,12 +182,12 @@ class Lanes:
         return self.new(self.builder.shuffle_vector(first, empty, lanes))
 
     def shuffled(self, other, lanes):
-        """The lanes of both, in the order given; the other's are counted on from this one's."""
+        """A selection of the lanes of both vectors; `lanes` continues counting with the other's."""
         lanes = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
         return self.new(self.builder.shuffle_vector(self.value, other.value, lanes))
 
     def folded(self, combine):
-        """One lane out of all, combined by halves."""
+        """All lanes reduced to one: halves are combined until one lane is left."""
         x, n = self, self.type.count
         while n > 1:
             n //= 2
@@ -207,18 +207,18 @@ def from_bfloat(bits):
 
 
 def where(mask, a, b):
-    """a in the lanes where the mask is set, b in the others; one of them may be a number."""
+    """a in the lanes where the mask is set, otherwise b; one of them may be a Python number."""
     a, b = (a, a.constant(b)) if not isinstance(b, Lanes) else (a if isinstance(a, Lanes) else b.constant(a), b)
     return mask.new(mask.builder.select(mask.value, a.value, b.value))
 
 
 def both(a, b):
-    """A mask set where two are."""
+    """The masks' logical and."""
     return a.new(a.builder.and_(a.value, b.value))
 
 
 def either(a, b):
-    """A mask set where one of two is."""
+    """The masks' logical or."""
     return a.new(a.builder.or_(a.value, b.value))
 
 
@@ -228,12 +228,12 @@ def smallest(a, b):
 
 
 def opposite(mask):
-    """A mask set where the other is not."""
+    """The mask's logical not."""
     return mask.new(mask.builder.not_(mask.value))
 
 
 def differ(a, b):
-    """A mask set where two floats are not equal, which NaN never is."""
+    """A mask of the lanes in which two floats differ; NaN differs from everything."""
     return a.new(a.builder.fcmp_unordered("!=", a.value, b.value))
 
 
@@ -256,15 +256,15 @@ def minimum(a, b):
 
 
 def larger(a, b):
-    """The larger of two floats; may drop a NaN, which is what lets it be one instruction.
+    """The larger of two floats; may drop a NaN, and so is one instruction.
 
-    The flags stand on this one operation.  Who needs NaN sees it in the exponentials that follow.
+    The flags apply to this operation only.  A dropped NaN still shows in the exponentials computed afterwards.
     """
     return a.call("maxnum", b, flags=("nnan", "nsz"))
 
 
 def tree(values, combine):
-    """Neighbours combined, then neighbours of what comes out: the order of additions with the least error."""
+    """Combine neighbours, then neighbouring results, and so on: pairwise summation, which has the least error."""
     while len(values) > 1:
         values = [combine(*pair) if len(pair) == 2 else pair[0] for pair in _pairs(values)]
     return values[0]
@@ -278,10 +278,10 @@ def _pairs(values):
 
 
 def emitted(resolve, arity):
-    """An intrinsic of so many arguments; resolve(*types) gives None, or result(*types), its type, and formula(*arguments).
+    """An intrinsic with `arity` arguments; resolve(*types) returns None, or (result type, formula).
 
-    What the formula gets of each argument: Lanes of a number or register, a list of them for a tuple, an `Array`, or None.
-    It may return a tuple.
+    The formula gets Lanes for a number or register, a list of Lanes for a tuple, an `Array`, or None.  It may return a
+    tuple.
     """
 
     def typed(*argument_types):
@@ -303,14 +303,14 @@ def emitted(resolve, arity):
     def typing(typingctx, *argument_types):
         return typed(*argument_types)
 
-    # what Numba reads the number of arguments off
+    # Numba reads the number of arguments from the signature
     names = ("typingctx", *(f"argument{i}" for i in range(arity)))
     typing.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names])
     return intrinsic(typing)
 
 
 def emitted_as(formula, arity, result, where=lambda *kinds: True):
-    """`emitted` with one formula for all types that fulfil `where`."""
+    """`emitted` with one formula for all argument types for which `where` is true."""
     return emitted(lambda *kinds: (result, formula) if where(*kinds) else None, arity)
 
 
@@ -333,7 +333,7 @@ for _operator in (operator.add, operator.sub, operator.mul):
 
 
 def _argument(context, builder, kind, value):
-    """A lowered argument as formulas take it."""
+    """A lowered argument, wrapped for formulas."""
     if isinstance(kind, (types.Number, Register)):
         return Lanes(builder, value)
     if isinstance(kind, types.BaseTuple):
@@ -343,13 +343,13 @@ def _argument(context, builder, kind, value):
 
 
 class Array:
-    """An array, of which formulas take the address."""
+    """An array argument, whose memory formulas address."""
 
     def __init__(self, context, builder, kind, value):
         self.builder, self.kind = builder, kind
         self._array = context.make_array(kind)(context, builder, value)
 
     def address(self, byte_offset):
-        """A pointer to bytes, that far from the first element."""
+        """A byte pointer, `byte_offset` after the first element."""
         data = self.builder.bitcast(self._array.data, ir.IntType(8).as_pointer())
         return self.builder.gep(data, [byte_offset])

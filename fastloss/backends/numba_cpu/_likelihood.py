@@ -1,4 +1,4 @@
-"""What a row's sum of exponentials means, in float64: likelihoods, logsumexp, the numbers that softmax divides by.
+"""Results from a row's sum of exponentials, in float64: likelihoods, logsumexp, the denominators of softmax.
 
 A row's logit is x, and s exp(g) the sum over all others, see `_softmax`.  Formulas as in `_math`.
 """
@@ -24,14 +24,14 @@ from fastloss.backends.numba_cpu._math import (
     short_exp_of,
 )
 
-# ln 2 in two parts, of which a number of exponents times the first is exact.
+# ln 2 in two parts; the product of an exponent and the first part is exact.
 LN2_HEAD, LN2_REST = 6.93145751953125e-1, 1.42860682030941723212e-6
 
-# --- sums and differences with what rounding takes away ------------------------------------------------------------------
+# --- sums and differences with their rounding errors ------------------------------------------------------------------
 
 
 def _difference(a, b):
-    """a - b, and what its rounding took away (Knuth's two-sum); 0 beyond the range of exponentials' arguments."""
+    """(a - b, its rounding error) by Knuth's two-sum; the error is 0 beyond the range of exponentials' arguments."""
     d = a - b
     back = d - a
     low = (a - (d - back)) - (b + back)
@@ -39,7 +39,7 @@ def _difference(a, b):
 
 
 def _with_value(high, low, value):
-    """A sum kept as high + low, with a value added."""
+    """Add a value to a sum kept as high + low."""
     total = high + value
     back = total - high
     rest = (high - (total - back)) + (value - back)
@@ -47,7 +47,7 @@ def _with_value(high, low, value):
 
 
 def _with_terms(high, low, terms, like):
-    """The same for sums of exponentials, which are finite or NaN.  Those of float32 need no second part."""
+    """Likewise for sums of exponentials, which are finite or NaN.  Sums of float32 terms need no second part."""
     total = high + terms
     if not like.is_double:
         return total, low
@@ -56,7 +56,7 @@ def _with_terms(high, low, terms, like):
 
 
 def _folded(high, low):
-    """The sum of all lanes of a sum kept as high + low."""
+    """A sum kept as high + low, reduced over its lanes."""
     n = high.type.count
     while n > 1:
         n //= 2
@@ -72,16 +72,16 @@ with_terms = emitted_as(_with_terms, 4, lambda high, *_: types.UniTuple(high, 2)
 
 
 def _exp_of_difference(s, a, b):
-    """s exp(a - b), without the rounding of a - b."""
+    """s exp(a - b), corrected for the rounding of a - b."""
     d, low = _difference(a, b)
     return scaled_exp_of(s + s * low, d)
 
 
-# --- powers of two ----------------------------------------------------------------------------------------------------------
+# --- powers of two ----------------------------------------------------------------------------------------------------
 
 
 def _power_between(n, new_n):
-    """2^(n - new_n) in float64, for whole numbers as floats; 0 rather than a subnormal number."""
+    """2^(n - new_n) in float64, for integers stored as floats; 0 rather than a subnormal number."""
     d = n.to(DOUBLE) - new_n.to(DOUBLE)
     d = where(d < -1022.0, -1023.0, d)
     d = where(d > 1023.0, 1023.0, d)
@@ -94,17 +94,17 @@ def _log_of_power(n, m):
 
 
 def _based(s, n):
-    """A sum relative to 2^n as (s, g): s exp(g)."""
+    """A sum relative to 2^n as (s, g), which stands for s exp(g)."""
     e = ((s.bits() >> DOUBLE_FORMAT.mantissa) - DOUBLE_FORMAT.bias).to_float()
     wide_n = n.to(DOUBLE)
-    if n.is_double:  # s is brought near 1, so that nothing cancels where logarithms are added to g
+    if n.is_double:  # s is scaled to near 1, so that nothing cancels when its logarithm is added to g
         usual = both(s > 0.0, s < INF)
         e = where(usual, e, 0.0)
         near = where(usual, (s.bits() - (e.to_int() << DOUBLE_FORMAT.mantissa)).floats(), s)
         g = _log_of_power(wide_n + e, s.constant(0.0))
         return near + near * _log_of_power(wide_n + e, g), g
-    # What `term` has shortened is not n ln 2 but the elements that make up the sum.  How far above or below they lie shows in the
-    # sum; its first bits above 1 may as well come from their number.
+    # `term` has shortened not n ln 2 but the elements whose exponentials make up the sum.  How far above or below n ln
+    # 2 they are can be estimated from the sum, whose leading bits above 1 may also come from the number of its terms.
     above = where(e > 20.0, e - 10.0, where(e > 0.0, e * 0.5, e))
     return s, (wide_n - (wide_n + above) * SHORTENED) * LN2
 
@@ -114,25 +114,25 @@ power_between = emitted_as(
     _power_between, 2, lambda n, _: types.float64 if isinstance(n, types.Float) else type(n)(types.float64)
 )
 
-# --- likelihoods --------------------------------------------------------------------------------------------------------------
+# --- likelihoods ------------------------------------------------------------------------------------------------------
 
 
 def _nll(s, g, x):
-    """-log(exp(x) / (exp(x) + s exp(g))) = log1p(s exp(g - x)), accurate however small or large.
+    """-log(exp(x) / (exp(x) + s exp(g))) = log1p(s exp(g - x)), accurate however small or large it is.
 
-    A row of -inf alone, or with NaN or +inf in it, gives NaN.
+    A row that contains only -inf, or any NaN or +inf, gives NaN.
     """
-    a, low = _difference(g, x)  # a gap of hundreds would round off as many ulp of a tiny loss
+    a, low = _difference(g, x)  # rounding a difference of hundreds would cost a tiny loss hundreds of ulp
     return _finished(s + s * low, a, s, x, lambda s, a: log1p_of(scaled_exp_of(s, a)))
 
 
 def _nll_short(s, g, x):
-    """`_nll` to the accuracy of float32."""
+    """`_nll`, accurate enough for float32."""
     return _finished(s, g - x, s, x, lambda s, a: log1p_moderate_of(s * short_exp_of(a), SINGLE))
 
 
 def _finished(s, a, others, x, log1p_exp):
-    most = 40.0  # beyond, log1p(y) is log(y), and what a has above it can be added outside
+    most = 40.0  # beyond this log1p(y) is log(y), so that the excess of a can be added to the logarithm
     b = where(a > most, a - most, 0.0)
     value = b + log1p_exp(s, a - b)
     value = where(x.equals(-INF), others * INF, value)
@@ -140,20 +140,21 @@ def _finished(s, a, others, x, log1p_exp):
 
 
 def _tail(s, g, x, loss, top):
-    """logsumexp - top, with top the maximum, of a row as in `_nll`, which gave `loss`; keeps a small difference."""
+    """logsumexp - top, with top the row's maximum and `loss` the result of `_nll`; accurate even if it is small."""
     far = (g - top) + log_of(s + exp_of(where(x > g, 0.0, x - g)))
     tail = where(x >= top, loss, where(x > g, (x - top) + loss, far))
-    return where(tail < 0.0, 0.0, tail)  # roundings of a sum that has the maximum in it
+    return where(tail < 0.0, 0.0, tail)  # negative only by rounding, if the sum contains the maximum
 
 
 def _total(s, g, x, top):
-    """Sum of exp(x - top) over the whole row: softmax divides by it.  NaN where the maximum is infinite."""
+    """The sum of exp(x - top) over the row, the denominator of softmax.  NaN where the maximum is infinite."""
     own = where(x < top, _exp_of_difference(s.constant(1.0), x, top), where(x.equals(top), s.constant(1.0), NAN))
     return where((top - top).equals(0.0), _exp_of_difference(s, g, top) + own, NAN)
 
 
 def _wants_rest(x, top, tail, limit, most):
-    """Lanes in which roundings of a sum with the maximum in it, as x was left out, show in what comes on top of the maximum."""
+    """Lanes in which logsumexp - top has to be computed anew: x was excluded from the sum, which therefore contains the
+    maximum, and its rounding error is not negligible."""
     near = both(tail < limit.spread(tail), absolute(top + tail) < most.spread(tail))
     mask = both(x < top, near)
     bits = mask.builder.bitcast(mask.value, ir.IntType(mask.type.count))
@@ -168,9 +169,9 @@ exp_of_difference = as_function(_exp_of_difference, 3)
 
 
 def likelihood_for(real):
-    """`nll` in float64, to the accuracy that results of this type want."""
+    """The `nll` that is accurate enough for results of this type."""
     return short_likelihood if real is np.float32 else full_likelihood
 
 
-# Below it a sum, relative to the maximum, may have lost terms to underflow.
+# If a sum relative to the maximum is below this, terms may have been lost to underflow.
 LEAST_SUM = {np.float32: 1e-24, np.float64: 1e-270}

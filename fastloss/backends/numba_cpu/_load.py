@@ -1,8 +1,8 @@
-"""Reading an operand's element, whatever the operand is: an array of any supported dtype, a scalar, or nothing.
+"""Reads elements of operands, which may be arrays of any supported dtype, scalars, or None.
 
-float16 and bfloat16 are no Numba types on the CPU.  They arrive as their bits, float16 as uint16 and bfloat16 as int16, and
-are widened as they are read.  A scalar operand stands for an array that is the same everywhere; None for one that is
-absent.  Numba compiles a kernel for the operands' types, so none of these choices is left in a loop.
+On the CPU, Numba has neither float16 nor bfloat16.  They are passed as their bits, float16 as uint16 and bfloat16 as
+int16, and are widened when they are read.  A scalar stands for an array that is the same everywhere; None for an absent
+one.  Numba compiles a kernel for its operands' types, so that none of these decisions remains in a loop.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def smaller(a, b):
 
 
 def load(operand, i):
-    """The i-th element in the type that is computed in."""
+    """The i-th element, widened to the type that is computed in."""
 
 
 @overload(load, **_INLINED)
@@ -37,7 +37,7 @@ def _load(operand, i):
 
 
 def span(operand, start, stop):
-    """The operand between two positions of its only axis."""
+    """operand[start:stop]; scalars and None are returned as they are."""
 
 
 @overload(span, **_INLINED)
@@ -48,7 +48,7 @@ def _span(operand, start, stop):
 
 
 def staged(operand, start, stop, scratch):
-    """The operand between two positions of its only axis, contiguous: a copy in `scratch` if it is not so by its type."""
+    """operand[start:stop] as a contiguous array: copied to `scratch` unless its type says that it is contiguous."""
 
 
 @overload(staged, **_INLINED)
@@ -67,7 +67,7 @@ def _staged(operand, start, stop, scratch):
 
 
 def row(operand, i, j):
-    """The last axis of a three-dimensional operand at (i, j)."""
+    """operand[i, j] of a three-dimensional operand: one row."""
 
 
 @overload(row, **_INLINED)

@@ -1,10 +1,10 @@
 """Elementary functions that LLVM vectorises: what `scalars.py` and the softmax family call on the CPU.
 
-`math.exp` and friends compile to one library call per element.  The functions below are straight-line polynomials with
-selects, so that the loops they stand in run at the full width of the registers, whatever the instruction set.
+`math.exp` and the like compile to one library call per element.  The functions below are straight-line polynomials with
+selects, so that loops that call them use the full width of the vector registers on any instruction set.
 
-Each is a formula over `Lanes`, written once for float32 and float64; a `Format` holds what differs.  The functions at the end
-of this file are the formulas as kernels call them, on scalars or on registers.
+Each is a formula on `Lanes`, written once for float32 and float64; a `Format` holds the constants that differ.  At the
+end of this file the formulas are turned into functions that kernels can call, on scalars or on registers.
 
 References
 ----------
@@ -35,22 +35,23 @@ INF, NAN = math.inf, math.nan
 
 @dataclass(frozen=True)
 class Format:
-    """What a formula knows about a floating type."""
+    """The constants of a floating type."""
 
-    mantissa: int  # bits stored of it
+    mantissa: int  # number of stored bits
     bias: int  # of the exponent
     tiny: float  # the smallest normal number
     ln2_hi: float  # ln 2 rounded to the type
-    ln2_lo: float  # and the rest
+    ln2_lo: float  # ln 2 - ln2_hi
     exp_range: tuple[float, float]  # beyond, exp is 0 or inf
     exp_tail: tuple[float, ...]  # minimax coefficients of (exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2
     log_tail: tuple[float, ...]  # coefficients for `_log_rest`
-    ln2_short: float  # ln 2 in so few bits that its products with exponents are exact
-    ln2_rest: float  # and what that leaves
+    ln2_short: float  # ln 2 with so few bits that its products with exponents are exact
+    ln2_rest: float  # ln 2 - ln2_short
 
     @property
     def rounding(self):
-        """Added to a number and taken away again, it leaves the nearest integer, whose low bits are the sum's."""
+        """A constant that rounds a number when it is added and subtracted again; the low bits of the sum are the
+        integer."""
         return 1.5 * 2.0**self.mantissa
 
 
@@ -124,12 +125,12 @@ def polynomial(x, coefficients):
 
 # --- exp ------------------------------------------------------------------------------------------------------------
 #
-# exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2.  Adding `rounding` rounds x / ln 2 to an integer that then lies in
-# the low bits of the sum, ready to be shifted into an exponent.
+# exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2.  Adding `rounding` rounds x / ln 2 to an integer that then
+# lies in the low bits of the sum, ready to be shifted into an exponent.
 
 
 def _split(x, low_part=True):
-    """x as n ln 2 + r: the biased sum that holds n in its low bits, and r.
+    """(the biased sum with n in its low bits, r) with x = n ln 2 + r.
 
     Without the low part of ln 2, n ln 2 + r is x (1 + SHORTENED) instead.
     """
@@ -140,7 +141,7 @@ def _split(x, low_part=True):
     return t.bits(), r - n * f.ln2_lo if low_part else r
 
 
-# How much exponents grow where ln 2 is rounded to float32.
+# The relative error of exponents if ln 2 is rounded to float32.
 SHORTENED = LN2 / SINGLE.ln2_hi - 1.0
 
 
@@ -150,7 +151,7 @@ def _exp_tail(r, accuracy=None):
 
 
 def _powers(n, f):
-    """2^n as a product of two: results below the smallest normal number then come out rounded, not flushed."""
+    """2^n as two factors, so that results below the smallest normal number are rounded rather than flushed to 0."""
     half = n >> 1
     return ((half + f.bias) << f.mantissa).floats(), ((n - half + f.bias) << f.mantissa).floats()
 
@@ -165,7 +166,7 @@ def _exp_parts(x):
 def exp_of(x):
     least, most = format_of(x).exp_range
     tail, low, high = _exp_parts(where(x < least, least, x))
-    # a product fused with what is done to it next would not overflow
+    # fused with the next operation, the product would not overflow as it should
     return where(x > most, INF, (tail + 1.0) * low * high)
 
 
@@ -179,32 +180,32 @@ def expm1_of(x):
 
 # --- exponentials relative to a power of two: the terms of a softmax sum --------------------------------------------
 #
-# Subtracting the maximum before the exponential would round, and cost 8 ulp in a term 20 below it; a power of two taken out
-# of the exponent costs nothing.
+# Subtracting the maximum before the exponential would round, which costs a term 20 below the maximum 8 ulp; subtracting
+# an integer from the binary exponent costs nothing.
 
 
 def reference(m):
-    """The power of two n that belongs to a maximum m: m / ln 2 rounded, within the range where terms are exact."""
+    """The exponent n for a maximum m: m / ln 2 rounded, clamped to the range in which terms are exact."""
     f = format_of(m)
     m = where(m < -LIMIT, -LIMIT, m)
     m = where(m > LIMIT, LIMIT, m)
     return m * (1.0 / LN2) + f.rounding - f.rounding
 
 
-# Beyond this, x / ln 2 has too few fraction bits left.
+# Beyond this, x / ln 2 has too few fractional bits left.
 LIMIT = 20000.0
 
 
 def reach(n):
-    """What `term` needs of n: the least x that is told from -inf, and the exponent's bits."""
+    """(the smallest x that `term` distinguishes from -inf, the bits of the exponent) for n."""
     f = format_of(n)
     return (n - float(f.bias)) * f.ln2_hi, (-n.to_int() + f.bias) << f.mantissa
 
 
 def parts_of_term(x, lowest, bias):
-    """exp(x) 2^-n as power and tail, power (1 + tail); 0 below 2^-126 of it.
+    """exp(x) 2^-n as (power, tail), which stand for power (1 + tail); 0 below 2^-126.
 
-    For float32 x counts as x (1 + SHORTENED); who sums takes that out again.
+    For float32 this is the exponential of x (1 + SHORTENED); whoever sums these terms corrects for that.
     """
     f = format_of(x)
     x = where(x < lowest, lowest, x)
@@ -219,7 +220,7 @@ def term(x, lowest, bias):
 
 
 def whole_term(x, lowest, bias):
-    """exp(x) 2^-n, 0 below `lowest`, without what `term` leaves out."""
+    """exp(x) 2^-n without the error of `term`; 0 below `lowest`."""
     f = format_of(x)
     t, r = _split(where(x < lowest, lowest, x))
     power = ((t << f.mantissa) + bias).floats()
@@ -232,7 +233,7 @@ def exp_curve(r):
 
 
 def fine_term(x, n, by):
-    """by exp(x) 2^-n with gradual underflow, for results that are shown."""
+    """by exp(x) 2^-n with gradual underflow, for results rather than terms of sums."""
     f = format_of(x)
     lowest = (n - (f.bias + f.mantissa + 5.0)) * f.ln2_hi
     x = where(x < lowest, lowest, x)
@@ -252,7 +253,7 @@ def scaled_exp_of(s, a):
 
 
 def short_exp_of(a):
-    """exp(a) in float64 for a <= 40, to the accuracy of float32."""
+    """exp(a) in float64 for a <= 40, accurate enough for float32."""
     f = DOUBLE_FORMAT
     a = where(a < -700.0, -700.0, a)
     t, r = _split(a)
@@ -262,8 +263,8 @@ def short_exp_of(a):
 
 # --- logarithms ------------------------------------------------------------------------------------------------------
 #
-# x = 2^k (1 + f) with 1 + f in [3/4, 3/2); log x = k ln 2 + log(1 + f).  An f from 1 + f >= 3/4 is exact, which the usual
-# [sqrt(1/2), sqrt(2)) would not give to log1p.
+# x = 2^k (1 + f) with 1 + f in [3/4, 3/2); log x = k ln 2 + log(1 + f).  In this interval f is exact even for log1p,
+# which it would not be in the usual [sqrt(1/2), sqrt(2)).
 
 
 def _log_rest(f, accuracy=None):
@@ -293,7 +294,7 @@ def _recomposed(n, tail):
 
 
 def _logarithm(n, f):
-    """n ln 2 + log(1 + f), where the two nearly cancel too: all but the last rounding is made up for."""
+    """n ln 2 + log(1 + f), accurate even where the two nearly cancel: all roundings but the last are corrected for."""
     form = format_of(f)
     whole = n * form.ln2_short
     total = whole + f
@@ -302,7 +303,7 @@ def _logarithm(n, f):
 
 def log_of(x):
     f = format_of(x)
-    lift = f.mantissa + 2  # brings subnormal numbers among the normal ones
+    lift = f.mantissa + 2  # makes subnormal numbers normal
     small = x < f.tiny
     y = where(small, x * 2.0**lift, x)
     k = _exponent(y)
@@ -318,7 +319,7 @@ def log_clamped_of(u):
     if u.is_double:
         value = log_of(u)
     else:
-        lift = SINGLE.mantissa + 2  # brings subnormal numbers among the normal ones; 0 ends up below -100
+        lift = SINGLE.mantissa + 2  # makes subnormal numbers normal; the logarithm of 0 ends up below -100
         y = u * 2.0**lift + 0.0  # -0 becomes 0
         k = _exponent(y)
         tail = _log_tail((y.bits() - (k << SINGLE.mantissa)).floats() - 1.0)
@@ -349,11 +350,11 @@ def log1p_moderate_of(x, accuracy=None):
 
 
 def _decay_parts(a):
-    """exp(-a) for a >= 0 as a power of two, a number that it is to be multiplied by at the end, and exp(r) - 1."""
+    """exp(-a) for a >= 0 as (power of two, factor to be applied in the end, exp(r) - 1)."""
     f = format_of(a)
     a = where(a > -f.exp_range[0], -f.exp_range[0], a)
     t, r = _split(-a)
-    lift = f.bias // 2  # taken out again at the end, so that one power of two suffices however small the result
+    lift = f.bias // 2  # undone by the factor in the end, so that one power of two suffices however small the result is
     power = ((t << f.mantissa) + ((f.bias + lift) << f.mantissa)).floats()
     return power, 2.0**-lift, _exp_tail(r)
 
@@ -370,7 +371,8 @@ def softplus_tail_of(a):
 
 
 def softplus_added_of(a, linear):
-    """log1p(exp(-a)) + linear, a >= 0, linear >= 0; exp(-a) lies in [0, 1], where one polynomial does for the logarithm."""
+    """log1p(exp(-a)) + linear, a >= 0, linear >= 0; exp(-a) is in [0, 1], where one polynomial suffices for the
+    logarithm."""
     if a.is_double:
         return log1p_of(decay_of(a)) + linear
     power, last, tail = _decay_parts(a)
@@ -383,7 +385,7 @@ def softplus_added_of(a, linear):
 
 
 def joint_odds(odds):
-    """x with log1p(x) = the sum of log1p over `odds`, however small they are."""
+    """The x for which log1p(x) is the sum of log1p over `odds`, accurate however small they are."""
     x = odds[0]
     for y in odds[1:]:
         x = x + y * (x + 1.0)
@@ -398,7 +400,8 @@ def log_complement_of(u):
 
 
 def log_ratio_of(high, low):
-    """log((1 + high) / (1 + low)), high >= low; in float64, as the square that is taken would double the roundings of four operations."""
+    """log((1 + high) / (1 + low)), high >= low; in float64, because squaring it would double the rounding errors of
+    four operations."""
     if high.is_double:
         return log1p_of((high - low) / (low + 1.0))
     wide, base = high.to(DOUBLE), low.to(DOUBLE)
@@ -438,7 +441,7 @@ def tanh_of(x):
     return where(x < 0.0, -t, t)
 
 
-# --- as kernels call them -----------------------------------------------------------------------------------------------
+# --- as kernels call them ---------------------------------------------------------------------------------------------
 
 
 def is_float(kind):
@@ -447,7 +450,7 @@ def is_float(kind):
 
 
 def as_function(formula, arity=1, result=lambda *kinds: kinds[0]):
-    """`formula` of arguments of one floating type, scalars or registers."""
+    """`formula` as a function of arguments of one floating type, scalars or registers."""
 
     def resolve(*kinds):
         return (result, formula) if is_float(kinds[0]) and all(k == kinds[0] for k in kinds) else None

@@ -1,6 +1,6 @@
-"""Registers to and from memory, where numbers may be of any dtype that kernels read: they are widened on the way.
+"""Loads registers from memory and stores them; halves are widened when they are loaded.
 
-Nothing here is aligned to more than an element, so results don't depend on where an array begins.
+No access assumes more alignment than that of an element, so that results don't depend on where an array begins.
 """
 
 from llvmlite import ir
@@ -23,7 +23,7 @@ _WIDENED = {types.uint16: from_half, types.int16: from_bfloat}  # float16 and bf
 
 
 def _item(array):
-    """The type of an element's bits, and how to widen them."""
+    """(the type of an element's bits, the function that widens them, or None)."""
     kind = array.kind.dtype
     if kind in _WIDENED:
         return INT16, _WIDENED[kind]
@@ -34,16 +34,16 @@ def _item(array):
 
 
 def load(array, byte_offset, lanes=WIDTH):
-    """That many neighbours, widened."""
+    """`lanes` neighbouring elements, widened."""
     builder = array.builder
     item, widen = _item(array)
-    # as bits first: a load of halves would be taken apart where the CPU has no arithmetic on them
+    # as bits first: LLVM would split a load of halves into scalar loads on CPUs without arithmetic on them
     pointer = builder.bitcast(array.address(byte_offset), ir.VectorType(item, lanes).as_pointer())
     return widen(Lanes(builder, builder.load(pointer, align=item.width // 8)))
 
 
 def load_some(array, byte_offset, there):
-    """Neighbours, widened; 0 where they are not there, which is not read."""
+    """Neighbouring elements, widened; lanes outside the mask `there` are 0 and not read."""
     builder = array.builder
     item, widen = _item(array)
     kind = ir.VectorType(item, there.type.count)
@@ -56,7 +56,7 @@ def load_some(array, byte_offset, there):
 
 
 def ask(array, byte_offset):
-    """Start fetching a line of memory into the second-level cache; any address will do."""
+    """Prefetch a cache line into the second-level cache; the address need not be valid."""
     builder = array.builder
     pointer = array.address(byte_offset.value)
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
@@ -73,7 +73,7 @@ def store(array, byte_offset, x):
 
 
 def store_some(array, byte_offset, x, there):
-    """Stores the lanes of a mask, and touches no other memory."""
+    """Store the lanes in a mask, touching no other memory."""
     builder = array.builder
     pointer = builder.bitcast(array.address(byte_offset), x.type.as_pointer())
     signature = ir.FunctionType(ir.VoidType(), [x.type, pointer.type, INT32, there.type])
@@ -90,5 +90,5 @@ def offset(array, i):
 
 
 def real_of(array):
-    """The type an array's elements are widened to."""
+    """The type that an array's elements are widened to."""
     return types.float32 if array.dtype in _WIDENED else array.dtype

@@ -1,7 +1,7 @@
-"""Registers to and from memory, and the innermost steps of the softmax family, which work on them.
+"""The innermost steps of the softmax family, which work on registers.
 
-Registers hold either WIDTH neighbours of one row, or one element each of WIDTH rows.  Arrays may be of any dtype that kernels
-read (float16 and bfloat16 as their bits, see `load`); they are widened on the way.
+Registers hold either WIDTH neighbours of one row, or one element each of WIDTH rows.  Arrays may be of any dtype that
+kernels read (float16 and bfloat16 as their bits, see `load`); they are widened on the way.
 """
 
 from llvmlite import ir
@@ -37,12 +37,13 @@ from fastloss.backends.numba_cpu._math import (
 )
 from fastloss.backends.numba_cpu._memory import ask, load, load_some, offset, real_of, store
 
-STEP = 8 * WIDTH  # elements of a row taken at once
-LINE = 64  # bytes fetched from memory at once
-AHEAD = 16384  # bytes before it is read that a line of a row is asked for: exponentials leave memory idle otherwise
+STEP = 8 * WIDTH  # elements of a row processed at once
+LINE = 64  # bytes per cache line
+# How many bytes ahead of its use a line is prefetched: memory would be idle during exponentials otherwise.
+AHEAD = 16384
 
 
-# --- numbers and registers -----------------------------------------------------------------------------------------------
+# --- numbers and registers --------------------------------------------------------------------------------------------
 
 
 def _spread(x):
@@ -74,7 +75,7 @@ exceeds = emitted_as(_exceeds, 2, lambda *kinds: types.boolean)
 
 
 def _step(x, at, from_=None, skip=None):
-    """The registers of one STEP of a row; -inf before `from_` and at `skip`, counted from `at`, where these are given."""
+    """The registers of one STEP of a row; -inf before `from_` and at `skip`, if given, both counted from `at`."""
     registers = [load(x, offset(x, at + k)) for k in range(0, STEP, WIDTH)]
     if from_ is None:
         return registers
@@ -87,7 +88,7 @@ def _masked(v, positions, from_, skip):
 
 
 def _top_of(x, at):
-    """The maxima of one STEP; asks for memory that the row, or the next, will need in a while."""
+    """The maxima of one STEP, lane by lane; prefetches memory that the row, or the next one, will need later."""
     size = x.kind.dtype.bitwidth // 8
     for k in range(0, STEP * size, LINE):
         ask(x, at * size + (AHEAD + k))
@@ -106,7 +107,7 @@ holds = emitted_as(_holds, 3, lambda *kinds: types.boolean)
 
 
 def _positions(x):
-    """For each register of a step, where its elements are in the step."""
+    """The positions of elements within a step, one register for each of its registers."""
     lanes = ir.VectorType(INT32, WIDTH)
     return [Lanes(x.builder, ir.Constant(lanes, [k + i for i in range(WIDTH)])) for k in range(0, STEP, WIDTH)]
 
@@ -125,7 +126,8 @@ def _counted(counts, masks):
 
 
 def _with_ahead_in_step(counts, x, at, level, from_, own):
-    """Adds, lane by lane, how many of a step's elements from `from_` on come before the one at `own`, which is `level`."""
+    """Add to each lane's count how many elements of a step, from `from_` on, come before the one at `own`, whose value
+    is `level`."""
     masks = []
     for v, k in zip(_step(x, at), _positions(x), strict=True):
         ties = both(v.equals(level.spread(v)), k < own.spread(k))
@@ -133,7 +135,7 @@ def _with_ahead_in_step(counts, x, at, level, from_, own):
     return _counted(counts, masks)
 
 
-# The same for a whole step behind the one at `own`, and for one before it.
+# The same for a complete step after the one that contains `own`, and for one before it.
 with_above = emitted_as(
     lambda counts, x, at, level: _counted(counts, [v > level.spread(v) for v in _step(x, at)]),
     4,
@@ -148,7 +150,7 @@ with_ahead_in_step = emitted_as(_with_ahead_in_step, 6, lambda counts, *_: count
 
 
 def _earliest(found, tops, m):
-    """The least of the numbers in the lanes whose maximum is m."""
+    """The smallest of the numbers `found` in the lanes whose maximum is m."""
     candidates = where(tops.equals(m.spread(tops)), found, 2**31 - 1)
     return candidates.folded(smallest)
 
@@ -157,26 +159,27 @@ earliest = emitted_as(_earliest, 3, lambda *kinds: types.int32)
 
 
 def _in_order(a, b, c, d):
-    """Four with the largest first; a NaN stays one of them."""
+    """The four registers rearranged, in each lane, so that the largest comes first; NaN is kept."""
     ab, cd, p, q = where(a > b, a, b), where(c > d, c, d), where(b < a, b, a), where(d < c, d, c)
     return where(ab > cd, ab, cd), where(cd < ab, cd, ab), p, q
 
 
 def _sum_of_four(x, r, p, q, lowest, bias):
-    """The sum of four terms: the largest last and its power after its tail, so that one that dwarfs the others is rounded once in
-    full."""
+    """The sum of four terms: the largest is added last, its tail before its power, so that a term that dwarfs the
+    others is rounded only once."""
     others = term(r, lowest, bias) + (term(p, lowest, bias) + term(q, lowest, bias))
     power, tail = parts_of_term(x, lowest, bias)
     return power + (power * tail + others)
 
 
 def _ordered(step):
-    """The registers of a step, by fours in that order."""
+    """The registers of a step in groups of four, each with the largest first."""
     return [*_in_order(*step[0::2]), *_in_order(*step[1::2])]
 
 
 def _ordered_step(x, at):
-    """The maxima of one STEP, and its elements by fours; asks for memory that the row, or the next, will need in a while."""
+    """The maxima of one STEP, and its elements in groups of four; prefetches memory that the row, or the next one, will
+    need later."""
     size = x.kind.dtype.bitwidth // 8
     for k in range(0, STEP * size, LINE):
         ask(x, at * size + (AHEAD + k))
@@ -185,7 +188,8 @@ def _ordered_step(x, at):
 
 
 def _sums_of_step(like, lowest, bias, step):
-    """Terms of a step whose elements are ordered, added up: by fours in their own type, then in float64."""
+    """The sum of a step's terms, whose elements are in ordered groups: groups of four in their own type, then in
+    float64."""
     low, bits = lowest.spread(like), bias.spread(like)
     return _sum_of_four(*step[:4], low, bits).to(DOUBLE) + _sum_of_four(*step[4:], low, bits).to(DOUBLE)
 
@@ -232,7 +236,7 @@ def _widened(x, byte_offset):
     return load(x, byte_offset.value)
 
 
-# WIDTH neighbours from an element on, and at a byte offset.
+# Load WIDTH neighbouring elements, by index and by byte offset.
 elements = emitted_as(lambda x, i: load(x, offset(x, i)), 2, lambda x, i: Register(real_of(x)))
 neighbours = emitted_as(_widened, 2, lambda x, at: Register(real_of(x)))
 
@@ -244,11 +248,11 @@ def _stored(x, byte_offset, v):
 put_neighbours = emitted_as(_stored, 3, lambda *kinds: types.void)
 
 
-EIGHT = WIDTH // 2  # rows and classes of a block that is transposed in registers
+EIGHT = WIDTH // 2  # rows, and classes, of a block that is transposed in registers
 
 
 def _transposed(rows):
-    """Eight registers of eight lanes, rows and columns exchanged."""
+    """Eight registers of eight lanes, transposed."""
     low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
     first, second = (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)
     twos = [rows[k].shuffled(rows[k + 1], lanes) for k in range(0, 8, 2) for lanes in (low, high)]
@@ -263,7 +267,7 @@ def _transposed(rows):
 
 
 def _gather(tile, c, x, byte_offset, row_stride, classes):
-    """tile[c : c + 8] from WIDTH rows whose classes are neighbours in memory; 0 for those from `classes` on."""
+    """Load tile[c : c + 8] from WIDTH rows whose classes are neighbours in memory; 0 for classes from `classes` on."""
     positions = classes.new(ir.Constant(ir.VectorType(INT32, EIGHT), list(range(EIGHT))))
     there = positions < classes.new(classes.builder.trunc(classes.value, INT32)).spread(positions)
     rows = [load_some(x, (byte_offset + row_stride * k).value, there) for k in range(WIDTH)]
@@ -272,7 +276,7 @@ def _gather(tile, c, x, byte_offset, row_stride, classes):
 
 
 def _scatter(tile, c, x, byte_offset, row_stride):
-    """tile[c : c + 8] to WIDTH rows whose classes are neighbours in memory."""
+    """Store tile[c : c + 8] to WIDTH rows whose classes are neighbours in memory."""
     lanes = [load(tile, offset(tile, (c + k) * WIDTH)) for k in range(EIGHT)]
     for first in range(0, WIDTH, EIGHT):
         rows = _transposed([v.shuffled(v, range(first, first + EIGHT)) for v in lanes])
@@ -292,18 +296,18 @@ def _without_own(v, labels, c):
     return where(labels.equals(c.spread(labels)), -INF, v)
 
 
-# For the lanes whose label is c: v; and for all but them.
+# Select v in the lanes whose label is c; and in all other lanes.
 with_own = emitted_as(_with_own, 4, lambda own, *_: own)
 without_own = emitted_as(_without_own, 3, lambda v, *_: v)
 
-# For the lanes in which v beats the best so far: c.
+# Select c in the lanes in which v is larger than the best so far.
 with_best = emitted_as(
     lambda labels, best, v, c: where(v > best, c.spread(labels), labels), 4, lambda labels, *_: labels
 )
 
 
 def _with_ahead(counts, own, v, labels, c):
-    """One more for the lanes in which v, of class c, comes before `own`, of the class in `labels`."""
+    """Count one in the lanes in which v, of class c, comes before `own`, of the class in `labels`."""
     ties = both(v.equals(own), labels > c.spread(labels))
     return _counted(counts, [either(v > own, ties)])
 
@@ -311,7 +315,7 @@ def _with_ahead(counts, own, v, labels, c):
 with_ahead = emitted_as(_with_ahead, 5, lambda counts, *_: counts)
 
 
-# A sum in float64, with two terms added.
+# Add two terms to a float64 sum.
 with_pair = emitted_as(
     lambda sums, lowest, bias, a, b: sums + (term(a, lowest, bias).to(DOUBLE) + term(b, lowest, bias).to(DOUBLE)),
     5,
@@ -320,7 +324,7 @@ with_pair = emitted_as(
 
 
 def _unusual(m):
-    """Whether any lane's maximum is beyond the range of `term`, or not a number."""
+    """Whether any lane's maximum is outside the range of `term`, or NaN."""
     return _any(m.new(m.builder.not_((absolute(m) <= LIMIT).value)))
 
 
@@ -331,7 +335,7 @@ narrow = emitted_as(lambda v, like: v.to(element(like.type)), 2, lambda v, like:
 
 
 def _softmax_scale(n, top, positive):
-    """What exp(x) 2^-n is multiplied by to be exp(x - top), and by a number."""
+    """The factor that turns exp(x) 2^-n into `positive` exp(x - top)."""
     wide_n = n.to(DOUBLE)
     return (positive * exp_of((wide_n * LN2 - top) + wide_n * LN2_LOW)).to(element(n.type))
 
@@ -340,7 +344,7 @@ softmax_scale = emitted_as(_softmax_scale, 3, lambda n, *_: n)
 
 
 def _peaked(v, x, top, peak):
-    """v, at most `peak`; that itself where x is the row's maximum."""
+    """v, but at most `peak`; exactly `peak` where x is the row's maximum."""
     return where(x.equals(top), peak, where(v > peak, peak, v))
 
 
@@ -351,7 +355,7 @@ quotient = emitted_as(lambda a, b: a / b, 2, lambda a, b: a)
 
 
 def _with_share(sums, q, top, v, unit):
-    """A sum of q (top - v) in float64, in units of 1 / unit, where q = 0 costs nothing."""
+    """Add q (top - v) to a float64 sum in units of 1 / unit; q = 0 adds 0 even if v is infinite."""
     unit = unit.spread(top)
     return sums + where(q.equals(0.0), 0.0, q * (unit * top - unit * v.to(DOUBLE)))
 
@@ -360,7 +364,7 @@ with_share = emitted_as(_with_share, 5, lambda sums, *_: sums)
 
 
 def _coefficients(y, w, keep, spread):
-    """w (keep y + spread), with y of as many rows; one of 0 stays 0, whatever the weight."""
+    """w (keep y + spread) for the y of WIDTH rows; 0 stays 0 even if the weight is infinite or NaN."""
     y = y.to(DOUBLE)
     q = y * keep.spread(y) + spread.spread(y)
     return where(q.equals(0.0), 0.0, q * w.spread(y))
@@ -369,15 +373,15 @@ def _coefficients(y, w, keep, spread):
 coefficients = emitted_as(_coefficients, 4, lambda y, w, *_: Register(types.float64))
 
 
-# Such coefficients q, each of which has a weight of its own.
+# The same coefficients, each multiplied by its own weight.
 weighted = emitted_as(lambda q, w: where(q.equals(0.0), 0.0, q * w), 2, lambda q, w: q)
 
 
-# --- labels -------------------------------------------------------------------------------------------------------------
+# --- labels -----------------------------------------------------------------------------------------------------------
 
 
 def _labels_at(target, at, n_classes, ignore_index):
-    """WIDTH neighbouring labels; -1 for those that are to be ignored or are no class."""
+    """WIDTH neighbouring labels; -1 for those that are ignored or not a class."""
     builder = target.builder
     kind = target.kind.dtype
     pointer = builder.bitcast(

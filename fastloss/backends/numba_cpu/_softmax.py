@@ -1,15 +1,15 @@
-"""The algebra of the softmax family: what a row is reduced to, and what is read off at the end.
+"""The algebra of the softmax family: the numbers that a row is reduced to, and the results from them.
 
-One element of a row is left out, the target's or, where there is none, the maximum; the others are summed up as s exp(g).
-Then, with x the element left out,
+One element of a row is excluded: the target's logit or, if there is no target, the maximum.  The sum of the others'
+exponentials is kept as s exp(g).  Then, with x the excluded element,
 
     -log softmax(x) = log1p(s exp(g - x))
     logsumexp = x - log softmax(x)
 
-and a row whose x dwarfs the others keeps the relative accuracy of their sum, which log(1 + ...) would lose.  Sums are taken
-relative to a power of two near the row's maximum, not to the maximum itself: so no subtraction rounds the exponentials'
-arguments.  The few sums that may have lost something by that (`doubtful`) are taken again in float64, each row by itself.  NaN
-lands in s.
+and a row whose x dwarfs the others keeps the relative accuracy of their sum, which log(1 + ...) would lose.  Sums are
+relative to a power of two near the row's maximum, not to the maximum itself, so that no subtraction rounds the
+exponentials' arguments.  The few sums that may have become inexact by that (`doubtful`) are computed again in float64,
+one row at a time.  NaN ends up in s.
 
 References
 ----------
@@ -33,7 +33,7 @@ NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
 
 @exactly
 def doubtful(s, m, least):
-    """Whether a sum may be inexact: of terms far below the maximum, or of a row where that is finite but very large."""
+    """Whether a sum may be inexact: its terms are far below the maximum, or the maximum is finite but very large."""
     return s < least or abs(m) > LIMIT and abs(m) < INF
 
 
@@ -42,9 +42,9 @@ SPAN = 256  # elements that are summed exactly at a time
 
 @called
 def exact_sum(x, skip):
-    """(s, g): the elements but one sum to s exp(g), in float64 whatever they are.
+    """(s, g) such that s exp(g) is the sum over all elements except x[skip], computed in float64 for any dtype.
 
-    g is the largest of them, or the one left out if there is nothing else.
+    g is the largest of them, or x[skip] if there is no other element.
     """
     most = NEG_INF
     for i in range(x.size):
@@ -69,7 +69,7 @@ def exact_sum(x, skip):
 
 @called
 def exact_tail(x, top):
-    """logsumexp - top from the sum of all elements but the first that equals top, the maximum: in float64."""
+    """logsumexp - top, in float64, from the sum over all elements except the first that equals the maximum, top."""
     skip = 0
     for i in range(x.size):
         if load(x, i) == top:
@@ -81,13 +81,14 @@ def exact_tail(x, top):
 
 @exactly
 def wants_rest(x, top, tail, limit):
-    """Whether roundings of a sum with the maximum in it, as x was left out, show in what comes on top of the maximum."""
+    """Whether logsumexp - top has to be computed anew: x was excluded from the sum, which therefore contains the
+    maximum, and its rounding error is not negligible."""
     return x < top and tail < limit
 
 
 @called
 def infinite_sum(x, m):
-    """logsumexp where the maximum is infinite: m, unless there is a NaN."""
+    """logsumexp of a row whose maximum m is infinite: m, unless there is a NaN."""
     for i in range(x.size):
         if load(x, i) != load(x, i):
             return NAN
@@ -96,9 +97,9 @@ def infinite_sum(x, m):
 
 @called
 def count_before(x, start, stop, label, level):
-    """How many of the elements between two positions come before x[label], which is `level`, in descending order.
+    """How many of the elements x[start:stop] come before x[label], whose value is `level`, in the order of argmax.
 
-    NaN comes before all numbers, and of equal elements the first: the order in which argmax takes them.
+    That is: NaN before all numbers, larger elements before smaller ones, ties by position.
     """
     n = 0
     for i in range(start, stop):
@@ -110,7 +111,7 @@ def count_before(x, start, stop, label, level):
 
 @called
 def first_of_all(x):
-    """The position that NumPy's argmax gives: of the first NaN, else of the first maximum."""
+    """The position of the first NaN, or of the first maximum if there is none, as in numpy.argmax."""
     best = 0
     for i in range(x.size):
         v, most = load(x, i), load(x, best)
@@ -121,7 +122,7 @@ def first_of_all(x):
 
 @exactly
 def scaled(share, loss):
-    """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""
+    """share * loss, but 0 for a share of 0 even if the loss is infinite; NaN stays NaN."""
     return share * loss if share != 0.0 or loss != loss else 0.0
 
 
@@ -129,8 +130,8 @@ def scaled(share, loss):
 def target_slope(s, g, x, top, total, share, mass, own):
     """Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
 
-    `total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, `own` what the target has of it.
-    1 - softmax(x) is taken from the others' sum, as the difference would cancel.
+    `total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, of which the target has
+    `own`.  1 - softmax(x) is computed from the others' sum, because the difference would cancel.
     """
     others = exp_of_difference(s, g, top) / total
     smooth = mass * (exp_of_difference(1.0, x, top) / total) - own if mass != 0.0 else 0.0
@@ -139,14 +140,15 @@ def target_slope(s, g, x, top, total, share, mass, own):
 
 @exactly
 def coefficient(y, w, c, keep, spread):
-    """What class c has of a smoothed, weighted target, whose own part is y, in float64; one of 0 stays 0, whatever the weight."""
+    """The coefficient of class c in a smoothed, weighted target with probability y there, in float64; 0 stays 0 for any
+    weight."""
     q = blend(y, c, keep, spread)
     return q * weight(w, c) if q != 0.0 else 0.0
 
 
 @exactly
 def log_probability(x, top, tail):
-    """(x - top) - tail, with top the row's maximum and tail = logsumexp - top: keeps a small tail."""
+    """(x - top) - tail, with top the row's maximum and tail = logsumexp - top; a small tail is not lost."""
     return (x - top) - tail
 
 
@@ -154,7 +156,7 @@ def log_probability(x, top, tail):
 
 
 def is_ignored(label, ignore_index):
-    """Whether the label is the one to leave out."""
+    """Whether the label equals `ignore_index`."""
 
 
 @overload(is_ignored, jit_options={"forceinline": True})
@@ -165,7 +167,7 @@ def _is_ignored(label, ignore_index):
 
 
 def is_uint64(label):
-    """Whether the label is of the one type that int64 can't hold."""
+    """Whether the label's type is uint64, the only one that int64 can't hold."""
 
 
 @overload(is_uint64, jit_options={"forceinline": True})
@@ -214,7 +216,7 @@ def note_bad(partials, b, position):
 
 
 def put(out, i, value):
-    """out[i] = value, where there is an out."""
+    """out[i] = value, unless `out` is None."""
 
 
 @overload(put, jit_options={"forceinline": True})
@@ -228,11 +230,11 @@ def _put(out, i, value):
     return write
 
 
-# --- class weights and probabilities ------------------------------------------------------------------------------------------------------
+# --- class weights and probabilities ----------------------------------------------------------------------------------
 
 
 def mass_of(w, spread, n_classes):
-    """What the smoothed part of each row weighs."""
+    """The weight of the smoothed part of each row."""
 
 
 @overload(mass_of)
@@ -252,7 +254,7 @@ def _mass_of(w, spread, n_classes):
 
 
 def lies_together(a):
-    """Whether an array's type says that its elements are neighbours."""
+    """Whether an array's type says that it is contiguous."""
 
 
 @overload(lies_together, jit_options={"forceinline": True})

@@ -1,10 +1,11 @@
 """Kernels of the softmax family that work across rows: for few classes, and for a class axis that is not the last.
 
-LANES rows are computed side by side, in strips of WIDTH, one row in each lane of a register.  Their classes are brought in by
-groups, as tiles (class, row) in the first-level cache; whatever strides and dtype the logits have end at that copy, so one
-kernel serves every layout without a transposed or converted array ever existing.
+LANES rows are computed side by side, in strips of WIDTH, one row in each lane of a register.  Their classes are copied
+in groups to tiles (class, row) in the first-level cache.  Strides and dtypes of the logits matter only to that copy, so
+that one kernel serves every layout without ever making a transposed or converted array.
 
-x is (outer, n_classes, inner) with any strides, and row i * inner + j is x[i, :, j].  See `_softmax` for the arithmetic.
+x is (outer, n_classes, inner) with any strides, and row i * inner + j is x[i, :, j].  See `_softmax` for the
+arithmetic.
 """
 
 import functools
@@ -80,25 +81,25 @@ from fastloss.backends.numba_cpu._softmax import (
     wants_rest,
 )
 
-GROUP = 32  # classes in a tile: 2 KiB of float32 a strip
+GROUP = 32  # classes per tile: 2 KiB of float32 per strip
 STRIPS = LANES // WIDTH
-FETCHED = 16  # tiles ahead that neighbouring rows are asked for
+FETCHED = 16  # how many tiles ahead neighbouring rows are prefetched
 
-# Rows of a state, float64 (STATE, LANES), that belongs to the rows at work: what `_softmax` calls s, g and x; the maximum; the
-# negative log-likelihood of x; logsumexp less the maximum; the smoothed part of the loss and its weight; what softmax is multiplied
-# by; the sum of exp(x - maximum); the low part of s, then s as it was summed up; the loss as it counts.
+# Rows of the state of the LANES rows being computed, float64 (STATE, LANES): s, g and x of `_softmax`; the maximum; the
+# negative log-likelihood of x; logsumexp minus the maximum; the smoothed part of the loss and its weight; the factor of
+# softmax; the sum of exp(x - maximum); the low part of s, then s as it was summed; the loss as it enters the sum.
 S, G, X, TOP, NLL, TAIL, SMOOTH, MASS, FACTOR, TOTAL, LOW, COUNTED = range(12)
 STATE = 12
-# And of its companion in the type computed in: x, the maximum, and the power of two that the last group's sums were
-# relative to.
+# Rows of its companion in the type computed in: x, the maximum, and the power of two that the sums of the last group
+# are relative to.
 OWN, PEAK, BEFORE = range(3)
 WORK = 3
-# And of what is noted beside it, int32: the class of the maximum, and how many classes come before the label's.
+# Rows of the notes, int32: the class of the maximum, and how many classes come before the label's.
 BEST, AHEAD = range(2)
 NOTES = 2
 
-# holes: the type computed in, `nll` to its accuracy, the least sum that has lost nothing, classes that are summed up before they join
-# the row's sum, and what differences of logits are taken in
+# holes: the type computed in, the `nll` accurate enough for it, the smallest sum that is exact, how many classes are
+# summed before they are added to the row's sum, and the unit of differences of logits
 Real = likelihood = least = together = unit = None
 
 
@@ -118,7 +119,7 @@ def strips(width):
     return (width + WIDTH - 1) // WIDTH
 
 
-# --- tiles: row strip * GROUP + c of an array holds a strip's lanes of class c ------------------------------------------
+# --- tiles: row strip * GROUP + c of an array holds a strip's lanes of class c ----------------------------------------
 
 
 def _load_tile(x, start, classes, strip, tile):
@@ -141,7 +142,7 @@ def _load_tile(x, start, classes, strip, tile):
 
 
 def _store_tile(tile, classes, strip, x, start):
-    """The way back."""
+    """Store a tile to a strip of x (n_classes, rows), the reverse of `load_tile`."""
     class_step, lane_step = x.strides
     first = strip * WIDTH
     base = start * class_step + first * lane_step
@@ -160,15 +161,15 @@ def _store_tile(tile, classes, strip, x, start):
                 destination[lane] = tile[strip * GROUP + c, lane]
 
 
-# --- LANES rows, or as many as there are: x is (n_classes, rows) --------------------------------------------------------
+# --- LANES rows, or as many as there are: x is (n_classes, rows) ------------------------------------------------------
 #
-# Every step goes over all strips before the next begins: what is a chain of dependent operations in one strip overlaps with
-# that of its neighbours.
+# Every step is done for all strips before the next begins, so that the chain of dependent operations in one strip
+# overlaps with those in its neighbours.
 
 
 @called
 def find_labels(target, n_classes, ignore_index, labels):
-    """The rows' labels, -1 for those that are to be ignored, or are no class; and whether there are such."""
+    """Write the rows' labels, -1 for those that are ignored or not a class; returns whether there are any of these."""
     missing = False
     for strip in range(strips(target.size)):
         part = target[strip * WIDTH : smaller((strip + 1) * WIDTH, target.size)]
@@ -201,20 +202,20 @@ def _find_peaks(x, tile, labels):
 
 
 def _scan_lanes(x, tile, labels, work, state, notes, levels):
-    """Reduce each row to OWN, PEAK, S, G and NLL; the class in `labels` is the one left out of the sum.
+    """Reduce each row to OWN, PEAK, S, G and NLL; the class in `labels` is excluded from the sum.
 
-    notes : OUT (NOTES, LANES), or None; not to be relied on in a row with NaN.
+    notes : OUT (NOTES, LANES), or None; unreliable in a row with NaN.
     levels : IN (1, LANES) the logits of the classes in `labels`, for AHEAD, or None.
     """
     n_strips = strips(x.shape[1])
     class_step, lane_step = x.strides
-    # Exponentials leave memory idle: meanwhile, for each class, a part of what tiles to come will read is asked for.
+    # Memory is idle during exponentials: meanwhile, with each class, part of what later tiles will read is prefetched.
     fetched_tile, fetched_step = FETCHED * LANES * lane_step, class_step
     if lane_step != x.itemsize:
         fetched_tile, fetched_step = LANES * lane_step, WIDTH * lane_step // x.shape[0]
     for start in range(0, x.shape[0], GROUP):
         classes = smaller(GROUP, x.shape[0] - start)
-        if lane_step == x.itemsize and x.shape[1] == LANES:  # a class at a time: its rows are neighbours
+        if lane_step == x.itemsize and x.shape[1] == LANES:  # one class at a time: its rows are neighbours
             for c in range(classes):
                 for strip in range(STRIPS):
                     at = (start + c) * class_step + strip * WIDTH * lane_step
@@ -276,7 +277,7 @@ def _scan_lanes(x, tile, labels, work, state, notes, levels):
         set_(state, S, strip, s)
         set_(state, G, strip, g)
         set_(state, NLL, strip, likelihood(s, g, wide(get(work, OWN, strip))))
-    if suspect:  # each row by itself: its result is the same whatever rows are beside it
+    if suspect:  # one row at a time, so that its result does not depend on the rows beside it
         for lane in range(x.shape[1]):
             if doubtful(state[LOW, lane], work[PEAK, lane], least):
                 state[S, lane], state[G, lane] = exact_sum(x[:, lane], np.int64(labels[lane]))
@@ -301,7 +302,7 @@ def _find_totals(state, n_rows):
 
 
 def _exact_tails(x, limit, most, work, state):
-    """TAIL from sums without the maximum for rows that want it and whose logsumexp is below `most`."""
+    """Compute TAIL from sums that exclude the maximum, for rows that need it and whose logsumexp is below `most`."""
     wanted = False
     for strip in range(strips(x.shape[1])):
         own, top, tail = get(state, X, strip), get(state, TOP, strip), get(state, TAIL, strip)
@@ -315,7 +316,8 @@ def _exact_tails(x, limit, most, work, state):
 
 
 def _mix_lanes(x, y, w, keep, spread, tile, other, state):
-    """Reduce each row to the state's SMOOTH and, where there is a y, MASS, from q = w (keep * y + spread): sums of q nll and of q."""
+    """Reduce each row to the state's SMOOTH and, where there is a y, MASS, from q = w (keep * y + spread): sums of q
+    nll and of q."""
     for strip in range(strips(x.shape[1])):
         loss, loss_low, mass, mass_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
         top = get(state, TOP, strip)
@@ -344,7 +346,8 @@ def _mix_lanes(x, y, w, keep, spread, tile, other, state):
 
 
 def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes, out):
-    """out = FACTOR * softmax - scale * (smoothed, weighted target); at each row's label, if there are any, slopes[row]."""
+    """out = FACTOR * softmax - scale * (smoothed, weighted target); if there are labels, slopes[row] at each row's
+    label."""
     for strip in range(strips(x.shape[1])):
         top, factor = get(state, TOP, strip), get(state, FACTOR, strip)
         peak = narrow(top, in_lanes(Real(0.0)))
@@ -363,7 +366,7 @@ def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes
                 c = strip * GROUP + k
                 v = lanes_at(tile, c)
                 p = negated(peaked(fine_exp(v, n, multiplier), v, peak, largest), sign)
-                if outside:  # rows so large that exponentials need float64, or infinite, which gives NaN
+                if outside:  # logits so large that exponentials need float64, or infinite, which gives NaN
                     put_lanes(tile, c, p)
                     for lane in range(first, first + width):
                         own_top = state[TOP, lane]
@@ -404,7 +407,7 @@ load_tile = store_tile = find_peaks = scan_lanes = find_tails = find_totals = ex
 mix_lanes = fill_lanes = None  # likewise
 
 
-# --- kernels: a block is a number of tiles; a tile is up to LANES neighbours along the last axis -------------------------
+# --- kernels: a block has several tiles; a tile is up to LANES neighbours along the last axis -------------------------
 
 
 def index_columns(
@@ -415,7 +418,7 @@ def index_columns(
     keep,
     spread,
     scale,
-    block,  # IN tiles a block
+    block,  # IN tiles per block
     first,
     last,
     partials,  # OUT (n_blocks, 4)
@@ -483,7 +486,7 @@ def index_columns(
                         own = spread * v if mass != 0.0 else 0.0
                     slopes[lane] = scale * target_slope(s, g, own_x, top, row_sum, keep * v, mass, own)
             losses = in_lanes(0.0)
-            for strip in range(strips(width)):  # in the order in which plain losses are added
+            for strip in range(strips(width)):  # in the order in which unweighted losses are added
                 losses = losses + get(state, COUNTED, strip)
             count(partials, b, total(losses), weights, counted)
             if gradient is not None:
@@ -520,7 +523,7 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
                 find_totals(state, width)
                 g = gradient[i, :, start : start + width]
                 fill_lanes(columns, y, w, keep, spread, scale, tile, other, state, None, None, g)
-                if x.shape[1] == 1:  # what cancels may leave a rounding
+                if x.shape[1] == 1:  # cancellation may leave a rounding error
                     for lane in range(width):
                         g[0, lane] = 0.0 * state[TOTAL, lane]
 
@@ -572,12 +575,12 @@ TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_col
 
 @functools.cache
 def pieces(real):
-    """Everything that kernels of this type are put together from, compiled once a process."""
+    """All functions that kernels of this type are made of, compiled once per process."""
     name = np.dtype(real).name
     holes = {"Real": real, "likelihood": likelihood_for(real), "least": LEAST_SUM[real]}
     if real is np.float32:
         holes |= {"together": GROUP, "unit": 1.0}
-    else:  # whose logits may be further apart than float64 reaches: half as far they are not
+    else:  # the difference of two float64 logits may overflow; that of their halves does not
         holes |= {"together": 8, "unit": 0.5}
     filled = chain(PIECES, name, **holes)
     return {**filled, "whole": called(index_columns, name, **filled)}

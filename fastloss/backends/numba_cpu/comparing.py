@@ -1,7 +1,7 @@
 """Kernels that compare the distributions of two arrays of logits row by row.
 
-Of each pair of rows a first sweep takes maxima and sums, as in `rowwise` and `columns`; a second one, while both are in cache, sums the
-divergence's terms.
+For each pair of rows, a first sweep finds maxima and sums, as in `rowwise` and `columns`; a second one, while both rows
+are in cache, sums the terms of the divergence.
 """
 
 import functools
@@ -44,13 +44,13 @@ from fastloss.backends.numba_cpu._softmax import (
 Real = likelihood = scan = scan_lanes = find_tails = load_tile = far = None
 divergence = diverge_lanes = put_comparison = None
 
-# Rows of what `diverge_lanes` needs of each pair of rows, in the type computed in (PAIR, LANES).
+# Rows of the array with what `diverge_lanes` needs for each pair of rows, (PAIR, LANES) of the type computed in.
 R_POWER, X_POWER, SCALE, HIGH, LOW, MOST = range(6)
 PAIR = 6
 
 
 def _put_comparison(i, j, label, divergence, same_peak, loss, base, d, kl, same, nll, reference_nll, delta_p):
-    """What is found out about one row; a label below 0 is none, and d is loss - base to more digits."""
+    """Write the results of one row; a label below 0 means that there is none, and d is loss - base to more digits."""
     kl[i, j] = divergence
     same[i, j] = same_peak
     put(nll, (i, j), loss if label >= 0 else 0.0)
@@ -59,7 +59,8 @@ def _put_comparison(i, j, label, divergence, same_peak, loss, base, d, kl, same,
 
 
 def _divergence(r, x, r_top, r_tail, x_top, x_tail):
-    """(divergence, excess) of a row, see `_divergence`; the last step goes back from the row's end to where it fits in."""
+    """(divergence, excess) of a row, see `_divergence`; the last step overlaps the one before, so that it ends with the
+    row."""
     n, m = power_of(Real(r_top)), power_of(Real(x_top))
     r_lowest, r_bias = reach_of(n)
     x_lowest, x_bias = reach_of(m)
@@ -81,17 +82,17 @@ def compare_rows(
     x,  # IN likewise
     target,  # IN (outer, middle) any integer dtype, or None
     ignore_index,  # IN
-    block,  # IN rows a block
+    block,  # IN rows per block
     first,
     last,
-    partials,  # OUT (n_blocks, 4), see `_softmax`: of which only the first bad row is set
+    partials,  # OUT (n_blocks, 4), see `_softmax`; only the first bad row is set
     kl,  # OUT (outer, middle) Real, the divergence of x from the reference
     same,  # OUT (outer, middle) bool, whether both have their maximum at the same class
-    nll,  # OUT (outer, middle) Real, of x; or None, as the others
+    nll,  # OUT (outer, middle) Real, of x; it and those below may be None
     reference_nll,  # OUT (outer, middle) Real
     delta_p,  # OUT (outer, middle) Real, by how much x makes the target more likely
 ):
-    """Comparisons of contiguous rows; in a row that is ignored what depends on the target is 0."""
+    """Comparisons of contiguous rows; in an ignored row everything that depends on the target is 0."""
     middle, n_classes = x.shape[1], x.shape[2]
     notes = np.empty(2, np.int64)
     for b in range(first, last):
@@ -174,7 +175,8 @@ def _diverge_lanes(r, x, r_state, x_state, r_tile, x_tile, pair, found):
 
 @called
 def mark_missing(x, state, notes):
-    """In rows with NaN: the first of it for the class of the maximum, and NaN for what logsumexp is above that."""
+    """In rows with NaN, set the class of the maximum to that of the first NaN, and logsumexp minus the maximum to
+    NaN."""
     for lane in range(x.shape[1]):
         s, own = state[columns.S, lane], state[columns.X, lane]
         if s != s or own != own:
@@ -185,7 +187,7 @@ def mark_missing(x, state, notes):
 def compare_columns(
     reference, x, target, ignore_index, block, first, last, partials, kl, same, nll, reference_nll, delta_p
 ):
-    """Comparisons across rows: logits are (outer, n_classes, inner), the others (outer, inner), a block a number of tiles."""
+    """Comparisons across rows: logits are (outer, n_classes, inner), all else (outer, inner); `block` counts tiles."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     r_tile, x_tile = (

@@ -1,8 +1,9 @@
-"""Kernels that find what more there is to rows than their sums: their first elements in argmax's order, and how far the others lie below
-the largest, see `fastloss._details`.
+"""Kernels that find details of rows: their first elements in the order of argmax, and sums over the distances of the
+others from the largest, see `fastloss._details`.
 
-A row is copied to scratch, widened, and gone through there, in the second-level cache.  The few largest elements go into the sums in
-float64, and only the others in `Real`: none of these makes up most of a sum, so that their roundings hardly show.
+A row is copied to scratch memory, widened, and processed there, in the second-level cache.  The few largest elements
+are added to the sums in float64, and only the others in `Real`: none of these is most of a sum, so that their rounding
+errors hardly matter.
 """
 
 import functools
@@ -32,18 +33,18 @@ from fastloss.backends.numba_cpu._softmax import (
     start_block,
 )
 
-# Rows side by side that have their elements in one line of the cache, and elements of them that are copied together.
+# How many adjacent rows have their elements in one cache line, and how many elements of them are copied together.
 ABREAST = 16
 COPIED = 1 << 16
 
 Real = None  # a hole
 
 
-# --- registers ----------------------------------------------------------------------------------------------------------
+# --- registers --------------------------------------------------------------------------------------------------------
 
 
 def _some_exceed(x, at, level):
-    """Whether elements of a step may come before one of that value; NaN does."""
+    """Whether any element of a step may come before one with the value `level`; NaN does."""
     return _any(opposite(tree([v <= level.spread(v) for v in _step(x, at)], both)))
 
 
@@ -51,7 +52,7 @@ some_exceed = emitted_as(_some_exceed, 3, lambda *kinds: types.boolean)
 
 
 def _exceeding(x, at, level):
-    """Which of WIDTH elements these are, as bits."""
+    """Which of WIDTH elements these are, as a bit mask."""
     v = load_register(x, offset(x, at))
     mask = opposite(v <= level.spread(v))
     bits = mask.builder.bitcast(mask.value, ir.IntType(WIDTH))
@@ -62,7 +63,7 @@ exceeding = emitted_as(_exceeding, 3, lambda *kinds: types.int64)
 
 
 def _spread_terms(like, x, at, top, lowest, bias):
-    """Terms of a step, and their products with top - x, added up: by fours in their own type, then in float64."""
+    """Sums of a step's terms, and of their products with top - x: groups of four in their own type, then in float64."""
     terms, spreads = [], []
     for v in _step(x, at):
         low = lowest.spread(v)
@@ -82,18 +83,18 @@ def _by_fours(v):
 spread_terms = emitted_as(_spread_terms, 6, lambda like, *_: types.UniTuple(like, 2))
 
 
-# --- one row ------------------------------------------------------------------------------------------------------------
+# --- one row ----------------------------------------------------------------------------------------------------------
 
 
 def _is_ahead(a, i, b, j):
-    """Whether an element is ahead of another: NaN first, of equals the one of the lower place."""
+    """Whether element a at i comes before element b at j: NaN first, then larger ones, ties by position."""
     if a != a or b != b:
         return a != a and (b == b or i < j)
     return a > b or (a == b and i < j)
 
 
 def _sink(values, places, size, root, value, place):
-    """Puts an element into a heap, of which the root comes last in that order, from `root` down."""
+    """Sift an element down from `root` in a heap whose root is the last in that order."""
     child = 2 * root + 1
     while child < size:
         if child + 1 < size and is_ahead(values[child], places[child], values[child + 1], places[child + 1]):
@@ -107,9 +108,9 @@ def _sink(values, places, size, root, value, place):
 
 
 def _find_first(x, n, m, values, places):
-    """The first m of n elements in that order, and their places; x is as long as whole steps.
+    """Find the first m of n elements in that order, and their positions; x is padded to a multiple of STEP.
 
-    Few of a row's elements get past those before them, so that all but few steps take a comparison only.
+    Few elements of a row are larger than the first m before them, so that most steps take only a comparison.
     """
     for c in range(m):
         values[c], places[c] = x[c], c
@@ -124,14 +125,15 @@ def _find_first(x, n, m, values, places):
                         sink(values, places, m, 0, x[c], c)
                     bits >>= 1
                     c += 1
-    for size in range(m - 1, 0, -1):  # the root is the last of those that are left
+    for size in range(m - 1, 0, -1):  # the root is the last of the remaining ones
         value, place = values[size], places[size]
         values[size], places[size] = values[0], places[0]
         sink(values, places, size, 0, value, place)
 
 
 def _sum_spread(x, top, highest):
-    """(s, w): of exp(v - top) and of that times top - v the sums over all elements v, which are at most `highest`."""
+    """(s, w): the sums of exp(v - top) and of (top - v) exp(v - top) over all elements v, which are at most
+    `highest`."""
     n = power_of(highest)
     lowest, bias = reach_of(n)
     s, w, s_low, w_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
@@ -149,13 +151,14 @@ def _sum_spread(x, top, highest):
 
 
 def _spread_of(v, top):
-    """exp(v - top), and that times top - v, 0 for -inf."""
+    """(exp(v - top), (top - v) exp(v - top)), which are 0 for -inf."""
     power = exp_of_difference(1.0, v, top)
     return power, (top - v) * power if power != 0.0 else 0.0
 
 
 def _detail(x, n, m, values, places, state):
-    """Everything about a row of n elements in x, which is as long as whole steps, with -inf after the row, and is changed."""
+    """Find all details of a row of n elements in x, which is padded with -inf to a multiple of STEP, and is
+    overwritten."""
     find_first(x, n, m, values, places)
     top, heavy = np.float64(values[0]), smaller(m, HEAVIEST)
     s, w = 0.0, 0.0
@@ -168,10 +171,10 @@ def _detail(x, n, m, values, places, state):
                 w += spread
         if n > heavy and values[heavy - 1] > NEG_INF:
             if abs(top) <= LIMIT and abs(values[1]) <= LIMIT:
-                rest, spread = sum_spread(x, values[0], values[1])  # what lies far below the second adds nothing to it
+                rest, spread = sum_spread(x, values[0], values[1])  # terms far below the second largest add nothing
                 s += rest
                 w += spread
-            else:  # so large that exponentials want float64
+            else:  # logits so large that exponentials need float64
                 for c in range(n):
                     power, spread = spread_of(np.float64(x[c]), top)
                     s += power
@@ -197,18 +200,18 @@ PIECES = (_is_ahead, _sink, _find_first, _sum_spread, _spread_of, _detail, _n_be
 is_ahead = sink = find_first = sum_spread = spread_of = detail = n_before = None  # holes
 
 
-# --- kernels ------------------------------------------------------------------------------------------------------------
+# --- kernels ----------------------------------------------------------------------------------------------------------
 
 
 def detail_rows(
     x,  # IN (outer, middle, n_classes), last axis contiguous
     target,  # IN (outer, middle) any integer dtype, or None
     ignore_index,  # IN
-    m,  # IN how many of a row's first elements are wanted, at least HEAVIEST if it has as many
-    block,  # IN rows a block
+    m,  # IN how many of a row's first elements to find, at least HEAVIEST unless the row has fewer
+    block,  # IN rows per block
     first,
     last,
-    partials,  # OUT (n_blocks, 4), see `_softmax`: of which only the first bad row is set
+    partials,  # OUT (n_blocks, 4), see `_softmax`; only the first bad row is set
     state,  # OUT (outer, middle, 3) float64, see `fastloss._details`
     places,  # OUT (outer, middle, m) int64, of the first elements
     values,  # OUT (outer, middle, m) Real, the elements themselves
@@ -236,7 +239,7 @@ def detail_rows(
 
 
 def detail_columns(x, target, ignore_index, m, block, first, last, partials, state, places, values, rank):
-    """Details across rows: x is (outer, n_classes, inner), the others (outer, inner, ...), a block a number of tiles."""
+    """Details across rows: x is (outer, n_classes, inner), all else (outer, inner, ...); `block` counts tiles."""
     outer, n_classes, inner = x.shape
     tiles, abreast = (inner + LANES - 1) // LANES, smaller(LANES, max(ABREAST, COPIED // n_classes))
     scratch = np.full((abreast, (n_classes + STEP - 1) // STEP * STEP), Real(NEG_INF), Real)

@@ -1,4 +1,4 @@
-"""The kernel that makes results of sums along axes."""
+"""The kernel that turns sums along axes into results."""
 
 import math
 
@@ -10,7 +10,7 @@ Real = None  # a hole
 
 
 def finish_sums(
-    sums,  # IN float64, flat: sum k of the losses is number k * step, its sum of weights comes weights_from later
+    sums,  # IN float64, flat: sum k of losses is sums[k * step], of weights sums[k * step + weights_from]
     n,  # IN
     step,  # IN
     weights_from,  # IN
@@ -19,7 +19,7 @@ def finish_sums(
     root,  # IN whether the results are square roots
     out,  # OUT (n,) Real
 ):
-    """Results of n sums; whether one of them is NaN."""
+    """Write the results of n sums; returns whether one of them is NaN."""
     undefined = False
     for k in range(n):
         value = sums[k * step]

@@ -1,4 +1,4 @@
-"""Kernels that read one element a row: negative log-likelihood from log-probabilities or probabilities."""
+"""Kernels that read one element per row: negative log-likelihood from log-probabilities or probabilities."""
 
 import numpy as np
 
@@ -16,8 +16,8 @@ def gather_index(
     w,  # IN (n_classes,) float64, or None
     ignore_index,
     take_log,  # IN whether x holds probabilities: the loss is -log x, and x outside [0, 1] gives NaN
-    scale,  # IN what gradients are multiplied by
-    block,  # IN rows a block
+    scale,  # IN factor of the gradient
+    block,  # IN rows per block
     first,
     last,
     partials,  # OUT (n_blocks, 4)

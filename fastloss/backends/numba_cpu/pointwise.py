@@ -1,7 +1,7 @@
-"""Kernels of the pointwise losses: how values and slopes are run over arrays.
+"""Kernels of the pointwise losses: loops that compute values and slopes over arrays.
 
-Work is cut into blocks that depend on the shape alone.  Each block writes its own sums, so results do not depend on which
-thread ran it.  Within a block it goes by spans, which fit in the first-level cache.
+Work is cut into blocks that depend on the shape alone.  Each block writes its own sums, so results do not depend on
+which thread ran it.  A block is processed in spans, which fit in the first-level cache.
 
 Roles: x prediction, y target, z third operand, w weights: arrays, scalars or None.  p: the loss's parameters.
 partials: float64 (n_blocks, 2), the block's sum of weight * loss and its sum of weights.
@@ -16,31 +16,32 @@ from fastloss.backends.numba_cpu._jit import called, inlined, specialise
 from fastloss.backends.numba_cpu._load import row, smaller, span, staged, weight
 from fastloss.backends.numba_cpu._registers import in_lanes, total
 
-# Elements whose operands and losses fit in the first-level cache.
+# Elements per span: their operands and losses fit in the first-level cache.
 SPAN = 2048
 
-# Spans whose sums are added one after the other; their total goes to that of the block.
+# How many spans are summed before their total is added to that of the block.
 FEW = 64
 
 Real = None  # a hole: the type that is computed in
-# and what `sum_with` and `written` make of a loss: for a group or register, and for the elements that are left at the end
+# and the intrinsics that `sum_with` and `written` make of a loss: for a group or register, and for the remaining
+# elements
 add_group = add_rest = put_losses = put_last_losses = put_slopes = put_last_slopes = None
 
 
-# --- one span: up to SPAN elements of operands that are contiguous or scalars -------------------------------------------
+# --- one span: up to SPAN elements of operands that are contiguous or scalars -----------------------------------------
 #
-# What float32 can't hold on the way is computed again in float64: an element where its result is not finite, a span of a sum where
-# that is not.
+# Where float32 overflows on the way, the result is computed again in float64: an element if its result is not finite, a
+# span if its sum is not.
 
 
 @called
 def weighted_sum(losses, w):
-    """Sum of weight * loss and sum of weights, in float64; a weight of 0 takes out the loss, whatever it is."""
+    """(sum of weight * loss, sum of weights) in float64; a weight of 0 gives 0 even if the loss is NaN or infinite."""
     value = 0.0
     weights = 0.0
     for i in range(losses.size):
         v = weight(w, i)
-        weighed = v * np.float64(losses[i])  # outside of the condition, or the loop would not vectorise
+        weighed = v * np.float64(losses[i])  # outside the condition, because the loop would not vectorise otherwise
         value += weighed if v != 0.0 else 0.0
         weights += v
     return value, weights
@@ -48,7 +49,7 @@ def weighted_sum(losses, w):
 
 @called
 def add_each(losses, w, total, weights):
-    """Each loss and weight added to a sum of its own."""
+    """Add each loss and weight to its own sum."""
     for k in range(losses.size):
         v = weight(w, k)
         weighed = v * np.float64(losses[k])
@@ -79,7 +80,7 @@ def _slopes(x, y, z, w, p, scale, out):
         put_last_slopes(out, x, y, z, w, p, scale, whole, out.size - whole)
 
 
-# The same for few elements: registers of the end are less to compile, as they do for all.
+# The same for few elements, with only the register for remaining elements, which takes less time to compile.
 
 
 def _few_losses(x, y, z, w, p, out):
@@ -119,7 +120,7 @@ wide_total = None  # a hole: the above
 
 
 def _total_span(x, y, z, w, p, size, scratch, wide):
-    """Sum of weight * loss and sum of weights; w may be strided."""
+    """(sum of weight * loss, sum of weights) of a span; w may be strided."""
     if w is None:
         sums = in_lanes(0.0)
         whole = size // GROUP * GROUP
@@ -139,7 +140,7 @@ def _total_span(x, y, z, w, p, size, scratch, wide):
 
 
 def _lanes_span(x, y, z, w, p, total, weights, scratch):
-    """Each loss and weight of a span added to a sum of its own."""
+    """Add each loss and weight of a span to its own sum."""
     part = scratch[: total.size]
     losses(x, y, z, None, p, part)
     add_each(part, w, total, weights)
@@ -149,13 +150,13 @@ def _wide_lanes(x, y, z, w, p, total, weights, scratch, wide):
     """The same, with losses in float64 where they are not finite in float32."""
     part, mended = scratch[: total.size], wide[: total.size]
     losses(x, y, z, None, p, part)
-    for k in range(mended.size):  # an assignment of the whole would bring along the text of its error
+    for k in range(mended.size):  # a slice assignment would compile the formatting of its error message
         mended[k] = part[k]
     wide_losses(x, y, z, None, p, mended)
     add_each(mended, w, total, weights)
 
 
-# in float64 everything is as it is
+# in float64 there is nothing to compute again
 def _always(out):
     return True
 
@@ -183,7 +184,7 @@ each_span = slope_span = total_span = lanes_span = wide_lanes = sums_finite = No
 
 @inlined
 def counted(sums, value, weights):
-    """The sums of a block with those of a span added: of losses and weights, of the last few spans, and how many these are."""
+    """Add a span's sums to a block's: (losses and weights, those of the last few spans, how many spans these are)."""
     all_values, all_weights, few_values, few_weights, n = sums
     few_values += value
     few_weights += weights
@@ -193,7 +194,7 @@ def counted(sums, value, weights):
     return all_values, all_weights, few_values, few_weights, n
 
 
-# --- flat: every operand is contiguous and of one size, or a scalar ----------------------------------------------------
+# --- flat: every operand is contiguous and of one size, or a scalar ---------------------------------------------------
 
 
 def flat_total(
@@ -203,7 +204,7 @@ def flat_total(
     w,  # IN (size,) or None
     p,  # IN tuple of parameters
     size,  # IN
-    block,  # IN elements a block
+    block,  # IN elements per block
     first,  # IN first block
     last,  # IN one past the last block
     partials,  # OUT (n_blocks, 2)
@@ -237,7 +238,7 @@ def flat_slope(
     z,
     w,
     p,
-    scale,  # IN what the derivative of the sum is multiplied by: 1, or 1 / the mean's denominator
+    scale,  # IN factor of the sum's derivative: 1, or 1 / the mean's denominator
     size,
     block,
     first,
@@ -245,7 +246,7 @@ def flat_slope(
     gradient,  # OUT (size,)
     partials,  # OUT (n_blocks, 2)
 ):
-    """Sums as `flat_total`, and the gradient while the operands are in L1."""
+    """The sums of `flat_total`, and the gradient while the operands are in L1."""
     scratch, wide = np.empty(SPAN, Real), np.empty(SPAN)
     for b in range(first, last):
         sums = (0.0, 0.0, 0.0, 0.0, 0)
@@ -260,7 +261,7 @@ def flat_slope(
         partials[b, 1] = sums[1] + sums[3]
 
 
-# --- rows: three-dimensional operands of any strides, which hold broadcast ones (stride 0) too --------------------------
+# --- rows: three-dimensional operands with any strides, including 0 for broadcast axes --------------------------------
 
 
 def rows_total(x, y, z, w, p, shape, block, first, last, partials):
@@ -299,7 +300,7 @@ def rows_each(x, y, z, w, p, shape, block, first, last, out):
 
 
 def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partials):
-    """Sums as `rows_total`, and the gradient, of the broadcast shape."""
+    """The sums of `rows_total`, and the gradient in the broadcast shape."""
     scratch, wide, weights = np.empty((4, SPAN), Real), np.empty(SPAN), np.empty(SPAN)
     n_rows, middle, size = shape[0] * shape[1], shape[1], shape[2]
     for b in range(first, last):
@@ -320,7 +321,7 @@ def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partia
         partials[b, 1] = sums[1] + sums[3]
 
 
-# --- lanes: sums over the middle axis, one result for each (i, k) --------------------------------------------------------
+# --- lanes: sums over the middle axis, one result for each (i, k) -----------------------------------------------------
 
 
 def lanes_total(
@@ -330,7 +331,7 @@ def lanes_total(
     w,
     p,
     shape,  # IN (outer, n, inner)
-    block,  # IN positions of the middle axis a block
+    block,  # IN positions of the middle axis per block
     first,  # IN blocks count through outer first, then through the middle axis
     last,
     partials,  # OUT (blocks along the middle axis, 2, outer, inner)
@@ -370,14 +371,14 @@ def lanes_total(
                     weights[k] += part_weights[k]
 
 
-# --- filling the holes ---------------------------------------------------------------------------------------------------
+# --- filling the holes ------------------------------------------------------------------------------------------------
 
 TEMPLATES = {f.__name__: f for f in (flat_total, flat_each, flat_slope, rows_total, rows_each, rows_slope, lanes_total)}
 
 
 @functools.cache
 def _spans(loss, real):
-    """The loops over a span, with a loss's formulas in them; compiled once a process and type."""
+    """The loops over a span, with a loss's formulas in them; compiled once per process and type."""
     add_group, add_rest = sum_with(loss)
     purpose = f"{loss.name}_{np.dtype(real).name}"
     losses = _loops(_losses, purpose, "losses", written(loss, loss.value, scaled=False))
@@ -412,7 +413,7 @@ def _spans(loss, real):
 
 
 def _loops(template, purpose, name, intrinsics):
-    """A loop over a span that puts losses or slopes."""
+    """A loop over a span that writes losses or slopes."""
     put, put_last = intrinsics
     return called(template, purpose, **{f"put_{name}": put, f"put_last_{name}": put_last})
 

@@ -1,10 +1,11 @@
-"""Kernels of the softmax family for rows that lie contiguously: the class axis is the last.
+"""Kernels of the softmax family for contiguous rows: the class axis is the last.
 
-A row is read from memory once.  Steps of it go through registers: their maximum, which only now and then moves the power of
-two that sums are relative to, then their exponentials.  Who needs a second sweep (gradients, softmax itself) finds the
+A row is read from memory once, step by step: first a step's maximum, which only occasionally changes the power of
+two that sums are relative to, then its exponentials.  A second sweep (for gradients, or softmax itself) finds the
 row in the second-level cache unless it is very long.
 
-`Real` is the type computed in.  Arrays that are None are not wanted, or absent.  See `_softmax` for the arithmetic.
+`Real` is the type computed in.  Outputs that are None are not asked for; inputs that are None are absent.  See
+`_softmax` for the arithmetic.
 """
 
 import functools
@@ -77,10 +78,11 @@ from fastloss.backends.numba_cpu._softmax import (
     wants_rest,
 )
 
-# Rows whose losses are computed side by side, which need their elements a second time only after that: few if they are long.
+# How many rows' losses are computed side by side before their elements are needed a second time: fewer if rows are
+# long.
 LONG_ROW = 8192
 
-# How far the maximum may rise above the one that a power of two was chosen for.
+# How far the maximum may rise above the one for which the power of two was chosen.
 SLACK = 30.0
 
 Real = likelihood = least = unit = None  # holes
@@ -90,12 +92,12 @@ Real = likelihood = least = unit = None  # holes
 
 
 def _scan(x, skip, notes, level):
-    """(s, g, m): m is the maximum, and the elements but x[skip] sum to s exp(g).
+    """(s, g, m): m is the maximum, and s exp(g) the sum of the exponentials of all elements except x[skip].
 
-    The last step goes back from the row's end to where it fits in.
+    The last step overlaps the one before, so that it ends with the row.
 
-    notes : OUT where the first maximum is and, for a level of x[skip], how many elements come before that one in descending
-        order; or None.  Not to be relied on in a row with NaN.
+    notes : OUT the position of the first maximum and, if `level` is x[skip], how many elements come before that one in
+        descending order; or None.  Unreliable in a row with NaN.
     """
     tops = in_lanes(Real(NEG_INF))
     sums, lows = in_lanes(0.0), in_lanes(0.0)
@@ -162,7 +164,7 @@ def _find_peak(x):
 
 
 def _normalised(x):
-    """A row's maximum, logsumexp less that, and the sum of exp(x - top)."""
+    """(a row's maximum, logsumexp minus it, the sum of exp(x - maximum))."""
     s, g, m = scan(x, find_peak(x), None, None)
     top = np.float64(m)
     return m, likelihood(s, g, top), row_total(s, g, top, top)
@@ -215,7 +217,7 @@ def _fill_softmax(x, top, total, factor, out):
         if factor < 0.0:
             for i in range(out.size):
                 out[i] = -out[i]
-    else:  # so large that exponentials need float64, or infinite, which gives NaN
+    else:  # logits so large that exponentials need float64, or infinite, which gives NaN
         for i in range(out.size):
             out[i] = Real(factor * (exp(np.float64(load(x, i)) - np.float64(top)) / total))
 
@@ -231,7 +233,7 @@ PIECES = (_scan, _find_peak, _normalised, _sum_mixed, _fill_softmax, _subtract_t
 scan = find_peak = normalised = sum_mixed = fill_softmax = subtract_target = None  # holes
 
 
-# --- kernels: x is (outer, middle, n_classes), a row is x[i, j] and counts as row i * middle + j --------------------------
+# --- kernels: x is (outer, middle, n_classes), a row is x[i, j] and counts as row i * middle + j ----------------------
 
 
 def index_rows(
@@ -241,8 +243,8 @@ def index_rows(
     ignore_index,  # IN
     keep,  # IN 1 - label_smoothing
     spread,  # IN label_smoothing / n_classes, or None for 0
-    scale,  # IN what gradients are multiplied by
-    block,  # IN rows a block
+    scale,  # IN factor of the gradient
+    block,  # IN rows per block
     first,
     last,
     partials,  # OUT (n_blocks, 4), see `_softmax`
@@ -348,9 +350,9 @@ TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows)}
 
 @functools.cache
 def pieces(real):
-    """Everything that kernels of this type are put together from, compiled once a process."""
+    """All functions that kernels of this type are made of, compiled once per process."""
     name = np.dtype(real).name
-    # float64 logits may be further apart than float64 reaches: half as far they are not
+    # the difference of two float64 logits may overflow; that of their halves does not
     unit = 1.0 if real is np.float32 else 0.5
     filled = chain(PIECES, name, Real=real, likelihood=likelihood_for(real), least=LEAST_SUM[real], unit=unit)
     return {**filled, "whole": called(index_rows, name, **filled)}

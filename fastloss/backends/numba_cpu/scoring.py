@@ -1,7 +1,8 @@
-"""Kernels that score rows: negative log-likelihood, logsumexp, arg max and the target's rank, from one pass over the logits.
+"""Kernels that score rows: negative log-likelihood, logsumexp, arg max and the target's rank, from one pass over the
+logits.
 
-They are the scans of `rowwise` and `columns`, which note on the way what the maximum and the target's place are.  Rows with NaN,
-where such notes can't be relied on, are gone through once more.
+They use the scans of `rowwise` and `columns`, which note the positions of the maximum and of the target on the way.
+Rows with NaN, for which these notes are unreliable, are read once more.
 """
 
 import functools
@@ -36,17 +37,17 @@ def score_rows(
     x,  # IN (outer, middle, n_classes), last axis contiguous
     target,  # IN (outer, middle) any integer dtype
     ignore_index,  # IN
-    block,  # IN rows a block
+    block,  # IN rows per block
     first,
     last,
-    partials,  # OUT (n_blocks, 4), see `_softmax`: of which only the first bad row is set
+    partials,  # OUT (n_blocks, 4), see `_softmax`; only the first bad row is set
     nll,  # OUT (outer, middle) Real
     lse,  # OUT (outer, middle) Real
     best,  # OUT (outer, middle) int64, the class of the maximum
     correct,  # OUT (outer, middle) bool, whether that is the target
     rank,  # OUT (outer, middle) int64, how many classes come before the target, or None
 ):
-    """Scores of contiguous rows; a row that is ignored has nll 0 and rank -1."""
+    """Scores of contiguous rows; an ignored row has nll 0 and rank -1."""
     middle, n_classes = x.shape[1], x.shape[2]
     group = WIDTH if n_classes < rowwise.LONG_ROW else 1
     state = np.zeros((6, WIDTH))
@@ -91,7 +92,7 @@ def score_rows(
 
 
 def score_columns(x, target, ignore_index, block, first, last, partials, nll, lse, best, correct, rank):
-    """Scores across rows: x is (outer, n_classes, inner), the others (outer, inner), a block a number of tiles."""
+    """Scores across rows: x is (outer, n_classes, inner), all else (outer, inner); `block` counts tiles."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
     tile = np.zeros((columns.STRIPS * columns.GROUP, WIDTH), Real)

@@ -1,7 +1,7 @@
-"""Kernels that reduce rows a tile of classes at a time: for logits that exist only tile by tile.
+"""Kernels that reduce rows, one tile of classes at a time, for logits that exist only tile by tile.
 
-What is known of each row is carried from tile to tile in a state: its largest logit, the sum over all others as s exp(g), see
-`_softmax`, and what the smoothed target adds up to.  Merging tiles is that algebra once more, in float64.
+Each row has a state that is carried from tile to tile: its largest logit, the sum over all others as s exp(g), see
+`_softmax`, and the sums for the smoothed target.  Tiles are merged by the same algebra, in float64.
 """
 
 import functools
@@ -22,14 +22,14 @@ Real = find_peak = scan = sum_mixed = fill_softmax = subtract_target = None  # h
 
 @exactly
 def based(s, g, base):
-    """s exp(g) relative to exp(base); of nothing, nothing."""
+    """s exp(g) relative to exp(base); 0 if s is 0."""
     return s * exp(g - base) if s != 0.0 else 0.0
 
 
 @called
 def merge(state, s, g, m):
-    """Take up a tile, of which m is the largest logit and s exp(g) the sum over its others, into a row's state."""
-    low = min(state[TOP], m)  # the one of the two largest that joins the sum
+    """Merge a tile, whose largest logit is m and whose other exponentials sum to s exp(g), into a row's state."""
+    low = min(state[TOP], m)  # the smaller of the two maxima becomes a term of the sum
     one = 1.0 if low > NEG_INF else 0.0
     base = max(g, state[G]) if state[S] != 0.0 else g
     base = max(base, low) if low > NEG_INF else base
@@ -46,17 +46,17 @@ def reduce_tile(
     start,  # IN the tile's first class
     width,  # IN classes in the tile
     bias,  # IN (width,) Real, or None
-    labels,  # IN (n_rows,) int64, negative where they are to be ignored; or None
+    labels,  # IN (n_rows,) int64, negative where ignored; or None
     y,  # IN (n_rows, width) class probabilities, or None
     w,  # IN (width,) float64, or None
     keep,  # IN 1 - label_smoothing
-    spread,  # IN label_smoothing / n_classes; None if neither that nor y is to be taken into account
-    block,  # IN rows a block
+    spread,  # IN label_smoothing / n_classes; None if there is neither smoothing nor y
+    block,  # IN rows per block
     first,
     last,
     state,  # IN OUT (n_rows, 6)
 ):
-    """Take up a tile into the rows' states."""
+    """Merge a tile into the rows' states."""
     scratch = np.empty((SPAN // WIDTH, WIDTH))
     for r in range(first * block, smaller(last * block, x.shape[0])):
         row = x[r]
@@ -66,7 +66,7 @@ def reduce_tile(
         peak = find_peak(row)
         s, g, m = scan(row, peak, None, None)
         top = np.float64(m)
-        if not abs(top) < INF:  # nothing to be summed up, or NaN
+        if not abs(top) < INF:  # nothing to sum, or NaN
             g = 0.0
             s = 0.0 if infinite_sum(row, top) == NEG_INF else NAN
         merge(state[r], s, g, top)
@@ -96,11 +96,11 @@ def slope_tile(
     first,
     last,
     state,  # IN (n_rows, 6) of all tiles together
-    tails,  # IN (n_rows,) logsumexp less the largest logit
-    shares,  # IN (n_rows,) what the target's own negative log-likelihood counts
+    tails,  # IN (n_rows,) logsumexp minus the largest logit
+    shares,  # IN (n_rows,) coefficient of the target's negative log-likelihood
     owns,  # IN (n_rows,) the smoothed part of the target's coefficient
-    scale,  # IN what the loss is multiplied by
-    out,  # OUT (n_rows, at least width) its derivative with respect to the logits; 0 in rows that are to be ignored
+    scale,  # IN factor of the loss
+    out,  # OUT (n_rows, at least width) its derivative with respect to the logits; 0 in ignored rows
 ):
     """Derivatives of the rows' losses with respect to a tile of logits."""
     for r in range(first * block, smaller(last * block, x.shape[0])):
@@ -121,7 +121,7 @@ def slope_tile(
             v = np.float64(load(row, labels[r] - start))
             if v == top:
                 slope = target_slope(state[r, S], state[r, G], v, top, row_sum, share, mass, owns[r])
-            else:  # its softmax is at most a half: nothing cancels
+            else:  # the softmax is at most 1/2: nothing cancels
                 slope = (share + mass) * (exp(v - top) / row_sum) - share - owns[r]
             slopes[labels[r] - start] = scale * slope
 

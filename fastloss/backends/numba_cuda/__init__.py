@@ -1,17 +1,18 @@
-"""The CUDA backend: the package numba-cuda compiles the kernels for the device that the arrays are on.
+"""The CUDA backend: kernels that numba-cuda compiles for the device that the arrays are on.
 
-It evaluates calls on arrays of a device's memory, not blocks on threads of the host, so it has no `kernel` of the backends' protocol:
-`fastloss._device` asks `pointwise`, `softmax` and `_launch` for what it needs.
+It computes whole calls on arrays in device memory, not blocks for host threads to share, and so does not follow the
+protocol of backends: `fastloss.places.cuda` uses `pointwise`, `softmax` and `_launch` directly.
 """
 
 import functools
 
-LEAST_CAPABILITY = (7, 0)  # the first whose threads of a warp run independently, and that the compiler still knows
+# The first with independent threads in a warp, and the oldest that the compiler still supports.
+LEAST_CAPABILITY = (7, 0)
 
 
 @functools.cache
 def available():
-    """None if there is a GPU to compute on, else why not and what to do about it."""
+    """None if there is a GPU to compute on, otherwise why not and what to do about it."""
     try:
         import numba_cuda  # noqa: F401
     except ImportError as error:
@@ -19,7 +20,7 @@ def available():
     try:
         from numba import cuda
         from numba.cuda.core import config
-    except Exception as error:  # other packages' versions may not go together
+    except Exception as error:  # versions of other packages may be incompatible
         return f"numba-cuda can't be imported ({type(error).__name__}: {error}): pip install --upgrade 'fastloss[cuda]'"
     if config.ENABLE_CUDASIM:
         return None

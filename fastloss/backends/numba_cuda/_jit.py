@@ -1,4 +1,5 @@
-"""How CUDA kernels are made: templates filled with readers, sizes and a loss's scalars, compiled for a device, cached on disk."""
+"""How CUDA kernels are made: templates filled with readers, sizes and a loss's scalars, compiled for a device, cached
+on disk."""
 
 import ast
 import functools
@@ -27,14 +28,14 @@ def inlined(template, purpose, **holes):
 
 
 def kernel(template, purpose, n_threads, **holes):
-    """`template` with its holes filled, as a kernel for blocks of so many threads: registers must do for all of them."""
+    """`template` with its holes filled, as a kernel for blocks of n_threads, which limits the registers per thread."""
     copy = _templates.filled(template, f"{template.__name__}_{purpose}_{fingerprint()}", holes)
     if _target.SIMULATED:
         return cuda.jit(copy)
     dispatcher = cuda.jit(launch_bounds=n_threads)(copy)
     try:
         dispatcher._cache = _cache()(copy)
-    except (RuntimeError, OSError):  # nowhere to write: every process compiles for itself
+    except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself
         pass
     return dispatcher
 
@@ -53,7 +54,7 @@ def _cache():
 
 
 class _Specials(ast.NodeTransformer):
-    """float("nan") and float("inf"), which no kernel can parse, as names."""
+    """Replaces float("nan") and float("inf"), which kernels can't parse, by names."""
 
     def visit_Call(self, call):
         self.generic_visit(call)
@@ -62,10 +63,12 @@ class _Specials(ast.NodeTransformer):
 
 @functools.cache
 def formulas(real, shorter=(), text=None):
-    """Every function of a text, by default that of `scalars.py`, for use in kernels on numbers of type `real`, by its name; they call one
-    another and this target's elementary functions.
+    """{name: function} for every function of a text (by default scalars.py), for use in kernels on numbers of type
+    `real`.
 
-    shorter : pairs of a name and a template that stands in for the function of that name.
+    They call each other and this target's elementary functions.
+
+    shorter : pairs (name, template that replaces the function of that name).
     """
     path = Path(scalars.__file__)
     text = path.read_text(encoding="utf-8") if text is None else text
@@ -79,7 +82,7 @@ def formulas(real, shorter=(), text=None):
     templates = {name: namespace[name] for name in checked} | dict(shorter)
     for name, template in templates.items():
         given = {"Real": np.dtype(real).type} if name in dict(shorter) else {}
-        # callers see what is called, whichever of them comes first in the text
+        # a function sees those it calls, whatever their order in the text
         holes[name] = _templates.filled(template, f"{name}_{real}_{digest}_{fingerprint()}", given)
     copies = [holes[name] for name in templates]
     for copy in copies:
@@ -89,7 +92,8 @@ def formulas(real, shorter=(), text=None):
 
 @functools.cache
 def called_with(n_operands, n_parameters):
-    """A template call(x, y, z, p) of a function `formula` of so many operands and parameters, these in the type `Real`."""
+    """A template call(x, y, z, p) that calls `formula` with this many operands and parameters, the latter in the type
+    `Real`."""
     arguments = [*"xyz"[:n_operands], *(f"Real(p[{k}])" for k in range(n_parameters))]
     namespace = {}
     exec(f"def call(x, y, z, p):\n    return formula({', '.join(arguments)})\n", namespace)
@@ -97,7 +101,8 @@ def called_with(n_operands, n_parameters):
 
 
 def family(templates, purpose, **holes):
-    """`templates` as one set of functions for use in kernels, their holes filled, each visible to those after it; by name."""
+    """{name: function} of `templates` with their holes filled, for use in kernels; each is visible to the later
+    ones."""
     made = {}
     for template in templates:
         made[template.__name__] = inlined(template, purpose, **holes, **made)

@@ -1,4 +1,4 @@
-"""Launching kernels on a stream of the caller's, and reading back what they have summed up."""
+"""Launches kernels on the caller's stream, and reads back their sums."""
 
 import contextlib
 import ctypes
@@ -20,13 +20,13 @@ if not _target.SIMULATED:
 if _target.SIMULATED:
     from fastloss.backends.numba_cuda import _simulated
 
-MAX_BLOCKS = 2048  # of a grid, whatever the GPU: the order of sums depends on it
+MAX_BLOCKS = 2048  # per grid, on any GPU: the order of sums depends on it
 
 _HEAD = 8 * (PARTIALS + 4 * MAX_BLOCKS)  # bytes of a workspace
 
 
 class Queue:
-    """A stream of a device, with the scratch memory that kernels on it take turns in using."""
+    """A stream of a device, and the scratch memory that the kernels on it use one after the other."""
 
     def __init__(self, device, pointer):
         self.device = device
@@ -43,7 +43,7 @@ class Queue:
         return cuda.to_device(np.zeros(n_bytes, np.uint8), stream=self.stream)
 
     def states(self, n_bytes):
-        """So many bytes for the states of chunks, of which the tickets are 0 before and after each call."""
+        """Memory of n_bytes for the states of chunks; the tickets in it are 0 before and after each call."""
         if self._states is None or self._states.size < n_bytes:
             self._states = self._zeros(n_bytes)
         return _target.address(self._states)
@@ -59,7 +59,7 @@ class Queue:
         _ready(kernel, kinds, self.device).launch(n_blocks, n_threads, self.handle, arguments)
 
     def totals(self):
-        """The sums of the last call, once the stream has come so far: summed loss, weight, count, first bad position."""
+        """(summed loss, weight, count, first bad position) of the last call; waits for the stream."""
         if _target.SIMULATED:
             return self._totals.copy_to_host().view(np.float64)
         host = _pinned()
@@ -72,7 +72,7 @@ class Queue:
             self.stream.synchronize()
 
     def wait_for(self, other):
-        """Let what comes on this stream come after all that is on the other."""
+        """Make later work on this stream wait for all work that is now on the other."""
         if not _target.SIMULATED:
             with on_device(self.device):
                 event = cuda.event(timing=False)
@@ -80,7 +80,8 @@ class Queue:
                 event.wait(self.stream)
 
     def upload(self, array):
-        """A C-contiguous array of the host to the device, through page-locked memory that is filled while the last part is sent."""
+        """Copy a C-contiguous host array to the device, through page-locked memory that is filled while the previous
+        piece is sent."""
         raw = array.reshape(-1).view(np.uint8)
         sent = cuda.device_array(max(raw.size, 1), np.uint8, stream=self.stream)
         if _target.SIMULATED:
@@ -89,7 +90,7 @@ class Queue:
         halves, events = _staging(self.device)
         for i, start in enumerate(range(0, raw.size, PIECE)):
             half, event = halves[i % 2], events[i % 2]
-            event.synchronize()  # until what it held has been sent
+            event.synchronize()  # until the buffer's previous content has been sent
             part = raw[start : start + PIECE]
             half[: part.size] = part
             sent[start : start + part.size].copy_to_device(half[: part.size], stream=self.stream)
@@ -97,9 +98,9 @@ class Queue:
         return sent
 
 
-PIECE = 16 << 20  # bytes of page-locked memory that are sent together
+PIECE = 16 << 20  # bytes of page-locked memory that are sent at a time
 
-_PER_THREAD = 2  # the handle by which each thread means a default stream of its own
+_PER_THREAD = 2  # the handle of the per-thread default stream
 
 _NOTHING = contextlib.nullcontext()
 
@@ -108,12 +109,13 @@ _queues = {}
 
 
 def queue(device, pointer):
-    """The queue of a stream, by the address of its handle: 0 the default stream."""
+    """The Queue of a stream, given its handle; 0 is the default stream."""
     if pointer == _PER_THREAD:
         queues = _per_thread.__dict__.setdefault("queues", {})
     else:
         queues = _queues
-    # a forked child, whose driver does not work, gets the driver's error and no lock that nobody opens
+    # in a forked child the driver does not work: raise the driver's error, rather than wait for a lock that nobody
+    # releases
     key = device, pointer, os.getpid()
     try:
         return queues[key]
@@ -122,7 +124,7 @@ def queue(device, pointer):
 
 
 def on_device(device):
-    """A context in which the device is the current one."""
+    """A context manager that makes the device the current one."""
     if _target.SIMULATED:
         return _NOTHING
     if len(cuda.gpus) > 1:
@@ -136,7 +138,7 @@ def on_device(device):
 
 @functools.cache
 def _retain(device):
-    """Have the device's context made, and the thread's own stay the current one, which Numba takes off the stack."""
+    """Create the device's context, but keep the thread's current one, which Numba would pop from the stack."""
     before = driver.driver.cuCtxGetCurrent()
     cuda.gpus[device].get_primary_context()
     if int(before) and int(driver.driver.cuCtxGetCurrent()) != int(before):
@@ -151,9 +153,9 @@ def _stream(pointer):
 
 
 class _Ready:
-    """A kernel on a device, with room for its arguments: 8 bytes each, which the driver copies when it is launched.
+    """A kernel on a device, with a buffer for its arguments, 8 bytes each, which the driver copies on launch.
 
-    Numba's own launch looks at every argument anew, which takes longer than all else that a small call does.
+    Numba's own launch examines every argument each time, which takes longer than everything else in a small call.
     """
 
     def __init__(self, kernel, kinds):
@@ -181,7 +183,7 @@ class _Ready:
 
 @functools.cache
 def _ready(kernel, kinds, device):
-    """The kernel on the device, which is current, for arguments of these types: integers, floats, and tuples of so many of either."""
+    """The kernel on the current device, for arguments of these types: integers, floats, and tuples of either."""
     return _Ready(kernel, kinds)
 
 

@@ -1,7 +1,9 @@
-"""From the sums of threads to those of a call: by block, then by the block that comes last, always in the same order.
+"""Adds the sums of threads up to those of a call: within each block, then in the block that finishes last, always in
+the same order.
 
-The workspace of a stream starts with the number of blocks that are done (0 between calls), then TOTALS, the four sums of the call, then
-four for each block: the summed loss, the summed weight, how many rows or elements count, and the position of the first bad label.
+The workspace of a stream starts with the number of finished blocks (0 between calls), followed by TOTALS, the four sums
+of the call, and by four sums per block: the summed loss, the summed weight, how many rows or elements count, and the
+position of the first bad label.
 """
 
 import math
@@ -11,19 +13,20 @@ import numpy as np
 from fastloss.backends.numba_cuda import _jit, _target
 from fastloss.backends.numba_cuda._target import block, fence, n_blocks, sync, take_ticket, thread
 
-# In numbers of 8 bytes from the workspace's start.
+# Offsets from the start of the workspace, in units of 8 bytes.
 TOTALS, PARTIALS = 8, 16
 LOSS, WEIGHT, COUNT, BAD = range(4)
 NO_BAD = math.inf
 
-# How a value is made of the sums: the sum itself; over the summed weights; over a given number; over the weights, NaN if they are 0.
+# How the result follows from the sums: the sum itself; divided by the summed weights; by a given number; by the summed
+# weights, NaN if these are 0.
 SUM, BY_WEIGHT, BY_NUMBER, BY_CLASS_WEIGHT = range(4)
 
 THREADS = read_sum = write_sum = write_value = write_ticket = Real = None  # holes
 
 
 def add_up(sums, loss, weight, count, bad):
-    """Sums over the block's threads, in row 0; the position is the least."""
+    """Add over the block's threads, into row 0; of the positions the smallest is kept."""
     t = thread()
     sync()
     sums[t, LOSS], sums[t, WEIGHT], sums[t, COUNT], sums[t, BAD] = loss, weight, count, bad
@@ -49,9 +52,9 @@ def value_of(loss, weight, mode, divisor, root):
 
 
 def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, root):
-    """Add up over all blocks.  The last one writes TOTALS, and the result to `value` if there is one.
+    """Add over all blocks.  The last block writes TOTALS, and the result to `value` unless that is 0.
 
-    factor : what losses and weights are multiplied by, the weight that is the same everywhere.
+    factor : multiplies losses and weights: a weight that is the same for all elements.
     """
     t = thread()
     add_up(sums, loss, weight, count, bad)
@@ -86,7 +89,7 @@ def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, roo
 
 
 def functions(threads, real):
-    """`settle` and what it is made of, for blocks of so many threads and results of type `real`."""
+    """`settle` and the functions it calls, for blocks of `threads` threads and results of type `real`."""
     return _jit.family(
         (add_up, value_of, settle),
         f"{threads}_{real}",

@@ -1,7 +1,8 @@
 """`_target` for Numba's simulator: addresses that know their bounds, and threads that take turns.
 
-The simulator's own threads are Python's, which take milliseconds to meet.  Here they are greenlets: each runs until it waits for its warp
-or its block, and threads that wait for different things are an error, where a GPU would hang.
+The simulator's own threads are Python threads, which take milliseconds to synchronise.  Here they are greenlets: each
+runs until it waits for its warp or its block.  If threads wait for different things, that is an error, where a GPU
+would hang.
 """
 
 import functools
@@ -10,7 +11,7 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 from numba.cuda.simulator.kernelapi import FakeCUDAModule, swapped_cuda_module
 
-WARP = 4  # few lanes do as well
+WARP = 4  # a few lanes suffice
 
 
 def inlined(function):
@@ -53,7 +54,7 @@ def address(array):
 
 
 class _Thread(greenlet):
-    """One thread of a block; `waits` says for what: _BLOCK, or a value _Shown to its warp."""
+    """One thread of a block; `waits` is what it is waiting for: _BLOCK, or a value _Shown to its warp."""
 
     def __init__(self, number, block, n_blocks, function):
         super().__init__(function)
@@ -131,7 +132,7 @@ def shuffle(value, source):
     return getcurrent().parent.switch(_Shown(value))[source]
 
 
-# --- arithmetic ---------------------------------------------------------------------------------------------------------
+# --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
 def _quiet(function):
@@ -153,7 +154,7 @@ def quotient(a, b):
 
 
 def fma(a, b, c):
-    """By way of what holds the product of float32, and nearly that of float64."""
+    """Computed in a type that holds the product of two float32 exactly, and that of two float64 nearly."""
     exact = np.longdouble(a) * np.longdouble(b) + np.longdouble(c)
     return np.result_type(a, b, c).type(exact)
 

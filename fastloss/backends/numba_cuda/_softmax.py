@@ -1,20 +1,24 @@
-"""The algebra of the softmax family on CUDA: what one thread makes of its share of a row, how threads' shares merge, and what is read off.
+"""The algebra of the softmax family on CUDA: what a thread computes from its share of a row, how shares merge, and the
+results.
 
-One element of a row is left out, the target or, where there is none, the largest.  The others are their maximum r and
-s = sum exp(x - r) - 1, the sum without the maximum's own 1, which is -1 where there are no others.  So an error of the exponentials weighs no
-more than e^d there, and
+One element of a row is excluded: the target or, if there is none, the largest.  The others are described by their
+maximum r and s = sum exp(x - r) - 1, the sum without the maximum's own 1; s is -1 if there are no others.  So an error
+of the exponentials matters no more than e^d there, and
 
     -log softmax(left) = log1p((1 + s) exp(r - left))        where left >= r
                        = (r - left) + log1p(s + exp(left - r))    otherwise
 
-keep the relative accuracy of tiny losses, and of a logsumexp beside a maximum of 0.  They are taken in float64, once a row.
+keep the relative accuracy of tiny losses, and of a logsumexp near a maximum of 0.  They are computed in float64, once
+per row.
 
-What a row's loss of float32 logits must be exact to is less than float32's own rounding of x - r, of its product with log2(e), and of a sum: all
-three are made up for.  A sum of many equal terms far below the maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label
-smoothing, class probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
+The accuracy required of a row's loss from float32 logits is higher than the rounding errors of x - r, of its product
+with log2(e), and of the sum allow: all three are corrected for.  Otherwise a sum of many equal terms far below the
+maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label smoothing, class
+probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
 
-Templates' holes: Real, the type that is computed in; N elements a vector, V vectors a batch, BATCH = N V; LABELED whether there is
-a target to be left out; SPREAD whether there are coefficients q, DENSE whether they come with each element; BEST and RANK for scores.
+Templates' holes: Real, the type that is computed in; N elements per vector, V vectors per batch, BATCH = N V; LABELED
+whether there is a target to exclude; SPREAD whether there are coefficients q, DENSE whether each element has its own;
+BEST and RANK for scores.
 
 References
 ----------
@@ -40,7 +44,7 @@ read = read_vector = read_masked = read_target = read_weight = power = fill = No
 
 
 def power_careful(x, base):
-    """exp(x - base) for x <= base in float32, to 1 ulp beside the hardware's own error."""
+    """exp(x - base) for x <= base in float32, to 1 ulp plus the error of the hardware's exponential."""
     d = x - base
     there = d - x
     low = (x - (d - there)) - (base + there)  # d + low is x - base (Knuth 1969)
@@ -51,7 +55,7 @@ def power_careful(x, base):
 
 
 def power_quick(x, base):
-    """exp(x - base) for x <= base, to the accuracy of a term of s: halves have their own in float32."""
+    """exp(x - base) for x <= base, as accurate as a term of s must be; for halves, plain float32 is accurate enough."""
     return hardware_exp((x - base) * Real(LOG2E))
 
 
@@ -60,7 +64,7 @@ def power_double(x, base):
 
 
 def exactly_powered(x, base):
-    """exp(x - base) for x <= base, to 2 ulp or so however far apart they are."""
+    """exp(x - base) for x <= base, to about 2 ulp however far apart they are."""
     d = x - base
     there = d - x
     low = (x - (d - there)) - (base + there)
@@ -81,13 +85,15 @@ def rescaled(total, low, scale):
     return product, low * scale - fma(total, scale, -product)
 
 
-# --- a batch of elements into registers; beyond the row's end they are -inf -------------------------------------------------
+# --- a batch of elements into registers; beyond the row's end they are -inf -------------------------------------------
 
 
 def fill_vectors(batch, x, origin, stride, first, offset, step, end):
-    """Vectors first + offset, first + offset + step, ... of a row whose classes are neighbours and whose vectors are aligned.
+    """Load vectors first + offset, first + offset + step, ... of a row whose classes are neighbours and whose vectors
+    are aligned.
 
-    Whether a batch is a whole one is decided by what all threads of a warp share: in a branch of some, others would wait for its loads.
+    The test for a complete batch is the same in all threads of a warp: if they branched differently, some would wait
+    for the others' loads.
     """
     at = first + offset
     if first + V * step <= end:
@@ -109,12 +115,13 @@ def fill_elements(batch, x, origin, stride, first, offset, step, end):
         for v in range(V):
             for k in range(N):
                 c = at + v * step + k
-                value = read(x, origin + (c if c < end else end - 1) * stride)  # all loads at once, and none beyond
+                # without a branch, so that all loads are issued at once, and none beyond the row
+                value = read(x, origin + (c if c < end else end - 1) * stride)
                 batch[v * N + k] = value if c < end else Real(-INF)
 
 
 def leave_out(batch, at, step, label):
-    """Take the label's element out of the batch that it lies in."""
+    """Exclude the label's element from the batch that contains it."""
     for v in range(V):
         k = label - (at + v * step)
         if k >= 0 and k < N:
@@ -122,7 +129,7 @@ def leave_out(batch, at, step, label):
                 batch[v * N + j] = Real(-INF) if j == k else batch[v * N + j]
 
 
-# --- one thread's share of a row ----------------------------------------------------------------------------------------
+# --- a thread's share of a row ----------------------------------------------------------------------------------------
 
 
 def largest(batch):
@@ -143,13 +150,14 @@ def exchange(batch, value, other):
 
 
 def before(value, c, level, label):
-    """Whether an element comes before the label's, which is `level`, in descending order: NaN first, of equals the first."""
+    """Whether an element comes before the label's, whose value is `level`: NaN first, then larger ones, ties by
+    class."""
     equal = value == level or value != value and level != level
     return equal and c < label or value > level or value != value and level == level
 
 
 def coefficient(c, y, y_origin, y_stride, w, keep, spread):
-    """Of element c in the smoothed, weighted target."""
+    """The coefficient of class c in the smoothed, weighted target."""
     q = spread
     if DENSE:
         q += keep * read_target(y, y_origin + c * y_stride)
@@ -157,7 +165,7 @@ def coefficient(c, y, y_origin, y_stride, w, keep, spread):
 
 
 def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_origin, y_stride, w, keep, spread):
-    """Reduce the vectors first + offset, first + offset + step, ... below `end`, the label's element, `left`, excepted.
+    """Reduce the vectors first + offset, first + offset + step, ... below `end`, excluding the label's element, `left`.
 
     first : the same for all threads that sweep together; offset : this thread's.
     """
@@ -220,7 +228,7 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
     )
 
 
-# --- merging ------------------------------------------------------------------------------------------------------------
+# --- merging ----------------------------------------------------------------------------------------------------------
 
 
 def based(x, base):
@@ -254,12 +262,14 @@ def least_of_group(value):
 
 
 def merged(left, r, s, top, share, mass, best, rank):
-    """The shares of each GROUP of neighbouring lanes as one, which all of them get."""
+    """Merge the shares of each GROUP of neighbouring lanes; all of them get the result."""
     if not LABELED:
-        # the largest stays left out, of equals that of the lowest lane; the others join their lanes' rest
+        # the largest excluded element stays excluded, among ties that of the lowest lane; the others join their lanes'
+        # sums
         high = highest_of_group(left)
         me = lane() % GROUP
-        winner = least_of_group(me if left == high else GROUP)  # by all lanes: shuffles stand in no branch
+        # by all lanes: a shuffle must not be inside a branch
+        winner = least_of_group(me if left == high else GROUP)
         if left > Real(-INF) and me != winner:
             rest = larger(left, r)
             s = based(left, rest) + ((1.0 + s) * based(r, rest) if r > Real(-INF) else 1.0 + s) - 1.0
@@ -269,7 +279,7 @@ def merged(left, r, s, top, share, mass, best, rank):
     share_of_s = (1.0 + s) * based(r, high) if r > Real(-INF) else 1.0 + s
     if BEST:
         first = least_of_group(best if r == high else np.int64(2**62))
-        own = r == high and best == first and r > Real(-INF)  # whose 1 is left out of the sum
+        own = r == high and best == first and r > Real(-INF)  # this lane's 1 is excluded from the sum
         s = sum_of_group(s if own else share_of_s) - (0.0 if high > Real(-INF) else 1.0)
         best = first
     else:
@@ -284,11 +294,11 @@ def merged(left, r, s, top, share, mass, best, rank):
     return left, r, s, top, share, mass, best, rank
 
 
-# --- what is read off -----------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
 def finish(left, r, s):
-    """-log softmax of what is left out, and logsumexp minus the larger of it and r: both in float64."""
+    """(-log softmax of the excluded element, logsumexp minus the larger of that element and r), both in float64."""
     top = larger(left, r)
     if not (top > Real(-INF) and top < Real(INF)):
         return NAN, NAN
@@ -301,5 +311,5 @@ def finish(left, r, s):
 
 
 def scaled(share, loss):
-    """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""
+    """share * loss, but 0 for a share of 0 even if the loss is infinite; NaN stays NaN."""
     return share * loss if share != 0.0 or loss != loss else 0.0

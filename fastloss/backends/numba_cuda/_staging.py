@@ -1,6 +1,7 @@
 """Where `groups` reads rows from: memory, or for short rows a copy in shared memory.
 
-Threads that each read a row of their own would read short ones with gaps.  A warp copies WARP of them together, whole vectors at a time.
+If each thread read its own short row, the accesses of a warp would have gaps.  So a warp first copies WARP rows
+together, as full vectors.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ read_whole = read_one = None  # holes: memory
 
 
 def stage_rows(staged, x, row, n_rows, n_classes):
-    """A warp's next WARP rows, which follow one another in memory, to its part of `staged`."""
+    """Copy a warp's next WARP rows, which follow one another in memory, to its part of `staged`."""
     rest = n_rows - row if n_rows - row < WARP else np.int64(WARP)
     start, base, n = row * n_classes, thread() // WARP * WARP * n_classes, rest * n_classes
     i = np.int64(lane()) * WHOLE

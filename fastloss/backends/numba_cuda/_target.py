@@ -1,8 +1,8 @@
-"""What only the target can do: raw memory, registers shared between threads, the hardware's exponential.
+"""Everything that depends on the compiler for CUDA: raw memory, shuffles, the hardware's exponential.
 
-Kernels and device functions elsewhere in this package name nothing of Numba's but local and shared arrays; a move to another compiler
-for CUDA is this file.  An address is an integer on a GPU.  In Numba's simulator, which has neither addresses nor shuffles, it is an
-object that refuses what lies outside its memory (`_simulated.py`).
+Kernels and device functions elsewhere in this package use nothing of Numba except local and shared arrays; to move to
+another compiler for CUDA, replace this file.  An address is an integer on a GPU.  In Numba's simulator, which has
+neither addresses nor shuffles, it is an object that refuses accesses outside its memory (`_simulated.py`).
 """
 
 import functools
@@ -12,7 +12,7 @@ from numba.cuda.core import config
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
-# Elements of memory by name: size in bytes, and how a value of it becomes a floating one.
+# Element types by name: size in bytes, and how to convert a value to a float.
 SIZES = {
     "bool": 1,
     "int8": 1,
@@ -92,7 +92,7 @@ else:
         return register_jitable(forceinline=True)(function)
 
     def address(array):
-        """Where a device array of Numba's lies."""
+        """The address of a Numba device array."""
         return array.device_ctypes_pointer.value or 0
 
     # --- threads ----------------------------------------------------------------------------------------------------
@@ -127,12 +127,12 @@ else:
 
     @inlined
     def shuffle_xor(value, mask):
-        """The value of the lane whose number differs in these bits; all lanes of a warp call it."""
+        """The value in the lane whose number differs by these bits; all lanes of a warp must call it."""
         return cuda.shfl_xor_sync(0xFFFFFFFF, value, mask)
 
     @inlined
     def shuffle(value, source):
-        """The value of a lane."""
+        """The value in lane `source`."""
         return cuda.shfl_sync(0xFFFFFFFF, value, source)
 
     # --- arithmetic -------------------------------------------------------------------------------------------------
@@ -146,12 +146,12 @@ else:
     def _minimum(a, b):
         return a if a < b or a != a else b
 
-    # NaN where one is NaN, which Numba's own keep or drop by their place
+    # NaN if either is NaN; Numba's own keep or drop NaN depending on its position
     elementary |= {"max": inlined(_maximum), "min": inlined(_minimum)}
 
     @intrinsic
     def larger(typingctx, a, b):
-        """The larger of two floats of one type; the other one where one is NaN."""
+        """The larger of two floats of one type; if one is NaN, the other."""
 
         def emit(context, builder, signature, args):
             name = "llvm.maxnum.f32" if signature.return_type == types.float32 else "llvm.maxnum.f64"
@@ -163,7 +163,7 @@ else:
 
     @intrinsic
     def quotient(typingctx, a, b):
-        """a // b of integers that are not negative, b not 0, without what Python does for others."""
+        """a // b for nonnegative integers, b not 0, without Python's handling of other cases."""
 
         def emit(context, builder, signature, args):
             return builder.udiv(*args)
@@ -200,7 +200,7 @@ else:
         return builder.inttoptr(builder.add(base, offset), kind.as_pointer(1))
 
     def _floating(builder, value, name, real):
-        """A value of memory as a floating one."""
+        """A loaded value, converted to a float."""
         target = _FLOATS[real]
         if name == "bfloat16":
             wide = builder.shl(builder.zext(value, ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
@@ -231,13 +231,14 @@ else:
         return read
 
     def _vector_type(name):
-        """What 16 bytes are loaded as: of 32-bit words where elements are smaller, as wider vectors of those would be taken apart."""
+        """The type that 16 bytes are loaded as: 32-bit words if elements are smaller, because LLVM would split longer
+        vectors."""
         return _FLOATS.get(name, _INTEGERS[max(SIZES[name], 4)]), VECTOR // max(SIZES[name], 4)
 
     def _unpacked(builder, words, name, real):
-        """The floats that are in the words of a vector."""
+        """The floats contained in the words of a vector."""
         word = words[0].type
-        if name == "bfloat16":  # the upper one is a float already, but for the lower one's bits
+        if name == "bfloat16":  # the upper half is a float already, once the lower one's bits are masked out
             low = [builder.shl(w, ir.Constant(word, 16)) for w in words]
             high = [builder.and_(w, ir.Constant(word, 0xFFFF0000)) for w in words]
             pairs = [half for both in zip(low, high, strict=True) for half in both]
@@ -252,7 +253,7 @@ else:
 
     @functools.cache
     def vector_reader(name, real):
-        """read(address, i, out, at): 16 bytes from element i on, which lie at a multiple of 16, into a local array."""
+        """read(address, i, out, at): load 16 aligned bytes, from element i on, into a local array."""
         size = SIZES[name]
         n = VECTOR // size
         word, n_words = _vector_type(name)
@@ -286,7 +287,7 @@ else:
 
     @functools.cache
     def masked_reader(name, real):
-        """read(address, i, out, at, inside): as `vector_reader` where `inside` holds, else all -inf, without a branch to wait in."""
+        """read(address, i, out, at, inside): as `vector_reader` if `inside`, otherwise all -inf, without a branch."""
         n = VECTOR // SIZES[name]
         whole = vector_reader(name, real)
         if name not in _LOWEST:
@@ -341,7 +342,7 @@ else:
 
     @functools.cache
     def writer(name):
-        """write(address, i, value) to memory; float32 to halves, rounded to nearest."""
+        """write(address, i, value): store a value; float32 is rounded to the nearest half."""
         size = SIZES[name]
         kind = _FLOATS.get(name, _INTEGERS[size])
         given = types.float32 if name.endswith("float16") else getattr(types, "int8" if name == "bool" else name)
@@ -384,7 +385,7 @@ else:
 
     @functools.cache
     def vector_writer(name):
-        """write(address, i, values, at): 16 bytes of a local array to element i on, which lie at a multiple of 16."""
+        """write(address, i, values, at): store 16 aligned bytes from a local array, from element i on."""
         size = SIZES[name]
         n = VECTOR // size
 
@@ -417,14 +418,14 @@ else:
 
     @functools.cache
     def fresh_reader():
-        """read(address, i) of float64 that other blocks have written: from where all of them see the same."""
+        """read(address, i) of float64 that other blocks have written: bypasses caches that are not coherent."""
 
         @intrinsic
         def read(typingctx, base, i):
             def emit(context, builder, signature, args):
                 at = builder.add(args[0], builder.mul(args[1], ir.Constant(ir.IntType(64), 8)))
                 function = ir.FunctionType(ir.DoubleType(), [ir.IntType(64)])
-                # volatile loads do not come from a cache of the multiprocessor's own
+                # volatile loads are not served from the multiprocessor's own cache
                 load = ir.InlineAsm(function, "ld.volatile.global.f64 $0, [$1];", "=d,l,~{memory}", side_effect=True)
                 return builder.call(load, [at])
 
@@ -434,7 +435,7 @@ else:
 
     @intrinsic
     def read_label(typingctx, base, i, code):
-        """Element i of an array of integers whose type has that code; -1 for what int64 can't hold."""
+        """Element i of an integer array whose type has code `code`; -1 if int64 can't hold it."""
 
         def emit(context, builder, signature, args):
             base, i, code = args
@@ -467,7 +468,7 @@ else:
 
     @intrinsic
     def take_ticket(typingctx, base, i):
-        """Add 1 to an int32 in memory; what it was before."""
+        """Add 1 atomically to an int32 in memory; returns its previous value."""
 
         def emit(context, builder, signature, args):
             pointer = _pointer(builder, *args, ir.IntType(32), 4)

@@ -1,12 +1,13 @@
-"""How two arrays of logits differ, row by row: a block of threads takes a row, and sweeps it three times, of which two find it in cache.
+"""Compares two arrays of logits row by row: a block computes a row, in three sweeps, of which the last two find it in
+cache.
 
-The first sweep finds the maxima, the second sums the exponentials, the third the terms p (exp(-d) - 1 + d) of the Kullback-Leibler
-divergence, with p and q what the reference and the others make of a class, and d = log p - log q.  Where d is small they are p d^2
-times a polynomial, elsewhere (q - p) + p d; a class of p = 0 adds q.
+The first sweep finds the maxima, the second sums the exponentials, the third the terms p (exp(-d) - 1 + d) of the
+Kullback-Leibler divergence, with p the reference's softmax, q the other model's, and d = log p - log q.  Where d is
+small a term is computed as p d^2 times a polynomial, elsewhere as (q - p) + p d; a class with p = 0 adds q.
 
-d = (r - x) - gap, where `gap` is the difference of both logsumexp, is known to rounding errors of sums alone.  That is made up for in the
-end: whatever gap the terms were taken with, with k the sum of p (exp(-d) - 1 + d) and s the sum of p d, exp(-d) sums to 1 + (k - s)
-under p, so that log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)).
+d = (r - x) - gap, where `gap` is the difference of the two logsumexp, which have rounding errors.  These are corrected
+for in the end.  For any gap, let k be the sum of p (exp(-d) - 1 + d) and s the sum of p d: then the sum of p exp(-d) is
+1 + (k - s), log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)).
 """
 
 import functools
@@ -22,7 +23,7 @@ INF, NAN = math.inf, math.nan
 
 THREADS = 256 if not _target.SIMULATED else 8
 
-# Where the polynomial of `curve` does.
+# The polynomial of `curve` is accurate enough up to this |d|.
 NEAR = 0.5
 
 Real = None  # a hole
@@ -48,7 +49,7 @@ def curve(d):
 
 
 def short_curve(d):
-    """The same to the accuracy of float32."""
+    """The same, accurate enough for float32."""
     t = Real(1.0 / 40320.0) - d * Real(1.0 / 362880.0)
     t = Real(1.0 / 5040.0) - d * t
     t = Real(1.0 / 720.0) - d * t
@@ -59,14 +60,15 @@ def short_curve(d):
 
 
 def comes_before(v, c, top, best):
-    """Whether the logit v of class c comes before another in the order of argmax: NaN first, of equals the lower class."""
+    """Whether logit v of class c comes before `top` of class `best`: NaN first, then larger ones, ties by lower
+    class."""
     if v != v:
         return top == top or c < best
     return v > top or v == top and c < best
 
 
 def peak_of_block(tops, bests, top, best):
-    """The first of what the block's threads have found, in that order."""
+    """The first, in that order, of the elements that the block's threads have found."""
     t = thread()
     sync()
     tops[t], bests[t] = top, best
@@ -81,7 +83,7 @@ def peak_of_block(tops, bests, top, best):
 
 
 def sums_of_block(sums, first, second):
-    """Sums over the block's threads, of two numbers each."""
+    """The sums of two numbers over the block's threads."""
     t = thread()
     sync()
     sums[t, 0], sums[t, 1] = first, second
@@ -97,7 +99,7 @@ def sums_of_block(sums, first, second):
 
 
 def rise_of(loss, base, d):
-    """By how much a probability exp(-loss) is above another, exp(-base); d is loss - base to more digits, if it is known."""
+    """exp(-loss) - exp(-base); d is loss - base, to more digits if these are known."""
     if abs(d) <= NEAR:
         return exp(-base) * (d * d * long_curve(d) - d)
     return exp(-loss) - exp(-base)

@@ -1,8 +1,8 @@
-"""What more there is to rows than their sums, on CUDA: first elements in argmax's order, entropies, log-probabilities of any classes.
+"""Details of rows on CUDA: first elements in the order of argmax, entropies, log-probabilities of chosen classes.
 
-A block goes through a row several times, in cache: for the few largest elements, which go into the sums in float64; for the sums over
-all others, relative to the second largest, so that the exponentials' errors weigh little; then for the first elements.  See
-`fastloss._details` for what the sums are.
+A block reads a row several times, from cache: to find the few largest elements, which are added to the sums in float64;
+to sum over all others, relative to the second largest, so that errors of the exponentials matter little; and to find
+the first elements.  See `fastloss._details` for the sums.
 """
 
 import functools
@@ -18,7 +18,8 @@ from fastloss.backends.numba_cuda._target import WARP, block, exp, log1p, n_bloc
 
 INF, NAN = math.inf, math.nan
 
-# Elements that a thread may find together; threads of a block, for short and for long rows, and where rows are long.
+# How many elements a thread can collect at once; threads per block, for short and for long rows, and from how many
+# classes rows are long.
 SLOTS = 4
 TEAM, LONG = (WARP, 8 * WARP), 512
 if _target.SIMULATED:
@@ -31,7 +32,7 @@ added = before = settle = add_up = place_of = label_of = None  # holes: `_softma
 
 
 def first_of_thread(x, origin, stride, n_classes, found, last, last_place):
-    """The first of a thread's elements after the last that was found, and its place: n_classes if there is none."""
+    """(the first of a thread's elements after the last one found, its class, n_classes if there is none)."""
     value, place = Real(-INF), n_classes
     c = np.int64(thread())
     while c < n_classes:
@@ -43,7 +44,8 @@ def first_of_thread(x, origin, stride, n_classes, found, last, last_place):
 
 
 def collect(x, origin, stride, n_classes, found, last, last_place, level, level_place, values, places):
-    """A thread's elements after the last that was found, up to a level: their number, of which SLOTS at most are kept."""
+    """Collect a thread's elements after the last one found, down to a level; returns their number, of which at most
+    SLOTS are kept."""
     t, n = thread(), np.int64(0)
     c = np.int64(t)
     while c < n_classes:
@@ -57,7 +59,7 @@ def collect(x, origin, stride, n_classes, found, last, last_place, level, level_
 
 
 def rank_among(values, places, counts, value, place):
-    """How many of the elements that all threads have collected come before one."""
+    """How many of the elements collected by all threads come before this one."""
     rank = np.int64(0)
     for j in range(THREADS):
         for k in range(counts[j]):
@@ -93,7 +95,7 @@ def details(
         outer, inner = place_of(row, middle)
         origin = outer * x_outer + inner * x_row
         top, tail = 0.0, NAN
-        for stage in range(2):  # the largest, and with them the sums; then as many as are wanted
+        for stage in range(2):  # first the largest, for the sums; then as many as were asked for
             m = n_heavy if stage == 0 else n_top
             found, last, last_place = np.int64(0), Real(0.0), np.int64(-1)
             while found < m:
@@ -107,7 +109,7 @@ def details(
                         n_threads += 1
                         if before(values[j], places[j], value, place):
                             ahead += 1
-                # the level is an element of which it is known how many threads have one before it
+                # choose as level an element for which it is known how many threads have one before it
                 wanted = m - found if m - found < n_threads else n_threads
                 count, most = np.int64(0), np.int64(SLOTS + 1)
                 while most > SLOTS:
@@ -124,7 +126,7 @@ def details(
                     most = np.int64(0)
                     for j in range(THREADS):
                         most = counts[j] if counts[j] > most else most
-                    wanted = wanted // 4 if wanted > 4 else np.int64(1)  # one element is no more than SLOTS
+                    wanted = wanted // 4 if wanted > 4 else np.int64(1)  # a single element always fits in SLOTS
                 for k in range(count):
                     v, c = values[t * SLOTS + k], places[t * SLOTS + k]
                     at = found + rank_among(values, places, counts, v, c)
@@ -162,7 +164,7 @@ def details(
 
 
 def power_of_gap(x, top):
-    """exp(x - top) in float64, without the rounding of the difference (Knuth's two-sum); 0 for -inf."""
+    """exp(x - top) in float64, corrected for the rounding of the difference (Knuth's two-sum); 0 for -inf."""
     a, b = np.float64(x), np.float64(top)
     gap = a - b
     if not gap > -1000.0:
@@ -174,7 +176,7 @@ def power_of_gap(x, top):
 
 
 def sums_of(x, origin, stride, n_classes, n_heavy, heavy, heavy_places, sums):
-    """Of all elements but the largest: sums of exp(x - top), and of that times top - x."""
+    """The sums of exp(x - top), and of (top - x) exp(x - top), over all elements except the largest."""
     top, second = heavy[0], heavy[1 if n_heavy > 1 else 0]
     last, last_place = heavy[n_heavy - 1], heavy_places[n_heavy - 1]
     s, s_low, w, w_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
@@ -198,7 +200,7 @@ def sums_of(x, origin, stride, n_classes, n_heavy, heavy, heavy_places, sums):
 
 
 def n_threads(n_classes):
-    """Threads of a block."""
+    """Threads per block."""
     return TEAM[n_classes >= LONG]
 
 

@@ -1,4 +1,4 @@
-"""Class labels: what they say of a row, and kernels that look at nothing else, or at single elements."""
+"""Class labels, and kernels that read only labels, or labels and the elements they select."""
 
 import math
 
@@ -17,7 +17,7 @@ settle = scaled = None  # holes: `_settle` and `_softmax`
 
 
 def place_of(row, middle):
-    """A row's numbers along the outer and the inner axis."""
+    """(outer, inner) index of a row."""
     if row < middle:
         return np.int64(0), row
     outer = quotient(row, middle)
@@ -25,14 +25,15 @@ def place_of(row, middle):
 
 
 def label_of(y, offset, kind, ignore, n_classes):
-    """The label, whether it counts, and whether it is bad."""
+    """(label, whether it is not ignored, whether it is bad)."""
     label = read_label(y, offset, kind)
     counts = label >= 0 and label < n_classes and label != ignore
     return label, counts, not counts and label != ignore
 
 
 def weigh(y, y_outer, y_row, kind, w, ignore, middle, n_rows, n_classes, ws, weights):
-    """The summed weight of the labels that count, to TOTALS; and that of each row, 0 where it doesn't, to `weights` if that is not 0."""
+    """Sum the weights of labels that are not ignored, to TOTALS; unless `weights` is 0, write each row's weight there,
+    0 if ignored."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
     weight, count, bad = 0.0, 0.0, NO_BAD
     row = block() * THREADS + thread()
@@ -57,7 +58,7 @@ def place(
     values,  # IN (n_rows,) Real
     out, out_outer, out_row, out_class,
 ):  # fmt: skip
-    """out[row, label] = values[row] for the labels that count."""
+    """out[row, label] = values[row] for labels that are not ignored."""
     row = block() * THREADS + thread()
     while row < n_rows:
         outer, inner = place_of(row, middle)
@@ -71,7 +72,8 @@ def gather(
     x, x_outer, x_row, x_class, y, y_outer, y_row, kind, w, ignore, take_log, middle, n_rows, n_classes,
     losses, out, out_outer, out_row, out_class, scale, by_weight, ws, value, mode,
 ):  # fmt: skip
-    """Negative log-likelihood of elements that labels point at: -x, or -log x of probabilities; slopes to an `out` that is zero."""
+    """Negative log-likelihood from the elements that labels select: -x, or -log x for probabilities; slopes to an `out`
+    of zeros."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
     if SECOND == GRADIENT and by_weight:
         scale = scale / read_sum(ws, TOTALS + WEIGHT)

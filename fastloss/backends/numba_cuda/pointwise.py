@@ -1,13 +1,13 @@
-"""Kernels of the pointwise losses: how values and slopes are run over device arrays.
+"""Kernels of the pointwise losses: values and slopes over device arrays.
 
-`vectors` takes operands that are contiguous, or one number each; `strided` takes any strides, which hold broadcast ones too, an element
-a thread at a time; `lanes` sums over some axes, an output a block or a thread; `outside` looks for what an operand must not hold.
-Threads add losses up in compensated pairs of Real; from there on sums are float64.  What float32 can't hold on the way is computed again in
-float64, after the loop that streams: an element where its result is not finite, a thread's sum where that is not.  An element of weight 0
-is taken out, whatever it is.
+`vectors` is for operands that are contiguous, or one number each; `strided` for any strides, including 0 for broadcast
+axes, one element per thread at a time; `lanes` sums over some axes, one output per block or per thread; `outside` finds
+values outside an operand's domain.  Threads sum losses in compensated pairs of Real; from there on sums are float64.
+Where float32 overflows on the way, the result is computed again in float64, after the streaming loop: an element if its
+result is not finite, a thread's sum if that is not.  An element of weight 0 counts as 0 even if it is NaN or infinite.
 
-Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p: a tuple of the loss's parameters,
-of at least one number.
+Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p: a tuple of the
+loss's parameters, of at least one number.
 """
 
 import functools
@@ -37,7 +37,7 @@ write = put = None  # holes: one element, N elements
 CAREFUL = again = None  # holes: whether Real is float32, and `redone`
 
 
-# --- operands -----------------------------------------------------------------------------------------------------------
+# --- operands ---------------------------------------------------------------------------------------------------------
 
 
 def read_number(x, i):
@@ -80,7 +80,7 @@ def put_elements(out, i, values):
 read = n = None  # holes of these
 
 
-# --- what is done with values and weights ---------------------------------------------------------------------------------
+# --- operations on values and weights ---------------------------------------------------------------------------------
 
 
 def weighed(value, weight):
@@ -92,17 +92,17 @@ def finite(value):
 
 
 def doubtful(total, root):
-    """Whether a thread's sum has overflowed; or the sum of squares under a root, underflowed."""
+    """Whether a thread's sum has overflowed, or a sum of squares under a root has underflowed."""
     return not abs(total) < Real(math.inf) or root and total < Real(LEAST)
 
 
-LEAST = 2.0**-80  # the squares of what matters to a larger sum are normal numbers
+LEAST = 2.0**-80  # in a larger sum, all squares that are not negligible are normal numbers
 
 read_out = None  # a hole: an element of `out`
 
 
 def redone(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
-    """weight * loss in float64; and element i of `out` in its place where that is not finite."""
+    """weight * loss in float64; also writes element i of `out` if that is not finite."""
     xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
     loss = value(xs, ys, zs, p)
     if OP != TOTAL:
@@ -112,7 +112,7 @@ def redone(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
     return weighed(loss, weight)
 
 
-# --- kernels ------------------------------------------------------------------------------------------------------------
+# --- kernels ----------------------------------------------------------------------------------------------------------
 
 
 def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, root):
@@ -177,7 +177,7 @@ def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, 
 
 
 def offsets(i, shape, x_strides, y_strides, z_strides, w_strides):
-    """Where the operands' elements are that have position i in C order."""
+    """The offsets of the operands' elements at position i in C order."""
     at_x, at_y, at_z, at_w = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     for axis in range(len(shape)):
         k = len(shape) - 1 - axis
@@ -268,7 +268,7 @@ def lanes(
 
 
 def outside(x, size, shape, x_strides, least, most, ws):
-    """The position of the first element outside [least, most] to TOTALS; NaN is let through."""
+    """Write the position of the first element outside [least, most] to TOTALS; NaN is allowed."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
     bad = NO_BAD
     i = block() * THREADS + thread()
@@ -281,7 +281,7 @@ def outside(x, size, shape, x_strides, least, most, ws):
     settle(sums, 0.0, 0.0, 0.0, bad, ws, 0, 0, 1.0, 1.0, False)
 
 
-# --- formulas of any number of operands and parameters ------------------------------------------------------------------
+# --- formulas of any number of operands and parameters ----------------------------------------------------------------
 
 
 def of_one(x, y, z, p):
@@ -296,7 +296,7 @@ _LOG1P = (
 
 
 def softplus_tail(a):
-    """log1p(exp(-a)) for a >= 0 in float32, without what log1p does for other arguments."""
+    """log1p(exp(-a)) for a >= 0 in float32, without log1p's handling of other arguments."""
     e = exp(-a)
     p = Real(_LOG1P[0])
     for k in range(1, 10):
@@ -314,12 +314,13 @@ def _formula(loss, which, real):
     return _jit.inlined(template, f"{loss.name}_{which}_{real}", **holes)
 
 
-# --- making them --------------------------------------------------------------------------------------------------------
+# --- making kernels ---------------------------------------------------------------------------------------------------
 
 
 @functools.cache
 def _operand(kind, real, count):
-    """Reader of one element and of `count` for an operand: (dtype name, how it lies) with how in "vectors", "elements", "one"."""
+    """(reader of one element, reader of `count`) for an operand; `kind` is (dtype name, "vectors", "elements" or
+    "one")."""
     if kind is None or kind == "number":
         read = _jit.inlined(read_number if kind else read_nothing, real, Real=np.dtype(real).type)
         return read, _jit.inlined(get_same, f"{kind}_{real}_{count}", read=read, N=count)
@@ -339,7 +340,8 @@ TEMPLATES = {f.__name__: f for f in (vectors, strided, lanes, outside)}
 
 
 def elements(kinds):
-    """Elements that a thread of `vectors` takes together, of operands of these kinds: as many as one load of the narrowest brings."""
+    """How many elements a thread of `vectors` processes together for operands of these kinds: as many as one load of
+    the narrowest holds."""
     sizes = [_target.SIZES[kind[0]] for kind in kinds if isinstance(kind, tuple) and kind[1] != "one"]
     return _target.VECTOR // max(2, min(sizes, default=8))
 
@@ -366,7 +368,8 @@ def _again(loss, op, purpose, kinds):
 
 @functools.cache
 def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
-    """A kernel for a loss, or for copying if it is None; `kinds` says of x, y, z and w what `_operand` wants to know, or None."""
+    """A kernel for a loss, or for copying if it is None; `kinds` are those of x, y, z and w, see `_operand`, or
+    None."""
     count = elements(kinds) if template == "vectors" else 1
     Scalar = np.dtype(real).type
     operands = [_operand(kind, real, count) for kind in kinds]
@@ -413,11 +416,11 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
     )
 
 
-# --- copying ------------------------------------------------------------------------------------------------------------
+# --- copying ----------------------------------------------------------------------------------------------------------
 
 
 def copy_packed(x, size, shape, strides, out):
-    """out[i] = x at position i in C order: to contiguous memory."""
+    """out[i] = x at position i in C order: copies to contiguous memory."""
     i = block() * THREADS + thread()
     while i < size:
         at, _, _, _ = offsets(i, shape, strides, strides, strides, strides)
@@ -426,7 +429,7 @@ def copy_packed(x, size, shape, strides, out):
 
 
 def copy_spread(x, size, shape, strides, out):
-    """out at position i in C order = x[i]: from contiguous memory."""
+    """out at position i in C order = x[i]: copies from contiguous memory."""
     i = block() * THREADS + thread()
     while i < size:
         at, _, _, _ = offsets(i, shape, strides, strides, strides, strides)
@@ -443,13 +446,13 @@ def fill_zeroes(size, out):
 
 @functools.cache
 def zeroes(name):
-    """Sets contiguous floats to 0."""
+    """A kernel that sets contiguous floats to 0."""
     return _jit.kernel(fill_zeroes, name, THREADS, write=_target.writer(name), Real=np.dtype(name).type)
 
 
 @functools.cache
 def mover(size):
-    """`copy_packed` of elements of so many bytes, whatever they are."""
+    """`copy_packed` for elements of `size` bytes, of any type."""
     name = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}[size]
     holes = {"read": _target.raw_reader(name), "write": _target.writer(name), "offsets": _target.inlined(offsets)}
     return _jit.kernel(copy_packed, name, THREADS, **holes)

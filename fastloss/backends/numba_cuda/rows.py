@@ -1,14 +1,16 @@
-"""Kernels of the softmax family: how rows are shared out to threads.
+"""Kernels of the softmax family: how rows are distributed over threads.
 
-`groups`: each warp takes WARP rows, GROUP neighbouring lanes a row; at the end every lane has the state of one row to finish.  `teams`:
-each block takes a row, or a chunk of one where there are few.  Both do every operation; what they do is in the holes:
+`groups`: each warp computes WARP rows, GROUP neighbouring lanes per row; in the end every lane has the state of one
+row, and finishes it.  `teams`: each block computes a row, or a chunk of one if rows are few.  Both can do every
+operation; the holes say which:
 
-LABELED   a class label a row, whose element is left out of the sum: cross-entropy with indices, scores
+LABELED   one class label per row, whose element is excluded from the sum: cross-entropy with indices, scores
 SPREAD    coefficients of all classes: label smoothing, and with DENSE class probabilities
 BEST      the largest class, and with RANK how many come before the target
 SECOND    a second sweep writes the gradient (GRADIENT), log-softmax (LOGS) or softmax (POWERS)
 
-Rows are numbered in C order over two axes (outer, middle) with strides of their own, classes have a third.  Strides are in elements.
+Rows are numbered in C order over two axes (outer, middle), each with its own stride; classes have a third.  Strides are
+in elements.
 """
 
 import math
@@ -36,7 +38,8 @@ from fastloss.backends.numba_cuda._target import (
 
 INF, NAN = math.inf, math.nan
 
-# Numbers of a state that chunks of a row hand over through memory, and rows that are cut into chunks at most.
+# How many numbers make up the state that chunks of a row pass through memory, and how many rows at most are cut into
+# chunks.
 STATE = 8
 TICKETS = 2048
 
@@ -52,7 +55,7 @@ place_of = label_of = None  # holes: `labels`
 
 
 def first_missing(x, origin, stride, n_classes):
-    """Position of the first NaN of a row; n_classes where there is none."""
+    """The position of the first NaN in a row; n_classes if there is none."""
     for c in range(n_classes):
         v = read(x, origin + c * stride)
         if v != v:
@@ -61,7 +64,7 @@ def first_missing(x, origin, stride, n_classes):
 
 
 def row_loss(label, left, r, s, top, share, mass, w, keep):
-    """A row's loss, its weight, and what logsumexp is beyond max(left, r)."""
+    """(a row's loss, its weight, logsumexp - max(left, r))."""
     nll, tail = finish(left, r, s)
     loss, weight = 0.0, 1.0
     if LABELED:
@@ -77,7 +80,7 @@ def row_outputs(
     row, x, origin, x_class, n_classes, label, counts, left, r, s, best, rank, nll, tail,
     lses, bests, corrects, ranks, tops, n_tops,
 ):  # fmt: skip
-    """Scores of a row, or its logsumexp, to where they are wanted."""
+    """Write a row's scores, or its logsumexp, to the outputs that are not 0."""
     top = larger(left, r)
     if lses != 0:
         lse = np.float64(top) + tail
@@ -105,8 +108,8 @@ def second_sweep(
     """Write the gradient, log-softmax or softmax of the vectors first + offset, ... below `end`, as in `sweep`.
 
     finish_by : logsumexp - top; for POWERS, its exp(-...).
-    s_rest : 1 - softmax at the label, from the others' sum: the difference would cancel.
-    share, mass : what the softmax is multiplied by, for the label and for the coefficients; `own`: the label's coefficient.
+    s_rest : 1 - softmax at the label, from the others' sum, because the difference would cancel.
+    share, mass : factors of the softmax, for the label and for the coefficients; `own`: the label's coefficient.
     """
     while first + offset < end:
         at = first + offset
@@ -131,7 +134,7 @@ def second_sweep(
 
 
 def write_vectors(batch, out, origin, stride, at, step, end):
-    """A batch to a row whose classes are neighbours and whose vectors are aligned."""
+    """Store a batch to a row whose classes are neighbours and whose vectors are aligned."""
     for v in range(V):
         if at + v * step < end:
             for k in range(N // WRITTEN):
@@ -147,7 +150,7 @@ def write_elements(batch, out, origin, stride, at, step, end):
 
 
 def of_lane(value, source):
-    """What a lane of this one's group holds."""
+    """The value in lane `source` of this lane's group."""
     return shuffle(value, source) if GROUP > 1 else value
 
 
@@ -172,7 +175,7 @@ def groups(
     loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
     tile = block() * WARPS + thread() // WARP
     while tile * WARP < n_rows:
-        # the row that this lane will finish: each looks up its own, so that a warp waits for labels once
+        # the row that this lane will finish: each lane reads its label now, so that a warp waits for labels only once
         row = tile * WARP + member * (WARP // GROUP) + party
         outer, inner = place_of(row, middle)
         x_at, y_at = origin_of(outer * x_outer + inner * x_row, n_classes), outer * y_outer + inner * y_row
@@ -181,7 +184,7 @@ def groups(
         if LABELED and row < n_rows:
             label, counts, is_bad = label_of(y, y_at, kind, ignore, n_classes)
             own = read(memory, x_at + label * x_class) if counts else Real(-INF)
-        wanted = label if counts else np.int64(-1)  # the label that is left out, if any
+        wanted = label if counts else np.int64(-1)  # the label that is excluded, if any
         is_swept = counts or BEST and row < n_rows
         left, r, s, top, share, mass = Real(0.0), Real(0.0), -1.0, Real(0.0), 0.0, 0.0
         best, rank = np.int64(0), np.int64(0)
@@ -247,10 +250,11 @@ def groups(
 def teams(
     x, x_outer, x_row, x_class, y, y_outer, y_row, y_class, kind, w, ignore, keep, spread, middle, n_rows, n_classes,
     losses, lses, bests, corrects, ranks, tops, n_tops, out, out_outer, out_row, out_class, scale, by_weight, ws, value, mode, divisor,
-    chunk,  # IN classes a block takes: all of a row's, or fewer where rows are few; a multiple of N
+    chunk,  # IN classes per block: all of a row's, or fewer if rows are few; a multiple of N
     states,  # SCRATCH (n_rows, n_chunks, STATE) float64, and before it TICKETS of 8 bytes, which are 0 between calls
 ):  # fmt: skip
-    """As `groups`, with a block for each row or chunk of a row; a row's last block finishes it.  Chunks are at most WARP."""
+    """As `groups`, with one block per row or chunk of a row; a row's last block finishes it.  There are at most WARP
+    chunks."""
     batch = cuda.local.array(BATCH, Real)
     sums = cuda.shared.array((THREADS, 4), np.float64)
     shared = cuda.shared.array((WARP, STATE), np.float64)
@@ -344,16 +348,16 @@ def teams(
 
 
 def pack(shared, i, left, r, s, top, share, mass, best, rank):
-    """A state to row i of an array of float64."""
+    """Store a state in row i of a float64 array."""
     shared[i, 0], shared[i, 1], shared[i, 2] = np.float64(left), np.float64(r), s
     shared[i, 3], shared[i, 4], shared[i, 5] = np.float64(top), share, mass
     shared[i, 6], shared[i, 7] = np.float64(best), np.float64(rank)
 
 
 def unpack(shared, i, n):
-    """The state in row i, or that of no elements where i is not below n."""
+    """The state in row i, or that of no elements if i >= n."""
     if i >= n:
-        # of a label's element every share knows
+        # every share knows the label's element
         return (
             Real(shared[0, 0]) if LABELED else Real(-INF),
             Real(-INF),

@@ -1,4 +1,4 @@
-"""Kernels of the softmax family by what they do and for what they are compiled; which shape of row goes which way."""
+"""Chooses, and compiles, kernels of the softmax family by operation, dtypes and shape of rows."""
 
 import functools
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from fastloss.backends.numba_cuda._softmax import GRADIENT, LOGS, NONE, POWERS
 from fastloss.backends.numba_cuda._target import LABEL_KINDS, SIZES, VECTOR, WARP
 from fastloss.backends.numba_cuda.rows import STATE, TICKETS
 
-# What is done, in terms of the holes of `rows`.
+# Operations, as values of the holes of `rows`.
 OPS = {
     "index": {"LABELED": True},
     "index_spread": {"LABELED": True, "SPREAD": True},
@@ -37,40 +37,42 @@ __all__ = [
     "shape_of",
 ]
 
-WARPS = 4  # of a block of `groups`
+WARPS = 4  # per block of `groups`
 GROUP_THREADS = LABEL_THREADS = WARPS * WARP
-BATCH = 32  # elements of a row that a thread takes together, at most
-SOLO = 16  # likewise where a row is one thread's
-STAGED = 32  # classes of rows that are staged in shared memory, at most
-TEAM = 128, 256  # threads of a team: several of them on a multiprocessor, as one waits at the end of its row
+BATCH = 32  # the most elements of a row that a thread processes together
+SOLO = 16  # likewise if each row has one thread
+STAGED = 32  # the most classes of rows that are staged in shared memory
+TEAM = 128, 256  # threads per team; several teams fit on a multiprocessor, as each waits at the end of its row
 
-# Classes from which a row is a block's, and rows below which shorter ones are, too.
+# One block per row from TEAM_FROM classes on, or from TEAM_FROM_FEW if there are fewer than FEW rows.
 TEAM_FROM = 4096
 TEAM_FROM_FEW, FEW = 1024, 2048
 
-# Classes that a block takes where there are too few rows for all multiprocessors, and how many blocks are enough.
+# How many classes a block computes if there are too few rows for all multiprocessors, and how many blocks are enough.
 CHUNK, BLOCKS = 8192, TICKETS
 
 
-if _target.SIMULATED:  # the same ways for rows that Python can go through
+if _target.SIMULATED:  # the same code paths, for rows short enough for Python
     BATCH, SOLO, TEAM = 16, 8, (8, 16)
     TEAM_FROM, TEAM_FROM_FEW, FEW, CHUNK, BLOCKS = 96, 64, 8, 64, 16
 
 
 class Shape(NamedTuple):
-    """How a row is shared out: N elements a vector, V vectors a batch, GROUP lanes or a team of THREADS a row."""
+    """How rows are distributed: N elements per vector, V vectors per batch, GROUP lanes or a team of THREADS per
+    row."""
 
     n: int
     v: int
     group: int
-    threads: int  # of a team; 0 for groups
+    threads: int  # per team; 0 for groups
     chunk: int
 
 
 def shape_of(n_rows, n_classes, name, contiguous, second):
-    """From numbers and dtype alone, so that the order of sums does not depend on alignment.
+    """The Shape for rows of this number and dtype; it does not depend on alignment, and so neither does the order of
+    sums.
 
-    A row that is swept a second time is not cut into chunks: a chunk would have to wait for the others.
+    A row that is swept a second time is not cut into chunks, because a chunk would have to wait for the others.
     """
     width = VECTOR // SIZES[name]
     batch = BATCH if name in ("float16", "bfloat16", "float32") else BATCH // 2  # float64 takes two registers
@@ -86,30 +88,32 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
     group = 1
     while not along_rows and group < WARP and group * batch < n_classes:
         group *= 2
-    share = -(-n_vectors // group)  # vectors of a lane
+    share = -(-n_vectors // group)  # vectors per lane
     most = max(1, (SOLO if group == 1 else batch) // n)
     v = -(-share // -(-share // most))
     if (
         n == 1 and group == 1
-    ):  # whole batches if that is possible: the checks of one that is not cost more than a few more batches
+    ):  # complete batches if possible: the checks in an incomplete one cost more than a few additional batches
         v = next((v for v in range(most, most // 3, -1) if share % v == 0), v)
     return Shape(n, v, group, 0, n_classes)
 
 
 def is_staged(shape, n_classes):
-    """Whether rows of a thread each go through shared memory, if they follow one another: others read whole vectors."""
+    """Whether rows with one thread each are copied to shared memory, if they follow one another; all others are read as
+    full vectors."""
     return shape.group == 1 and shape.n == 1 and n_classes <= STAGED
 
 
 def n_blocks(shape, n_rows, n_chunks):
-    """Blocks of a launch, if there are not too many."""
+    """The number of blocks to launch, before it is limited."""
     return n_rows * n_chunks if shape.threads else -(-n_rows // GROUP_THREADS)
 
 
 def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int64"):
-    """The kernel for logits of dtype `name` and, where they are dense, targets of dtype `target`.
+    """The kernel for logits of dtype `name` and, if these are probabilities, targets of dtype `target`.
 
-    staged : how many classes rows have that go through shared memory; 0 where they don't.  index : the dtype of positions.
+    staged : the number of classes, if rows are copied to shared memory; otherwise 0.
+    index : the dtype of class indices.
     """
     return _kernel(op, second, name, target, real, shape._replace(chunk=0), aligned, staged, index)
 
@@ -177,7 +181,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
 
 @functools.cache
 def by_label(template, second, name, real):
-    """`gather`, `weigh` or `place`, which look at labels and single elements alone."""
+    """`gather`, `weigh` or `place`, which read only labels and single elements."""
     holes = {
         "THREADS": WARPS * WARP,
         "Real": np.dtype(real).type,

@@ -1,4 +1,4 @@
-"""The NumPy backend: the same results where nothing is compiled, in float64 throughout and slowly."""
+"""The NumPy backend: the same results without compiling anything, in float64 throughout, and slowly."""
 
 import functools
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# Elements worked on at a time: a few temporaries of so many stay in the cache.
+# How many elements are processed at a time: a few temporaries of this size stay in the cache.
 SPAN = 8192
 
 
@@ -12,7 +12,8 @@ def quietly(function):
 
 
 def wide(a):
-    """An operand in float64; float16 comes as uint16, bfloat16 as int16.  Scalars and None as they are."""
+    """An operand in float64; float16 arrives as uint16, bfloat16 as int16.  Scalars and None are returned as they
+    are."""
     if not isinstance(a, np.ndarray):
         return a
     if a.dtype == np.uint16:
@@ -23,8 +24,8 @@ def wide(a):
 
 
 def slabs(n_rows, middle, size, first_row=0):
-    """Rows [first_row, n_rows) of a three-dimensional array in pieces of about SPAN elements, as (i, j, k): an index and two
-    slices."""
+    """Rows [first_row, n_rows) of a three-dimensional array, in pieces of about SPAN elements; yields an index and two
+    slices (i, j, k)."""
     step = max(1, SPAN // max(size, 1))
     row = first_row
     while row < n_rows:

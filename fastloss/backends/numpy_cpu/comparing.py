@@ -5,28 +5,29 @@ import numpy as np
 from fastloss.backends.numpy_cpu._widen import quietly
 from fastloss.backends.numpy_cpu.softmax import Batch, as_rows, begin, column_batches, labels_of, note, row_batches
 
-# Below it exp(-d) - 1 + d is taken by its series.
+# Below this |d|, exp(-d) - 1 + d is computed by its series.
 NEAR = 1e-3
 
 
 def _excesses(d):
-    """exp(-d) - 1 + d, of small d to all digits."""
+    """exp(-d) - 1 + d, accurate for small d."""
     series = d * d * (0.5 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d / 720))))
     return np.where(np.abs(d) < NEAR, series, np.expm1(-d) + d)
 
 
 def _divergence(reference, batch):
-    """Of each row the divergence from the reference's, and d = log p - log q of all classes.
+    """(divergence of each row from the reference's, d = log p - log q of all classes).
 
-    The sum of p (exp(-d) - 1 + d), which is q - p + p d where exp(-d) would be large.  What the gap between the two logsumexp was rounded by
-    shows in the sum of p (exp(-d) - 1), and is made up for: see `fastloss_c/divergence.h`.
+    The divergence is the sum of p (exp(-d) - 1 + d), computed as q - p + p d where exp(-d) would be large.  The
+    rounding error of the gap between the two logsumexp shows in the sum of p (exp(-d) - 1), and is corrected for: see
+    `fastloss_c/divergence.h`.
     """
     gap = (0.5 * reference.top - 0.5 * batch.top) + 0.5 * (reference.tail - batch.tail)
-    # float64 logits may be further apart than float64 reaches: half as far they are not
+    # the difference of two float64 logits may overflow; that of their halves does not
     a, b = 0.5 * reference.x, 0.5 * batch.x
     between = a - b
     back = between - a
-    lost = (a - (between - back)) - (b + back)  # by rounding (Knuth's two-sum)
+    lost = (a - (between - back)) - (b + back)  # the rounding error (Knuth's two-sum)
     half = (between - gap) + np.where(np.isfinite(between), lost, 0.0)
     p, q, d = reference.softmax, batch.softmax, 2.0 * half
     shares = np.where(p != 0.0, 2.0 * (p * half), 0.0)
@@ -35,7 +36,7 @@ def _divergence(reference, batch):
     rest = total - share
     excess = np.log1p(rest)
     kl = np.maximum(total + (excess - rest), 0.0)
-    only = (batch.x == -np.inf) & (reference.x > -np.inf)  # classes that the reference alone has
+    only = (batch.x == -np.inf) & (reference.x > -np.inf)  # classes that only the reference gives a probability above 0
     kl = np.where(only.any(axis=1), np.inf, kl)
     kl[np.isinf(reference.top[:, 0]) | np.isinf(batch.top[:, 0]) | np.isnan(reference.tail + batch.tail)[:, 0]] = np.nan
     return kl, d + np.where(np.isfinite(excess), excess, 0.0)[:, None]

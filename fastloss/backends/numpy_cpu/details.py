@@ -1,4 +1,4 @@
-"""What more there is to rows than their sums, see `fastloss._details`: the arguments are those of the compiled kernel."""
+"""Details of rows, see `fastloss._details`; the arguments are those of the compiled kernel."""
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from fastloss.backends.numpy_cpu.softmax import (
 
 
 def _first(x, m):
-    """The first m elements of each row (n_rows, n_classes), and their places."""
-    level = np.partition(x, x.shape[1] - m, axis=1)[:, x.shape[1] - m, None]  # which has NaN as the largest
+    """(the first m elements of each row (n_rows, n_classes), their classes)."""
+    level = np.partition(x, x.shape[1] - m, axis=1)[:, x.shape[1] - m, None]  # NaN sorts last
     missing, none = np.isnan(x), np.isnan(level)
     ahead = (x > level) | missing & ~none
     equal = (x == level) | missing & none

@@ -1,7 +1,7 @@
 """The pointwise losses: formulas on slabs of the operands.
 
-Arguments are those of the compiled kernels: x prediction, y target, z third operand, w weights: arrays, scalars or None;
-p the loss's parameters; partials (n_blocks, 2), a block's sum of weight * loss and its sum of weights.
+Arguments are those of the compiled kernels: x prediction, y target, z third operand, w weights: arrays, scalars or
+None; p the loss's parameters; partials (n_blocks, 2), a block's sum of weight * loss and its sum of weights.
 """
 
 import functools
@@ -60,7 +60,7 @@ def _weights(w, index):
 
 
 def _weighed(weights, values):
-    """A weight of 0 takes out the value, whatever it is."""
+    """weights * values, but 0 for a weight of 0 even if the value is NaN or infinite."""
     return values if weights is None else np.where(weights != 0.0, weights * values, 0.0)
 
 
@@ -70,7 +70,7 @@ def _weight_of(weights, losses):
 
 
 def _spans(size, block, first, last):
-    """Blocks [first, last) of a flat array in pieces, each with its block's number."""
+    """Blocks [first, last) of a flat array in pieces; yields each with its block's number."""
     for b in range(first, last):
         stop = min((b + 1) * block, size)
         for start in range(b * block, stop, SPAN):
@@ -151,7 +151,7 @@ def lanes_total(loss, x, y, z, w, p, shape, block, first, last, partials):
 
 
 def _lane_sums(values):
-    """Sums along the first axis, which `np.sum` would add up one after the other: by halves."""
+    """Pairwise sums along the first axis, which `np.sum` would add one after the other."""
     while len(values) > 8:
         half = len(values) // 2
         odd = values[2 * half :]

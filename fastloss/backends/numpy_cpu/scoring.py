@@ -45,25 +45,25 @@ def score_columns(x, target, ignore_index, block, first, last, partials, nll, ls
     _score(batches, as_rows(x), target, ignore_index, first, last, partials, nll, lse, best, correct, rank)
 
 
-# --- tiles --------------------------------------------------------------------------------------------------------------
+# --- tiles ------------------------------------------------------------------------------------------------------------
 
 
 def _logits(x, width, bias, rows):
-    """The tile's logits, with the bias added where they lie."""
+    """The tile's logits, after adding the bias in place."""
     if bias is not None:
         x[rows, :width] += bias
     return wide(x[rows, :width])
 
 
 def _inside(labels, rows, start, width):
-    """Rows whose label lies in the tile, and the label counted from its start."""
+    """(rows whose label is in the tile, labels relative to its start)."""
     own = labels[rows] - start
     (found,) = np.nonzero((own >= 0) & (own < width) & (labels[rows] >= 0))
     return found, own[found]
 
 
 def _parts(n_rows, width, block, first, last):
-    """Rows of blocks [first, last) a few at a time, so that what is computed of them stays small."""
+    """The rows of blocks [first, last), a few at a time, so that temporaries stay small."""
     step = max(1, SPAN // max(width, 1))
     stop = min(last * block, n_rows)
     for start in range(first * block, stop, step):

@@ -1,10 +1,11 @@
-"""The softmax family, a batch of rows at a time.
+"""The softmax family, one batch of rows at a time.
 
-Arguments are those of the compiled kernels.  Rows come as (outer, middle, n_classes), columns as (outer, n_classes, inner), whose
-transposed view are rows.  partials: (n_blocks, 4), a block's sums of losses, weights and rows that count, and its first bad row.
+Arguments are those of the compiled kernels.  Rows are (outer, middle, n_classes), columns (outer, n_classes, inner),
+which are transposed to rows as a view.  partials: (n_blocks, 4), a block's sums of losses, weights and counted rows,
+and its first bad row.
 
-As everywhere in the package one element of a row, the target or else the maximum, is left out of the sum of exponentials:
--log softmax = log1p(s exp(top - x)) keeps the relative accuracy of a tiny loss.
+As everywhere in the package one element of a row, the target or otherwise the maximum, is excluded from the sum of
+exponentials, so that -log softmax = log1p(s exp(top - x)) keeps the relative accuracy of a tiny loss.
 """
 
 import functools
@@ -18,7 +19,7 @@ from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
 NO_BAD = np.inf
 
 
-# Below it a sum relative to the maximum has lost digits, or all it had.
+# Below this, a sum relative to the maximum has lost digits, or everything, to underflow.
 LEAST_SUM = 1e-270
 
 
@@ -28,12 +29,12 @@ class Batch:
     def __init__(self, x):
         self.x = wide(x)
         self.top = np.max(self.x, axis=1, keepdims=True)
-        # differences of narrower logits need no second part
+        # the differences of narrower logits are exact in float64
         self.powers = exp_of_difference(1.0, self.x, self.top) if x.dtype.itemsize == 8 else np.exp(self.x - self.top)
         self.every = np.arange(len(self.x))
 
     def others(self, left_out):
-        """s and g: exp(x) over all classes but one of each row sums to s exp(g)."""
+        """(s, g) such that s exp(g) is the sum of exp(x) over all classes of each row except `left_out`."""
         powers = self.powers.copy()
         powers[self.every, left_out] = 0.0
         s, g = np.sum(powers, axis=1), self.top[:, 0].copy()
@@ -57,7 +58,7 @@ class Batch:
 
     @functools.cached_property
     def rest(self):
-        """Sum of exp(x - top) over all classes but the largest; NaN where that is infinite."""
+        """The sum of exp(x - top) over all classes except the largest; NaN where that is infinite."""
         s, g = self.others(np.argmax(self.x, axis=1))
         rest = exp_of_difference(s, g, self.top[:, 0])
         return np.where(np.isinf(self.top[:, 0]), np.nan, rest)[:, None]
@@ -68,8 +69,8 @@ class Batch:
         return np.log1p(self.rest)
 
     def mixed(self, q):
-        """Sum of q times -log softmax, a q of 0 costing nothing; q is (n_classes,) or of all rows."""
-        # float64 logits may be further apart than float64 reaches: half as far they are not
+        """The sum of q times -log softmax, where a q of 0 adds 0; q is (n_classes,) or has a row for each row."""
+        # the difference of two float64 logits may overflow; that of their halves does not
         shares = np.sum(plus(q, 0.5 * self.top - 0.5 * self.x), axis=1)
         return 2.0 * shares + np.sum(q, axis=-1) * self.tail[:, 0]
 
@@ -87,7 +88,7 @@ class Batch:
 
 
 def _rowwise(middle, n_rows, block, n_classes, first, last):
-    """Batches of rows of blocks [first, last): the block's number, the outer index and a slice of rows."""
+    """Batches of the rows of blocks [first, last); yields the block's number, the outer index and a slice of rows."""
     step = max(1, SPAN // max(n_classes, 1))
     for b in range(first, last):
         row, end = b * block, min((b + 1) * block, n_rows)
@@ -99,7 +100,7 @@ def _rowwise(middle, n_rows, block, n_classes, first, last):
 
 
 def _columnwise(inner, n_tiles, block, n_classes, first, last):
-    """Likewise, where blocks are numbers of tiles: LANES neighbours each."""
+    """Likewise for blocks that are counted in tiles, of LANES neighbours each."""
     tiles, step = -(-inner // LANES), min(LANES, max(1, SPAN // max(n_classes, 1)))
     for b in range(first, last):
         for q in range(b * block, min((b + 1) * block, n_tiles)):
@@ -115,18 +116,18 @@ def as_rows(a):
 
 
 def plus(share, loss):
-    """share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays."""
+    """share * loss, but 0 for a share of 0 even if the loss is infinite; NaN stays NaN."""
     return np.where((share != 0.0) | np.isnan(loss), share * loss, 0.0)
 
 
 def coefficients(y, w, keep, spread):
-    """The smoothed, weighted target w (keep y + spread); one of 0 stays 0, whatever the weight.  y is None for none."""
+    """The smoothed, weighted target w (keep y + spread); 0 stays 0 for any weight.  y is None if there is none."""
     q = np.asarray(spread if y is None else keep * wide(y) + spread)
     return q if w is None else np.where(q != 0.0, q * w, 0.0)
 
 
 def labels_of(target, n_classes, ignore_index):
-    """Which labels count, which are bad, and all of them made usable as indices."""
+    """(which labels are not ignored, which are bad, all labels made usable as indices)."""
     ignored = target == ignore_index
     good = (target >= 0) & (target < n_classes)
     return good & ~ignored, ~(good | ignored), np.where(good, target, 0).astype(np.int64)
