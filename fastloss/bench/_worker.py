@@ -1,6 +1,6 @@
-"""Runs one side on request: run as a script, so that the build there need not have a benchmark suite itself.
+"""Runs one side on request; a script, so that the build on that side need not contain a benchmark suite.
 
-One JSON object a line: requests on standard input, answers on standard output.
+One JSON object per line: requests on standard input, answers on standard output.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-# Batches timed at each visit; the best of them counts.
+# Batches timed per request; the fastest counts.
 TRIES = 2
 
-# Distributions whose versions say what a side is made of, where they are installed.
+# Distributions whose versions are reported for a side, if they are installed.
 _TOLD = ("numpy", "numba", "llvmlite", "scipy", "dask", "ml_dtypes")
 
 
 def main() -> None:
     """Answer requests until there are no more."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else prints must not get between the answers
+    os.dup2(2, 1)  # so that other output does not mix with the answers
 
-    # This suite's modules, under a name of their own: `fastloss` is the build that is measured.
+    # This suite's modules get another name, because `fastloss` is the build that is measured.
     suite = types.ModuleType("fastloss_bench")
     suite.__path__ = [str(Path(__file__).parent)]
     sys.modules["fastloss_bench"] = suite
@@ -39,7 +39,7 @@ def main() -> None:
     before = set(sys.modules)
     import fastloss
 
-    fastloss.cross_entropy  # noqa: B018  (what the first function brings along belongs to the import)
+    fastloss.cross_entropy  # noqa: B018  (what is imported with the first function counts as part of the import)
     imported = len(set(sys.modules) - before)
     warnings.simplefilter("ignore")
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -49,7 +49,7 @@ def main() -> None:
         if cpus:
             os.sched_setaffinity(0, cpus)
         case = cases.from_dict(request["case"])
-        ready.clear()  # its arrays go before there are new ones
+        ready.clear()  # frees the previous case's arrays before new ones are made
         fastloss.use_threads(request["threads"])
         try:
             call = subject.fastloss_call(case, case.inputs(), request["backend"])
@@ -74,10 +74,10 @@ def main() -> None:
                 ready["call"]()
             return {}
         if cpus:
-            # Both workers go round the CPUs together: one that shares its CPU with another program would lose for ever.
-            # Only this thread is bound; threads that the first call started are not.
+            # Both workers move from CPU to CPU together: one that always shared its CPU with another program would
+            # always lose. Only this thread is bound; threads that the first call has started are not.
             os.sched_setaffinity(0, {cpus[request["round"] % len(cpus)]})
-        # The best of a few is what the code can do, not what else the machine was doing.
+        # The fastest of a few shows what the code can do, rather than what else the machine was doing.
         return {"seconds": min(ready["batch"].time(request["repeats"], settle=i == 0) for i in range(TRIES))}
 
     def send(message: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             message = answer(json.loads(line))
-        except Exception as error:  # the side cannot do this case; the next may work
+        except Exception as error:  # this side can't run the case; the next one may work
             message = {"error": f"{type(error).__name__}: {error}"}
         send(message)
 

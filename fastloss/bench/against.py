@@ -1,4 +1,4 @@
-"""One side against another: the A/A run, looks at growing numbers of process pairs, verdicts, gates."""
+"""Compares two sides: the A/A run, looks at a growing number of process pairs, verdicts, gates."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .judge import FIRST_LOOK, SLOWER, UNCERTAIN, Judge, pairs_at
 from .side import Side
 from .turns import Pair, Sitting, Subject
 
-# The share of the time that the A/A run may take.
+# The fraction of the time that the A/A run may use.
 _SAME_CODE = 1 / 3
 
-# Fewer pairs say nothing of their scatter.
+# Fewer pairs say nothing about their scatter.
 _FEWEST = 2
 
-# How far the values of two sides may lie apart, relative to the larger.
+# The largest allowed difference between the values of two sides, relative to the larger.
 TOLERANCE = 1e-4
 
-# What is said to be detectable only beyond this ratio is not known yet.
+# A detectable ratio above this means that there are too few data to say what is detectable.
 _ABSURD = 10.0
 
 Say = Callable[[str], None]
@@ -33,17 +33,17 @@ Say = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """Of a whole comparison.
+    """The outcome of a comparison.
 
     Attributes
     ----------
-    findings : by subject, in the order in which they were asked for.
+    findings : by subject, in the order of the request.
     versions : of Python and packages, on the new and the old side.
     limit : the ratio of times that is allowed.
-    pairs : of processes, at most, for any subject.
-    same_code_pairs : of the A/A run; 0 where there was none.
-    false_alarm_rate : how often its data, sides exchanged at random, raise an alarm; None where there was none.
-    whole : problems that are of no subject.
+    pairs : the largest number of process pairs of any subject.
+    same_code_pairs : process pairs of the A/A run; 0 if there was none.
+    false_alarm_rate : how often its data raise an alarm when sides are exchanged at random; None if there was none.
+    whole : problems that concern no single subject.
     """
 
     findings: list[Finding]
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def differences(self) -> dict[str, tuple[str, str]]:
-        """Versions that the sides do not share, new and old."""
+        """{name: (new, old)} of the versions that differ between the sides."""
         new, old = self.versions or ({}, {})
         names = [*new, *(name for name in old if name not in new)]
         found = {name: (new.get(name, "absent"), old.get(name, "absent")) for name in names}
@@ -70,16 +70,16 @@ class Comparison:
     Parameters
     ----------
     subjects : sequence of Subject
-        What is compared.
+        What to compare.
     sides : (new, old)
     limit : float
         The ratio of times that is allowed.
     seconds : float
-        After which no more pairs of processes are started.
+        No more pairs of processes are started after this time.
     cpu_time : bool
-        Whether CPU time of the process is measured rather than time on the wall.
+        Whether to measure the CPU time of the process rather than wall-clock time.
     say : callable
-        Told what is going on.
+        Called with progress messages.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class Comparison:
     def _spent(self) -> float:
         return self._clock() - self._start
 
-    # --- the A/A run ---------------------------------------------------------------------------------------------------
+    # --- the A/A run --------------------------------------------------------------------------------------------------
 
     def same_code(self) -> None:
-        """Run the old side against itself, and note what can be detected and how often that raises an alarm."""
+        """Run the old side against itself; records what can be detected, and how often that raises a false alarm."""
         old = self._sides[1]
         rounds: dict[str, list[list[float]]] = {}
         n = 0
@@ -135,16 +135,16 @@ class Comparison:
         self._findings[name].detectable = smallest if smallest < _ABSURD else None
 
     def _affordable(self, seconds_per_pair: float) -> tuple[int, int]:
-        """The look, and the pairs of it, that the rest of the time is enough for."""
+        """(look, pairs) of the last look that fits into the remaining time."""
         most, look = (self._seconds - self._spent()) / seconds_per_pair, 1
         while pairs_at(look + 1) <= most:
             look += 1
         return look, max(_FEWEST, min(pairs_at(look), int(most)))
 
-    # --- the run proper -------------------------------------------------------------------------------------------------
+    # --- the run proper -----------------------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        """Look at growing data until every subject is told, or time is up."""
+        """Collect data, look by look, until every subject has a verdict or time is up."""
         judge, rounds = Judge(self._limit), {name: list[list[float]]() for name in self._subjects}
         undecided = list(self._subjects)
         n = 0
@@ -170,12 +170,12 @@ class Comparison:
         with self._pair(sides, self._rng) as pair:
             if sides is self._sides and not self.outcome.versions:
                 self.outcome.versions = [worker.hello["versions"] for worker in pair.workers]
-            # in another order each time: what a case leaves behind in a process meets others
+            # in a new order each time, so that what a case leaves behind in a process affects different cases
             order = self._rng.sample(list(names), len(names))
             return {name: pair.sit(self._subjects[name], self._threads, clock=self._timed_by) for name in order}
 
     def _noted(self, finding: Finding, sitting: Sitting) -> bool:
-        """Whether the sitting has times; what else it says goes into the finding."""
+        """Copy the sitting's values and errors to the finding; returns whether it has times."""
         for which, missing, error in zip(("new", "old"), sitting.missing, sitting.error, strict=True):
             what = f"{which} side: {missing or error}"
             if (missing or error) and (MISSING, what) not in finding.problems:
@@ -193,7 +193,7 @@ class Comparison:
                 finding.verdict = MISSING
                 continue
             finding.estimate, finding.verdict = found[name], judge.verdicts[name]
-            if name in self._noise:  # now that more is known of the noise, and how many pairs there were in the end
+            if name in self._noise:  # now the noise, and the final number of pairs, are known better
                 look = next(look for look in range(1, 99) if pairs_at(look) >= finding.estimate.pairs)
                 self._note_detectable(name, [self._noise[name], finding.estimate], finding.estimate.pairs, look)
             new, old = map(statistics.median, zip(*finding.by_pair, strict=True))
@@ -206,6 +206,6 @@ class Comparison:
                 finding.problems.append((CANT_TELL, f"{ratio}, limit {self._limit:g}"))
 
     def check_gates(self, most: Mapping[str, float], names: Sequence[str]) -> None:
-        """Count what is deterministic."""
+        """Compare the counts that are deterministic."""
         self._say("counting " + ", ".join(names))
         self.outcome.whole += gates.check(self.outcome.findings, self._sides, most, names, self._threads)

@@ -1,4 +1,4 @@
-"""NumPy, SciPy and scikit-learn as their users write the losses: what a careful line of code does, no more."""
+"""The losses in NumPy, SciPy and scikit-learn, as a careful user writes them in a line of code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .subject import Unsupported
 
 Call = Callable[[], Any]
 
-# scikit-learn's log_loss makes one-hot rows of all labels: beyond so many probabilities a call takes many seconds.
+# scikit-learn's log_loss makes one-hot rows of all labels: beyond this many probabilities a call takes many seconds.
 _SKLEARN_MOST = 10_000_000
 
 
 def _wide(x: np.ndarray) -> np.ndarray:
-    """NumPy computes half precision one number at a time, and overflows: its users widen it first."""
+    """Widen half precision, as NumPy's users do: it computes halves one at a time, and overflows."""
     return x.astype(np.float32) if x.dtype.itemsize < 4 else x
 
 
@@ -87,7 +87,7 @@ _NUMPY: dict[tuple[str, str], Callable[..., Any]] = {
     ("mse_loss", "grad"): _numpy_mse_grad,
     ("l1_loss", "value"): _numpy_l1,
     ("huber_loss", "value"): _numpy_huber,
-    ("smooth_l1_loss", "value"): _numpy_huber,  # the same for a width of 1
+    ("smooth_l1_loss", "value"): _numpy_huber,  # the same for a delta of 1
 }
 
 
@@ -136,7 +136,7 @@ def scipy_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
 
 
 def sklearn_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
-    """`sklearn.metrics`; one thread.  It takes no logits, so it is handed probabilities, which are not timed."""
+    """`sklearn.metrics`; one thread.  It takes no logits, so it gets probabilities, whose computation is not timed."""
     from sklearn import metrics
 
     if case.op == "grad":

@@ -1,4 +1,4 @@
-"""The arrays that cases are computed from: described as plain data, made the same in every run."""
+"""The arrays that cases are computed from: described as plain data, and identical in every run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Array:
     name : of the function's argument.
     content : a key of `CONTENTS`.
     shape, dtype : of the array.
-    keyword : whether it is given by name.
-    classes : number of classes, of indices.
+    keyword : whether it is passed by name.
+    classes : for class indices, the number of classes.
     axis : along which probabilities are normalised.
     """
 
@@ -40,7 +40,7 @@ class Array:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
     def made(self, rng: np.random.Generator) -> np.ndarray:
-        """The array, C-contiguous; the next random numbers of `rng`."""
+        """The array, C-contiguous, made from the next random numbers of `rng`."""
         return CONTENTS[self.content](self, rng).astype(dtype_of(self.dtype), copy=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _positive(array: Array, rng: np.random.Generator) -> np.ndarray:
 
 def _probabilities(array: Array, rng: np.random.Generator) -> np.ndarray:
     x = rng.random(array.shape, dtype=np.float32)
-    x *= 0.998  # clear of 0 and 1, where libraries clamp differently
+    x *= 0.998  # away from 0 and 1, where libraries clamp differently
     x += 0.001
     return x
 

@@ -1,4 +1,5 @@
-"""The revision since which a case is slower, by halving; revisions that can't be told are passed over, as `git bisect skip` does."""
+"""Finds the revision that made a case slower, by bisection; revisions without a clear verdict are skipped, as by
+`git bisect skip`."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from .judge import SLOWER, UNCERTAIN
 
 @dataclass(frozen=True)
 class Result:
-    """Where the slowdown came in.
+    """The result of a bisection.
 
     Attributes
     ----------
-    suspects : revisions of which one made it slower, oldest first; none if the last one is not slower.
+    suspects : revisions of which one caused the slowdown, oldest first; none if the last one is not slower.
     verdict : of the last revision.
     """
 
@@ -25,7 +26,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 where a slowdown was found, however closely."""
+        """0 if a slowdown was found, even if several suspects are left."""
         if self.suspects:
             return 0
         kind = {UNCERTAIN: CANT_TELL, MISSING: MISSING}.get(self.verdict)
@@ -43,16 +44,17 @@ class Result:
 
 
 def search(revisions: Sequence[str], verdict_of: Callable[[str], str]) -> Result:
-    """Find it among revisions, oldest first, of which the last should be slower than what came before the first.
+    """Find the suspects among revisions, oldest first, the last of which should be slower than the good one before the
+    first.
 
-    `verdict_of` measures a revision against the good one.
+    `verdict_of` compares a revision with the good one.
     """
     if not revisions:
         return Result((), "there is no revision in between")
     last = verdict_of(revisions[-1])
     if last != SLOWER:
         return Result((), last)
-    low, high = -1, len(revisions) - 1  # known not to be slower, and known to be
+    low, high = -1, len(revisions) - 1  # the last known not to be slower, the first known to be
     untold: set[int] = set()
     while open_ones := [i for i in range(low + 1, high) if i not in untold]:
         middle = min(open_ones, key=lambda i: abs(2 * i - low - high))

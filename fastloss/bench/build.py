@@ -1,4 +1,4 @@
-"""Which build of fastloss is measured: where it lies, and a digest of its sources."""
+"""Identifies the build of fastloss that is measured: its folder, and a digest of its sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def this_build() -> dict[str, str]:
 
 
 def digest(folder: Path) -> str:
-    """Of the sources and extension modules in `folder`; "" where there is no package `fastloss`."""
+    """Digest of the sources and extension modules in `folder`; "" if there is no package `fastloss`."""
     if not (folder / "fastloss" / "__init__.py").is_file():
         return ""
     found = hashlib.sha256()

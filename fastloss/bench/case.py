@@ -1,4 +1,4 @@
-"""What one measurement is of: a function, its arrays and options, and what is done with them."""
+"""A case, the subject of one measurement: a function, its arrays and options, and how it is called."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import numpy as np
 from . import arrays as making
 from .arrays import ITEM_BYTES, Array
 
-# What a call's time goes to: its overhead, arithmetic on data in cache, or reading memory.
+# What a call spends its time on: its overhead, arithmetic on data in cache, or reading memory.
 BOUNDS = ("launch", "cache", "memory")
 
-# What is done: the call itself, value and gradient, the arrays in pieces through an Accumulator, as chunks of Dask, from files by
-# `fastloss eval`, or whatever a user's own case does.
+# How it is called: the function itself, value and gradient, in batches by an Accumulator, as chunks of Dask arrays,
+# from files by `fastloss eval`, or a user's own case.
 WAYS = ("value", "grad", "accumulate", "dask", "eval", "own")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One function over arrays of given shapes and dtypes.
+    """One function on arrays of given shapes and dtypes.
 
     Attributes
     ----------
-    name : unique; inputs are seeded by it.
+    name : unique; also the seed of the inputs.
     loss : the function's name in fastloss; "" for a user's own case.
-    arrays : what it is called with.
-    bound : "launch", "cache" or "memory": what limits it.
+    arrays : its array arguments.
+    bound : "launch", "cache" or "memory": what limits its speed.
     op : one of `WAYS`.
     options : the other keywords, as (name, value).
     output_bytes : what the call has to write.
-    headline : whether it is among the few that `fastloss bench` runs unless told otherwise.
-    source : the file of a user's own case; its `options` are that case's parameters.
-    declared : bytes and elements of a user's own case.
+    headline : whether it is one of the few cases that `fastloss bench` runs by default.
+    source : the file of a user's own case, whose parameters are in `options`.
+    declared : bytes and elements of a user's own case, as the file declares them.
     """
 
     name: str
@@ -68,12 +68,13 @@ class Case:
 
     @property
     def target(self) -> str:
-        """What the second array holds; "" where there is none."""
+        """The content of the second array; "" if there is none."""
         return self.arrays[1].content if len(self.arrays) > 1 else ""
 
     @property
     def plain(self) -> bool:
-        """Whether it is a loss of predictions and targets, or that with its gradient, without options: what peers are measured on."""
+        """Whether it is a loss of predictions and targets, perhaps with its gradient, without options: peers are
+        measured on these."""
         return (
             self.op in ("value", "grad")
             and [array.keyword for array in self.arrays] == [False, False]
@@ -90,17 +91,17 @@ class Case:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of all arrays: what the definition needs, each once."""
+        """The bytes of all arrays, each counted once."""
         return self.declared[0] if self.source else sum(array.n_bytes for array in self.arrays)
 
     @property
     def moved_bytes(self) -> int:
-        """What GB/s count."""
+        """The bytes that GB/s are computed from."""
         return self.input_bytes + self.output_bytes
 
     @property
     def title(self) -> str:
-        """For people: loss, dtype, shape, options."""
+        """A readable name: loss, dtype, shape, options."""
         options = "".join(f", {name}={value}" for name, value in self.options)
         if self.source:
             return f"{self.loss} of {self.source}{options}"
@@ -114,7 +115,7 @@ class Case:
         return f"{self.loss}{how}, {self.dtype} {'x'.join(map(str, self.shape))}{more}{options}"
 
     def missing(self) -> str | None:
-        """Why the case cannot be made here, or None."""
+        """Why the case can't be run here, or None."""
         try:
             for array in self.arrays:
                 making.dtype_of(array.dtype)
@@ -123,14 +124,14 @@ class Case:
         return None
 
     def inputs(self) -> tuple[np.ndarray, ...]:
-        """All arrays, C-contiguous, equal in every run."""
+        """All arrays, C-contiguous, identical in every run."""
         rng = np.random.default_rng(self.seed)
         return tuple(array.made(rng) for array in self.arrays)
 
     def scaled(self, fraction: float) -> Case:
-        """The same case over about that fraction of its rows; axes along which numbers belong together keep their length.
+        """The same case on about this fraction of its rows; the class axis keeps its length.
 
-        Only plain cases, whose arrays are predictions and targets, become smaller.
+        Only plain cases, whose arrays are predictions and targets, can be scaled.
         """
         if not self.plain or len(self.arrays) != 2:
             return self

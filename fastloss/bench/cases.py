@@ -1,4 +1,4 @@
-"""The table of what is measured: cases that peers are measured on too, those of every public function, and a user's own."""
+"""The table of cases: those that peers are measured on too, those of every public function, and users' own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .arrays import INDEX, ITEM_BYTES, Array
 from .case import BOUNDS, Case
 from .catalogue import catalogue
 
-# What the arrays of the losses hold that peers are measured on.
+# The contents of the arrays of losses that peers are measured on.
 _CONTENTS = {
     "cross_entropy": ("logits", "indices"),
     "binary_cross_entropy_with_logits": ("logits", "labels"),
@@ -91,7 +91,7 @@ def _peers() -> dict[str, Case]:
 PEERS = _peers()
 CASES = {**PEERS, **catalogue()}
 
-# Small and middle ones of every function, without what options change.
+# Small and middle cases of every function, with default options.
 _SUITE = {name for name in CASES if name.endswith(("/value/small", "/value/middle", "/grad/small", "/grad/middle"))}
 
 # Names for sets of cases, beside patterns.
@@ -101,15 +101,16 @@ GROUPS = ("all", "headline", "peers", "suite")
 def select(
     patterns: Iterable[str] | None, own: Mapping[str, Case] | None = None, default: str = "headline"
 ) -> list[Case]:
-    """The cases that a pattern names, in the table's order; those of `default` for None, or a user's own if there are such.
+    """The cases that a pattern matches, in the table's order; for None the user's own cases if there are any, otherwise
+    `default`.
 
-    A pattern is a name, a shell pattern over names, or a part of a name; ``all``; ``headline``; ``peers`` (what other libraries are measured
-    on); or ``suite`` (small and middle ones of every function, without options).
+    A pattern is a name, a shell pattern over names, or a part of a name; ``all``; ``headline``; ``peers`` (what other
+    libraries are measured on); or ``suite`` (small and middle ones of every function, without options).
 
     Raises
     ------
     LookupError
-        If a pattern names none.
+        If a pattern matches none.
     """
     own = own or {}
     table, wanted = {**CASES, **own}, set()

@@ -1,6 +1,7 @@
-"""Cases of every public function, derived from the table of functions: a new row there is measured here.
+"""Cases of every public function, derived from the table of functions, so that a new function has cases at once.
 
-Names are ``function/what/size``, such as ``huber_loss/grad/middle``.  `small` is what a call costs, `middle` lies in a cache, `large` does not.
+Names are ``function/what/size``, such as ``huber_loss/grad/middle``.  `small` shows the cost of a call, `middle` fits
+in a cache, `large` does not.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from fastloss.losses import Function, Loss, Option
 from .arrays import INDEX, Array
 from .case import Case
 
-# Numbers of elements, or rows and classes; of a layer rows, inputs and classes.
+# Numbers of elements; of rows and classes; for layers of rows, inputs and classes.
 _ELEMENTS = {"small": (10,), "middle": (30_000,), "large": (8_000_000,)}
 _ROWS = {"small": (1, 10), "middle": (64, 1000), "large": (16_384, 1000)}
 _LAYERS = {"small": (2, 8, 10), "middle": (32, 64, 1000), "large": (128, 256, 64_000)}
 _BOUND = {"small": "launch", "middle": "cache", "large": "memory"}
 
-# What options are set to in cases of their own; flags are turned round.
+# Values of options, each in a case of its own; flags are inverted.
 _OTHERWISE: dict[str, Any] = {
     "label_smoothing": 0.1,
     "temperature": 0.7,
@@ -36,11 +37,11 @@ _OTHERWISE: dict[str, Any] = {
     "reduction": "none",
 }
 
-_CHOSEN = 8  # classes of each row whose log-probabilities are asked for by name
+_CHOSEN = 8  # how many ids there are per row
 
 
 def catalogue() -> dict[str, Case]:
-    """All by name, function by function."""
+    """All cases by name, function by function."""
     return {case.name: case for function in losses.FUNCTIONS for case in _cases(function)}
 
 
@@ -63,13 +64,13 @@ def _cases(function: Function) -> Iterator[Case]:
     if isinstance(function, Loss):
         yield _case(function, "accumulator", "middle", op="accumulate")
         if function is next(loss for loss in losses.LOSSES if loss.kind == function.kind):
-            # what surrounds the kernels is the same for all losses of a kind
+            # one loss of each kind is enough: everything around the kernels is the same
             yield _case(function, "dask", "middle", op="dask")
             yield _case(function, "eval", "middle", op="eval")
 
 
 def _other(option: Option) -> Any:
-    """A value that is not the default, or None where there is no telling one."""
+    """A value that is not the default, or None if none is known."""
     if option.kind == "flag":
         return not option.default
     value = _OTHERWISE.get(option.name)
@@ -117,7 +118,7 @@ def _array(function: Function, name: str, keyword: bool, shape: tuple[int, ...],
 
 
 def _content(function: Function, name: str) -> str:
-    """What an array of that name holds, so that it is in the domain of whatever function."""
+    """The content of the array of this name, chosen so that it is in the function's domain."""
     binary = getattr(function, "kind", "") == "binary"
     if name == "target":
         return "labels" if binary else "positive"
@@ -132,12 +133,12 @@ def _content(function: Function, name: str) -> str:
 
 
 def _weight(function: Function, name: str, shape: tuple[int, ...]) -> Array:
-    """Of each class, or of each element."""
+    """Weights per class, or per element."""
     return Array(name, "positive", shape if function.family == "elements" else shape[-1:], keyword=True)
 
 
 def _linear_weight(function: Function, name: str, shape: tuple[int, ...]) -> Array:
-    """Of a layer whose inputs stand in place of logits; as many classes as inputs, so that targets are in range."""
+    """The weights of a layer whose inputs replace the logits; square, so that targets stay in range."""
     return Array(name, "values", (shape[-1], shape[-1]), keyword=True)
 
 
@@ -155,5 +156,5 @@ _KEYWORDS = {
 
 
 def _together(function: Function, name: str) -> tuple[str, ...]:
-    """Names of the arrays that go along: there is no bias without a layer."""
+    """Names of the arrays that are passed together: there is no bias without a layer."""
     return ("linear_weight", name) if name == "linear_bias" and "linear_weight" not in function.arrays else (name,)

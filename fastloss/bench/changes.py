@@ -1,4 +1,4 @@
-"""Where the level of a series changes: E-divisive with a permutation test.
+"""Finds where the level of a series changes: E-divisive with a permutation test.
 
 References
 ----------
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Fewer on a side of a change are no level.
+# The least number of points on each side of a change.
 _FEWEST = 3
 
 _PERMUTATIONS, _SIGNIFICANT = 199, 0.05
 
 
 def points(values: Sequence[float]) -> list[int]:
-    """Indices at which another level begins."""
+    """The indices at which a new level begins."""
     x = np.asarray(values, np.float64)
     rng = np.random.default_rng(0)
     found: list[int] = []
@@ -41,7 +41,8 @@ def points(values: Sequence[float]) -> list[int]:
 
 
 def _strongest(x: np.ndarray) -> tuple[int, float]:
-    """Where the energy distance between what is before and after is largest, scaled by n m / (n + m); 0 where x is too short."""
+    """(index, distance) where the energy distance between before and after, scaled by n m / (n + m), is largest; 0 if x
+    is too short."""
     n = len(x)
     best = (0, -1.0)
     distance = np.abs(x[:, None] - x[None, :])

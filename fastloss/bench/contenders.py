@@ -1,4 +1,5 @@
-"""Who computes a case: fastloss on each backend, and the libraries people use today, each only if installed."""
+"""The contenders that compute a case: fastloss on each backend, and the libraries people use today, if they are
+installed."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from .subject import Unsupported, fastloss_call, value_of
 
 Call = Callable[[], Any]
 
-# prepare(case, arrays, threads) -> the call that is timed; raises Unsupported before any work where there is none
+# prepare(case, arrays, threads) -> the call to be timed; raises Unsupported, before any work, if there is none
 Prepare = Callable[[Case, Sequence[np.ndarray], int], Call]
 
 
@@ -31,17 +32,17 @@ class Contender:
     name : str
         Unique.
     packages : tuple of str
-        Distributions it needs, by the names under which pip knows them.
+        The distributions it needs.
     modules : tuple of str
         The modules to look for.
     prepare : callable
-        See `Prepare`.  The data it converts to arrays of its own are not part of what is timed.
+        See `Prepare`.  Converting the data to arrays of its own is not timed.
     compiles : bool
-        Whether a first call takes longer than the next.
+        Whether the first call takes longer than later ones.
     native : bool
-        Whether it allocates beyond Python's sight, so that only large allocations can be seen.
+        Whether it allocates memory that Python can't trace, so that only large allocations can be seen.
     patient : bool
-        Whether preparing takes so long that it takes part only when asked for.
+        Whether preparing takes so long that it takes part only on request.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Contender:
         return self.packages[0] == "fastloss"
 
     def missing(self) -> str | None:
-        """What is not installed, or None."""
+        """The names of what is not installed, or None."""
         pairs = zip(self.packages, self.modules, strict=True)
         lacking = [package for package, module in pairs if importlib.util.find_spec(module) is None]
         return f"not installed: {', '.join(lacking)}" if lacking else None
@@ -74,12 +75,12 @@ class Contender:
         return found
 
 
-# Losses that calls of the peers are written for.
+# The losses for which the peers' calls are written.
 _KNOWN = {case.loss for case in PEERS.values()}
 
 
 def _peer(module: str, function: str) -> Prepare:
-    """The function of a module of this package, which is imported when it is first called."""
+    """A function of one of this package's modules, which is imported on the first call."""
 
     def prepare(case: Case, arrays: Sequence[np.ndarray], threads: int) -> Call:
         if not case.plain or case.loss not in _KNOWN:
@@ -105,10 +106,10 @@ _PEERS = (
 
 
 def contenders() -> dict[str, Contender]:
-    """All by name, fastloss first, whether installed or not.
+    """All contenders by name, fastloss first, whether installed or not.
 
-    Of the backends those that are compiled for the host: what is measured here lies in its memory, and NumPy's backend is there to
-    be right.
+    Only the compiled backends of the host take part: the data is in host memory, and the NumPy backend is not meant to
+    be fast.
     """
     import fastloss
 
@@ -122,14 +123,14 @@ def contenders() -> dict[str, Contender]:
 
 
 def select(patterns: Iterable[str] | None) -> list[Contender]:
-    """The contenders that a pattern names; for None all that are installed, but for the `patient` ones.
+    """The contenders that a pattern matches; for None all that are installed, except the `patient` ones.
 
     A pattern is ``all``, a name, a shell pattern over names, or ``fastloss`` for all of its backends.
 
     Raises
     ------
     LookupError
-        If a pattern names none, or one that is not installed.
+        If a pattern matches none, or one that is not installed.
     """
     everyone = contenders()
     installed = {name for name, contender in everyone.items() if not contender.missing()}
@@ -152,12 +153,12 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def gradient_of(result: Any) -> np.ndarray:
-    """The gradient in what it returned, for losses of float32 and wider."""
+    """The gradient in a call's result, widened to at least float32."""
     return np.asarray(result[1])
 
 
 def tolerance(case: Case) -> float:
-    """How far the values of two contenders may lie apart, relative to the larger."""
+    """The largest allowed difference between the values of two contenders, relative to the larger."""
     return 1e-10 if case.dtype == "float64" else 1e-4
 
 

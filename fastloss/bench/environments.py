@@ -1,7 +1,7 @@
-"""Sides from what a command line says: other builds, other packages, another Python, other variables.
+"""Makes sides from the words of a command line: other builds, other packages, another Python, other variables.
 
-What is installed for a side lies in the user's cache directory, in a folder named after everything that it was made from, and is used again.
-A folder is made under another name and put in place when it is complete.
+What is installed for a side is kept in the user's cache directory, in a folder named after everything it was made from,
+and reused.  A folder is made under a temporary name, and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ FORMS = (
     "a requirement such as numba==0.67.*, python=VERSION, or NAME=VALUE for an environment variable"
 )
 
-# With one of these the build is compiled anew.
+# If one of these variables is set, the build is compiled again.
 _OF_COMPILERS = ("CC", "CXX", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "LDFLAGS")
 
-# Kept at the installed version unless they are what is changed; whatever else a requirement needs follows it.
+# Kept at the installed versions unless they are what is changed; other dependencies may change with a requirement.
 _KEPT = ("numpy", "numba", "scipy", "dask", "ml_dtypes")
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\[[^]]*\])?\s*(==|>=|<=|~=|!=|<|>)\s*\S+")
@@ -40,12 +40,12 @@ _VARIABLE = re.compile(r"([A-Z_][A-Z0-9_]*)=(.*)", re.DOTALL)
 
 
 class SideError(ValueError):
-    """There is no such side, or it cannot be installed."""
+    """There is no such side, or it can't be installed."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """What the words for one side ask for."""
+    """The words for one side, sorted by meaning."""
 
     label: str
     build: str = ""  # a folder
@@ -61,12 +61,12 @@ class Words:
 
 
 def parsed(words: Sequence[str], read: Callable[[str], str]) -> Words:
-    """What they say, taken together; `read` gives the text of a file.
+    """Sort the words for one side; `read` returns the text of a file.
 
     Raises
     ------
     SideError
-        If a word is none of `FORMS`, or there are two builds.
+        If a word has none of the `FORMS`, or there are two builds.
     """
     found = Words(" ".join(words))
     for word in words:
@@ -95,9 +95,10 @@ def parsed(words: Sequence[str], read: Callable[[str], str]) -> Words:
 
 
 def _build_of(figures: str, text: str) -> str:
-    """Where the build lies that wrote the text of these figures.
+    """The folder of the build that wrote these figures.
 
-    Figures alone are not compared with: machines differ from one hour to the next by more than what is looked for.
+    The figures themselves are not used: the speed of a machine changes more from hour to hour than the slowdowns we
+    look for.
     """
     try:
         named = report.read(text)["build"]
@@ -117,7 +118,7 @@ def _text(path: str) -> str:
 def side(
     words: Sequence[str], say: Callable[[str], None] = lambda text: None, read: Callable[[str], str] = _text
 ) -> Side:
-    """The side that the words name, installed if it is not yet; this build as it is if there are none.
+    """The side that the words describe, installed if necessary; without words this build.
 
     Raises
     ------
@@ -135,11 +136,11 @@ def side(
     return Side(asked.label, python, str(Path(folder or this_side().build).resolve()), packages, asked.environment)
 
 
-# --- builds ------------------------------------------------------------------------------------------------------------
+# --- builds -----------------------------------------------------------------------------------------------------------
 
 
 def checkout() -> Path:
-    """The checkout that this build lies in, or else the one around the current directory.
+    """The checkout that contains this build, or otherwise the one that contains the current directory.
 
     Raises
     ------
@@ -181,7 +182,7 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _installed_build(asked: Words, python: str, say: Callable[[str], None]) -> str:
-    """A folder with fastloss of a wheel or of sources, without what it depends on."""
+    """A folder with fastloss from a wheel or from sources, without its dependencies."""
     if asked.wheel:
         made_from = hashlib.sha256(Path(asked.wheel).read_bytes()).hexdigest()
     else:
@@ -206,7 +207,7 @@ def _extract(revision: str, folder: str) -> None:
 
 
 def _digest_of(folder: Path) -> str:
-    """Of the sources there, committed or not."""
+    """Digest of the sources in a folder, committed or not."""
     digest = hashlib.sha256()
     for path in sorted(path for name in ("fastloss", "fastloss_c") for path in (folder / name).rglob("*")):
         if path.suffix in (".py", ".pyx", ".pxi", ".h"):
@@ -214,11 +215,11 @@ def _digest_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-# --- packages and interpreters ---------------------------------------------------------------------------------------------
+# --- packages and interpreters ----------------------------------------------------------------------------------------
 
 
 def _packages(asked: Words, python: str, say: Callable[[str], None]) -> str:
-    """A folder with the packages that are asked for, and what they need."""
+    """A folder with the requested packages and their dependencies."""
     constraints = _constraints(asked.requirements)
     with _cached("packages", python, *asked.requirements, *constraints) as folder:
         if folder.fresh is not None:
@@ -231,7 +232,7 @@ def _packages(asked: Words, python: str, say: Callable[[str], None]) -> str:
 
 
 def _constraints(requirements: Sequence[str]) -> list[str]:
-    """The other packages that matter stay as they are, so that one thing changes at a time."""
+    """Constraints that keep the other important packages at their versions, so that only one thing changes."""
     changed = {_REQUIREMENT.fullmatch(each)[1].lower().replace("-", "_") for each in requirements}  # type: ignore[index]
     found = []
     for name in _KEPT:
@@ -242,7 +243,7 @@ def _constraints(requirements: Sequence[str]) -> list[str]:
 
 
 def _python(asked: Words, say: Callable[[str], None]) -> str:
-    """An interpreter in an environment of its own, with the installed versions of NumPy and Numba."""
+    """An interpreter in a new environment, with the same versions of NumPy and Numba as here."""
     versions = _constraints([])
     with _cached("python", asked.python, *versions) as folder:
         if folder.fresh is not None:
@@ -261,7 +262,7 @@ def _python(asked: Words, say: Callable[[str], None]) -> str:
 
 
 def _install(python: str, target: Path | None, what: Sequence[str], environment: dict[str, str] | None = None) -> None:
-    """By uv if it is there, else by pip."""
+    """Install with uv if it is available, otherwise with pip."""
     uv = shutil.which("uv")
     command = [uv, "pip", "install", "--quiet", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
     into = [] if target is None else ["--target", str(target)]
@@ -278,7 +279,7 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> N
         raise SideError(f"{Path(command[0]).name}: {errors[0] if errors else f'exit code {done.returncode}'}")
 
 
-# --- the cache -------------------------------------------------------------------------------------------------------------
+# --- the cache --------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -289,7 +290,8 @@ class _Folder:
 
 @contextlib.contextmanager
 def _cached(kind: str, *made_from: object) -> Iterator[_Folder]:
-    """A folder for what is made from exactly this; left without an error, what was made is put in its place."""
+    """The cached folder for exactly these inputs, or a new one, which is put in place if the block ends without an
+    error."""
     key = hashlib.sha256(repr((kind, sys.version, made_from)).encode()).hexdigest()[:20]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastloss" / "bench"
     path = home / f"{kind}-{key}"
@@ -297,7 +299,7 @@ def _cached(kind: str, *made_from: object) -> Iterator[_Folder]:
         yield _Folder(path, None)
         return
     home.mkdir(parents=True, exist_ok=True)
-    # environments know their own path, so they are made where they stay
+    # environments contain their own path, so they are made in place
     fresh = path if kind == "python" else Path(tempfile.mkdtemp(prefix=f".{kind}-", dir=home))
     try:
         yield _Folder(path, fresh)

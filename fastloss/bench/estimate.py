@@ -1,9 +1,9 @@
-"""How many times as long one side takes as the other, and how well that is known.
+"""Estimates the ratio of the two sides' times, and its error.
 
-A round gives the logarithm of new time over old, both taken within milliseconds of each other.  Rounds of one pair of processes are
-not independent: where memory happens to lie, and in which order things were compiled, makes a process a little slower or faster for all
-of its life (Mytkowicz et al. 2009; Kalibera & Jones 2013).  So what is drawn at random are first pairs of processes, then rounds within each: the
-cluster bootstrap (Davison & Hinkley 1997, section 3.8; Ren et al. 2010).
+A round gives the logarithm of new time over old, both measured within milliseconds of each other.  Rounds of one pair
+of processes are not independent: memory layout, or the order in which things were compiled, can make a process a little
+slower or faster throughout its life (Mytkowicz et al. 2009; Kalibera & Jones 2013).  So resampling draws pairs of
+processes first, then rounds within each: the cluster bootstrap (Davison & Hinkley 1997, section 3.8; Ren et al. 2010).
 
 References
 ----------
@@ -26,13 +26,13 @@ import numpy as np
 
 from . import student
 
-# Of the interval that is shown.
+# The confidence level of the intervals that are shown.
 CONFIDENCE = 0.95
 
-# Resamples of the rounds of each pair.
+# The number of resamples of each pair's rounds.
 _RESAMPLES = 200
 
-# No clock tells times apart that are closer than this, as a share of them.
+# The smallest relative difference that a clock can resolve.
 _RESOLUTION = 1e-6
 
 
@@ -44,7 +44,7 @@ class Estimate:
     ----------
     log_ratio : mean over pairs of processes of the median over rounds of log(new time / old time).
     spread : standard error of `log_ratio` by the cluster bootstrap; infinite for a single pair.
-    pairs, rounds : how many of both, rounds counted over all pairs.
+    pairs, rounds : their numbers; rounds of all pairs together.
     """
 
     log_ratio: float
@@ -58,33 +58,34 @@ class Estimate:
         return math.exp(self.log_ratio)
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Ends of the ratio's interval; 0 and infinity for a single pair."""
+        """(low, high) ends of the ratio's confidence interval; 0 and infinity for a single pair."""
         if self.pairs < 2:
             return 0.0, math.inf
         reach = student.upper_quantile((1 - confidence) / 2, self.pairs - 1) * self.spread
         return math.exp(self.log_ratio - reach), math.exp(min(self.log_ratio + reach, 700.0))
 
     def tail(self, bound: float) -> float:
-        """How likely `log_ratio` would be at least this large if the true one were `bound`."""
+        """The probability of a `log_ratio` at least this large if the true one were `bound`."""
         if self.pairs < 2:
             return 1.0
         return float(student.upper_tail((self.log_ratio - bound) / self.spread, self.pairs - 1))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; None for ends that are not known."""
+        """Plain data for JSON; None for unknown ends."""
         ends = [end if 0 < end < math.inf else None for end in self.interval()]
         return {"ratio": self.ratio, "interval": ends, "pairs": self.pairs, "rounds": self.rounds}
 
 
 @dataclass(frozen=True)
 class Medians:
-    """What the rounds of each pair come to: the first stage's data, and what the second says of them.
+    """Medians over each pair's rounds: the data of the bootstrap's first stage, and their variance from the second.
 
     Attributes
     ----------
     values : (pairs,) medians of the log ratios of each pair's rounds.
-    variance : of such a median, given its pair, by resampling rounds; median over the pairs, as one of them may hold what the machine did beside.
-    rounds : how many there are in all.
+    variance : of such a median within its pair, by resampling rounds; the median over pairs, because one may have been
+        disturbed.
+    rounds : the number of rounds of all pairs together.
     """
 
     values: np.ndarray
@@ -92,11 +93,12 @@ class Medians:
     rounds: int
 
     def estimate(self) -> Estimate:
-        """Mean and standard error.
+        """The Estimate: mean and standard error.
 
-        A resample is the mean of as many independent draws as there are pairs, so the first stage needs no random numbers: its variance is that
-        of the medians over n - 1.  That holds the scatter of rounds as well, and adding the second stage to it would count it twice.  But a few pairs
-        may agree by chance, and then the second stage is the least that the error can be.
+        A resample is the mean of as many independent draws as there are pairs, so the first stage needs no random
+        numbers: its variance is the variance of the medians divided by n - 1.  That includes the scatter of rounds, so
+        adding the second stage would count it twice.  But a few pairs may agree by chance; then the second stage is a
+        lower bound of the error.
         """
         n = len(self.values)
         if n < 2:
@@ -106,7 +108,7 @@ class Medians:
 
 
 def medians(rounds: Sequence[Sequence[float]]) -> Medians:
-    """Of the log ratios of each pair's rounds."""
+    """The Medians of the log ratios of each pair's rounds."""
     series = [np.asarray(pair, np.float64) for pair in rounds if len(pair)]
     if not series:
         raise ValueError("no rounds were measured")
@@ -125,7 +127,7 @@ def estimate(rounds: Sequence[Sequence[float]]) -> Estimate:
 
 
 def _variances(stacked: np.ndarray) -> np.ndarray:
-    """Of each row's median, by the bootstrap; 0 for a single round, which says nothing of it."""
+    """The bootstrap variance of each row's median; 0 for a single round, from which it can't be estimated."""
     n_rounds = stacked.shape[1]
     picks = np.random.default_rng(0).integers(0, n_rounds, (_RESAMPLES, n_rounds))
     return np.median(stacked[:, picks], axis=2).var(axis=1)

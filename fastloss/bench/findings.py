@@ -1,7 +1,7 @@
-"""What a comparison found, and what of it ends in an exit code that is not 0.
+"""The findings of a comparison, and which of them lead to a nonzero exit code.
 
-Nothing passes because it could not be looked at: a case that one side lacks, values that differ, and verdicts that noise does not allow are problems like
-a slowdown, each with a code of its own, until they are allowed by name.
+Nothing passes just because it could not be examined: a case that one side lacks, values that differ, and verdicts that
+noise does not allow are problems like a slowdown, each with its own exit code, unless they are allowed by name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from .turns import Subject
 NOTHING, DIFFERS, MISSING, GATE = "nothing", "differs", "missing", "gate"
 CANT_TELL = "cant-tell"
 
-# Kinds of problems, the gravest first, with their exit codes and what they mean.  2 is bad input everywhere in the command line.
+# Kinds of problems, the gravest first, with their exit codes and what they mean.  2 is bad input everywhere in the
+# command line.
 KINDS = {
     NOTHING: (6, "nothing was measured"),
     DIFFERS: (3, "the sides compute different values"),
@@ -31,18 +32,18 @@ KINDS = {
 
 @dataclass
 class Finding:
-    """What was found for one subject.
+    """The finding for one subject.
 
     Attributes
     ----------
-    verdict : "slower", "faster", "same", "can't tell", or "missing" where a side has no such case.
-    estimate : the ratio of times; None where nothing was timed.
-    seconds : of a call on the new and the old side: medians over pairs.
-    by_pair : the same in each pair of processes.
-    values : what it returned on both.
-    detectable : the slowdown, as a ratio, that the A/A run says can be found; None without one.
-    gates : counts on both sides by gate, with the ratio that is tolerated.
-    problems : (kind, what is the matter).
+    verdict : "slower", "faster", "same", "can't tell", or "missing" if a side has no such case.
+    estimate : the ratio of times; None if nothing was timed.
+    seconds : time of a call on the new and the old side, medians over pairs.
+    by_pair : the same for each pair of processes.
+    values : the results on both sides.
+    detectable : the slowdown, as a ratio, that can be detected according to the A/A run; None without one.
+    gates : counts on both sides by gate, with the tolerated ratio.
+    problems : (kind, description).
     """
 
     subject: Subject
@@ -88,7 +89,7 @@ def _sides(pair: tuple[float, float] | None) -> dict[str, float | None] | None:
 
 @dataclass(frozen=True)
 class Allowance:
-    """A problem that is let pass: of one kind, in cases whose names match."""
+    """Allows problems of one kind in cases whose names match."""
 
     kind: str
     pattern: str = "*"
@@ -98,7 +99,7 @@ class Allowance:
 
 
 def allowances(texts: Iterable[str]) -> list[Allowance]:
-    """From ``KIND`` or ``KIND:PATTERN``.
+    """Allowances from texts ``KIND`` or ``KIND:PATTERN``.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def allowances(texts: Iterable[str]) -> list[Allowance]:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of a case ("" of the whole run), and whether it is allowed."""
+    """A problem of a case ("" for the whole run), and whether it is allowed."""
 
     kind: str
     name: str
@@ -130,7 +131,7 @@ class Problem:
 def problems(
     found: Sequence[Finding], allowed: Sequence[Allowance], others: Sequence[tuple[str, str]] = ()
 ) -> list[Problem]:
-    """All of them, the gravest first and those that are allowed last; `others` are of the whole run."""
+    """All problems, the gravest first and allowed ones last; `others` concern the whole run."""
     told = [(kind, finding.name, what) for finding in found for kind, what in finding.problems]
     told += [(kind, "", what) for kind, what in others]
     if not any(finding.estimate for finding in found):
@@ -141,5 +142,5 @@ def problems(
 
 
 def exit_code(listed: Sequence[Problem]) -> int:
-    """Of the gravest problem that is not allowed; 0 if there is none."""
+    """The exit code of the gravest problem that is not allowed; 0 if there is none."""
     return next((KINDS[problem.kind][0] for problem in listed if not problem.allowed), 0)

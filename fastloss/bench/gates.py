@@ -1,9 +1,9 @@
-"""Gates beside time: counts that are the same in every run, so that a single run decides.
+"""Gates other than time: counts that are the same in every run, so that a single run decides.
 
-- ``memory``: the most bytes that a call takes beyond what is there before it;
-- ``calls``: functions, of Python and of C, that the first call of a case enters in a process: what resolving and making its plan cost;
-- ``modules``: how many modules `import fastloss` and its first function bring along;
-- ``instructions``: of a warm call on one thread, by `perf stat`, or by Valgrind where a virtual machine has no counters (see `instructions`).
+- ``memory``: the most bytes that a call allocates beyond what existed before it;
+- ``calls``: how many Python and C functions the first call of a case in a process enters, which is the cost of resolving and planning;
+- ``modules``: how many modules `import fastloss` and its first function import;
+- ``instructions``: of a warm call on one thread, by `perf stat`, or by Valgrind on virtual machines without counters (see `instructions`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .findings import GATE, MISSING, Finding
 from .side import Side
 from .turns import Pair
 
-# By gate: the ratio of new to old that is tolerated, and the difference below which nothing is said.
+# By gate: the tolerated ratio of new to old, and the difference below which nothing is reported.
 GATES = {
     "memory": (1.1, 1 << 16),
     "calls": (1.1, 20),
@@ -24,17 +24,17 @@ GATES = {
     "instructions": (1.02, 500),
 }
 
-# What is counted unless it is asked for: Valgrind takes a minute.
+# Counted only on request: Valgrind takes a minute.
 DEFAULT = ("memory", "calls", "modules")
 
 
 def tolerances(texts: Sequence[str]) -> dict[str, float]:
-    """From ``NAME=RATIO``, beside what is tolerated otherwise.
+    """The default tolerances, updated from texts ``NAME=RATIO``.
 
     Raises
     ------
     ValueError
-        If there is no such gate, or no ratio of at least 1.
+        If there is no such gate, or the ratio is not at least 1.
     """
     found = {name: ratio for name, (ratio, _) in GATES.items()}
     for text in texts:
@@ -53,7 +53,7 @@ def tolerances(texts: Sequence[str]) -> dict[str, float]:
 def check(
     found: Sequence[Finding], sides: Sequence[Side], most: Mapping[str, float], names: Sequence[str], threads: int
 ) -> list[tuple[str, str]]:
-    """Count on both sides what these findings' subjects take; returns the problems that are of no case."""
+    """Count on both sides, for the subjects of these findings; returns the problems that concern no single case."""
     timed = [finding for finding in found if finding.estimate]
     whole = []
     with Pair(sides, random.Random(0)) as pair:
@@ -86,7 +86,7 @@ def _note(finding: Finding, gate: str, counted: Sequence[int | None], most: Mapp
 
 
 def _exceeded(gate: str, new: int, old: int, most: float) -> str:
-    """What to say if the count is too large; "" if it is not."""
+    """The description of a count that is too large; "" if it is not."""
     if new <= old * most or new - old <= GATES[gate][1]:
         return ""
     return f"{gate}: {new} against {old}" + (f", {new / old:.3g} times" if old else "") + f" (tolerated: {most:g})"

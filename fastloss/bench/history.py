@@ -1,7 +1,8 @@
-"""Stored runs, and their history as one page.
+"""Stores runs, and shows their history as one page.
 
-Runs are kept as the JSON of `fastloss bench --against`, one file each.  What is drawn is the ratio of new to old, each measured within one run, so a
-series over runs against the same old side (a release, say) means something where absolute times of different days do not.
+Runs are kept as the JSON of `fastloss bench --against`, one file each.  The page draws the ratios of new to old, each
+measured within one run: a series of runs against the same old side, such as a release, is meaningful where absolute
+times of different days are not.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Series:
 
 
 def keep(folder: str, document: Mapping[str, Any]) -> str:
-    """Add a run to the store and draw its page anew; returns the page's path."""
+    """Add a run to the store and redraw its page; returns the page's path."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document)
@@ -69,7 +70,7 @@ def stored(folder: str) -> list[dict[str, Any]]:
     Raises
     ------
     ValueError
-        If a file of it is something else; the message names file and place.
+        If a file in it is something else; the message names file and place.
     """
     found = []
     for path in Path(folder).glob("*.json"):
@@ -83,7 +84,7 @@ def stored(folder: str) -> list[dict[str, Any]]:
 
 
 def series(documents: Sequence[Mapping[str, Any]]) -> list[Series]:
-    """By case and old side, in the order in which they first appear."""
+    """Series by case and old side, in order of first appearance."""
     found: dict[tuple[str, str], list[Point]] = {}
     for document in documents:
         for case in document["cases"]:

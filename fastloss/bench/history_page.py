@@ -26,7 +26,7 @@ text { fill: currentColor; font-size: 10px; }
 
 
 def drawn(series: Sequence[Series]) -> str:
-    """The page: cases whose level changed first."""
+    """The page; cases whose level has changed come first."""
     ordered = sorted(series, key=lambda each: (not each.changes, each.points[-1].verdict not in ("slower", "faster")))
     body = "\n".join(map(_section, ordered)) or "<p>No runs yet.</p>"
     return (

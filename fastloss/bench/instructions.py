@@ -1,7 +1,7 @@
-"""Instructions of a warm call: of a process that makes many calls, less those of one that makes few.
+"""Counts the instructions of a warm call: those of a process that makes many calls, minus those of one that makes few.
 
-`perf stat` counts them in hardware.  Virtual machines often have no counters; Valgrind, which then takes its place, knows no AVX-512, so that both
-sides are held to AVX2 (Haswell), in compiled kernels, NumPy and Numba alike.
+`perf stat` counts them in hardware.  Virtual machines often have no counters; then Valgrind is used, which does not
+support AVX-512, so that both sides are restricted to AVX2 (Haswell), in compiled kernels, NumPy and Numba alike.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from .side import Side
 from .turns import Subject
 
-# Calls of the process that makes few, and by how many more the other one makes: as many as take a few seconds in Valgrind, so that what differs between
-# two starts of an interpreter does not count.
+# How many calls the one process makes, and how many more the other one: enough for a few seconds in Valgrind, so that
+# differences between two starts of the interpreter do not matter.
 _FEW, _FEWEST_MORE, _MOST_MORE, _ELEMENTS = 10, 10, 1000, 3_000_000
 
 _VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
@@ -31,13 +31,13 @@ _NO_AVX512 = (
 )
 
 
-# Threads that wait by spinning would count, too.
+# One thread: those that wait by spinning would be counted, too.
 _ONE_THREAD = tuple((f"{name}_NUM_THREADS", "1") for name in ("FASTLOSS", "OMP", "OPENBLAS", "MKL", "NUMBA"))
 
 
 @functools.cache
 def counter() -> str:
-    """ "perf", "valgrind", or "" where neither can count."""
+    """ "perf", "valgrind", or "" if neither can count."""
     if shutil.which("perf"):
         done = subprocess.run(
             ["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, text=True, check=False
@@ -48,7 +48,7 @@ def counter() -> str:
 
 
 def of(subject: Subject, side: Side) -> int | None:
-    """Instructions of one call on that side; None where they cannot be counted."""
+    """Instructions per call on a side; None if they can't be counted."""
     if not counter():
         return None
     more = min(max(_ELEMENTS // max(subject.case.n_elements, 1), _FEWEST_MORE), _MOST_MORE)
@@ -57,7 +57,7 @@ def of(subject: Subject, side: Side) -> int | None:
 
 
 def _whole(subject: Subject, side: Side, repeats: int) -> int | None:
-    """Of a whole process that makes so many calls."""
+    """Instructions of a whole process that makes `repeats` calls."""
     requests = [
         {"do": "prepare", "case": subject.case.as_dict(), "backend": subject.backend, "threads": 1, "count": True},
         {"do": "repeat", "repeats": repeats},
@@ -68,7 +68,7 @@ def _whole(subject: Subject, side: Side, repeats: int) -> int | None:
     else:
         before, side = list(_VALGRIND), replace(side, environment=(*_NO_AVX512, *side.environment))
     side = replace(side, environment=(*_ONE_THREAD, *side.environment))
-    # without random addresses, which dictionaries of objects are ordered by
+    # without address randomisation, which changes the order of sets of objects
     fixed = ["setarch", "-R"] if shutil.which("setarch") else []
     command = [*fixed, *before, side.python, "-P", str(Path(__file__).with_name("_worker.py"))]
     done = subprocess.run(command, input=told, capture_output=True, text=True, env=side.variables(), check=False)

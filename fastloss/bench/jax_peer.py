@@ -15,7 +15,7 @@ from .subject import Unsupported
 
 Call = Callable[[], Any]
 
-_started_with: int | None = None  # threads; XLA's pool is made once for the process
+_started_with: int | None = None  # number of threads; XLA makes its pool once per process
 
 
 def _start(threads: int) -> None:
@@ -24,7 +24,7 @@ def _start(threads: int) -> None:
     if _started_with is None:
         if "jax" not in sys.modules:
             os.environ.setdefault("JAX_PLATFORMS", "cpu")
-            os.environ["NPROC"] = str(threads)  # what XLA's pool of CPU threads goes by
+            os.environ["NPROC"] = str(threads)  # determines the size of XLA's pool of CPU threads
             _started_with = threads
         else:
             _started_with = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -36,7 +36,7 @@ def _losses(axis: int) -> dict[str, Callable[[Any, Any], Any]]:
     import jax.numpy as jnp
     import optax
 
-    def bce(p: Any, y: Any) -> Any:  # optax has it from logits only
+    def bce(p: Any, y: Any) -> Any:  # optax has this only for logits
         return -(y * jnp.log(p) + (1 - y) * jnp.log1p(-p))
 
     huber = partial(optax.losses.huber_loss, delta=1.0)
@@ -47,12 +47,12 @@ def _losses(axis: int) -> dict[str, Callable[[Any, Any], Any]]:
         "mse_loss": optax.losses.squared_error,
         "l1_loss": lambda x, y: jnp.abs(x - y),
         "huber_loss": huber,
-        "smooth_l1_loss": huber,  # the same for a width of 1
+        "smooth_l1_loss": huber,  # the same for a delta of 1
     }
 
 
 def jitted_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
-    """The mean of optax's loss, compiled, waited for."""
+    """The mean of optax's loss, compiled; the call waits for the result."""
     _start(threads)
     import jax
     import jax.numpy as jnp

@@ -1,10 +1,11 @@
-"""Slower, faster, the same within the limit, or not to be told: verdicts whose errors are held over all cases and all looks.
+"""Verdicts (slower, faster, the same within the limit, can't tell) whose error rates are controlled over all cases and
+all looks.
 
-Three questions are asked of each case: is it slower than the limit allows, faster by as much, or surely within (two one-sided tests;
-Schuirmann 1987)?  Many cases make many chances to be wrong, so each question's p-values go through Holm's procedure: the probability of even one false
-alarm is at most `ALPHA`, and that of even one false all-clear too.  Data are looked at again as they grow, which makes further chances; the k-th
-look may use up `ALPHA` / (k (k + 1)), a series whose sum is `ALPHA` however many looks there are (a spending function in the sense of Lan &
-DeMets 1983).
+Three questions are asked for each case: is it slower than the limit allows, faster by as much, or certainly within the
+limit (two one-sided tests; Schuirmann 1987)?  Many cases are many chances to be wrong, so the p-values of each question
+go through Holm's procedure: the probability of even one false alarm is at most `ALPHA`, and so is that of even one
+false all-clear.  Looking again as data accumulates adds chances; the k-th look may spend `ALPHA` / (k (k + 1)), a
+series whose sum is `ALPHA` however many looks there are (a spending function in the sense of Lan & DeMets 1983).
 
 References
 ----------
@@ -24,15 +25,15 @@ from .estimate import Estimate
 
 SLOWER, FASTER, SAME, UNCERTAIN = "slower", "faster", "same", "can't tell"
 
-# The probability of one false alarm or more in a whole run, and that of one false all-clear.
+# The probability of at least one false alarm in a whole run, and that of at least one false all-clear.
 ALPHA = 0.05
 
-# Pairs of processes at the first look, and by how much they grow until the next.
+# Pairs of processes at the first look, and the factor by which they grow until the next.
 FIRST_LOOK, GROWTH = 6, 1.5
 
 
 def allowance(look: int, alpha: float = ALPHA) -> float:
-    """What the look may use up, counted from 1."""
+    """The part of alpha that a look, counted from 1, may spend."""
     return alpha / (look * (look + 1))
 
 
@@ -45,7 +46,8 @@ def pairs_at(look: int) -> int:
 
 
 def holm(p: np.ndarray, alpha: float) -> np.ndarray:
-    """Which hypotheses fall: those with the smallest p-values, until the first that exceeds alpha / (hypotheses left)."""
+    """Which hypotheses are rejected: those with the smallest p-values, until the first that exceeds alpha / (hypotheses
+    left)."""
     p = np.asarray(p, np.float64)
     order = np.argsort(p, kind="stable")
     passes = p[order] <= alpha / np.arange(len(p), 0, -1)
@@ -69,9 +71,9 @@ class Judge:
         self.verdicts: dict[str, str] = {}
 
     def look(self, estimates: Mapping[str, Estimate]) -> list[str]:
-        """Judge all cases on what is known by now; the names of those that still can't be told.
+        """Judge all cases on the data so far; returns the names of those without a verdict.
 
-        `estimates` has the same cases at each look.  What has been decided stays so.
+        `estimates` has the same cases at each look.  Verdicts are final.
         """
         self.looks += 1
         alpha, bound = allowance(self.looks, self.alpha), math.log(self.limit)
@@ -79,7 +81,7 @@ class Judge:
         slower = np.array([estimates[name].tail(bound) for name in names])
         faster = np.array([_mirrored(estimates[name]).tail(bound) for name in names])
         alarms = holm(np.minimum(1.0, 2 * np.minimum(slower, faster)), alpha)
-        # the same if neither "slower by the limit or more" nor "faster by it or more" can be true
+        # the same, if both "slower by the limit or more" and "faster by the limit or more" are rejected
         within = np.array([max(_mirrored(e).tail(-bound), e.tail(-bound)) for e in estimates.values()])
         same = holm(within, alpha) & (self.limit > 1)
         for i, name in enumerate(names):
@@ -91,5 +93,5 @@ class Judge:
 
 
 def _mirrored(estimate: Estimate) -> Estimate:
-    """The same with old and new exchanged."""
+    """The estimate with old and new exchanged."""
     return Estimate(-estimate.log_ratio, estimate.spread, estimate.pairs, estimate.rounds)

@@ -1,4 +1,5 @@
-"""What about this machine makes times scatter or drift, and what that does to a comparison; read from Linux's files, silent elsewhere."""
+"""Warns of what makes times scatter or drift on this machine, and how that affects a comparison; from Linux's files,
+silent elsewhere."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Of all CPUs: more than this is busy with other things before anything is measured.
+# The fraction of all CPUs that may be busy with other things before anything is measured.
 _BUSY = 0.25
 
 
 def warnings(root: str = "/", load: float | None = None) -> list[str]:
-    """One sentence for each, with its effect."""
+    """One sentence per warning, with its effect."""
     return [
         *_frequency(Path(root)),
         *_threads(Path(root)),

@@ -1,4 +1,4 @@
-"""Timing calls in turn, and what may be concluded from it.
+"""Times calls in turn, and estimates ratios of their times.
 
 Machines are shared and drift, so times are never compared across minutes: contenders take turns (A B C A B C ...),
 and what is reported is the median over rounds of the ratio within each round, with a bootstrap interval (Efron 1979;
@@ -21,20 +21,20 @@ import numpy as np
 
 Call = Callable[[], Any]
 
-# A timed batch lasts at least so long: short calls are repeated, as the clock and the loop have costs of their own.
+# The least duration of a timed batch: short calls are repeated, because the clock and the loop have costs of their own.
 SHORTEST_BATCH = 2e-3
-# Before it the call runs untimed for so long: the last contender's data leave the cache, and its idle threads stop
-# spinning (OpenMP's do for some milliseconds).  Calls longer than LONG drown such effects.
+# How long the call runs untimed before that: the last contender's data leave the cache, and its idle threads stop
+# spinning (OpenMP's spin for some milliseconds).  For calls longer than LONG such effects are negligible.
 SETTLE, LONG = 3e-3, 50e-3
 
-# Rounds everyone takes part in if time allows, and the most there are.
+# The number of rounds that everyone takes part in if time allows, and the largest number of rounds.
 LEAST_ROUNDS, MOST_ROUNDS = 3, 300
 
 
 class Batch:
-    """A call that is timed in batches of as many repeats as make it measurable.
+    """A call that is timed in batches of enough repeats to be measurable.
 
-    The call should be warm.  If it is known to take LONG or more, `seconds` saves finding out once more.
+    The call should be warm.  If it is known to take LONG or more, pass `seconds` to avoid measuring that again.
     """
 
     def __init__(self, call: Call, *, seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -46,7 +46,7 @@ class Batch:
         once = max(seconds / n, 1e-9)
         self.repeats = max(1, math.ceil(SHORTEST_BATCH / once))
         self.settling = 0 if once > LONG else max(1, math.ceil(SETTLE / once))
-        # what a round costs, roughly
+        # the approximate duration of a round
         self.cost = once * (self.repeats + self.settling)
 
     def _run(self, repeats: int) -> float:
@@ -57,7 +57,7 @@ class Batch:
         return self._clock() - start
 
     def time(self, repeats: int | None = None, *, settle: bool = True) -> float:
-        """Seconds a call takes, after settling."""
+        """Seconds per call, after settling."""
         repeats = repeats or self.repeats
         collecting = gc.isenabled()
         gc.disable()
@@ -80,9 +80,9 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Seconds per call of each of `calls`, round by round.
 
-    Everyone has an equal share of the time.  Whoever has used it up takes no further part, so that the k-th figures
-    of two calls always come from the same round; a call that is longer than its whole share takes part once.  `known`
-    holds what warm calls were seen to take.
+    All have an equal share of the time.  A call that has used up its share takes no further part, so that the k-th
+    figures of two calls always come from the same round; a call that is longer than its whole share takes part once.
+    `known` holds the seconds that warm calls have taken before.
     """
     known = known or {}
     batches = {name: Batch(call, seconds=known.get(name, 0.0)) for name, call in calls.items()}
@@ -104,7 +104,7 @@ def interleave(
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median ratio with the ends of its bootstrap interval; NaN ends where there are too few rounds for one."""
+    """A median ratio with the ends of its bootstrap interval, which are NaN if there are too few rounds for one."""
 
     median: float
     low: float
@@ -112,7 +112,7 @@ class Ratio:
     rounds: int
 
     def as_list(self) -> list[float | None]:
-        """Median, low, high as plain numbers; None for what is not known."""
+        """[median, low, high] as plain numbers; None for unknown ends."""
         return [value if math.isfinite(value) else None for value in (self.median, self.low, self.high)]
 
 
@@ -149,7 +149,7 @@ def _interval(
     confidence: float,
     resamples: int,
 ) -> Ratio:
-    """Percentiles of `statistic` over resamples; it is given a function that draws indices."""
+    """Percentiles of `statistic` over resamples; `statistic` is called with a function that draws indices."""
     if n < 2:
         return Ratio(median, math.nan, math.nan, n)
     rng = np.random.default_rng(0)
@@ -159,14 +159,14 @@ def _interval(
 
 
 def peak_bytes(call: Call) -> int | None:
-    """The most memory that one call takes beyond what is there before it.
+    """The most memory that one call allocates beyond what existed before it.
 
     NumPy reports to tracemalloc; what C++ libraries allocate shows in the peak of resident memory, which Linux lets a
-    process reset.  The larger of the two counts.  None where neither can see it.
+    process reset.  The larger of the two is returned, or None if neither is available.
     """
     gc.collect()
     resident = _status_bytes("VmRSS") if _forget_peak() else None
-    own = not tracemalloc.is_tracing()  # else it is somebody else's, and resetting it is not ours to do
+    own = not tracemalloc.is_tracing()  # otherwise somebody else has started it, and we must not reset it
     if own:
         tracemalloc.start()
     try:
@@ -181,7 +181,7 @@ def peak_bytes(call: Call) -> int | None:
 
 
 def _forget_peak() -> bool:
-    """Make Linux count the peak of resident memory from now on, if it lets us."""
+    """Reset Linux's peak of resident memory, if permitted."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -202,7 +202,7 @@ def _status_bytes(field: str) -> int | None:
 
 
 def work(call: Call) -> int:
-    """How many functions one call enters, of Python and of C: a count that no other load on the machine changes."""
+    """How many Python and C functions one call enters: a count that other load on the machine does not change."""
     entered = 0
 
     def count(frame: Any, event: str, argument: Any) -> None:

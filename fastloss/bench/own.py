@@ -1,6 +1,6 @@
-"""A user's own cases, from a file of Python: whole pipelines, losses of one's own, anything that can be called.
+"""Users' own cases, from a Python file: whole pipelines, user-defined losses, anything that can be called.
 
-The file says in `CASES` what there is, as plain data, so that it can be read beside any build::
+The file lists them in `CASES`, as plain data, so that it can be read next to any build::
 
     import numpy as np
 
@@ -12,10 +12,10 @@ The file says in `CASES` what there is, as plain data, so that it can be read be
 
     CASES = {
         "pipeline": {
-            "setup": data,                           # its result is what is called with; a tuple are several arguments
+            "setup": data,                           # returns the argument of `call`; a tuple means several arguments
             "call": pipeline,
-            "parameters": {"n": [1_000, 100_000]},   # of setup, or of call where there is no setup; every combination is a case
-            "bytes": lambda n: 8 * n,                # what has to be read, for GB/s and the roof; or a number
+            "parameters": {"n": [1_000, 100_000]},   # of setup, or of call without a setup; every combination is a case
+            "bytes": lambda n: 8 * n,                # how much has to be read, for GB/s and the roof; or a number
             "elements": lambda n: n,
         },
     }
@@ -42,9 +42,9 @@ def cases_from(path: str) -> dict[str, Case]:
     Raises
     ------
     ValueError
-        If the file does not say what it should; the message names the place.
+        If the file is not as described above; the message names the place.
     """
-    if not os.path.isfile(path):  # opening a pipe would wait for somebody to write
+    if not os.path.isfile(path):  # opening a pipe would block until somebody writes to it
         raise ValueError("no such file")
     try:
         table = definitions(path)

@@ -1,4 +1,4 @@
-"""Results as a picture: each case's share of the memory roof, contenders side by side."""
+"""Draws results: each case's share of the memory roof, contenders side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastloss import _optional
 
 from .session import Result
 
-# Okabe & Ito (2008), colours that remain apart for the colour-blind.  One per contender, the same in every plot.
+# Okabe & Ito (2008): colours that the colour-blind can distinguish.  One per contender, the same in every plot.
 _COLOURS = {
     "numpy": "#999999",
     "scipy": "#E69F00",
@@ -22,7 +22,7 @@ _OURS = ("#0072B2", "#D55E00", "#000000")  # fastloss, by backend
 
 _ROOF = "memory roof"
 _PER_ROW = 5  # groups of bars side by side
-# figures on bars; they interrupt the roof's line where they meet it
+# figures on bars, with a background that interrupts the roof's line
 _ABOVE: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 5.5, "zorder": 4}
 _ABOVE["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 _SHORT = {"binary_cross_entropy_with_logits": "BCE with logits", "binary_cross_entropy": "BCE"}
@@ -34,10 +34,10 @@ def require() -> None:
 
 
 def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *, dpi: int = 200) -> None:
-    """Write the plot; the file's suffix says in which format (PNG, SVG, PDF).
+    """Write the plot; the file's suffix determines the format (PNG, SVG, PDF).
 
-    Cases bound by memory or cache show the share of the roof, with GB/s above each bar; cases bound by the call show
-    time.
+    Cases limited by memory or cache show the share of the roof, with GB/s above each bar; cases limited by the call's
+    overhead show time.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def _panels(results: Sequence[Result]) -> list[tuple[int, int, Sequence[Result]]]:
-    """Row, first column and results of each panel; calls' times fill up the last row of shares if they fit."""
+    """(row, first column, results) of each panel; panels of call times go into the last row of shares if they fit."""
     streaming = [result for result in results if result.case.bound != "launch"]
     launching = [result for result in results if result.case.bound == "launch"]
     panels: list[tuple[int, int, Sequence[Result]]]
@@ -109,7 +109,7 @@ def _panels(results: Sequence[Result]) -> list[tuple[int, int, Sequence[Result]]
 
 
 def _bars(result: Result, names: Sequence[str], group: int) -> Iterator[tuple[float, float, str]]:
-    """Position, width and name of each bar of a group; those present share its width."""
+    """(position, width, name) of each bar of a group, whose width is divided among the bars present."""
     present = [name for name in names if name in result.entries]
     width = 0.84 / max(len(present), 3)
     for i, name in enumerate(present):

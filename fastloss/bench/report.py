@@ -11,7 +11,7 @@ from fastloss._schema import TEXT, check, one_of
 from .measure import Ratio
 from .session import Result
 
-# Of the JSON; `fastloss bench --against` refuses any other.
+# The version of the JSON's format; `fastloss bench --against` refuses any other.
 FORMAT = 2
 
 _COLUMNS = (("contender", 16, "<"), ("time", 9, ">"), ("GB/s", 7, ">"), ("of roof", 8, ">"))
@@ -19,7 +19,7 @@ _LAST = (("time / fastloss", 22, ">"), ("peak memory", 12, ">"))
 
 
 def heading(conditions: Mapping[str, Any]) -> str:
-    """The conditions, in two lines."""
+    """The conditions of a run, in two lines."""
     versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
     threads = conditions["threads"]
     where = f"{conditions['cpu']}, {threads} thread{'s' if threads > 1 else ''} of {conditions['cpus']} CPUs"
@@ -27,7 +27,7 @@ def heading(conditions: Mapping[str, Any]) -> str:
 
 
 def table(result: Result) -> str:
-    """One case: a line for the case and its roof, one for each contender."""
+    """One case as text: a line for the case and its roof, and one per contender."""
     return "\n".join(_lines(result))
 
 
@@ -73,7 +73,7 @@ def _number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """With a unit that leaves one to three digits before the point."""
+    """A duration, with a unit that leaves one to three digits before the decimal point."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
@@ -81,7 +81,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """In kB, MB or GB."""
+    """A size in kB, MB or GB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= scale:
             return f"{n_bytes / scale:.3g} {unit}"
@@ -89,7 +89,7 @@ def size(n_bytes: float) -> str:
 
 
 def document(results: Sequence[Result], conditions: Mapping[str, Any], build: Mapping[str, str]) -> dict[str, Any]:
-    """All figures: what `fastloss bench --json` prints, and whose build `--against` reads."""
+    """All figures, as `fastloss bench --json` prints them; `--against` reads the build from that."""
     return {
         "format": FORMAT,
         "build": dict(build),
@@ -129,12 +129,12 @@ def contender_data(result: Result, name: str) -> dict[str, Any]:
     }
 
 
-# What is read of it again.
+# The part of it that is read again.
 _SCHEMA = {"format": one_of(FORMAT), "build": {"path": TEXT, "digest": TEXT}}
 
 
 def read(text: str) -> dict[str, Any]:
-    """What `document` made, from JSON.
+    """Parse the JSON that `document` describes.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""How fast the same bytes can be moved at all: a plain read-and-sum, or a copy where a gradient is written."""
+"""The memory roof: how fast the same bytes can be moved at all, by a plain sum, or by a copy if a gradient is
+written."""
 
 from __future__ import annotations
 
@@ -13,14 +14,15 @@ import numpy as np
 
 from .case import Case
 
-# What a thread takes at a time: so much, or its whole share (large copies may then bypass the cache).
+# How much a thread processes at a time: this much, or its whole share (large copies may then bypass the cache).
 _BLOCKS = (1 << 20, 1 << 40)
 _WORD = np.dtype(np.int64)
 
 
 @functools.cache
 def _kernels() -> tuple[Callable[..., object], Callable[..., object]]:
-    """Sum and copy of 64-bit words, compiled for these types at once; LLVM vectorises both.  NumPy's where there is no Numba."""
+    """(sum, copy) of 64-bit words, compiled when defined; LLVM vectorises both.  NumPy's functions if there is no
+    Numba."""
     try:
         import numba
         from numba import types
@@ -49,21 +51,22 @@ def _copy(a: np.ndarray, out: np.ndarray) -> None:
 
 
 class Roof:
-    """Moving the bytes of a case: called, it reads every input once and writes as many bytes as the case puts out.
+    """A call that moves the bytes of a case: it reads every input once and writes as many bytes as the case's output
+    has.
 
-    Blocks or whole shares, and one thread or all for data that may lie in a cache: it takes the way that proves fastest.
+    In blocks or whole shares, and for data that may be in a cache on one thread or all, whichever turns out to be
+    fastest.
     """
 
     def __init__(self, case: Case, arrays: Sequence[np.ndarray], threads: int) -> None:
         self.kind = "copy" if case.output_bytes else "read"
         self.n_bytes = case.moved_bytes
         read, copy = _kernels()
-        # a user's own case only says how many bytes it takes
+        # a user's own case declares only how many bytes it reads
         words = [_words(array) for array in arrays or (np.zeros(max(case.input_bytes, 1), np.uint8),)]
         self._tasks: list[tuple[Callable[..., object], tuple[np.ndarray, ...]]] = []
         if case.output_bytes:
-            # an output that is larger than the first input (a float32 gradient of float16) is written from it in
-            # parts
+            # an output larger than the first input (a float32 gradient of float16) is copied from it in parts
             a, out = words.pop(0), np.zeros(max(1, case.output_bytes // _WORD.itemsize), _WORD)
             pieces = [out[start : start + a.size] for start in range(0, out.size, a.size)]
             self._tasks += [(copy, (a[: piece.size], piece)) for piece in pieces]
@@ -111,7 +114,7 @@ class Roof:
 
 
 def _words(array: np.ndarray) -> np.ndarray:
-    """The array's memory as 64-bit words; a rest of up to 7 bytes is left out, unless it is all there is."""
+    """The array's memory as 64-bit words, without up to 7 remaining bytes, unless there are no others."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = data.size - data.size % _WORD.itemsize
     return data[:whole].view(_WORD) if whole else np.zeros(1, _WORD)

@@ -1,8 +1,9 @@
-"""What a run can see at all, from one in which both sides are the same code (an A/A run).
+"""What a run can detect, from a run in which both sides are the same code (an A/A run).
 
-Its ratios differ from 1 by noise alone.  How far they scatter says which slowdown the run proper will find (Bouckaert & Frank 2004 call what is often
-lacking the replicability of such tests), and exchanging the two sides of pairs at random, which changes nothing where both are alike,
-shows how often the whole procedure raises a false alarm on this machine's noise: a permutation test of the test itself (Good 2005).
+The ratios of such a run differ from 1 only by noise.  Their scatter tells which slowdown the actual run will find (its
+replicability, in the words of Bouckaert & Frank 2004).  Exchanging the two sides of pairs at random, which makes no
+difference as both are the same, shows how often the whole procedure raises a false alarm on this machine's noise: a
+permutation test of the test itself (Good 2005).
 
 References
 ----------
@@ -23,10 +24,10 @@ from . import student
 from .estimate import Estimate, medians
 from .judge import ALPHA, FASTER, SLOWER, Judge, allowance
 
-# How often a slowdown that is called detectable is found at least.
+# The least probability of finding a slowdown that is called detectable.
 POWER = 0.9
 
-# A few pairs know their own scatter badly: it is taken to be as large as it may well be, with this probability of being even larger.
+# A few pairs estimate their own scatter badly, so an upper bound is used, which it exceeds with this probability.
 _UNDERRATED = 0.05
 
 _EXCHANGES = 200
@@ -35,20 +36,21 @@ _EXCHANGES = 200
 def detectable(
     noise: Sequence[Estimate], *, limit: float, cases: int, pairs: int, look: int = 1, alpha: float = ALPHA
 ) -> float:
-    """The smallest slowdown, as a ratio, that so many pairs find with probability `POWER` among so many cases.
+    """The smallest slowdown, as a ratio, that this number of pairs detects with probability `POWER` among this number
+    of cases.
 
     Parameters
     ----------
     noise : sequence of Estimate
-        Of the case in the A/A run, and perhaps in the run proper, whose pairs scatter alike.
+        Of the case in the A/A run, and perhaps in the actual run, whose pairs scatter alike.
     limit : float
-        The ratio that is allowed.
+        The allowed ratio.
     cases : int
         How many are judged together; Holm's first step divides the error by it.
     pairs : int
-        Of the run proper.
+        The number of pairs in the actual run.
     look : int
-        Of which look they are there for; see `judge`.
+        The number of the look at which there are that many pairs; see `judge`.
     """
     known = [each for each in noise if each.pairs > 1]
     degrees = sum(each.pairs - 1 for each in known)
@@ -64,21 +66,21 @@ def detectable(
 
 
 def false_alarm_rate(rounds: Mapping[str, Sequence[Sequence[float]]], *, limit: float, alpha: float = ALPHA) -> float:
-    """The share of exchanges of sides after which some case would have been called slower or faster.
+    """The fraction of random exchanges of sides after which some case would be called slower or faster.
 
     Parameters
     ----------
     rounds : mapping of str to sequences of log ratios
         Of the A/A run: by case, pair and round.
     limit : float
-        The ratio that is allowed.
+        The allowed ratio.
     """
     rng = np.random.default_rng(0)
     found = {name: medians(series) for name, series in rounds.items()}
     n_pairs = max(len(each.values) for each in found.values())
     alarms = 0
     for _ in range(_EXCHANGES):
-        # a pair of processes serves all cases, so they are exchanged together
+        # a pair of processes runs all cases, so their sides are exchanged together
         signs = rng.choice((-1.0, 1.0), n_pairs)
         judge = Judge(limit, alpha)
         judge.look(

@@ -18,10 +18,10 @@ from .contenders import Call, Contender, Unsupported, tolerance, value_of
 from .measure import Ratio, interleave, paired_ratio, peak_bytes
 from .roof import Roof
 
-# A peer whose calls take longer is not called once more for the sake of its memory.
+# Peers whose calls take longer are not called again just to measure their memory.
 _SLOW = 1.0
 
-# Growth of resident memory below this says nothing: a C++ library may use memory it kept from before.
+# Growth of resident memory below this means nothing: a C++ library may reuse memory that it has kept.
 _VISIBLE = 1_000_000
 
 ROOF = "roof"  # among the names of contenders
@@ -29,7 +29,7 @@ ROOF = "roof"  # among the names of contenders
 
 @dataclass(frozen=True)
 class Entry:
-    """What one contender did in one case."""
+    """One contender's figures in one case."""
 
     name: str
     rounds: list[float]  # seconds per call; the k-th of all entries and of the roof belong together
@@ -60,26 +60,26 @@ class Result:
         return self.roof_bytes / statistics.median(self.roof_rounds)
 
     def bandwidth(self, name: str) -> float:
-        """Bytes of the definition per second of a call."""
+        """Bytes of the arrays per second of a call."""
         return self.case.moved_bytes / self.entries[name].seconds
 
     def of_roof(self, name: str) -> Ratio | None:
-        """Share of the roof; None where memory is not what a call's time goes to."""
+        """Share of the roof; None if the call is not limited by moving data."""
         return None if self.case.bound == "launch" else paired_ratio(self.roof_rounds, self.entries[name].rounds)
 
     @property
     def reference(self) -> str | None:
-        """The contender others are compared with: the first fastloss."""
+        """The contender that others are compared with: the first fastloss backend."""
         return next((name for name in self.entries if name.startswith("fastloss")), None)
 
     def slower(self, name: str) -> Ratio | None:
-        """How many times as long as the reference a contender takes; None for itself and without one."""
+        """The ratio of a contender's time to the reference's; None for the reference itself, and if there is none."""
         if self.reference is None or name == self.reference:
             return None
         return paired_ratio(self.entries[name].rounds, self.entries[self.reference].rounds)
 
     def disagrees(self, name: str) -> bool:
-        """Whether a contender's value is not the reference's, so that its time says nothing."""
+        """Whether a contender's value differs from the reference's, so that its time means nothing."""
         if self.reference is None:
             return False
         mine, theirs = self.entries[self.reference].value, self.entries[name].value

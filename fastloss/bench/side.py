@@ -1,4 +1,5 @@
-"""One side of a comparison: an interpreter, a build of fastloss, packages that come before the installed ones, and variables."""
+"""One side of a comparison: an interpreter, a build of fastloss, packages that come before the installed ones, and
+variables."""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Side:
-    """How to start a process of it.
+    """One side, and how to start its processes.
 
     Attributes
     ----------
-    label : for people.
+    label : its name in reports.
     python : the interpreter.
     build : the folder that fastloss is imported from; "" for the interpreter's own.
-    packages : a folder of packages that come before those installed; "" for none.
+    packages : a folder of packages that take precedence over installed ones; "" for none.
     environment : variables, as (name, value).
     """
 
@@ -28,7 +29,7 @@ class Side:
     environment: tuple[tuple[str, str], ...] = ()
 
     def variables(self) -> dict[str, str]:
-        """The environment of its processes: this one's, without what would make runs differ."""
+        """The environment of its processes: this process's, without variables that would make runs differ."""
         path = os.pathsep.join(filter(None, (self.build, self.packages, os.environ.get("PYTHONPATH"))))
         return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": path, **dict(self.environment)}
 

@@ -1,4 +1,4 @@
-"""Student's t distribution for whole degrees of freedom, which SciPy need not be there for."""
+"""Student's t distribution for integer degrees of freedom, without SciPy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def upper_quantile(tail: float, degrees: int) -> float:
     high = 1.0
     while upper_tail(high, degrees) > tail:
         high *= 2
-        if high > 1e12:  # below what the series can tell from 0
+        if high > 1e12:  # the tail is too small for the series to tell it from 0
             return math.inf
     low = 0.0
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""fastloss as a contender: the call that is timed, for this build and for any other."""
+"""fastloss as a contender: the call to be timed, for this build and any other."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ import numpy as np
 
 Call = Callable[[], Any]
 
-# An Accumulator is given data in so many pieces, and a Dask array has so many chunks.
+# The number of batches given to an Accumulator, and of chunks of a Dask array.
 _PIECES = 4
 
 
 class Unsupported(Exception):
-    """A contender does not do a case; the message says why."""
+    """A contender can't compute a case; the message says why."""
 
 
 def fastloss_call(case: Any, arrays: Sequence[np.ndarray], backend: str | None) -> Call:
-    """`case` over these inputs, as a function without arguments; on that backend, or the one that is in force."""
+    """`case` on these inputs, as a function without arguments; on `backend`, or the current one if that is None."""
     import fastloss
 
     if case.source:
@@ -52,7 +52,8 @@ def fastloss_call(case: Any, arrays: Sequence[np.ndarray], backend: str | None) 
 
 
 def value_of(result: Any) -> float:
-    """One number that stands for what a call returned: a value, (value, gradient), an array's mean, the first of several arrays'.
+    """One number that stands for what a call returned: a value, (value, gradient), an array's mean, the first of
+    several arrays'.
 
     NaN where it returned no numbers.
     """
@@ -66,11 +67,11 @@ def value_of(result: Any) -> float:
         return float("nan")
 
 
-# --- ways of calling ---------------------------------------------------------------------------------------------------
+# --- ways of calling --------------------------------------------------------------------------------------------------
 
 
 def _arguments(case: Any, arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], dict[str, Any]]:
-    """Those given by position, and keywords."""
+    """(positional arguments, keywords) of the call."""
     named = list(zip(case.arrays, arrays, strict=True))
     keywords = {array.name: given for array, given in named if array.keyword}
     return [given for array, given in named if not array.keyword], {**keywords, **dict(case.options)}
@@ -87,7 +88,8 @@ def _grad(case: Any, function: Call, arrays: Sequence[np.ndarray]) -> Call:
     if not hasattr(fastloss, "value_and_grad"):
         raise Unsupported("this version has no value_and_grad")
     positional, keywords = _arguments(case, arrays)
-    # Gradients go to one array again and again, as in training; fresh memory would be timed instead, page by page.
+    # Gradients are written to the same array each time, as in training; otherwise the allocation of fresh pages would
+    # be timed.
     first = positional[0]
     keywords["out"] = np.zeros(first.shape, np.float64 if case.dtype == "float64" else np.float32)
     return partial(fastloss.value_and_grad(function), *positional, **keywords)
@@ -98,7 +100,7 @@ def _accumulate(case: Any, function: Call, arrays: Sequence[np.ndarray]) -> Call
 
     positional, keywords = _arguments(case, arrays)
     total = fastloss.Accumulator(function, **keywords)
-    # the weights of a layer belong to all pieces
+    # every batch needs all weights of the layer
     n = len(positional[0])
     cut = [np.array_split(array, _PIECES) if len(array) == n else [array] * _PIECES for array in positional]
     pieces = list(zip(*cut, strict=True))
@@ -124,7 +126,7 @@ def _dask(case: Any, function: Call, arrays: Sequence[np.ndarray]) -> Call:
 
 def _eval(case: Any, function: Call, arrays: Sequence[np.ndarray]) -> Call:
     try:
-        # of the build that is measured, which need not have one
+        # from the build that is measured, which may not have it
         main = importlib.import_module("fastloss.cli").main
     except ImportError:
         raise Unsupported("this version has no command line") from None
@@ -135,7 +137,7 @@ def _eval(case: Any, function: Call, arrays: Sequence[np.ndarray]) -> Call:
         np.save(files[-1], given)
     arguments = ["eval", *files, "--loss", case.loss, "--json"]
 
-    def call(folder: Any = folder) -> float:  # the files live as long as the call
+    def call(folder: Any = folder) -> float:  # keeps the files as long as the call exists
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             if main(arguments):
@@ -154,11 +156,11 @@ _WAYS: dict[str, Callable[[Any, Call, Sequence[np.ndarray]], Call]] = {
 }
 
 
-# --- a user's own cases --------------------------------------------------------------------------------------------------
+# --- a user's own cases -----------------------------------------------------------------------------------------------
 
 
 def definitions(source: str) -> dict[str, Any]:
-    """What the file says in `CASES`; see `own`."""
+    """The `CASES` of a file; see `own`."""
     spec = importlib.util.spec_from_file_location("fastloss_bench_own", source)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -30,7 +30,7 @@ def _prepared(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> tuple[C
     def widened(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return function(x.float(), y)
 
-    # In float16 a mean over many rows is NaN, in bfloat16 it has two digits: who wants the loss widens first.
+    # In float16 a mean over many rows is NaN, in bfloat16 it has two digits: users who need the loss widen first.
     return widened if x.dtype.itemsize < 4 else function, _tensor(x), _tensor(y)
 
 
@@ -51,9 +51,9 @@ def eager_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
 
 
 def compiled_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
-    """The same through `torch.compile`, for this shape alone."""
+    """The same through `torch.compile`, for this shape only."""
     loss, logits, target = _prepared(case, x, y, threads)
-    # After a few shapes of one function it would go back to eager execution without a word.
+    # After a few shapes of one function it would silently go back to eager execution.
     torch._dynamo.reset()
     compiled = torch.compile(lambda x, y: loss(x, y), dynamic=False, fullgraph=True)
     return _call(case, compiled, logits, target)

@@ -14,13 +14,13 @@ from .case import Case
 from .side import Side
 from .workers import Worker
 
-# Rounds that one pair of processes gives.  More say little, as a process keeps whatever speed it has.
+# Rounds per pair of processes.  More would add little, because each process keeps its own speed.
 ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A case on a backend; None for the one that a side would take by itself.  `told_apart` where there are several."""
+    """A case on a backend, or on the side's default if that is None.  `told_apart` if there are several backends."""
 
     case: Case
     backend: str | None = None
@@ -33,15 +33,15 @@ class Subject:
 
 @dataclass
 class Sitting:
-    """What one pair of processes says of one subject; lists have an entry for each side, the new one first.
+    """The results of one pair of processes for one subject; lists have one entry per side, the new one first.
 
     Attributes
     ----------
     log_ratios : log(new time / old time) by round.
     seconds : median time of a call.
-    values : what the call returned, as one number.
-    missing : why a side has no such case; "" where it has.
-    error : why a side could not run it; "" where it could.
+    values : the call's result, as one number.
+    missing : why a side has no such case; "" if it has.
+    error : why a side could not run it; "" if it could.
     """
 
     log_ratios: list[float] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Sitting:
 
 
 class Pair:
-    """Two processes that live side by side; whichever order things happen in is drawn at random."""
+    """Two processes that run at the same time; the order of everything they do is random."""
 
     def __init__(self, sides: Sequence[Side], rng: random.Random) -> None:
         self._rng, self._stack = rng, ExitStack()
@@ -102,7 +102,7 @@ class Pair:
         return sitting
 
     def prepare(self, subject: Subject, threads: int, **more: Any) -> list[dict[str, Any]]:
-        """Both sides' answers to a request to make a subject ready."""
+        """Ask both sides to prepare a subject; returns their answers."""
         request = {"case": subject.case.as_dict(), "backend": subject.backend, "threads": threads, **more}
         answers: dict[int, dict[str, Any]] = {i: self.workers[i].ask(do="prepare", **request) for i in self._order()}
         return [answers[0], answers[1]]

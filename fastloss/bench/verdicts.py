@@ -1,4 +1,4 @@
-"""An outcome as text, Markdown, plain data, and what pytest-benchmark reads."""
+"""An outcome as text, Markdown, plain data, and JSON that pytest-benchmark reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .findings import Finding, Problem
 from .judge import ALPHA, SLOWER, UNCERTAIN
 from .report import duration
 
-# Of the JSON.  It grows by new keys alone; what changes or goes raises the number.
+# The version of the JSON's format.  New keys don't change it; changed and removed ones do.
 SCHEMA, VERSION = "fastloss-bench-comparison", 1
 
 _ORDER = ("missing", SLOWER, UNCERTAIN, "faster", "same")
@@ -37,7 +37,7 @@ def counts(outcome: Outcome) -> str:
 
 
 def heading(outcome: Outcome, warnings: Sequence[str]) -> Iterator[str]:
-    """What was compared, what differs beside, and what could be seen at all."""
+    """What was compared, what else differs, and what could be detected at all."""
     new, old = outcome.sides
     yield f"new: {new.label}"
     yield f"old: {old.label}"
@@ -54,7 +54,7 @@ def heading(outcome: Outcome, warnings: Sequence[str]) -> Iterator[str]:
 
 
 def sensitivity(outcome: Outcome) -> str:
-    """What the A/A run says, in a sentence."""
+    """The result of the A/A run, in a sentence."""
     rate = "" if outcome.false_alarm_rate is None else f"; false alarms in {outcome.false_alarm_rate:.1%} of exchanges"
     known = [finding for finding in outcome.findings if finding.detectable is not None]
     if not known:
@@ -68,7 +68,7 @@ def sensitivity(outcome: Outcome) -> str:
 
 
 def text(outcome: Outcome, problems: Sequence[Problem], warnings: Sequence[str]) -> str:
-    """For a terminal: problems first."""
+    """The outcome for a terminal: problems first."""
     lines = [str(problem) for problem in problems]
     lines += [""] * bool(lines)
     lines += heading(outcome, warnings)
@@ -98,7 +98,7 @@ def _cells(finding: Finding) -> tuple[str, ...]:
 
 
 def markdown(outcome: Outcome, problems: Sequence[Problem], warnings: Sequence[str]) -> str:
-    """For a pull request or a job's summary: what matters is open, the table folded."""
+    """The outcome as Markdown, for a pull request or a job's summary; the table is folded."""
     refused = [problem for problem in problems if not problem.allowed]
     title = f"{len(refused)} problem{'s' * (len(refused) != 1)}" if refused else "no problems"
     lines = [f"### fastloss bench: {title} ({counts(outcome)})", ""]
@@ -124,7 +124,7 @@ def _escaped(text: str) -> str:
 def document(
     outcome: Outcome, problems: Sequence[Problem], warnings: Sequence[str], code: int, conditions: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All of it as plain data: what `--json`, `--output` and `--store` hold."""
+    """The outcome as plain data, for `--json`, `--output` and `--store`."""
     new, old = outcome.sides
     return {
         "schema": SCHEMA,
@@ -145,9 +145,9 @@ def document(
 
 
 def benchmark_json(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for whatever reads pytest-benchmark's JSON: `pytest-benchmark compare`, dashboards, bots.
+    """The same in the format of pytest-benchmark, for `pytest-benchmark compare`, dashboards and bots.
 
-    Each case has an entry for each side, whose rounds are pairs of processes.
+    Each case has one entry per side, whose rounds are pairs of processes.
     """
     entries = []
     for case in document["cases"]:
@@ -181,7 +181,7 @@ def benchmark_json(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stats(series: Sequence[float]) -> dict[str, Any]:
-    """What pytest-benchmark says of a series."""
+    """The statistics that pytest-benchmark stores for a series."""
     low, middle, high = statistics.quantiles(series, n=4, method="inclusive") if len(series) > 1 else 3 * [series[0]]
     mean, reach = statistics.fmean(series), 1.5 * (high - low)
     spread = statistics.stdev(series) if len(series) > 1 else 0.0

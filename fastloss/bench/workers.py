@@ -13,7 +13,7 @@ from .side import Side
 
 
 class WorkerError(RuntimeError):
-    """A side cannot be imported, or its process died."""
+    """A side can't be imported, or its process died."""
 
 
 class Worker:
@@ -49,12 +49,12 @@ class Worker:
         raise WorkerError(f"{self.side.label}: its process stopped: {last}")
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Its answer to a request; `error` among its keys says why there is none."""
+        """The process's answer to a request; a key `error` says why there is no result."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except OSError:  # it is gone; _answer says how
+        except OSError:  # the process is gone; _answer says how
             pass
         return self._answer()
 
