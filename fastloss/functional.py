@@ -1,7 +1,7 @@
 """The public functions: a docstring and one line each.
 
-What happens below them: `evaluate` finds the plan that is kept for calls of this kind, or has `calls.resolve` decide what the call means and the
-place where its arrays live make a plan of it.
+Each calls `evaluate`, which finds the plan kept for calls of this kind, or lets `calls.resolve` decide what the call
+means and the place where its arrays live make a plan.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def cross_entropy(
 ) -> Any:
     """Cross-entropy between logits and class indices or class probabilities.
 
-    For indices, ``-weight[y] * log_softmax(logits)[y]``; for probabilities, ``-sum_c weight[c] * y[c] * log_softmax(logits)[c]``.
-    Log-softmax and negative log-likelihood are fused: logits are read once, log-probabilities are never stored.
+    For indices, ``-weight[y] * log_softmax(logits)[y]``; for probabilities,
+    ``-sum_c weight[c] * y[c] * log_softmax(logits)[c]``.  Log-softmax and negative log-likelihood are fused: logits are
+    read once, log-probabilities are never stored.
 
     Parameters
     ----------
@@ -47,9 +48,9 @@ def cross_entropy(
         Class indices in [0, n_classes), of any integer dtype and the shape of `logits` without `axis`; or class
         probabilities, floating, of the shape of `logits`.
     weight : array_like, (n_classes,), optional
-        A weight for each class.
+        One weight per class.
     ignore_index : int
-        Index of rows to leave out.  They cost 0 and do not count.  With probabilities it must be negative.
+        Target index of rows to ignore.  They cost 0 and do not count.  With probabilities it must be negative.
     label_smoothing : float
         Share in [0, 1] of each target that is spread evenly over all classes (Szegedy et al. 2016).
     axis : int
@@ -75,20 +76,20 @@ def cross_entropy(
     TypeError
         For complex, object or string arrays, and for floating targets of the shape of indices.
     ValueError
-        For shapes that do not fit, ``label_smoothing`` outside [0, 1], a `temperature` or `softcap` that is not positive and finite, an
-        unknown reduction, or no classes.
+        For shapes that do not fit, ``label_smoothing`` outside [0, 1], a `temperature` or `softcap` that is not
+        positive and finite, an unknown reduction, or no classes.
 
     Notes
     -----
-    With m the largest logit and k how often it occurs, logsumexp = m + log1p((k - 1) + sum over the others of exp(x - m)).  Each
-    row's loss is within 2 ulp of the exact value for float32 logits, also where it is tiny.  Logits of -inf are classes of
-    probability 0, and a target among them costs inf.  A row with NaN or +inf, or of nothing but -inf, is NaN.  If every target is
-    ignored, the mean is NaN and the sum 0.
+    With m the largest logit and k the number of times it occurs, logsumexp = m + log1p((k - 1) + sum over the others of
+    exp(x - m)).  Each row's loss is within 2 ulp of the exact value for float32 logits, even where it is tiny.  Logits
+    of -inf are classes of probability 0, and a target among them costs inf.  A row that contains NaN or +inf, or only
+    -inf, is NaN.  If every target is ignored, the mean is NaN and the sum 0.
 
-    With `temperature` or `softcap` the loss is that of ``softcap * tanh(logits / softcap) / temperature``, computed a few rows
-    at a time in float64 from how far each logit is below its row's largest: to the same accuracy however low or high the
-    temperature is, without an array of the logits' size.  Gradients are with respect to `logits`.  An infinite logit stays
-    infinite: -inf is probability 0, not -softcap.
+    With `temperature` or `softcap` the loss is that of ``softcap * tanh(logits / softcap) / temperature``, computed in
+    float64, a few rows at a time, from the distance of each logit from its row's largest: the accuracy is the same
+    however low or high the temperature is, and no array of the logits' size is made.  Gradients are with respect to
+    `logits`.  An infinite logit stays infinite: -inf is probability 0, not -softcap.
 
     References
     ----------
@@ -126,9 +127,9 @@ def nll_loss(
     target : array_like of int
         Class indices in [0, n_classes), of the shape of `log_probs` without `axis`.
     weight : array_like, (n_classes,), optional
-        A weight for each class.
+        One weight per class.
     ignore_index : int
-        Index of rows to leave out.
+        Target index of rows to ignore.
     axis : int
         The class axis.
     reduction : {"mean", "sum", "none"}
@@ -152,7 +153,7 @@ def nll_loss(
 
     Notes
     -----
-    Only one element a row is read: a log-probability of -inf costs inf, NaN elsewhere in the row is not seen.
+    Only one element per row is read: a log-probability of -inf costs inf, and NaN elsewhere in the row has no effect.
 
     Examples
     --------
@@ -182,14 +183,14 @@ def categorical_cross_entropy(
     target : array_like
         Class indices of the shape of `probs` without `axis`, or class probabilities of the shape of `probs`.
     weight : array_like, (n_classes,), optional
-        A weight for each class.
+        One weight per class.
     ignore_index : int
-        Index of rows to leave out.  With probabilities as targets it must be negative.
+        Target index of rows to ignore.  With probabilities as targets it must be negative.
     axis : int
         The class axis.
     reduction : {"mean", "sum", "none"}
-        The mean divides by the summed class weights of the rows that count; with probabilities as targets, by the number
-        of rows.
+        The mean divides by the summed class weights of the rows that count; with probabilities as targets, by the
+        number of rows.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -207,7 +208,7 @@ def categorical_cross_entropy(
 
     Notes
     -----
-    A target of probability 0 costs inf: there is no silent clipping, which would make the loss depend on a constant.
+    A target of probability 0 costs inf: probabilities are not clipped, which would make the loss depend on a constant.
 
     Examples
     --------
@@ -250,9 +251,9 @@ def log_softmax(
 
     Notes
     -----
-    Values near 0 keep their relative accuracy: ``[20, 0, 0]`` gives -4.12e-9 first, where subtracting a rounded logsumexp
-    gives 0.  A row that holds NaN or +inf, or nothing but -inf, is NaN.
-    `temperature` and `softcap` are as in `cross_entropy`.
+    Values near 0 keep their relative accuracy: ``[20, 0, 0]`` gives -4.12e-9 first, where subtracting a rounded
+    logsumexp gives 0.  A row that contains NaN or +inf, or only -inf, is NaN.  `temperature` and `softcap` are as in
+    `cross_entropy`.
 
     References
     ----------
@@ -300,7 +301,7 @@ def softmax(
 
     Notes
     -----
-    A row that holds NaN or +inf, or nothing but -inf, is NaN.
+    A row that contains NaN or +inf, or only -inf, is NaN.
     `temperature` and `softcap` are as in `cross_entropy`.
 
     References
@@ -392,12 +393,13 @@ def score(
     linear_weight: ArrayLike | None = None,
     linear_bias: ArrayLike | None = None,
 ) -> Scores:
-    """What an evaluation wants to know of each row, from one pass over the logits.
+    """What an evaluation wants to know about each row, from one pass over the logits.
 
-    The target's negative log-likelihood, logsumexp, the most likely class and whether it is the target; with `top_k` the target's
-    rank among all classes and whether it is one of the k first; with `top` the most likely classes and their log-probabilities;
-    with `ids` those of any classes; with `entropy` the row's entropy.  With `linear_weight` the same from hidden states, whose
-    logits ``logits @ linear_weight.T + linear_bias`` are never held.
+    The target's negative log-likelihood, logsumexp, the most likely class and whether it is the target; with `top_k`
+    the target's rank among all classes and whether it is one of the first k; with `top` the most likely classes and
+    their log-probabilities; with `ids` the log-probabilities of these classes; with `entropy` the row's entropy.  With
+    `linear_weight` the same from hidden states, whose logits ``logits @ linear_weight.T + linear_bias`` never exist as
+    a whole.
 
     Parameters
     ----------
@@ -409,60 +411,68 @@ def score(
     axis : int
         The class axis.
     ignore_index : int
-        Index of rows without a target: their `nll` is 0, `correct` and `in_top_k` False, `rank` -1; other results do not depend
-        on it.  In `ids` it stands for no class, the log-probability of which is NaN.
+        Index of rows without a target: their `nll` is 0, `correct` and `in_top_k` False, `rank` -1; other results do
+        not depend on it.  In `ids` it marks an entry without a class, whose log-probability is NaN.
     top_k : int, optional
-        How many classes count as the first; may exceed their number.
+        The k of `in_top_k`; may exceed the number of classes.
     top : int, optional
-        How many of the most likely classes are wanted; at most n_classes.
+        How many of the most likely classes to return; at most n_classes.
     ids : array_like of int, (..., n_ids), optional
-        Classes of each row whose log-probabilities are wanted: the shape of `logits` without `axis`, and one axis more.
+        Classes whose log-probabilities to return, for each row: the shape of `logits` without `axis`, plus one axis.
     entropy : bool
-        Whether entropies are wanted.
+        Whether to return entropies.
     temperature : float
         What logits are divided by, after the soft cap: positive and finite (Guo et al. 2017).
     softcap : float, optional
         c, positive and finite, of ``c * tanh(logits / c)``, which keeps logits within (-c, c) (Gemma Team 2024).
     linear_weight : array_like, (n_classes, n_features), optional
-        The weights of the layer that makes logits of hidden states, as in `linear_cross_entropy`; `axis` is then the last.
+        The weights of the layer that makes logits of hidden states, as in `linear_cross_entropy`; `axis` is then the
+        last.
     linear_bias : array_like, (n_classes,), optional
         That layer's bias.
 
     Returns
     -------
     Scores
-        A named tuple of arrays of the shape of `logits` without `axis`: ``nll``, ``lse`` and ``entropy``, float32 for logits of up
-        to 32 bits, float64 otherwise; ``argmax`` and ``rank``, int64; ``correct`` and ``in_top_k``, bool.  ``top_ids``, int64,
-        ``top_log_probs`` and ``id_log_probs``, of the type of ``lse``, have one axis more, of length `top` or n_ids.  What is not
-        asked for is None; without a target so are ``nll``, ``correct``, ``rank`` and ``in_top_k``.
+        A named tuple of arrays of the shape of `logits` without `axis`: ``nll``, ``lse`` and ``entropy``, float32 for
+        logits of up to 32 bits, float64 otherwise; ``argmax`` and ``rank``, int64; ``correct`` and ``in_top_k``, bool.
+        ``top_ids``, int64, ``top_log_probs`` and ``id_log_probs``, of the type of ``lse``, have one more axis, of
+        length `top` or n_ids.  What is not asked for is None; without a target so are ``nll``, ``correct``, ``rank``
+        and ``in_top_k``.
 
     Raises
     ------
     IndexError
-        For a class index in `target` or `ids` that is neither in [0, n_classes) nor `ignore_index`; names the first such position.
+        For a class index in `target` or `ids` that is neither in [0, n_classes) nor `ignore_index`; names the first
+        such position.
     TypeError
         For targets or ids that are not integers; for complex, object or string logits.
     ValueError
-        For shapes that do not fit, a `top_k` below 1, a `top` below 1 or above n_classes, a `temperature` or `softcap` that is not
-        positive and finite, or no classes; for hidden states with another `axis` than the last, and for a bias without weights.
+        For shapes that do not fit, a `top_k` below 1, a `top` below 1 or above n_classes, a `temperature` or `softcap`
+        that is not positive and finite, or no classes; for hidden states with another `axis` than the last, and for a
+        bias without weights.
 
     Notes
     -----
-    ``nll`` is `cross_entropy` (or `linear_cross_entropy`) with ``reduction="none"``, to the same accuracy.  The rank is exact, not capped at k: 0 for the
-    most likely class, which is the lowest index among equals.  NaN counts as more than any number, as in ``numpy.argmax``: then
-    ``nll`` and ``lse`` are NaN and ``argmax`` is the first NaN.  Memory beyond the input and the results is constant; with `top`,
-    `ids` or `entropy` it is some tens of bytes per row, and where the class axis is not the last, the logits of a few rows.
+    ``nll`` is `cross_entropy` (or `linear_cross_entropy`) with ``reduction="none"``, to the same accuracy.  The rank is
+    exact, not capped at k; it is 0 for the most likely class, the lowest index among ties.  NaN counts as larger than
+    any number, as in ``numpy.argmax``: then ``nll`` and ``lse`` are NaN and ``argmax`` is the first NaN.  Memory beyond
+    the input and the results is constant; with `top`, `ids` or `entropy` it is some tens of bytes per row, and if the
+    class axis is not the last, the logits of a few rows.
 
-    ``top_ids`` have the order of argmax: of equals the lower class comes first.  Log-probabilities and entropies, in nats, are NaN
-    in rows that hold NaN or +inf, or -inf alone; a class of -inf among others has log-probability -inf and adds nothing to the
-    entropy.  They keep their relative accuracy down to the smallest numbers: with z the sum of exp(x - max), the entropy is
-    ``log(z) + sum((max - x) * exp(x - max)) / z``, in which no term is negative.  They take a second sweep over each row, in
-    cache, and ``nll`` and ``lse`` that come with them may differ in the last place from those that come alone.
+    ``top_ids`` are in the order of argmax: among ties the lower class comes first.  Log-probabilities and entropies, in
+    nats, are NaN in rows that contain NaN or +inf, or only -inf; a class of -inf among others has log-probability -inf
+    and adds nothing to the entropy.  They keep their relative accuracy down to the smallest numbers: with z the sum of
+    exp(x - max), the entropy is ``log(z) + sum((max - x) * exp(x - max)) / z``, in which no term is negative.  They
+    take a second sweep over each row, in cache, and the ``nll`` and ``lse`` returned with them may differ in the last
+    place from those of a call without them.
 
-    `temperature` and `softcap` are as in `cross_entropy`; argmax and rank are those of the logits as they are, whose order they keep.
+    `temperature` and `softcap` are as in `cross_entropy`; they do not change the order of logits, and so neither argmax
+    nor rank.
 
-    From hidden states, argmax and rank are those of the logits as they were computed, to the last bit, ties included.  Ranks take
-    a second product where more than some hundred logits a row lie as near to the target's as rounding goes, as when all are equal.
+    From hidden states, argmax and rank are exactly those of the computed logits, including ties.  Ranks need a second
+    product if more than some hundred logits per row are as close to the target's as rounding errors, such as when all
+    are equal.
 
     References
     ----------
@@ -500,25 +510,28 @@ def compare(
     temperature: float = 1.0,
     softcap: float | None = None,
 ) -> Comparison:
-    """How two models differ on the same rows, such as a quantised or distilled one from its original; each is read once.
+    """How two models differ on the same rows, such as a quantised or distilled one from its original; each is read
+    once.
 
-    The Kullback-Leibler divergence of the distribution that `logits` make from that of `reference`,
-    ``sum(p * (log(p) - log(q)))`` with ``p = softmax(reference)`` and ``q = softmax(logits)``, and whether both have the same most
-    likely class; with targets also both negative log-likelihoods and by how much the target's probability has changed.
+    The Kullback-Leibler divergence of the distribution of `logits` from that of `reference`,
+    ``sum(p * (log(p) - log(q)))`` with ``p = softmax(reference)`` and ``q = softmax(logits)``, and whether both have
+    the same most likely class; with targets also both negative log-likelihoods and by how much the target's probability
+    has changed.
 
     Parameters
     ----------
     reference : array_like, (..., n_classes, ...)
         The logits to compare with, classes along `axis`.  float16 and bfloat16 are computed in float32.
     logits : array_like
-        The logits to be judged, of the shape of `reference`.  If one of the two is float64, or of integers, everything is computed in
-        float64.
+        The logits to be judged, of the shape of `reference`.  If either is float64, or of integers, everything is
+        computed in float64.
     target : array_like of int, optional
         Class indices in [0, n_classes), of the shape of `logits` without `axis`.
     axis : int
         The class axis.
     ignore_index : int
-        Index of rows without a target: their `nll`, `reference_nll` and `delta_p` are 0; `kl` and `same_argmax` do not depend on it.
+        Index of rows without a target: their `nll`, `reference_nll` and `delta_p` are 0; `kl` and `same_argmax` do not
+        depend on it.
     temperature : float
         What both arrays of logits are divided by, after the soft cap: positive and finite (Guo et al. 2017).
     softcap : float, optional
@@ -527,8 +540,9 @@ def compare(
     Returns
     -------
     Comparison
-        A named tuple of arrays of the shape of `logits` without `axis`: ``kl``, ``same_argmax``, ``nll``, ``reference_nll`` and
-        ``delta_p``; float32 for logits of up to 32 bits, float64 otherwise, and bool.  The last three are None without `target`.
+        A named tuple of arrays of the shape of `logits` without `axis`: ``kl``, ``same_argmax``, ``nll``,
+        ``reference_nll`` and ``delta_p``; float32 for logits of up to 32 bits, float64 otherwise, and bool.  The last
+        three are None without `target`.
 
     Raises
     ------
@@ -541,14 +555,15 @@ def compare(
 
     Notes
     -----
-    With ``d = log(p) - log(q)`` the divergence is the sum of ``p * (exp(-d) - 1 + d)``, whose terms are not negative: so it never is,
-    is 0 for equal rows, and has a relative error below 1e-5 down to 1e-12 from float32 logits.  A class that `reference` gives
-    probability 0 costs nothing; one that only `logits` rule out makes it +inf.  NaN or +inf in one of two rows makes it NaN, as does a
-    row of -inf alone.  ``delta_p`` keeps the digits of small differences.
+    With ``d = log(p) - log(q)`` the divergence is the sum of ``p * (exp(-d) - 1 + d)``, whose terms are not negative:
+    so it is never negative, is 0 for equal rows, and has a relative error below 1e-5 down to 1e-12 from float32
+    logits.  A class to which `reference` gives probability 0 costs nothing; one that only `logits` rule out makes it
+    +inf.  It is NaN if either row contains NaN or +inf, or only -inf.  ``delta_p`` is accurate even for small
+    differences.
 
-    Both arrays are read from memory once, row by row: what is summed in a second sweep is still in the cache.  Memory beyond the
-    arrays and the results is constant.  `temperature` and `softcap` are as in `cross_entropy`; which classes are the most likely ones
-    they leave as it is.
+    Both arrays are read from memory once, row by row: what is summed in a second sweep is still in the cache.  Memory
+    beyond the arrays and the results is constant.  `temperature` and `softcap` are as in `cross_entropy`; they do not
+    change which classes are the most likely ones.
 
     References
     ----------
@@ -571,22 +586,22 @@ def compare(
 
 
 def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_index: int = -100) -> Any:
-    """Brier score: the mean squared distance of predicted probabilities to what came true.
+    """Brier score: the mean squared distance between predicted probabilities and outcomes.
 
-    For classes, the mean over rows of ``sum_c (probs[c] - (c == target))**2``, in [0, 2].  For one event, of which `probs` are the
-    probabilities, the mean of ``(probs - target)**2``, in [0, 1].
+    For classes, the mean over rows of ``sum_c (probs[c] - (c == target))**2``, in [0, 2].  For a binary event with
+    probabilities `probs`, the mean of ``(probs - target)**2``, in [0, 1].
 
     Parameters
     ----------
     probs : array_like, (..., n_classes, ...) or (n,)
-        Probabilities in [0, 1], classes along `axis`; they are not checked to add up to 1.  Or the probability of label 1 in each
-        of n cases.
+        Probabilities in [0, 1], classes along `axis`; they are not checked to add up to 1.  Or the probability of label
+        1 in each of n cases.
     target : array_like of int
         Class indices in [0, n_classes), of the shape of `probs` without `axis`.  Or n labels, 0 or 1.
     axis : int
         The class axis.
     ignore_index : int
-        Label of rows to leave out.
+        Target label of rows to ignore.
 
     Returns
     -------
@@ -604,11 +619,12 @@ def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_i
 
     Notes
     -----
-    Two conventions are in use.  For classes this is Brier's own, the sum over all of them; for one event it is half of that, as is
-    usual there: two classes score twice what the same predictions do as probabilities of one event.  scikit-learn's
-    ``brier_score_loss`` chooses alike.
+    Two conventions are in use.  For classes this is Brier's own, the sum over all of them; for a binary event it is
+    half of that, as is usual there: two classes score twice what the same predictions score as probabilities of one
+    event.  scikit-learn's ``brier_score_loss`` does the same.
 
-    Everything is computed in float64, a block of rows at a time.  NaN in a row that counts makes the score NaN.
+    Everything is computed in float64, one block of rows at a time.  NaN in a row that is not ignored makes the score
+    NaN.
 
     References
     ----------
@@ -634,27 +650,28 @@ def calibration_error(
     axis: int = -1,
     ignore_index: int = -100,
 ) -> Any:
-    """Calibration error: how far confidences are from how often predictions come true.
+    """Calibration error: the distance between confidences and hit rates.
 
-    Rows go to bins of equal width by their confidence, that of the most likely class.  In each bin the mean confidence is compared
-    with the share of rows whose most likely class is the target.  The expected calibration error (ECE) is the mean of these
-    distances, weighted by the number of rows; the maximum calibration error (MCE) is the largest.
+    Rows are sorted into bins of equal width by their confidence, the probability of the most likely class.  In each bin
+    the mean confidence is compared with the fraction of rows whose most likely class is the target.  The expected
+    calibration error (ECE) is the mean of these distances, weighted by the number of rows; the maximum calibration
+    error (MCE) is the largest.
 
     Parameters
     ----------
     probs : array_like, (..., n_classes, ...) or (n,)
-        Probabilities in [0, 1], classes along `axis`; they are not checked to add up to 1.  Or the probability of label 1 in each
-        of n cases: then this probability is compared with the share of ones.
+        Probabilities in [0, 1], classes along `axis`; they are not checked to add up to 1.  Or the probability of label
+        1 in each of n cases: then this probability is compared with the share of ones.
     target : array_like of int
         Class indices in [0, n_classes), of the shape of `probs` without `axis`.  Or n labels, 0 or 1.
     bins : int
         Number of bins, at most 65536.
     norm : {"l1", "l2", "max"}
-        What is made of the distances: their mean (ECE), the root of their mean square, or the largest (MCE).
+        How the distances are combined: their mean (ECE), the root of their mean square, or the largest (MCE).
     axis : int
         The class axis.
     ignore_index : int
-        Label of rows to leave out.
+        Target label of rows to ignore.
 
     Returns
     -------
@@ -668,21 +685,23 @@ def calibration_error(
     TypeError
         For targets that are not integers, for complex, object or string arrays, and for arrays on a CUDA device.
     ValueError
-        For probabilities outside [0, 1], shapes that do not fit, no classes, `bins` outside [1, 65536] or an unknown `norm`.
+        For probabilities outside [0, 1], shapes that do not fit, no classes, `bins` outside [1, 65536] or an unknown
+        `norm`.
 
     Notes
     -----
-    Bin m of M holds confidences in ((m - 1) / M, m / M], the first also 0.  An edge is m / M rounded to the type of `probs`, so that
-    float32's 0.2 lies in the bin that ends with 0.2.  Of equal probabilities the lower class is the prediction.  NaN in a row that
-    counts belongs to no bin and makes the error NaN.
+    Bin m of M holds confidences in ((m - 1) / M, m / M], the first also 0.  An edge is m / M rounded to the type of
+    `probs`, so that float32's 0.2 lies in the bin that ends with 0.2.  Among equal probabilities the lower class is the
+    prediction.  NaN in a row that is not ignored belongs to no bin, and makes the error NaN.
 
     Everything is computed in float64, a block of rows at a time.
 
     References
     ----------
-    Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017). On Calibration of Modern Neural Networks. ICML. arXiv:1706.04599.
-    Naeini, M. P., Cooper, G. F., Hauskrecht, M. (2015). Obtaining Well Calibrated Probabilities Using Bayesian Binning. AAAI.
-    Kumar, A., Liang, P., Ma, T. (2019). Verified Uncertainty Calibration. NeurIPS. arXiv:1909.10155 (``norm="l2"``).
+    Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017). On Calibration of Modern Neural Networks. ICML.
+    arXiv:1706.04599.  Naeini, M. P., Cooper, G. F., Hauskrecht, M. (2015). Obtaining Well Calibrated Probabilities
+    Using Bayesian Binning. AAAI.  Kumar, A., Liang, P., Ma, T. (2019). Verified Uncertainty Calibration. NeurIPS.
+    arXiv:1909.10155 (``norm="l2"``).
 
     Examples
     --------
@@ -710,26 +729,26 @@ def linear_cross_entropy(
     softcap: float | None = None,
     out: Any = None,
 ) -> Any:
-    """Cross-entropy of a linear layer's outputs, without ever holding them.
+    """Cross-entropy of a linear layer's outputs, without ever storing them as a whole.
 
-    ``cross_entropy(hidden @ linear_weight.T + linear_bias, target)``, computed a tile of rows and classes at a time: memory does
-    not grow with rows times classes.
+    ``cross_entropy(hidden @ linear_weight.T + linear_bias, target)``, computed one tile of rows and classes at a time,
+    so that memory does not grow with rows times classes.
 
     Parameters
     ----------
     hidden : array_like, (..., n_features)
-        The layer's inputs.  float16 and bfloat16 are converted to float32, a tile at a time.
+        The layer's inputs.  float16 and bfloat16 are converted to float32, one tile at a time.
     linear_weight : array_like, (n_classes, n_features)
         The layer's weights, as in ``torch.nn.Linear``.
     target : array_like
-        Class indices in [0, n_classes), of the shape of `hidden` without its last axis; or class probabilities, floating, of
-        shape (..., n_classes).
+        Class indices in [0, n_classes), of the shape of `hidden` without its last axis; or class probabilities,
+        floating, of shape (..., n_classes).
     linear_bias : array_like, (n_classes,), optional
         The layer's bias.
     weight : array_like, (n_classes,), optional
-        A weight for each class.
+        One weight per class.
     ignore_index : int
-        Index of rows to leave out.  With probabilities it must be negative.
+        Target index of rows to ignore.  With probabilities it must be negative.
     label_smoothing : float
         Share in [0, 1] of each target that is spread evenly over all classes.
     reduction : {"mean", "sum", "none"}
@@ -753,16 +772,17 @@ def linear_cross_entropy(
     TypeError
         For complex, object or string arrays, and for floating targets of the shape of indices.
     ValueError
-        For shapes that do not fit, ``label_smoothing`` outside [0, 1], a `temperature` or `softcap` that is not positive and finite, an
-        unknown reduction, or no classes.
+        For shapes that do not fit, ``label_smoothing`` outside [0, 1], a `temperature` or `softcap` that is not
+        positive and finite, an unknown reduction, or no classes.
 
     Notes
     -----
-    The products are ``numpy.matmul``'s, so they run on the threads of NumPy's BLAS, whatever `use_threads` says, and are as
-    reproducible as that BLAS.  What follows them equals `cross_entropy` of the same logits to rounding in float64, tiny losses
-    included.  `value_and_grad` gives the derivative with respect to `hidden`, and on request to `linear_weight` and `linear_bias`; it
-    computes the logits a second time.  A layer's gradient adds up as its products are computed, in float32 for inputs of up to 32
-    bits, the bias's in float64.  Beyond inputs and results some tens of megabytes are needed.
+    The products are ``numpy.matmul``'s, so they run on the threads of NumPy's BLAS regardless of `use_threads`, and are
+    as reproducible as that BLAS.  What follows them equals `cross_entropy` of the same logits to rounding in float64,
+    tiny losses included.  `value_and_grad` gives the derivative with respect to `hidden`, and on request to
+    `linear_weight` and `linear_bias`; it computes the logits a second time.  A layer's gradient adds up as its products
+    are computed, in float32 for inputs of up to 32 bits, the bias's in float64.  Beyond inputs and results some tens of
+    megabytes are needed.
 
     `temperature` and `softcap` are those of `cross_entropy`, computed in float64 from each tile of logits.
 
@@ -788,7 +808,7 @@ def linear_cross_entropy(
     )
 
 
-# --- binary cross-entropy -----------------------------------------------------------------------------------------------
+# --- binary cross-entropy ---------------------------------------------------------------------------------------------
 
 
 def binary_cross_entropy(
@@ -808,9 +828,9 @@ def binary_cross_entropy(
     target : array_like of the same shape
         Labels, 0 or 1, or probabilities of label 1.
     weight : array_like, broadcastable with `probs`, optional
-        A factor for each element.
+        A factor per element.
     reduction : {"mean", "sum", "none"}
-        The mean divides by the number of elements, whatever the weights.
+        The mean divides by the number of elements, regardless of the weights.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -828,7 +848,7 @@ def binary_cross_entropy(
 
     Notes
     -----
-    log(1 - p) is taken as log1p(-p).  The floor of -100 is PyTorch's; it keeps the loss finite at p = 0 and 1.
+    log(1 - p) is computed as log1p(-p).  The floor of -100 is PyTorch's; it keeps the loss finite at p = 0 and 1.
 
     Examples
     --------
@@ -857,11 +877,11 @@ def binary_cross_entropy_with_logits(
     target : array_like of the same shape
         Labels, 0 or 1, or probabilities of label 1.
     weight : array_like, broadcastable with `logits`, optional
-        A factor for each element.
+        A factor per element.
     pos_weight : array_like, broadcastable with `logits`, optional
         A factor for the positive term, usually one per class along the last axis.
     reduction : {"mean", "sum", "none"}
-        The mean divides by the number of elements, whatever the weights.
+        The mean divides by the number of elements, regardless of the weights.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -879,8 +899,8 @@ def binary_cross_entropy_with_logits(
 
     Notes
     -----
-    softplus(x) = max(x, 0) + log1p(exp(-abs(x))).  For labels in [0, 1] both terms are positive, so nothing cancels and tiny losses keep
-    their relative accuracy.  An infinite logit of the right sign costs 0, of the wrong sign inf.
+    softplus(x) = max(x, 0) + log1p(exp(-abs(x))).  For labels in [0, 1] both terms are positive, so nothing cancels and
+    tiny losses keep their relative accuracy.  An infinite logit of the right sign costs 0, of the wrong sign inf.
 
     Examples
     --------
@@ -901,10 +921,10 @@ def sigmoid_focal_loss(
     reduction: str = "mean",
     out: Any = None,
 ) -> Any:
-    """Focal loss of binary labels from logits: binary cross-entropy that counts little where the prediction is right.
+    """Focal loss of binary labels from logits: binary cross-entropy with less weight where the prediction is right.
 
-    ``a (1 - p)**gamma`` times `binary_cross_entropy_with_logits`, with p = y sigmoid(x) + (1 - y) sigmoid(-x) the probability of the label and
-    a = alpha y + (1 - alpha) (1 - y).
+    ``a (1 - p)**gamma`` times `binary_cross_entropy_with_logits`, with p = y sigmoid(x) + (1 - y) sigmoid(-x) the
+    probability of the label and a = alpha y + (1 - alpha) (1 - y).
 
     Parameters
     ----------
@@ -917,17 +937,17 @@ def sigmoid_focal_loss(
     gamma : float
         The exponent, at least 0.
     weight : array_like, broadcastable with `logits`, optional
-        A factor for each element.
+        A factor per element.
     reduction : {"mean", "sum", "none"}
-        The mean divides by the number of elements, whatever the weights.
+        The mean divides by the number of elements, regardless of the weights.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
     Returns
     -------
     NumPy scalar, or ndarray for ``reduction="none"``
-        float32 for inputs of up to 32 bits, float64 otherwise.  Of labels 0 and 1 elements are within 4 ulp of the exact value, slopes within
-        5; of probabilities, where more is rounded, within 12.
+        float32 for inputs of up to 32 bits, float64 otherwise.  Of labels 0 and 1 elements are within 4 ulp of the
+        exact value, slopes within 5; of probabilities, where more is rounded, within 12.
 
     Raises
     ------
@@ -938,8 +958,9 @@ def sigmoid_focal_loss(
 
     Notes
     -----
-    As ``torchvision.ops.sigmoid_focal_loss``, but that it is the mean by default.  The exponent is taken of log-odds, so that tiny losses keep
-    their relative accuracy: a logit of 40 for label 1 costs 7.7e-53 / 4, where 1 - p is 0 in float64.
+    Like ``torchvision.ops.sigmoid_focal_loss``, but the mean is the default.  The power is computed from log-odds, so
+    that tiny losses keep their relative accuracy: a logit of 40 for label 1 costs 7.7e-53 / 4, where 1 - p is 0 in
+    float64.
 
     References
     ----------
@@ -954,7 +975,7 @@ def sigmoid_focal_loss(
     return evaluate(losses.SIGMOID_FOCAL_LOSS, (logits, target, None, weight), (alpha, gamma, reduction), out)
 
 
-# --- regression ---------------------------------------------------------------------------------------------------------
+# --- regression -------------------------------------------------------------------------------------------------------
 
 
 def mse_loss(
@@ -968,7 +989,7 @@ def mse_loss(
 ) -> Any:
     """Mean squared error: ``(pred - target)**2``.
 
-    Broadcasts `pred`, `target` and `weight` against one another.
+    Broadcasts `pred`, `target` and `weight` against each other.
 
     Parameters
     ----------
@@ -981,7 +1002,7 @@ def mse_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -989,8 +1010,8 @@ def mse_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1019,7 +1040,7 @@ def rmse_loss(
 ) -> Any:
     """Root mean squared error: ``sqrt(mean((pred - target)**2))``.
 
-    With `axis`, one root for each output.
+    With `axis`, one root per output.
 
     Parameters
     ----------
@@ -1032,7 +1053,7 @@ def rmse_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1040,15 +1061,16 @@ def rmse_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
     TypeError
         For complex, object or string arrays.
     ValueError
-        For shapes that do not broadcast, an unknown reduction, an axis out of range, or ``reduction="none"``, as there is no root for each element.
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or ``reduction="none"``: there is
+        no root per element.
 
     Notes
     -----
@@ -1074,7 +1096,7 @@ def l1_loss(
 ) -> Any:
     """Mean absolute error: ``abs(pred - target)``.
 
-    Broadcasts `pred`, `target` and `weight` against one another.
+    Broadcasts `pred`, `target` and `weight` against each other.
 
     Parameters
     ----------
@@ -1087,7 +1109,7 @@ def l1_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1095,8 +1117,8 @@ def l1_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1141,7 +1163,7 @@ def huber_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1149,8 +1171,8 @@ def huber_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1199,7 +1221,7 @@ def smooth_l1_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1207,8 +1229,8 @@ def smooth_l1_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1254,7 +1276,7 @@ def log_cosh_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1262,8 +1284,8 @@ def log_cosh_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1296,7 +1318,7 @@ def msle_loss(
 ) -> Any:
     """Mean squared logarithmic error: ``(log1p(pred) - log1p(target))**2``.
 
-    The two logarithms are taken as one of their ratio, so that near values do not cancel.
+    The difference is computed as the logarithm of a ratio, so that close values do not cancel.
 
     Parameters
     ----------
@@ -1309,7 +1331,7 @@ def msle_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1317,8 +1339,8 @@ def msle_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1363,7 +1385,7 @@ def quantile_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1371,8 +1393,8 @@ def quantile_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1421,7 +1443,7 @@ def charbonnier_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1429,8 +1451,8 @@ def charbonnier_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1441,12 +1463,13 @@ def charbonnier_loss(
 
     Notes
     -----
-    It is 0 where the error is; some authors leave out the constant -eps.  Neither cancels near 0 nor overflows far from it.
+    It is 0 where the error is; some authors leave out the constant -eps.  Neither cancels near 0 nor overflows far from
+    it.
 
     References
     ----------
-    Charbonnier, P., Blanc-Feraud, L., Aubert, G., Barlaud, M. (1994). Two deterministic half-quadratic regularization algorithms for
-    computed imaging. ICIP.
+    Charbonnier, P., Blanc-Feraud, L., Aubert, G., Barlaud, M. (1994). Two deterministic half-quadratic regularization
+    algorithms for computed imaging. ICIP.
 
     Examples
     --------
@@ -1484,7 +1507,7 @@ def mape_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1492,8 +1515,8 @@ def mape_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1525,7 +1548,8 @@ def smape_loss(
     reduction: str = "mean",
     out: Any = None,
 ) -> Any:
-    """Symmetric mean absolute percentage error, as a fraction: ``2 abs(pred - target) / max(abs(pred) + abs(target), eps)``.
+    """Symmetric mean absolute percentage error, as a fraction:
+    ``2 abs(pred - target) / max(abs(pred) + abs(target), eps)``.
 
     Between 0 and 2.
 
@@ -1542,7 +1566,7 @@ def smape_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1550,8 +1574,8 @@ def smape_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1599,7 +1623,7 @@ def hinge_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1607,8 +1631,8 @@ def hinge_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1656,7 +1680,7 @@ def squared_hinge_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1664,8 +1688,8 @@ def squared_hinge_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1676,8 +1700,8 @@ def squared_hinge_loss(
 
     References
     ----------
-    Chang, K.-W., Hsieh, C.-J., Lin, C.-J. (2008). Coordinate Descent Method for Large-scale L2-loss Linear Support Vector Machines.
-    JMLR 9.
+    Chang, K.-W., Hsieh, C.-J., Lin, C.-J. (2008). Coordinate Descent Method for Large-scale L2-loss Linear Support
+    Vector Machines.  JMLR 9.
 
     Examples
     --------
@@ -1710,7 +1734,7 @@ def soft_margin_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1718,8 +1742,8 @@ def soft_margin_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1730,8 +1754,8 @@ def soft_margin_loss(
 
     Notes
     -----
-    The same as `binary_cross_entropy_with_logits` of labels 0 and 1.  Tiny losses keep their relative accuracy, large ones do not overflow,
-    where PyTorch's are inf.
+    The same as `binary_cross_entropy_with_logits` of labels 0 and 1.  Tiny losses keep their relative accuracy, large
+    ones do not overflow, where PyTorch's are inf.
 
     Examples
     --------
@@ -1767,7 +1791,7 @@ def hinge_embedding_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1775,8 +1799,8 @@ def hinge_embedding_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1830,7 +1854,7 @@ def margin_ranking_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1838,8 +1862,8 @@ def margin_ranking_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1850,7 +1874,8 @@ def margin_ranking_loss(
 
     Notes
     -----
-    The derivative with respect to `input2` is that with respect to `input1`, negated.  At the kink it is -target, as in PyTorch.
+    The derivative with respect to `input2` is that with respect to `input1`, negated.  At the kink it is -target, as in
+    PyTorch.
 
     Examples
     --------
@@ -1894,7 +1919,7 @@ def poisson_nll_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1902,8 +1927,8 @@ def poisson_nll_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -1954,7 +1979,7 @@ def gaussian_nll_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -1962,19 +1987,21 @@ def gaussian_nll_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
     TypeError
         For complex, object or string arrays.
     ValueError
-        For shapes that do not broadcast, an unknown reduction, an axis out of range, a negative variance, or an eps that is not positive.
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, a negative variance, or an eps
+        that is not positive.
 
     References
     ----------
-    Nix, D. A., Weigend, A. S. (1994). Estimating the mean and variance of the target probability distribution. ICNN, eq. 5.
+    Nix, D. A., Weigend, A. S. (1994). Estimating the mean and variance of the target probability distribution. ICNN,
+    eq. 5.
 
     Examples
     --------
@@ -2009,7 +2036,7 @@ def poisson_deviance_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -2017,18 +2044,21 @@ def poisson_deviance_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target` are.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target`
+        are.
 
     Raises
     ------
     TypeError
         For complex, object or string arrays.
     ValueError
-        For shapes that do not broadcast, an unknown reduction, an axis out of range, or rates or counts outside their domain.
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, or rates or counts outside their
+        domain.
 
     Notes
     -----
-    It is twice `generalized_kl_div`, and up to a term of the target alone twice `poisson_nll_loss` with ``log_input=False``.
+    It is twice `generalized_kl_div`, and up to a term of the target alone twice `poisson_nll_loss` with
+    ``log_input=False``.
 
     References
     ----------
@@ -2067,7 +2097,7 @@ def gamma_deviance_loss(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -2075,7 +2105,8 @@ def gamma_deviance_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target` are.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target`
+        are.
 
     Raises
     ------
@@ -2109,8 +2140,9 @@ def tweedie_deviance_loss(
 ) -> Any:
     """Tweedie deviance of a power p: twice the integral of ``(target - t) / t**p`` from `pred` to `target`.
 
-    scikit-learn's ``mean_tweedie_deviance``.  For p other than 0, 1 and 2 it is ``2 (target**(2-p) / ((1-p) (2-p)) - target pred**(1-p) / (1-p) +
-    pred**(2-p) / (2-p))``; the first term is left out where the target is negative.
+    scikit-learn's ``mean_tweedie_deviance``.  For p other than 0, 1 and 2 it is
+    ``2 (target**(2-p) / ((1-p) (2-p)) - target pred**(1-p) / (1-p) + pred**(2-p) / (2-p))``; the first term is left out
+    where the target is negative.
 
     Parameters
     ----------
@@ -2119,13 +2151,14 @@ def tweedie_deviance_loss(
     target : array_like, broadcastable with `pred`
         Values to predict: any for a power of at most 0, at least 0 for 1 <= power < 2, above 0 for 2 and more.
     power : float
-        At most 0 or at least 1.  0 is the squared error, 1 Poisson's deviance, 2 the gamma distribution's, 3 the inverse Gaussian's.
+        At most 0 or at least 1.  0 is the squared error, 1 Poisson's deviance, 2 the gamma distribution's, 3 the
+        inverse Gaussian's.
     weight : array_like, optional
         Weights, broadcast with the others.  A mean divides by their sum.
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -2140,13 +2173,14 @@ def tweedie_deviance_loss(
     TypeError
         For complex, object or string arrays.
     ValueError
-        For shapes that do not broadcast, an unknown reduction, an axis out of range, a power between 0 and 1, or numbers
-        outside their domain.
+        For shapes that do not broadcast, an unknown reduction, an axis out of range, a power between 0 and 1, or
+        numbers outside their domain.
 
     Notes
     -----
-    With r = target / pred and L = log r it is 2 pred**(2-p) L**2 times the second divided difference of exp at 0, L and (2 - p) L, so that the
-    terms, which nearly cancel where r is near 1 and where p is near 1 or 2, are never subtracted there.
+    With r = target / pred and L = log r it is 2 pred**(2-p) L**2 times the second divided difference of exp at 0, L and
+    (2 - p) L, so that the terms, which nearly cancel where r is near 1 and where p is near 1 or 2, are never subtracted
+    there.
 
     References
     ----------
@@ -2188,7 +2222,8 @@ def kl_div(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "batchmean", "sum", "none"}
-        What is returned: the (weighted) mean, the sum over the length of the first axis, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the sum over the length of the first axis, the (weighted) sum, or each
+        element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -2196,8 +2231,8 @@ def kl_div(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel, over the whole
-        range of the operands.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8) where their terms do not cancel,
+        over the whole range of the operands.
 
     Raises
     ------
@@ -2208,8 +2243,8 @@ def kl_div(
 
     Notes
     -----
-    0 log 0 = 0: a target of 0 costs nothing, whatever the prediction.  ``reduction="batchmean"`` is the divergence itself if each
-    entry of the first axis is a distribution; "mean" divides by the number of elements.
+    0 log 0 = 0: a target of 0 costs nothing, whatever the prediction.  ``reduction="batchmean"`` is the divergence
+    itself if each entry of the first axis is a distribution; "mean" divides by the number of elements.
 
     References
     ----------
@@ -2248,7 +2283,7 @@ def generalized_kl_div(
     axis : int or tuple of int, optional
         Axes to reduce over, as in ``numpy.mean``; all by default.  Ignored by ``reduction="none"``.
     reduction : {"mean", "sum", "none"}
-        What is returned: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
+        The result: the (weighted) mean, the (weighted) sum, or each element's weighted loss.
     out : ndarray, optional
         Writeable floating array of the result's shape to write to and return.
 
@@ -2256,7 +2291,8 @@ def generalized_kl_div(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target` are.
+        Elements and slopes are within 4 ulp of the exact value (in float64 within 8), however near `pred` and `target`
+        are.
 
     Raises
     ------
