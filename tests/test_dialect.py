@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from amounts import few_or_many
 from dialect_texts import ACCEPTED, REFUSED, REFUSED_TEXTS, close, operands, plainly, text_of
 from subprocesses import check_python
 
@@ -64,9 +65,10 @@ def test_every_formula_is_in_the_dialect():
             assert len(found[name].parameters) == loss.operands + len(loss.parameters)
 
 
-def test_threads_parse_at_once():
+@few_or_many("times", 5, 20)
+def test_threads_parse_at_once(times):
     """CPython 3.11 raises SystemError where a garbage collection lets another thread in that parses, too."""
-    check_python("""
+    check_python(f"""
         import gc, sys, threading
         from pathlib import Path
         from fastloss import _dialect, scalars
@@ -78,7 +80,7 @@ def test_threads_parse_at_once():
         done = []
 
         def check():
-            for _ in range(20):
+            for _ in range({times}):
                 _dialect.functions(text)
             done.append(True)
 
