@@ -1,10 +1,9 @@
 """Tests of what every backend must do run on each of them; of many combinations of parameters, a run makes a cover of all pairs."""
 
 import functools
-import itertools
 
-import pairwise
 import pytest
+import selection
 
 import fastloss
 from fastloss.backends import load
@@ -65,72 +64,9 @@ def pytest_generate_tests(metafunc):
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items):
-    """The oracle has no backends: its comparisons run once.  Of many combinations of parameters those beyond a cover are marked `full`."""
+    """The oracle has no backends: its comparisons run once.  What is beyond a cover of pairs is marked `full`."""
     items[:] = [item for item in items if not _is_oracle_again(item)]
-    parametrised = [item for item in items if hasattr(item, "callspec") and not _is_put_off(item)]
-    for _, module in itertools.groupby(parametrised, key=lambda item: item.path):
-        _mark_all_but(_of_a_module, list(module), pytest.mark.full)
-    for _, test in itertools.groupby(parametrised, key=_test):
-        _mark_all_but(_of_a_test, list(test), pytest.mark.beyond_pairs)
-
-
-def _is_put_off(item):
-    """By a mark of its own."""
-    return item.get_closest_marker("slow") or item.get_closest_marker("full")
-
-
-def _mark_all_but(covering, combinations, mark):
-    covered = set(covering(combinations))
-    for position, item in enumerate(combinations):
-        if position not in covered:
-            item.add_marker(mark)
-
-
-def _of_a_test(combinations):
-    """Those that hold all pairs of values of the test's parameters, the backend among them."""
-    return pairwise.fewest([pairwise.groups(_values(item), _strength(item)) for item in combinations])
-
-
-def _of_a_module(combinations):
-    """The same, but for the backends, which the tests share: each value of a parameter meets each backend in one of them.
-
-    What one test shows of a loss on a backend, another need not show for every loss again.  So each test has its own pairs,
-    wherever it does not matter on the cheapest backend, and runs once on each; what is then missing goes to the test that comes first.
-    """
-    of_tests = [_own(item) for item in combinations]
-    together = [mine | _with_backend(item) for mine, item in zip(of_tests, combinations, strict=True)]
-    return pairwise.fewest(together, pairwise.fewest(of_tests))
-
-
-def _own(item):
-    """What no other test of the module holds: pairs of values, and that it runs on a backend."""
-    values, backends = _values(item), _backends(item)
-    pairs = values if _strength(item) == 1 else [*pairwise.groups(values - backends), *backends]
-    return {(_test(item), pair) for pair in pairs}
-
-
-def _with_backend(item):
-    if _strength(item) == 1 or item.get_closest_marker("any_backend"):
-        return set()
-    backends = _backends(item)
-    return set(itertools.product(_values(item) - backends, backends))
-
-
-def _backends(item):
-    return {value for value in _values(item) if value[0] == "backend"}
-
-
-def _test(item):
-    return item.parent, getattr(item, "originalname", item.name)
-
-
-def _strength(item):
-    return 1 if item.get_closest_marker("expensive") else 2
-
-
-def _values(item):
-    """A test's parameters by name, their values told apart by identity, as not all are hashable."""
-    return {(name, id(value)) for name, value in item.callspec.params.items()}
+    selection.mark(items)
 
 
 def _is_oracle_again(item):

@@ -217,6 +217,7 @@ def test_shapes_and_axes():
     assert empty.kl.shape == (0,) and empty.nll.shape == (0,)
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("n_classes", [5, 200])
 def test_layouts(layout, n_classes):

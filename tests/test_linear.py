@@ -301,6 +301,7 @@ def test_all_ignored():
     assert fastloss.linear_cross_entropy(hidden, layer, [-100] * 4, reduction="sum") == 0
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
 def test_layouts(layout):
     hidden, layer, labels, probs, options = problem(12, 6, 300)

@@ -211,6 +211,7 @@ def test_ignored_rows_are_scored_without_a_target():
         check(logits, np.where(kept, target, 5), ignore_index=5)
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_layouts(layout, dtype):
@@ -221,6 +222,7 @@ def test_layouts(layout, dtype):
         check(logits, target, axis=axis)
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64, np.bool_])
 def test_index_dtypes(dtype):
     for n_classes in (2, 200):

@@ -174,6 +174,7 @@ def test_many_of_the_first(n_classes, top):
     check(logits, top=top)
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
 def test_layouts(layout):
     for shape, axis in (((6, 21), 1), ((21, 6), 0), ((6, 200), 1), ((3, 5, 7), 1), ((2, 9, 4, 3), 1), ((3, 4, 140), 2)):

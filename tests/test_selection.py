@@ -1,10 +1,12 @@
 """Which combinations of parameters run by default: few that hold every pair of values."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pairwise
 import pytest
+import selection
 
 
 def pairs(rows):
@@ -37,3 +39,65 @@ def test_up_to_two_parameters_are_run_in_full():
     assert pairwise.cover(rows) == list(range(12))
     assert pairwise.cover([(value,) for value in "abc"]) == [0, 1, 2]
     assert pairwise.cover([]) == []
+
+
+class Item:
+    """What `selection` needs of a test."""
+
+    path = "module"
+    parent = None
+
+    def __init__(self, name, marks=(), **parameters):
+        self.originalname, self.marks = name, set(marks)
+        self.callspec = SimpleNamespace(params=parameters)
+
+    def get_closest_marker(self, name):
+        return name in self.marks
+
+    def add_marker(self, marker):
+        self.marks.add(marker.name)
+
+    def __getattr__(self, parameter):
+        return self.callspec.params[parameter]
+
+
+def module(*marks):
+    """Two tests, of which the second would need nothing but its shapes, as (cheap, dear) × losses × dtypes or shapes."""
+    product = itertools.product(("cheap", "dear"), "abcdef")
+    values = [Item("values", backend=b, loss=loss, dtype=d) for b, loss in product for d in (4, 8)]
+    product = itertools.product(("cheap", "dear"), "abcdef")
+    return values + [Item("others", marks, backend=b, loss=loss, shape=s) for b, loss in product for s in (1, 2, 3)]
+
+
+def test_tests_share_backends():
+    items = module()
+    selection.mark(items)
+    default = [item for item in items if "full" not in item.marks]
+    for name, second in (("values", "dtype"), ("others", "shape")):
+        test = [item for item in items if item.originalname == name]
+        own = [item for item in default if item.originalname == name]
+        for pair in (("loss", second), ("backend",), ("backend", second)):
+            assert {tuple(getattr(i, p) for p in pair) for i in own} == {
+                tuple(getattr(i, p) for p in pair) for i in test
+            }
+    assert {(i.backend, i.loss) for i in default} == {(i.backend, i.loss) for i in items}
+    # by itself each test has all pairs
+    alone = [item for item in items if "beyond_pairs" not in item.marks]
+    assert {(i.backend, i.loss) for i in alone if i.originalname == "others"} == {(i.backend, i.loss) for i in items}
+    n_dear, n_dear_alone = (sum(item.backend == "dear" for item in chosen) for chosen in (default, alone))
+    assert n_dear == 7 < n_dear_alone  # two dtypes, three shapes, six losses: hardly more than the losses
+
+
+def test_any_backend_will_do():
+    items = module("any_backend")
+    selection.mark(items)
+    dear = [
+        item for item in items if item.backend == "dear" and item.originalname == "others" and "full" not in item.marks
+    ]
+    assert len(dear) == 1
+
+
+def test_marks_of_ones_own_stay():
+    items = [Item("values", marks, backend="cheap", loss="a") for marks in ({"full"}, {"slow"}, ())]
+    selection.mark(items)
+    assert [item.marks for item in items] == [{"full"}, {"slow"}, set()]

@@ -1,0 +1,77 @@
+"""Which tests run by default, by the marks `full` and `beyond_pairs` on all others."""
+
+import itertools
+
+import pairwise
+import pytest
+
+
+def mark(items):
+    """Mark the combinations of parameters beyond the covers of modules, and beyond those of single tests.
+
+    Those that have a mark of their own, `slow` or `full`, are left as they are.
+    """
+    parametrised = [item for item in items if hasattr(item, "callspec") and not _is_put_off(item)]
+    for _, module in itertools.groupby(parametrised, key=lambda item: item.path):
+        _mark_all_but(_of_a_module, list(module), pytest.mark.full)
+    for _, test in itertools.groupby(parametrised, key=_test):
+        _mark_all_but(_of_a_test, list(test), pytest.mark.beyond_pairs)
+
+
+def _is_put_off(item):
+    """By a mark of its own."""
+    return item.get_closest_marker("slow") or item.get_closest_marker("full")
+
+
+def _mark_all_but(covering, combinations, mark):
+    covered = set(covering(combinations))
+    for position, item in enumerate(combinations):
+        if position not in covered:
+            item.add_marker(mark)
+
+
+def _of_a_test(combinations):
+    """Those that hold all pairs of values of the test's parameters, the backend among them."""
+    return pairwise.fewest([pairwise.groups(_values(item), _strength(item)) for item in combinations])
+
+
+def _of_a_module(combinations):
+    """The same, but for the backends, which the tests share: each value of a parameter meets each backend in one of them.
+
+    What one test shows of a loss on a backend, another need not show for every loss again.  So each test has its own pairs,
+    wherever it does not matter on the cheapest backend, and runs once on each; what is then missing goes to the test that comes first.
+    """
+    of_tests = [_own(item) for item in combinations]
+    together = [mine | _with_backend(item) for mine, item in zip(of_tests, combinations, strict=True)]
+    return pairwise.fewest(together, pairwise.fewest(of_tests))
+
+
+def _own(item):
+    """What no other test of the module holds: pairs of values, and that it runs on a backend."""
+    values, backends = _values(item), _backends(item)
+    pairs = values if _strength(item) == 1 else [*pairwise.groups(values - backends), *backends]
+    return {(_test(item), pair) for pair in pairs}
+
+
+def _with_backend(item):
+    if _strength(item) == 1 or item.get_closest_marker("any_backend"):
+        return set()
+    backends = _backends(item)
+    return set(itertools.product(_values(item) - backends, backends))
+
+
+def _backends(item):
+    return {value for value in _values(item) if value[0] == "backend"}
+
+
+def _test(item):
+    return item.parent, item.originalname
+
+
+def _strength(item):
+    return 1 if item.get_closest_marker("expensive") else 2
+
+
+def _values(item):
+    """A test's parameters by name, their values told apart by identity, as not all are hashable."""
+    return {(name, id(value)) for name, value in item.callspec.params.items()}
