@@ -18,7 +18,7 @@ def _distribution(rng, shape):
     return raw / raw.sum(axis=-1, keepdims=True)
 
 
-# What an argument may be: how to draw it, and what an integer array of that kind looks like.
+# Kinds of arguments: how to draw one, and how to round it to an integer array of that kind.
 DOMAINS = {
     "real": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),
     "score": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),  # an infinite one may cost nothing, or NaN
@@ -28,7 +28,7 @@ DOMAINS = {
     "log_probability": (lambda rng, shape: -rng.uniform(0.05, 5, shape), np.rint),
     "row": (_distribution, np.ceil),
     "label": (_labels, None),  # stays an integer array whatever the dtype of the rest
-    "distribution": (_distribution, None),  # class probabilities are floating or they are not probabilities
+    "distribution": (_distribution, None),  # integers would be class indices
 }
 
 
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def rowwise(self):
-        """Does the loss reduce a class axis?"""
+        """Whether the loss reduces a class axis."""
         return self.domains[1] in ("label", "distribution")
 
     @property
@@ -142,9 +142,9 @@ POINT_CASES = tuple(case for case in CASES if not case.rowwise)
 REGRESSION_CASES = tuple(case for case in POINT_CASES if not case.loss.startswith(("binary", "sigmoid")))
 # One case for each loss and kind of target: for what does not depend on the scalar options.
 PLAIN_CASES = tuple(case for case in CASES if not case.options)
-# One for each way in which arrays are gone through: labels, class probabilities, one entry a row, two and three
-# operands. Layouts and shapes are none of a loss's business, and each loss that meets another kind of array
-# costs a compilation; so where those are gone through exhaustively, these stand in for all.
+# One for each way of looping over arrays: labels, class probabilities, one entry per row, two and three operands.
+# Formulas do not depend on layouts and shapes, and each combination of loss and kind of array has to be compiled;
+# so tests that try all layouts or shapes run only these losses.
 STAND_INS = tuple(
     next(case for case in PLAIN_CASES if str(case) == name)
     for name in (
@@ -159,5 +159,5 @@ ROW_STAND_INS, POINT_STAND_INS = STAND_INS[:3], STAND_INS[3:]
 
 
 def generator(*seed):
-    """A random generator that depends on what is tested, so that tests do not depend on their order."""
+    """A random generator seeded by what is tested, so that tests do not depend on their order."""
     return np.random.default_rng([sum(map(ord, str(part))) for part in seed])

@@ -11,7 +11,7 @@ ORACLE_ULP = 16  # of `LONG`: what test_reference.py holds the oracle to
 def ulp_error(got, exact, at=0.0):
     """|got - exact| in ulp of ``max(|exact|, at)`` in the dtype of `got`.
 
-    Where NaN and infinities do not match the error is infinite.
+    If NaN or infinities do not match, the error is infinite.
     """
     got = np.asarray(got)
     exact = np.asarray(exact, LONG)
@@ -28,7 +28,7 @@ def ulp_error(got, exact, at=0.0):
 def assert_ulp(got, exact, ulp, at=0.0, what=""):
     """Every entry of `got` lies within `ulp` units in the last place of the exact value."""
     if np.asarray(got).dtype == np.float64 and not LONGER:
-        ulp += ORACLE_ULP  # the exact value is as exact as float64 can be
+        ulp += ORACLE_ULP  # where long double is float64, the oracle itself is off by that much
     error = ulp_error(got, exact, at)
     if error.size and not error.max() <= ulp:
         worst = np.unravel_index(np.argmax(error), error.shape)
@@ -39,11 +39,12 @@ def assert_ulp(got, exact, ulp, at=0.0, what=""):
 
 
 def to_mpf(value):
-    """The very number as one of mpmath's, which knows nothing of the platform's long double: 64 bits, 113, or 53."""
+    """A number converted exactly to mpmath's type, which does not know the platform's long double, of 64, 113 or 53
+    bits."""
     fraction, exponent = np.frexp(LONG(value))
     result = mpmath.mpf(0)
     with mpmath.workprec(np.finfo(LONG).nmant + 1):
-        while fraction:  # of which a float64 holds the first 53 bits
+        while fraction:  # 53 bits at a time, by way of float64
             piece = float(fraction)
             result += piece
             fraction -= piece
@@ -51,12 +52,12 @@ def to_mpf(value):
 
 
 def same_bits(a, b):
-    """Equal to the last bit, NaN included."""
+    """Whether two arrays are equal to the last bit, including NaN."""
     a, b = np.asarray(a), np.asarray(b)
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def result_dtype(*dtypes):
-    """The contract's: float32 for floating inputs of up to 32 bits, float64 for everything else."""
+    """The documented dtype of results: float32 for floating inputs of up to 32 bits, float64 for everything else."""
     small = all(np.dtype(d).kind not in "iub" and np.dtype(d).itemsize <= 4 for d in dtypes)
     return np.dtype(np.float32 if small else np.float64)

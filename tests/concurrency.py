@@ -12,9 +12,10 @@ SECONDS = float(os.environ.get("FASTLOSS_TEST_SECONDS", "0.5"))
 
 
 def jobs():
-    """Values and gradients of a few losses, of arrays for one thread and for several, as functions without arguments.
+    """Functions without arguments that compute values and gradients of a few losses, on arrays for one thread and for
+    several.
 
-    A few, as every process that calls a loss has to load its kernels.
+    Only a few, because every process that calls a loss has to load its kernels.
     """
     import numpy as np
 
@@ -30,7 +31,7 @@ def jobs():
 
 
 def call_from_threads(work, expected, n_threads=8, seconds=SECONDS):
-    """Each thread goes through all the work, from a place of its own, until the time is up."""
+    """Each thread repeats all the work, each starting at a different place, until the time is up."""
     start = threading.Barrier(n_threads)
     counts, wrong = [0] * n_threads, []
 
@@ -57,7 +58,7 @@ def call_from_threads(work, expected, n_threads=8, seconds=SECONDS):
 
 
 def in_child(work):
-    """What `work` returns in a forked child that may take two minutes."""
+    """The result of `work` in a forked child, which is killed after two minutes."""
     import signal
     import traceback
 
@@ -65,7 +66,7 @@ def in_child(work):
     pid = os.fork()
     if pid == 0:
         try:
-            signal.alarm(120)  # a child that hangs is killed
+            signal.alarm(120)  # kills a child that hangs
             os.close(readable)
             with os.fdopen(writable, "wb") as pipe:
                 pipe.write(work())

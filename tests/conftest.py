@@ -1,4 +1,5 @@
-"""Tests of what every backend must do run on each of them; of many combinations of parameters, a run makes a cover of all pairs."""
+"""Runs tests of what every backend must do on each of them, and selects combinations of parameters that cover all
+pairs."""
 
 import functools
 
@@ -8,8 +9,9 @@ import selection
 import fastloss
 from fastloss.backends import load
 
-# The compiled backends, and whatever answers where neither is to be had: it is slow, so the largest arrays are left out.
-# Numba comes last, as its kernels are compiled first: where a cover of pairs has a choice, it takes what comes first.
+# The compiled backends, and the one that is used if neither is available, which is slow, so that tests with large
+# arrays leave it out.  Numba comes last, because its kernels have to be compiled: where a cover of pairs has a choice,
+# it takes what comes first.
 COMPILED = ("cython", "numba")
 EVERY = ("cython", "numpy", "numba")
 
@@ -52,7 +54,7 @@ def reason_missing(backend):
 
 
 def available_first(names):
-    """Those that would be skipped come last, or a cover of pairs would choose them for what others can show."""
+    """The backends, unavailable ones last: otherwise a cover of pairs would choose tests that are skipped."""
     return sorted(names, key=lambda name: reason_missing(name) is not None)
 
 

@@ -1,10 +1,10 @@
-"""Texts in the dialect of losses, and texts outside of it: what `test_dialect.py` and `device/test_device_dialect.py` share."""
+"""Texts inside and outside the dialect of losses, for `test_dialect.py` and `device/test_device_dialect.py`."""
 
 import math
 
 
 def text_of(body, head="f(x, y)"):
-    """A function of these lines; the first of them is line 4."""
+    """A function with these lines as its body, which starts at line 4."""
     return f"from math import exp, expm1, log, log1p, sqrt, tanh\n\ndef {head}:\n" + "\n".join(
         f"    {line}" for line in body
     )
@@ -121,7 +121,7 @@ ACCEPTED = {
     "def f(x, y):\n    register = where(x)\n    equal = decay(y)\n    both = register * equal\n    return both + log_clamped(x)\n",
 }
 
-# Lines of a body, where in the text it is wrong, and which of the refusals it is.
+# Lines of a body, the line number of what is wrong, and the key of the refusal.
 REFUSED = [
     (["return x * 0.5"], 4, "bare constant"),
     (["return x + 1"], 4, "bare constant"),
@@ -201,7 +201,7 @@ REFUSED = [
     (["return x +"], 4, "syntax"),
 ]
 
-# The same of whole texts.
+# The same for complete texts.
 REFUSED_TEXTS = [
     ("import os\n\ndef f(x):\n    return x", 1, "outside"),
     ("def f(x):\n    return x\n\nEPS = 1e-6", 4, "outside"),
@@ -230,13 +230,13 @@ REFUSED_TEXTS = [
 
 
 def operands():
-    """Pairs of numbers on and between everything that the texts compare with."""
+    """Pairs of numbers at and between all thresholds in the texts."""
     values = (-2.5, -1.0, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 3.5)
     return [(x, y) for x in values for y in values]
 
 
 def plainly(text, x, y):
-    """f(x, y) as Python itself runs the text."""
+    """f(x, y) as plain Python computes it."""
     namespace = {}
     exec(text, namespace)
     return namespace["f"](x, y)

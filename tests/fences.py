@@ -1,6 +1,6 @@
-"""Arrays between two pages that cannot be read, and labels that point out of them.
+"""Arrays between two unreadable pages, and labels that point outside them.
 
-For processes that test_bounds.py starts: a read out of bounds ends them.
+For processes that test_bounds.py starts: a read out of bounds kills them.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import numpy as np
 
 PAGE = mmap.PAGESIZE
 LABEL_LOSSES = ("cross_entropy", "nll_loss", "categorical_cross_entropy")
-# Beside the classes, one page away, and where a product with the size of an element overflows.
+# Just outside the classes, one page away, and where the product with the size of an element overflows.
 BAD_LABELS = [11, 12, 4096, 2**20, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1]
 BAD_LABELS += [-1, -2, -101, -(2**20), -(2**31), -(2**40), -(2**63)]
 
@@ -44,7 +44,8 @@ def expect_index_error(position, bad, function, *arguments, **options):
 
 
 def attempt_bad_labels(n_rows, labels, reductions):
-    """Every bad label as the first, a middle and the last target, classes on the last axis and the first."""
+    """Try every bad label as the first, a middle and the last target, with classes on the last axis and on the
+    first."""
     import fastloss
 
     probs = np.full((n_rows, 11), 1 / 11, np.float32)

@@ -1,4 +1,4 @@
-"""Signals at bad moments, for the processes that test_interrupts.py starts."""
+"""Sends signals at inconvenient moments, in processes that test_interrupts.py starts."""
 
 import random
 import signal
@@ -46,13 +46,13 @@ def logits_and_labels(n_rows=4000):
 
 
 def endless(n_rows=10_000_000):
-    """Logits and labels that take no memory to speak of and seconds to go through."""
+    """Logits and labels that take little memory, and seconds to compute with."""
     rows = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     return np.broadcast_to(rows, (n_rows, 1000)), np.broadcast_to(np.int64(3), (n_rows,))
 
 
 def seconds_to_stop(call, after=0.2):
-    """How long after a signal the exception comes out of a call that would go on for seconds."""
+    """The time from a signal to the exception from a call that would take seconds."""
     signalled = []
 
     def handler(*_):
@@ -70,7 +70,7 @@ def seconds_to_stop(call, after=0.2):
 
 
 class Injector:
-    """Raises between the instructions of `_threads` in this thread: before those with the given numbers."""
+    """Raises in this thread between the bytecodes of `_threads`, before those with the given numbers."""
 
     def __init__(self, kind, numbers):
         self.kind, self.numbers, self.n = kind, list(numbers), 0
@@ -91,7 +91,8 @@ class Injector:
 
 
 def run_injected(kind, *numbers):
-    """A run of four blocks by two threads: instructions that were gone through, what was raised, blocks done, threads still at it."""
+    """Run four blocks on two threads; returns (number of bytecodes executed, what was raised, finished blocks, threads
+    still running)."""
     computing, done = [], []
     caller = threading.get_ident()
 

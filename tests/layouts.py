@@ -1,4 +1,4 @@
-"""Ways to lay out an array in memory. Each takes a C-contiguous array and returns another view of its kind.
+"""Memory layouts. Each function takes a C-contiguous array and returns an array with another layout.
 
 All but `stretched` keep the values; every test computes its expectation from the array that comes out.
 """

@@ -1,4 +1,4 @@
-"""Comparing what Dask arrays give with the oracle."""
+"""Compares results from Dask arrays with the oracle."""
 
 import dask
 import dask.array as da
@@ -14,7 +14,7 @@ def chunked(array, chunks):
 
 
 def check(case, arguments, dtype, inputs, **options):
-    """All reductions of the inputs, some of which are Dask arrays of the arguments."""
+    """Check all reductions of `inputs`: the arguments, some of them as Dask arrays."""
     options = case.options | options
     function, tolerance = getattr(fastloss, case.loss), case.tolerance(dtype)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Losses of one's own as users type them, each with what it is in mpmath: what the tests of them share."""
+"""User-defined losses, each with its reference in mpmath, for several test modules."""
 
 from math import exp, expm1, log, log1p, sqrt, tanh
 
@@ -7,7 +7,7 @@ import numpy as np
 
 import fastloss
 
-# --- functions ------------------------------------------------------------------------------------------------------------
+# --- functions --------------------------------------------------------------------------------------------------------
 
 
 def charbonnier(x, y, eps):
@@ -114,7 +114,7 @@ def quadratic(x, y):
     return (x - y) * (x - y)
 
 
-# --- the losses, with their options and what they are -------------------------------------------------------------------------
+# --- the losses, with their options and references --------------------------------------------------------------------
 
 positive = "(0, inf)"
 
@@ -174,12 +174,12 @@ CASES = {
     ),
 }
 
-# What the functions above import, and no text of theirs mentions: so that nobody takes it away.
+# Imported for the functions above, although linters see no use of it.
 IMPORTED = (exp, expm1, log, log1p, sqrt, tanh)
 
 
 def operands(name, dtype, shape=(40, 7)):
-    """Arrays for a loss, away from its kinks, which no derivative can be compared at."""
+    """Arrays for a loss, away from its kinks, where derivatives can't be compared."""
     rng = np.random.default_rng(sum(map(ord, name)))
     x, y = rng.normal(size=(2, *shape))
     if name in ("gamma", "hellinger"):

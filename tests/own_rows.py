@@ -1,4 +1,4 @@
-"""Losses of rows of one's own, each with what it is in mpmath: what the tests of them share."""
+"""User-defined losses of rows, each with its reference in mpmath, for several test modules."""
 
 from math import exp, expm1, log
 
@@ -25,7 +25,7 @@ def poly(p, epsilon, nll):
 
 
 def hard(nll, p, lse, cut, slope):
-    """Only of rows that are not right yet, and of large logits."""
+    """Nonzero only for rows that are not predicted well yet, or have large logits."""
     T = type(nll)
     excess = max(lse - T(1.0), T(0.0))
     if p > cut:
@@ -74,7 +74,7 @@ CASES = {
 
 
 def operands(shape, axis, dtype, seed=0):
-    """Logits, targets of which some are ignored, and class weights."""
+    """(logits, targets, some of them ignored, class weights)."""
     rng = np.random.default_rng(seed)
     x = (2.0 * rng.normal(size=shape)).astype(dtype)
     target = rng.integers(0, shape[axis], np.delete(shape, axis))
@@ -83,7 +83,7 @@ def operands(shape, axis, dtype, seed=0):
 
 
 def exact(name, x, target, w, axis, options):
-    """Rows' weighted losses, their gradients with respect to the logits, and rows' weights, in float64."""
+    """(weighted losses of rows, their gradients with respect to the logits, weights of rows), in float64."""
     of = CASES[name][2]
     rows, labels = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]), target.reshape(-1)
     losses, gradients, weights = np.zeros(len(rows)), np.zeros(rows.shape), np.zeros(len(rows))

@@ -1,9 +1,9 @@
-"""The oracle: every loss written down once more, plainly, in extended precision.
+"""The oracle: an independent, simple implementation of every loss in extended precision.
 
-It shares no line with the package, so that agreement means something. Everything is computed in
-``np.longdouble`` (64 bits of mantissa on x86), which leaves float64 results exact but for the last rounding;
-where the platform has no longer type this is float64 and right to a few ulp. ``test_reference.py`` holds the
-oracle against mpmath, torch, SciPy, scikit-learn and finite differences.
+It shares no code with the package, so that agreement means something. Everything is computed in
+``np.longdouble`` (64 bits of mantissa on x86), so that float64 results are exact except for the last rounding;
+on platforms without a longer type this is float64, and accurate to a few ulp. ``test_reference.py`` compares the
+oracle with mpmath, torch, SciPy, scikit-learn and finite differences.
 
 ``loss(name, ...)`` and ``value_and_grad(name, ...)`` take the arguments of the package's functions.
 """
@@ -15,18 +15,18 @@ from reference_pointwise import LONG, POINTWISE, times
 
 
 class Terms(NamedTuple):
-    """What a loss consists of before it is reduced."""
+    """The parts of a loss before it is reduced."""
 
     each: np.ndarray  # weighted loss of every row (softmax family) or element
-    slope: np.ndarray  # its derivative by the first argument, in the broadcast shape
-    weights: np.ndarray  # what the mean divides by is their sum; the shape of `each`
+    slope: np.ndarray  # its derivative with respect to the first argument, in the broadcast shape
+    weights: np.ndarray  # in the shape of `each`; the mean divides by their sum
     counted: np.ndarray  # False where the target is ignored; broadcasts against `slope`
 
 
 def exact(values):
-    """Any real array in extended precision, without a detour that rounds."""
+    """Any real array in extended precision, converted without rounding."""
     values = np.asarray(values)
-    if values.dtype.kind not in "biufg":  # bfloat16 and its kin know no way to longdouble
+    if values.dtype.kind not in "biufg":  # bfloat16 and the like have no conversion to longdouble
         values = values.astype(np.float64)
     return values.astype(LONG)
 
@@ -35,7 +35,7 @@ def exact(values):
 
 
 def transformed(x, temperature=1.0, softcap=None):
-    """Logits as the model means them, in extended precision, and the derivative of that; infinite ones stay as they are."""
+    """(transformed logits in extended precision, derivatives of the transform); infinite logits stay as they are."""
     x, steep = exact(x), np.ones(np.shape(x), LONG)
     if softcap is not None:
         cap = LONG(softcap)
@@ -46,9 +46,9 @@ def transformed(x, temperature=1.0, softcap=None):
 
 
 def _split(logits):
-    """The maximum of each row, and the sum of exp(x - maximum) over the other classes (last axis).
+    """(maximum of each row, sum of exp(x - maximum) over the other classes (last axis)).
 
-    Left out of the sum is one class that attains the maximum: its exp is 1, which log1p adds exactly.
+    The sum excludes one class that attains the maximum: its exp is 1, which log1p adds exactly.
     """
     top = logits.max(axis=-1, keepdims=True)
     rest = np.exp(logits - top)
@@ -62,7 +62,7 @@ def _surprise(logits):
         return logits
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         top, rest = _split(logits)
-        # NaN spoils the row, and so does a maximum that is infinite: as in torch.
+        # NaN makes the whole row NaN, and so does an infinite maximum, as in torch.
         return np.where(np.isfinite(top), (top - logits) + np.log1p(rest), LONG("nan"))
 
 
@@ -89,7 +89,7 @@ def logsumexp(x, *, axis=-1, keepdims=False, **transform):
 
 
 def _target_distribution(shape, target, weight, ignore_index, label_smoothing, axis):
-    """Weighted target probabilities (classes last), the mean's weights, and which rows count."""
+    """(weighted target probabilities, classes last; the mean's weights; which rows are not ignored)."""
     n_classes = shape[-1]
     weight = np.ones(n_classes, LONG) if weight is None else exact(weight)
     target = np.asarray(target)
@@ -133,7 +133,7 @@ def _only_at_targets(parts, target, axis):
 def nll_loss(log_probs, target, *, weight=None, ignore_index=-100, axis=-1):
     log_probs = np.moveaxis(exact(log_probs), axis, -1)
     wanted, divisors, counted = _target_distribution(log_probs.shape, target, weight, ignore_index, 0.0, axis)
-    # Only the target's own entry is looked at: a NaN elsewhere in the row does not matter.
+    # Only the target's entry is read: a NaN elsewhere in the row does not matter.
     surprise = np.where(wanted == 0, LONG(0), -log_probs)
     parts = _row_terms(surprise, -wanted, wanted, divisors, counted, axis)
     return _only_at_targets(parts, target, axis)
@@ -181,13 +181,13 @@ def terms(name, *arguments, **options):
 
 
 def _divide(a, b):
-    """a / b, and NaN where b is 0, whatever a: torch adds up 0/0 and x/0 there, under label smoothing."""
+    """a / b, but NaN where b is 0 for any a: with label smoothing, torch adds 0/0 and x/0 there."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(b == 0, LONG("nan"), a / b)
 
 
 def loss(name, *arguments, reduction="mean", axis=None, **options):
-    """What the function `name` of the package returns for these arguments, in extended precision."""
+    """The result of the package's function `name` for these arguments, in extended precision."""
     if name in ROWWISE:
         options["axis"], axis = -1 if axis is None else axis, None
     parts = terms(name, *arguments, **options)
@@ -256,7 +256,7 @@ def entropy(logits, *, axis=-1):
 
 
 def descending(logits, *, axis=-1):
-    """All classes of each row (last axis): NaN first, then the largest, of equals the lower class."""
+    """All classes of each row (last axis) in descending order: NaN first, ties by lower class."""
     rows = np.moveaxis(np.asarray(exact(logits), np.float64), axis, -1)
     missing = np.isnan(rows)
     classes = np.broadcast_to(np.arange(rows.shape[-1]), rows.shape)

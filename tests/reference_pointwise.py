@@ -1,7 +1,7 @@
 """The pointwise half of the oracle: value and slope of each loss, in extended precision.
 
 Each function takes prediction and target (and options) as ``np.longdouble`` arrays and returns the loss and
-its derivative by the prediction. ``reference.py`` weighs and reduces them.
+its derivative with respect to the prediction. ``reference.py`` applies weights and reduces them.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ PI = 4 * np.arctan(LONG(1))  # np.pi has the digits of a float64
 
 
 def times(factor, value):
-    """``factor * value`` where a factor of 0 annuls infinities, but not NaN: 0 log 0 = 0."""
+    """``factor * value``, but 0 if a factor of 0 meets infinity: 0 log 0 = 0.  NaN stays NaN."""
     factor, value = np.broadcast_arrays(factor, value)
     with np.errstate(invalid="ignore"):
         return np.where((factor == 0) & np.isinf(value), LONG(0), factor * value)
@@ -79,7 +79,7 @@ def _smape(x, y, eps=2.0**-52):
 
 
 def _kinked(rest, slope):
-    """max(rest, 0) with its slope, which at the kink is that of `rest`."""
+    """max(rest, 0) and its slope; at the kink the slope is that of `rest`."""
     return np.maximum(rest, LONG(0)), np.where(rest >= 0, slope, np.where(rest < 0, LONG(0), rest))
 
 
@@ -137,7 +137,8 @@ def _gamma_deviance(x, y):
 
 
 def _tweedie(x, y, power=0.0):
-    """The three terms; near x = y, where they cancel, twice the binomial series of the integral of (y - t) / t^p, in w = (y - x) / x."""
+    """The three terms; near x = y, where they cancel, twice the binomial series of the integral of (y - t) / t^p, in w
+    = (y - x) / x."""
     if power in (0.0, 1.0, 2.0):
         return {0.0: _mse, 1.0: _poisson_deviance, 2.0: _gamma_deviance}[power](x, y)
     p = LONG(power)

@@ -1,11 +1,12 @@
-"""Searches the largest error of each function of rows, where its terms don't cancel: by dtype, backend and instruction set.
+"""Searches for the largest error of each function of rows where its terms don't cancel, by dtype, backend and
+instruction set.
 
     python tests/search_errors.py [--rows 1000000] [--backends cython,numba] [--functions softmax,...] [--seed 1]
 
-Rows are drawn where errors are large: tiny losses, near ties, few classes that make up a sum, gaps of hundreds, exponentials on the
-border between two powers of two, large magnitudes.  Errors are in ulp of the result (where a sum cancels by its nature, of its
-largest term).  float32 is held against float64, float64 against longdouble with differences in two parts; the worst case of each
-function is computed once more by mpmath, which the table's last column shows.
+Rows are drawn where errors are large: tiny losses, near ties, sums dominated by a few classes, gaps of hundreds,
+exponentials near a power of two, large magnitudes.  Errors are in ulp of the result (if a sum cancels by its nature, of
+its largest term).  float32 is compared with float64, float64 with longdouble and differences in two parts; the worst
+case of each function is computed again with mpmath, for the last column of the table.
 """
 
 import argparse
@@ -55,7 +56,7 @@ CLASSES = (
 FEW = tuple(n for n in CLASSES if n <= 10)
 
 
-# --- what is drawn ----------------------------------------------------------------------------------------------------------
+# --- drawing rows -----------------------------------------------------------------------------------------------------
 
 
 def normal(rng, n, c):
@@ -79,7 +80,7 @@ def few_count(rng, n, c):
 
 
 def borders(rng, n, c):
-    """Exponentials just above and below a border between two powers of two, where their rounding weighs most."""
+    """Exponentials just above and below a power of two, where their rounding errors matter most."""
     powers = rng.integers(-12, 3, (n, c)) + 0.5 + rng.normal(0, 0.03, (n, c))
     x = powers * np.log(2.0)
     x[np.arange(n), rng.integers(0, c, n)] += rng.uniform(0, 40, n)
@@ -98,7 +99,7 @@ def large(rng, n, c):
 
 
 def far(rng, n, c):
-    """Gaps of hundreds, which float64 can still see."""
+    """Gaps of hundreds, which still matter in float64."""
     x = rng.normal(0, 2, (n, c)) * rng.choice([1.0, 10.0], (n, 1))
     x[np.arange(n), rng.integers(0, c, n)] += rng.uniform(80, 600, n)
     return x + rng.normal(0, 100, (n, 1))
@@ -113,7 +114,7 @@ def labels(rng, x):
     return np.where(rng.random(n) < 0.65, x.argmax(axis=1), rng.integers(0, c, n))
 
 
-# --- what is right ------------------------------------------------------------------------------------------------------------
+# --- exact results ----------------------------------------------------------------------------------------------------
 
 
 class Exact:
@@ -127,7 +128,7 @@ class Exact:
         self.top = self.x.max(axis=1)
         self.powers = self.exp_of_difference(self.x, self.top[:, None])
         first = self.x.argmax(axis=1)
-        self.powers[self.every, first] = 0  # the maximum: apart, as 1
+        self.powers[self.every, first] = 0  # the maximum's 1 is added separately
         self.tail = np.log1p(self.powers.sum(axis=1))
         self.z = 1 + self.powers.sum(axis=1)
         self.powers[self.every, first] = 1
@@ -140,7 +141,7 @@ class Exact:
         return np.exp(d) * (1 + np.where(np.abs(d) < 1024, low, 0))
 
     def nll(self):
-        """log1p of the others' sum, without a subtraction that cancels."""
+        """-log softmax as log1p of the others' sum, so that nothing cancels."""
         others = self.x.copy()
         own = self.x[self.every, self.target]
         others[self.every, self.target] = -np.inf
@@ -171,7 +172,7 @@ SMOOTHING = 0.1
 
 @dataclass(frozen=True)
 class Function:
-    """What is called, what is right, and the magnitude that an ulp is of where that is not the result's."""
+    """A function under test: its call, its exact result, and the magnitude that defines an ulp, if not the result's."""
 
     call: object  # (x, target, w, y) -> result
     right: object  # Exact -> result in its type
@@ -275,7 +276,7 @@ FUNCTIONS = {
 }
 
 
-# --- the search ---------------------------------------------------------------------------------------------------------------
+# --- the search -------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -286,7 +287,7 @@ class Worst:
 
 
 def errors(got, right, magnitude):
-    """In ulp; infinite where NaN or infinities differ.  Below the normal numbers an ulp is the least one."""
+    """Errors in ulp; infinite where NaN or infinities differ.  For subnormal numbers an ulp is the smallest of them."""
     with np.errstate(all="ignore"):
         scale = np.maximum(np.abs(right), np.abs(magnitude)).astype(got.dtype)
         limit = np.finfo(got.dtype)
@@ -307,7 +308,7 @@ def draw(rng, family, n, c, dtype):
 
 
 def sizes(n_rows, c):
-    """Rows that are drawn at a time, and how often; of more than ten classes, so many elements as ten times the rows."""
+    """(rows drawn at a time, number of times); with more than ten classes, ten times `n_rows` elements altogether."""
     n_rows = n_rows if c in FEW else max(1, 10 * n_rows // c)
     rows = max(1, min(200_000 // c, n_rows))
     return rows, -(-n_rows // rows)
@@ -343,7 +344,7 @@ def examine(worst, name, arguments, exact, where):
 
 
 def confirmed(name, case):
-    """The error of a function's worst case by mpmath, for classes and rows of moderate number; None for others."""
+    """The error of a function's worst case by mpmath; None if there are too many classes or rows."""
     x, target, w, y, place = case
     if x.size > 5000:
         return None
@@ -362,7 +363,7 @@ def confirmed(name, case):
 
 
 class MPExact(Exact):
-    """One row in mpmath: object arrays, which know the same operations."""
+    """One row in mpmath, as object arrays, which support the same operations."""
 
     def __init__(self, x, target, w, y):
         as_mp = np.frompyfunc(lambda v: MP.mpf(float(v)), 1, 1)
@@ -387,7 +388,7 @@ class MPExact(Exact):
         return np.frompyfunc(MP.log1p, 1, 1)(powers.sum(axis=1))
 
 
-# --- as a command ----------------------------------------------------------------------------------------------------------------
+# --- as a command -----------------------------------------------------------------------------------------------------
 
 
 def report(names, n_rows, seed, label):

@@ -1,4 +1,4 @@
-"""The two that are compared with other libraries: the oracle, which must be right itself, and the package."""
+"""The two subjects that are compared with other libraries: the package, and the oracle, which must be right itself."""
 
 import pytest
 import reference
@@ -28,5 +28,5 @@ class Package:
         return fastloss.value_and_grad(getattr(fastloss, name))(*arguments, **options)
 
 
-# Every comparison runs for the oracle, which shows that the oracle is right, and for the package.
+# Every comparison runs twice: for the oracle, to show that it is right, and for the package.
 for_oracle_and_package = pytest.mark.parametrize("subject", [Oracle, Package], ids=["oracle", "package"])

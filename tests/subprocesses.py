@@ -1,4 +1,4 @@
-"""Running a piece of Python in an interpreter of its own, for what must not happen in the one that tests."""
+"""Runs Python code in another interpreter, for what must not happen in the one that runs the tests."""
 
 import os
 import subprocess
@@ -7,10 +7,11 @@ import textwrap
 
 
 def run_python(code, *, file=None, timeout=1800, **environment):
-    """The finished process; variables set to None are removed from its environment.
+    """Run code, and return the finished process; variables set to None are removed from its environment.
 
-    With `file` the code is written there first, for children that import the main module from its file.  The timeout ends what hangs: what
-    takes 15 seconds by itself may take minutes on a machine that does much else.
+    With `file` the code is written there first, for children that import the main module from its file.  The timeout is
+    for processes that hang; it is long, because what takes 15 seconds on an idle machine may take minutes on a busy
+    one.
     """
     env = {key: value for key, value in (os.environ | environment).items() if value is not None}
     code = textwrap.dedent(code)
@@ -21,7 +22,7 @@ def run_python(code, *, file=None, timeout=1800, **environment):
 
 
 def check_python(code, **options):
-    """Runs to its end without a crash and prints ``fine`` last."""
+    """Assert that the code runs to its end without a crash, and prints ``fine`` last."""
     process = run_python(code, **options)
     report = f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}"
     assert process.returncode == 0, report

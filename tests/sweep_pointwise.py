@@ -1,12 +1,15 @@
-"""Every pointwise formula over the whole range of its operands, against mpmath: `python tests/sweep_pointwise.py` prints a table.
+"""Every pointwise formula over the whole range of its operands, against mpmath: `python tests/sweep_pointwise.py`
+prints a table.
 
-Operands are of 1e-38 to 1e38, of both signs where the loss takes both, equal and nearly equal, and of every smaller range; values and slopes,
-in float32 and float64, on the backend that is in use (`FASTLOSS_BACKEND`, `FASTLOSS_CPU`).  Errors are in ulp of the exact result; where a
-loss subtracts terms by its nature, so that no arithmetic could do better, in ulp of the largest of these terms.
+Operands range from 1e-38 to 1e38, with both signs if the loss takes both, equal, nearly equal, and in smaller ranges.
+Values and slopes are checked in float32 and float64, on the backend in use (`FASTLOSS_BACKEND`, `FASTLOSS_CPU`).
+Errors are in ulp of the exact result; if a loss subtracts terms by its nature, so that no arithmetic could do better,
+in ulp of the largest of these terms.
 
     python tests/sweep_pointwise.py [--number 20000] [--loss NAME] [--seed 0] [--search]
 
-`--search` takes 10^7 operands for each loss instead, in float32 alone and against 80-bit arithmetic; losses with terms that cancel are left out.
+`--search` draws 10^7 operands per loss instead, in float32 only, and compares with 80-bit arithmetic; losses with terms
+that cancel are skipped.
 
 `test_sweep_pointwise.py` runs it on few operands.
 """
@@ -27,7 +30,7 @@ PRECISION = 420  # bits: 1e38 - 1e-38 is exact
 DTYPES = (np.float32, np.float64)
 VALUE, SLOPE = range(2)
 
-# --- operands -------------------------------------------------------------------------------------------------------------------------------
+# --- operands ---------------------------------------------------------------------------------------------------------
 
 
 def magnitudes(rng, n, low=-38.0, high=38.5):
@@ -68,7 +71,7 @@ def logs(rng, n):
 
 
 def near(rng, other, dtype):
-    """Some of `other`, a few units in the last place away, or a few thousand."""
+    """Some of `other`, changed by a few units in the last place, or by a few thousand."""
     other = other.astype(dtype)
     steps = np.round(rng.choice([-1, 1], other.size) * 2.0 ** rng.uniform(-1, 14, other.size))
     with np.errstate(all="ignore"):
@@ -101,7 +104,7 @@ DRAWN = {
 }
 
 
-# --- exact values and slopes: each gives a list (value, its terms), (slope, its terms); terms None where nothing cancels ----------------------
+# --- exact values and slopes: each gives a list (value, its terms), (slope, its terms); terms None where nothing cancel
 
 
 def _mse(x, y):
@@ -400,7 +403,7 @@ SWEEPS = (
 )
 
 
-# --- errors ---------------------------------------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 def ulp_error(got, exact, scale, dtype):
@@ -433,7 +436,8 @@ PIECE = 1 << 18
 
 
 def searched(sweep, n, seed=0):
-    """As `worst`, in float32, by the oracle of the tests, whose precision is enough for that: as many operands as patience allows."""
+    """As `worst`, in float32, but against the tests' oracle, which is accurate enough for that and fast enough for many
+    operands."""
     rng = np.random.default_rng([seed, *map(ord, str(sweep))])
     function, oracle = getattr(fastloss, sweep.loss), POINTWISE[sweep.loss]
     options = {k: float(np.float32(v)) if k in sweep.parameters else v for k, v in sweep.options.items()}

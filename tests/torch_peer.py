@@ -1,4 +1,4 @@
-"""What the comparisons with torch share: its values and gradients, and what counts as equal."""
+"""Torch's values and gradients, and the tolerances, for comparisons with torch."""
 
 import numpy as np
 import pytest

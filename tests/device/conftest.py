@@ -1,4 +1,4 @@
-"""What is tested on a CUDA device, and without one in Numba's simulator: a process with NUMBA_ENABLE_CUDASIM=1 (`test_simulator.py`)."""
+"""Tests that need a CUDA device, or Numba's simulator: a process with NUMBA_ENABLE_CUDASIM=1 (`test_simulator.py`)."""
 
 import functools
 import sys
@@ -22,7 +22,8 @@ def reason_not_to_run():
     return load("cuda").available()
 
 
-# Without a device there is nothing to collect here: hundreds of skipped tests would hide those that are skipped for another reason.
+# Without a device nothing is collected here: hundreds of skipped tests would hide those that are skipped for other
+# reasons.
 collect_ignore_glob = ["test_*.py"] if reason_not_to_run() else []
 
 

@@ -1,4 +1,4 @@
-"""Arrays to the device in all layouts, and results back."""
+"""Copies arrays to the device in all layouts, and results back."""
 
 import os
 
@@ -12,7 +12,7 @@ def sent(a):
 
 
 def _copied(a):
-    """In the order in which its axes lie."""
+    """Copy an array, keeping the order of its axes in memory."""
     from numba import cuda
 
     if a.dtype.name == "bfloat16" and not SIMULATED:  # no buffers of it, which Numba copies from
@@ -21,7 +21,7 @@ def _copied(a):
 
 
 def transposed(a):
-    """The same array with its axes in memory the other way round."""
+    """The same array in Fortran order."""
     if SIMULATED:
         return sent(np.asarray(a).T).transpose() if np.ndim(a) > 1 else sent(a)
     return _copied(np.asfortranarray(a))  # a GPU's `transpose` copies
@@ -36,7 +36,7 @@ def gappy(a):
 
 
 def shifted(a):
-    """Contiguous, but one element off every alignment."""
+    """Contiguous, but one element away from any alignment."""
     a = np.asarray(a)
     return sent(np.concatenate([a.reshape(-1)[:1], a.reshape(-1)]))[1:].reshape(a.shape)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 HEAD = ".version 9.0\n.target sm_90\n.address_size 64\n"
 
-# Registers for any kernel here; %r1 is the number of the thread in its block, %r2 that of the block, %rd1 and %rd2 two addresses.
+# Registers for all kernels here; %r1 is the thread's number in its block, %r2 the block's number, %rd1 and %rd2 are two
+# addresses.
 START = """
     .reg .pred %p<9>;  .reg .b16 %rs<9>;  .reg .b32 %r<20>;  .reg .f32 %f<20>;  .reg .b64 %rd<20>;  .reg .f64 %fd<20>;
     mov.u32 %r1, %tid.x;
@@ -20,7 +21,7 @@ START = """
 
 
 class Failed(Exception):
-    """What the driver has to say; `code` is its number."""
+    """An error from the driver; `code` is its number."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -28,13 +29,13 @@ class Failed(Exception):
 
 
 def ptx(body, shared=0):
-    """A kernel of two addresses, called k."""
+    """A kernel named k, with two addresses as parameters."""
     variables = f".shared .align 16 .b8 memory[{shared}];\n" if shared else ""
     return f"{HEAD}{variables}.visible .entry k(.param .u64 k_0, .param .u64 k_1)\n{{{START}{body}\n    ret;\n}}\n"
 
 
 def line_of(text, part):
-    """The number of the line that has this part."""
+    """The number of the line that contains this part."""
     return text[: text.index(part)].count("\n") + 1
 
 

@@ -1,4 +1,4 @@
-"""Processes whose CUDA driver is the one of this folder: how it is built, and the environment that makes Numba find it."""
+"""Builds this folder's CUDA driver, and the environment of processes in which Numba finds it."""
 
 import functools
 import hashlib
@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-KEPT = 14 * 24 * 3600  # seconds that compiled kernels are kept after their last use
+KEPT = 14 * 24 * 3600  # seconds for which compiled kernels are kept after their last use
 
 
 def reason_missing():
-    """None where kernels can be executed, else what is missing."""
+    """None if kernels can be executed, otherwise what is missing."""
     import importlib.util
 
     if importlib.util.find_spec("numba_cuda") is None:
@@ -39,7 +39,7 @@ def _version():
 
 @functools.cache
 def folder():
-    """Where the driver lies, and what it has compiled: with Numba's cache, or with the system's temporary files."""
+    """The folder of the driver and of what it has compiled: in Numba's cache, or among the system's temporary files."""
     above = os.environ.get("NUMBA_CACHE_DIR") or Path(tempfile.gettempdir(), f"fastloss-{os.getuid()}")
     made = Path(above, "ptx")
     made.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def folder():
 
 @functools.cache
 def built():
-    """The folder of the libraries `libcuda.so.1` and `libnvJitLink.so.13`, which is made when it is not there."""
+    """The folder of the libraries `libcuda.so.1` and `libnvJitLink.so.13`, which are built if necessary."""
     libraries = folder() / f"driver-{_version()}"
     if libraries.exists():
         return libraries
@@ -86,7 +86,8 @@ def _prune():
 
 
 def environment(**settings):
-    """The variables of a process in which CUDA is this driver; Numba's cache is one of its own, as it holds PTX in place of machine code."""
+    """The environment of a process that uses this driver; it has a Numba cache of its own, which contains PTX instead
+    of machine code."""
     libraries = built()
     given = os.environ.get("LD_LIBRARY_PATH")
     return {
