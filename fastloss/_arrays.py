@@ -4,6 +4,10 @@ Arrays that a kernel can read in place are not copied: any strides, read-only me
 dtypes, byte orders and misaligned data are converted.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from fastloss import _errors, _foreign
@@ -19,7 +23,7 @@ def is_bfloat16(dtype):
     return dtype.name == "bfloat16"
 
 
-def asarray(value, name):
+def asarray(value: Any, name: str) -> Any:
     """`value` as an ndarray of any dtype, sharing its memory if possible."""
     if type(value) is np.ndarray:
         return value

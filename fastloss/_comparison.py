@@ -1,8 +1,13 @@
 """What `compare` returns: how two models differ on each row."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fastloss._types import RealArray
 
 
 class Comparison(NamedTuple):
@@ -31,13 +36,13 @@ class Comparison(NamedTuple):
     (True, array([0.]), array([ True]), None)
     """
 
-    kl: np.ndarray
-    same_argmax: np.ndarray
-    nll: np.ndarray | None = None
-    reference_nll: np.ndarray | None = None
-    delta_p: np.ndarray | None = None
+    kl: RealArray
+    same_argmax: NDArray[np.bool_]
+    nll: RealArray | None = None
+    reference_nll: RealArray | None = None
+    delta_p: RealArray | None = None
 
 
-def kinds(real, has_target):
+def kinds(real: Any, has_target: bool) -> list[Any]:
     """The dtypes of the fields."""
     return [real, np.bool_, *([real] * 3 if has_target else [])]

@@ -1,10 +1,14 @@
 """Which backend, and how many threads: the two settings, their environment variables and how long they last."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any, Self
 
 from fastloss import _errors
 
@@ -15,7 +19,7 @@ _MAX_THREADS = 1024
 _lock = threading.Lock()  # guards what calls have set
 
 
-def _forget():
+def _forget() -> None:
     """Replace the lock in a forked child: the thread that held it does not exist there."""
     global _lock
     _lock = threading.Lock()
@@ -25,30 +29,32 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _nobody():
+def _nobody() -> object:
     """Stands for the weak reference of a setting that nobody can take back."""
 
 
 class _Setting:
     """A value for the process, which a context (`with`) may override for itself."""
 
-    def __init__(self, variable, parse):
+    def __init__(self, variable: str, parse: Callable[[Any], Any]) -> None:
         self.parse = parse
         self.variable = variable
         # a stack: the environment's value, read when first needed, then what calls have set, as (weak reference to who
         # may undo it, value)
         self._uses = [(_nobody, None)]
         self._process = None  # the value on top of the stack
-        self._context = ContextVar(variable, default=None)  # a value, and the one it hides
+        self._context: ContextVar[tuple[Any, Any] | None] = ContextVar(
+            variable, default=None
+        )  # a value, and the one it hides
 
-    def get(self):
+    def get(self) -> Any:
         inner = self._context.get()
         if inner is not None:
             return inner[0]
         value = self._process
         return self._from_environment() if value is None else value
 
-    def _from_environment(self):
+    def _from_environment(self) -> Any:
         text = os.environ.get(self.variable, "")
         try:
             value = self.parse(text) if text else self.parse(None)
@@ -61,7 +67,7 @@ class _Setting:
                 self._process = value
             return self._process
 
-    def set(self, use, value):
+    def set(self, use: object, value: Any) -> None:
         """Set the process's value until `use` undoes that; permanently, if `use` is garbage collected."""
         with _lock:
             # a permanent value hides everything below it
@@ -70,23 +76,23 @@ class _Setting:
             self._uses.append((weakref.ref(use), value))
             self._process = value
 
-    def undo(self, use):
+    def undo(self, use: object) -> None:
         """Undo what `use` has set, whatever was set since; does nothing if that has been undone already."""
         with _lock:
             self._uses = [entry for entry in self._uses if entry[0]() is not use]
             self._process = self._uses[-1][1]
 
-    def enter(self, value):
+    def enter(self, value: Any) -> None:
         """Override the process's value in this context, until `leave`."""
         self._context.set((value, self._context.get()))
 
-    def leave(self):
+    def leave(self) -> None:
         inner = self._context.get()
         if inner is not None:  # where it was entered
             self._context.set(inner[1])
 
     @contextlib.contextmanager
-    def within(self, value):
+    def within(self, value: Any) -> Iterator[None]:
         """A context manager that sets the value in this context only; None leaves it as it is.
 
         `with use_...`, in contrast, sets it for the whole process for a moment, before the block is entered.
@@ -107,23 +113,23 @@ class _Use:
 
     _setting: _Setting
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self._value = self._setting.parse(value)
         self._setting.set(self, self._value)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._setting.undo(self)
         self._setting.enter(self._value)
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> None:
         self._setting.leave()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{self._setting.variable} = {self._value}>"
 
 
-def _parse_threads(value):
+def _parse_threads(value: Any) -> int:
     if value is None:
         return cpu_count()
     if isinstance(value, str):
@@ -133,21 +139,21 @@ def _parse_threads(value):
             raise _errors.out_of_range("threads", value, f"an integer in [1, {_MAX_THREADS}]") from None
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise _errors.not_integer("threads", value)
-    value = value.__index__()
-    if not 1 <= value <= _MAX_THREADS:
-        raise _errors.out_of_range("threads", value, f"an integer in [1, {_MAX_THREADS}]")
-    return value
+    n = int(value.__index__())
+    if not 1 <= n <= _MAX_THREADS:
+        raise _errors.out_of_range("threads", n, f"an integer in [1, {_MAX_THREADS}]")
+    return n
 
 
-def _parse_backend(value):
+def _parse_backend(value: Any) -> str:
     if value is None:
         return "auto"
     if value not in BACKENDS:
         raise _errors.unknown_backend(value, BACKENDS)
-    return value
+    return str(value)
 
 
-def _parse_wait(value):
+def _parse_wait(value: Any) -> bool:
     if value is None:
         return True
     if isinstance(value, str):
@@ -188,7 +194,7 @@ class use_threads(_Use):
 
     _setting = threads
 
-    def __init__(self, n: int | None):
+    def __init__(self, n: int | None) -> None:
         super().__init__(n)
 
 
@@ -217,7 +223,7 @@ class use_backend(_Use):
 
     _setting = backend
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         super().__init__(name)
 
 
@@ -246,11 +252,11 @@ class use_wait(_Use):
 
     _setting = wait
 
-    def __init__(self, wait: bool):
+    def __init__(self, wait: bool) -> None:
         super().__init__(wait)
 
 
-def cpu_count():
+def cpu_count() -> int:
     """CPUs this process may run on."""
     try:
         return len(os.sched_getaffinity(0))

@@ -19,10 +19,13 @@ are NaN if either operand is; for 0 and -0 they may return either.
 This file imports nothing of the package, so that the build of the compiled kernels can load it by its path.
 """
 
+from __future__ import annotations
+
 import ast
 import math
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 # Number of arguments of the functions that may be imported from math, and of the built-in ones.
 IMPORTED = {"exp": 1, "expm1": 1, "log": 1, "log1p": 1, "sqrt": 1, "tanh": 1}
@@ -102,7 +105,7 @@ class Function:
     variables: dict[str, bool]
 
 
-def functions(text, origin="scalars.py", first_line=1):
+def functions(text: str, origin: Any = "scalars.py", first_line: int = 1) -> dict[str, Any]:
     """{name: Function} for every function of a text, in order.  Raises `Refused` for the first thing outside the
     dialect.
 
@@ -112,7 +115,7 @@ def functions(text, origin="scalars.py", first_line=1):
     return _Text(text, origin, first_line).functions()
 
 
-def callees(node):
+def callees(node: ast.AST) -> list[Any]:
     """Names of the functions called anywhere in a node, except `T` and `float`."""
     return [n.func for n in ast.walk(node) if isinstance(n, ast.Call) and n.func.id not in ("T", "type", "float")]
 
@@ -125,7 +128,7 @@ def special(node):
     return False
 
 
-def parsed(text):
+def parsed(text: str) -> ast.Module:
     """The syntax tree of a text, even while other threads parse.
 
     CPython 3.11 keeps the recursion depth of the conversion to a tree in one counter for all threads.  If a garbage

@@ -5,7 +5,10 @@ without need, turns numbers into objects, or hides missing values.  It imports n
 has imported it already.
 """
 
+from __future__ import annotations
+
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +79,7 @@ def _numbers(value):
     return value.to_numpy(zero_copy_only=False)
 
 
-def decoded(value):
+def decoded(value: Any) -> Any:
     """A pyarrow array without dictionary or run-end encoding, whose dictionary or runs could hide nulls."""
     pa = sys.modules["pyarrow"]
     if pa.types.is_dictionary(value.type):
@@ -88,7 +91,7 @@ def decoded(value):
     return value
 
 
-def missing_in_pyarrow(value):
+def missing_in_pyarrow(value: Any) -> int:
     """How many values are missing in a pyarrow array, at any level of nesting."""
     pa = sys.modules["pyarrow"]
     if isinstance(value, pa.ChunkedArray):

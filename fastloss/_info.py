@@ -29,7 +29,7 @@ def backends() -> dict[str, str]:
 
 def backend_in_use() -> str:
     """The name of the backend that computes arrays on the host."""
-    name = _config.backend.get()
+    name: str = _config.backend.get()
     return _plan.automatic() if name == "auto" else name
 
 
@@ -38,7 +38,7 @@ def configuration() -> dict[str, Any]:
     import importlib.metadata  # these two imports take longer than the rest of the package
     import platform
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in ("numpy", "numba", "llvmlite", "numba-cuda", "ml_dtypes"):
         try:
             versions[package] = importlib.metadata.version(package)

@@ -1,9 +1,12 @@
 """Optional packages, imported where they are needed, with an error that names the extra to install."""
 
+from __future__ import annotations
+
 import importlib
+from typing import Any
 
 
-def require(module, extra, purpose):
+def require(module: str, extra: str, purpose: str) -> Any:
     """Import `module`, or say which extra brings it."""
     try:
         return importlib.import_module(module)
@@ -11,6 +14,6 @@ def require(module, extra, purpose):
         raise ImportError(f"{purpose} needs the package {module!r}: pip install 'fastloss[{extra}]'") from None
 
 
-def bfloat16():
+def bfloat16() -> Any:
     """The NumPy dtype of bfloat16."""
     return require("ml_dtypes", "bfloat16", "bfloat16").bfloat16

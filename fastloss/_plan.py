@@ -1,7 +1,10 @@
 """Chooses the backend, the block size and the number of threads; nothing else does."""
 
+from __future__ import annotations
+
 import functools
 import warnings
+from typing import Any
 
 from fastloss import _config, _errors, _threads
 from fastloss.backends import load
@@ -18,7 +21,7 @@ ROWWISE_FROM = 128
 AUTO_ORDER = ("cython", "numba", "numpy")
 
 
-def backend():
+def backend() -> Any:
     """The backend for host arrays under the current settings."""
     name = _config.backend.get()
     if name != "auto":

@@ -1,18 +1,21 @@
 """Block sums to results, for all backends."""
 
+from __future__ import annotations
+
 import math
+from typing import Any, SupportsFloat
 
 import numpy as np
 
-from fastloss._exact import LOWEST
+from fastloss._exact import LOWEST, ExactSum
 
 
-def total(partials):
+def total(partials: Any) -> Any:
     """The sums of all blocks, added in an order that depends only on the number of blocks."""
     return partials[0] if len(partials) == 1 else np.add.reduce(partials, axis=0)
 
 
-def ratio(numerator, denominator):
+def ratio(numerator: SupportsFloat, denominator: SupportsFloat) -> float:
     """numerator / denominator as floats; 0 / 0 is NaN, without a warning."""
     numerator, denominator = float(numerator), float(denominator)
     if denominator != 0.0:
@@ -20,7 +23,7 @@ def ratio(numerator, denominator):
     return float("nan") if numerator == 0.0 or numerator != numerator else numerator * float("inf")
 
 
-def mean_of_sums(total, weight, rowwise):
+def mean_of_sums(total: ExactSum, weight: ExactSum, rowwise: bool) -> float:
     """The quotient of two exact sums; if nothing was counted, the value that this kind of loss has then."""
     if float(weight):
         return total.divided_by(weight)
@@ -28,7 +31,7 @@ def mean_of_sums(total, weight, rowwise):
     return float("nan") if rowwise else ratio(float(total), 0.0)
 
 
-def calibration_error(bins, norm):
+def calibration_error(bins: Any, norm: str) -> float:
     """The distance between confidences and hit rates over all nonempty bins; NaN if all are empty."""
     used = bins.counts > 0
     if not used.any():
@@ -47,7 +50,7 @@ FAR = 1200
 FAR_ROOT = 2.0 ** (FAR // 2)
 
 
-def root_of_sums(total, weight, huge, tiny):
+def root_of_sums(total: ExactSum, weight: ExactSum | None, huge: ExactSum, tiny: ExactSum) -> float:
     """sqrt((total + huge 2^FAR + tiny 2^-FAR) / weight) of exact sums; the weight is None where nothing is divided."""
     if any(s.special for s in (total, huge, tiny)) or weight is not None and (weight.special or not weight.units):
         value = float(total) + float(huge) + float(tiny)
@@ -63,7 +66,7 @@ def root_of_sums(total, weight, huge, tiny):
     return math.ldexp(root, half) if half < 1023 else root * 2.0**1023 * 2.0 ** (half - 1023)  # which may be infinite
 
 
-def roots_of_sums(total, weight, huge, tiny):
+def roots_of_sums(total: Any, weight: Any, huge: Any, tiny: Any) -> Any:
     """The same of arrays of floats; the weight is 1 where nothing is divided."""
     up, down = FAR_ROOT, 1.0 / FAR_ROOT
     with np.errstate(all="ignore"):
@@ -77,7 +80,7 @@ def roots_of_sums(total, weight, huge, tiny):
 SMALL_SQUARES = 1e-290
 
 
-def inverse(denominator):
+def inverse(denominator: SupportsFloat) -> float:
     """What a mean's slopes are multiplied by: NaN, like the mean, if the denominator is 0."""
     denominator = float(denominator)
     return 1.0 / denominator if denominator else float("nan")

@@ -1,8 +1,16 @@
 """What `score` returns: what an evaluation wants to know about each row."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fastloss._types import RealArray
+
+# The default of what is there for every row, as a field without one could not follow those that may be absent.
+_GIVEN = cast(Any, None)
 
 
 class Scores(NamedTuple):
@@ -41,23 +49,23 @@ class Scores(NamedTuple):
     (True, array([1]), array([ True]))
     """
 
-    nll: np.ndarray | None = None
-    lse: np.ndarray | None = None
-    argmax: np.ndarray | None = None
-    correct: np.ndarray | None = None
-    rank: np.ndarray | None = None
-    in_top_k: np.ndarray | None = None
-    top_ids: np.ndarray | None = None
-    top_log_probs: np.ndarray | None = None
-    id_log_probs: np.ndarray | None = None
-    entropy: np.ndarray | None = None
+    nll: RealArray | None = None
+    lse: RealArray = _GIVEN
+    argmax: NDArray[np.int64] = _GIVEN
+    correct: NDArray[np.bool_] | None = None
+    rank: NDArray[np.int64] | None = None
+    in_top_k: NDArray[np.bool_] | None = None
+    top_ids: NDArray[np.int64] | None = None
+    top_log_probs: RealArray | None = None
+    id_log_probs: RealArray | None = None
+    entropy: RealArray | None = None
 
 
-def kinds(real, top_k):
+def kinds(real: Any, top_k: Any) -> list[Any]:
     """The dtypes of the fields that kernels write."""
     return [real, real, np.int64, np.bool_, *([np.int64, np.bool_] if top_k else [])]
 
 
-def is_in_top_k(rank, top_k):
+def is_in_top_k(rank: Any, top_k: int) -> NDArray[np.bool_]:
     """Whether the target is among the k most likely classes; False where it is ignored."""
     return np.asarray((rank >= 0) & (rank < top_k))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastloss import _arrays, _errors, _reduce, functional, losses, places
 from fastloss._exact import DIGITS, ExactSum
@@ -23,7 +23,8 @@ from fastloss.evaluate import evaluate
 def sums_of(function: losses.Function, *args: Any, **kwargs: Any) -> Sums | Squares | Bins:
     """The sums that the result of ``function(*args, **kwargs)`` is computed from."""
     operands, options = bind(function, args, kwargs)
-    return evaluate(function, operands, options, None, SUMS)
+    found: Sums | Squares | Bins = evaluate(function, operands, options, None, SUMS)
+    return found
 
 
 # --- measures: losses, and metrics made of what they sum up -----------------------------------------------------------
@@ -63,10 +64,10 @@ class Measure:
 class Rooted(Measure):
     """The root of a mean of squares; squares outside float64's range have sums of their own."""
 
-    def n_sums(self, options):
+    def n_sums(self, options: dict[str, Any]) -> int:
         return 4
 
-    def value(self, sums, options):
+    def value(self, sums: Sequence[ExactSum], options: dict[str, Any]) -> float:
         total, weight, huge, tiny = sums
         return _reduce.root_of_sums(total, None if options.get("reduction") == "sum" else weight, huge, tiny)
 
@@ -74,27 +75,28 @@ class Rooted(Measure):
 class Binned(Measure):
     """Three sums per bin: confidences, hits, rows."""
 
-    def n_sums(self, options):
-        return 3 * self._values(options)["bins"]
+    def n_sums(self, options: dict[str, Any]) -> int:
+        return 3 * int(self._values(options)["bins"])
 
-    def value(self, sums, options):
+    def value(self, sums: Sequence[ExactSum], options: dict[str, Any]) -> float:
         bins = Bins(*np.split(np.array([float(s) for s in sums]), 3))
         return _reduce.calibration_error(bins, self._values(options)["norm"])
 
-    def _values(self, options):
+    def _values(self, options: dict[str, Any]) -> dict[str, Any]:
         """All options by name."""
         return {option.name: options.get(option.name, option.default) for option in self.function.options}
 
 
-def _bits_per_byte(logits, target, n_bytes, **options):
+def _bits_per_byte(logits: Any, target: Any, n_bytes: Any, **options: Any) -> Sums:
     found = sums_of(losses.CROSS_ENTROPY, logits, target, **options)
+    assert isinstance(found, Sums)
     n_bytes = _arrays.asarray(n_bytes, "n_bytes")
     if n_bytes.dtype.kind not in "iu" or n_bytes.size and n_bytes.min() < 0:
         raise _errors.not_a_size("n_bytes", n_bytes.dtype)
     return Sums(found.total / math.log(2.0), float(np.sum(n_bytes, dtype=np.float64)), found.count)
 
 
-def _accuracy(logits, target, *, top_k=None, **options):
+def _accuracy(logits: Any, target: Any, *, top_k: Any = None, **options: Any) -> Sums:
     operands, values = bind(losses.SCORE, (logits, target), options | {"top_k": top_k})
     scores = evaluate(losses.SCORE, operands, values)
     place = places.of((logits, target))
@@ -107,7 +109,7 @@ def _accuracy(logits, target, *, top_k=None, **options):
     return Sums(float(hits), float(counted), int(counted))
 
 
-def _entropy(logits, target=None, **options):
+def _entropy(logits: Any, target: Any = None, **options: Any) -> Sums:
     """The summed entropies of rows; if there are targets, only of rows whose target is not ignored."""
     operands, values = bind(losses.SCORE, (logits, target), options | {"entropy": True})
     entropies = evaluate(losses.SCORE, operands, values).entropy.astype(np.float64)
@@ -126,7 +128,13 @@ _ROWS = frozenset(("axis", "ignore_index"))
 _LOGITS = _ROWS | {option.name for option in losses.TRANSFORMS}
 
 
-def _of(function, kind=Measure, name=None, options=None, finish=float):
+def _of(
+    function: losses.Function,
+    kind: type[Measure] = Measure,
+    name: str | None = None,
+    options: frozenset[str] | None = None,
+    finish: Callable[[float], float] = float,
+) -> Measure:
     """The measure made of a function's own sums."""
     options = frozenset(function.keywords) if options is None else options
     return kind(name or function.name, function, functools.partial(sums_of, function), options, finish)
@@ -142,13 +150,13 @@ METRICS = {
 }
 
 # Functions that are not losses.
-_SCORES = {
+_SCORES: dict[Hashable, Measure] = {
     functional.brier_score: _of(losses.BRIER_SCORE),
     functional.calibration_error: _of(losses.CALIBRATION_ERROR, Binned),
 }
 
 
-def _measure(fn):
+def _measure(fn: object) -> Measure | None:
     """The measure that `fn` stands for, or None."""
     if isinstance(fn, str):
         return METRICS.get(fn)
@@ -218,7 +226,7 @@ class Accumulator:
     np.True_
     """
 
-    def __init__(self, fn: Callable[..., Any] | str, **kwargs: Any):
+    def __init__(self, fn: Callable[..., Any] | str, **kwargs: Any) -> None:
         measure = _measure(fn)
         if measure is None:
             raise _errors.not_accumulated(fn, tuple(METRICS))
@@ -232,7 +240,7 @@ class Accumulator:
         self._check_options()
         self.reset()
 
-    def _check_options(self):
+    def _check_options(self) -> None:
         """Check the options by resolving a call on empty arrays that fit them."""
         function, given = self._measure.function, self._options
         arrays = {
@@ -268,7 +276,7 @@ class Accumulator:
         with self._lock:
             for own, number in zip(self._sums, found.numbers, strict=True):
                 own.add(number)
-            self._count += found.count
+            self._count += found.count or 0
 
     def merge(self, other: Accumulator) -> Accumulator:
         """Add the sums of another accumulator, of the same loss and options; returns this one."""
@@ -297,7 +305,7 @@ class Accumulator:
         """How many rows, or elements, have been counted; ignored targets are not."""
         return self._count
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self) -> NDArray[np.float64]:
         """The state as a float64 array of fixed length; the element-wise sum of such arrays is the state of all their
         data."""
         sums, count = self._state()
@@ -314,11 +322,11 @@ class Accumulator:
         new._sums, new._count = [ExactSum.from_array(part) for part in parts], int(array[0])
         return new
 
-    def _state(self):
+    def _state(self) -> tuple[list[ExactSum], int]:
         with self._lock:
             return [own.copy() for own in self._sums], self._count
 
-    def _is_alike(self, other):
+    def _is_alike(self, other: Accumulator) -> bool:
         mine, others = self._options, other._options
         return (
             self._fn == other._fn
@@ -326,32 +334,32 @@ class Accumulator:
             and all(np.array_equal(mine[name], others[name]) for name in mine)
         )
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[Any, ...]:
         return self._fn, self._options, self._state()
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         fn, options, (sums, count) = state
-        self.__init__(fn, **options)
+        Accumulator.__init__(self, fn, **options)
         self._sums, self._count = sums, count
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())
         return f"Accumulator({self._measure.name}{options})"
 
 
-def _fitting(function, known, axis):
+def _fitting(function: losses.Function, known: dict[str, Signature], axis: Any) -> dict[str, Signature]:
     """{name: Signature} of empty arrays whose shapes fit the arrays among the options."""
     if function.family == "elements":
-        shape = (0,) if not known else (0, *np.broadcast_shapes(*(s.shape for s in known.values())))
+        shape: tuple[int, ...] = (0,) if not known else (0, *np.broadcast_shapes(*(s.shape for s in known.values())))
         return {name: Signature("float64", shape) for name in function.arrays} | known
     n_classes = next((math.prod(known[name].shape) for name in ("weight", "linear_bias") if name in known), 1)
     if function.family == "layer":
         layer, rows = Signature("float64", (n_classes, 1)), Signature("float64", (0, 1))
         return {"hidden": rows, "linear_weight": layer, "target": Signature("int64", (0,))} | known
     ndim = max(2, axis + 1, -axis) if isinstance(axis, int) else 2
-    shape = [0] * ndim
-    shape[axis if isinstance(axis, int) else -1] = n_classes
+    lengths = [0] * ndim
+    lengths[axis if isinstance(axis, int) else -1] = n_classes
     return {
-        function.arrays[0]: Signature("float64", tuple(shape)),
+        function.arrays[0]: Signature("float64", tuple(lengths)),
         "target": Signature("int64", (0,) * (ndim - 1)),
     } | known

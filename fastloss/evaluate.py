@@ -4,16 +4,22 @@ A plan's key holds every fact that `resolve` and the host look at, including the
 == True == 1.0, but one of them may be an error where another is not.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from fastloss import _config, places
 from fastloss.calls.resolve import resolve
-from fastloss.calls.want import VALUE
+from fastloss.calls.want import VALUE, Want
+from fastloss.losses import Function
 
 # How many plans are kept; a new one then replaces the oldest.
 MOST = 1024
 
-_plans = {}
+_plans: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
 # Types of options for which equal values mean the same.
 _PLAIN = {int, float, bool, str, type(None), tuple}
@@ -22,7 +28,14 @@ _ndarray = np.ndarray
 _backend = _config.backend
 
 
-def evaluate(function, operands, options, out=None, want=VALUE, scale=None):
+def evaluate(
+    function: Function,
+    operands: Sequence[Any],
+    options: Sequence[Any],
+    out: Any = None,
+    want: Want = VALUE,
+    scale: float | None = None,
+) -> Any:
     """Evaluate a call of a public function.
 
     function : its row in `losses`.
@@ -43,7 +56,9 @@ def evaluate(function, operands, options, out=None, want=VALUE, scale=None):
     return _planned(function, operands, options, out, want, scale, key)
 
 
-def key_of(function, operands, options, out, want):
+def key_of(
+    function: Function, operands: Sequence[Any], options: Sequence[Any], out: Any, want: Want
+) -> tuple[Any, ...] | None:
     """The key of a call whose operands are all NumPy arrays; otherwise None."""
     types = tuple(map(type, options))
     if types and types[0] is tuple:  # axes
@@ -67,7 +82,15 @@ def key_of(function, operands, options, out, want):
     return tuple(facts)
 
 
-def _planned(function, operands, options, out, want, scale, key):
+def _planned(
+    function: Function,
+    operands: Sequence[Any],
+    options: Sequence[Any],
+    out: Any,
+    want: Want,
+    scale: float | None,
+    key: tuple[Any, ...] | None,
+) -> Any:
     """Evaluate the call by a new plan, which is kept if similar calls may follow."""
     place = places.of(operands)
     arrays, weak = place.as_arrays(function, operands)
@@ -88,7 +111,7 @@ def _planned(function, operands, options, out, want, scale, key):
     return plan(arrays, out, scale)
 
 
-def keep(key, plan):
+def keep(key: tuple[Any, ...], plan: Callable[..., Any]) -> None:
     while len(_plans) >= MOST:
         try:
             del _plans[next(iter(_plans))]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from fastloss import losses
 from fastloss._comparison import Comparison
 from fastloss._scores import Scores
+from fastloss._types import Real, RealArray
 from fastloss.evaluate import evaluate
 from fastloss.own import OwnLoss
 
@@ -33,7 +35,7 @@ def cross_entropy(
     temperature: float = 1.0,
     softcap: float | None = None,
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Cross-entropy between logits and class indices or class probabilities.
 
     For indices, ``-weight[y] * log_softmax(logits)[y]``; for probabilities,
@@ -117,7 +119,7 @@ def nll_loss(
     axis: int = -1,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Negative log-likelihood of class indices under given log-probabilities: ``-weight[y] * log_probs[y]``.
 
     Parameters
@@ -173,7 +175,7 @@ def categorical_cross_entropy(
     axis: int = -1,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Cross-entropy from probabilities: ``-sum_c weight[c] * y[c] * log(probs[c])``, with 0 log 0 = 0.
 
     Parameters
@@ -221,7 +223,7 @@ def categorical_cross_entropy(
 
 def log_softmax(
     x: ArrayLike, *, axis: int = -1, temperature: float = 1.0, softcap: float | None = None, out: Any = None
-) -> Any:
+) -> RealArray:
     """Logarithm of the softmax: ``x - logsumexp(x)`` along an axis.
 
     Parameters
@@ -271,7 +273,7 @@ def log_softmax(
 
 def softmax(
     x: ArrayLike, *, axis: int = -1, temperature: float = 1.0, softcap: float | None = None, out: Any = None
-) -> Any:
+) -> RealArray:
     """Softmax: ``exp(x) / sum(exp(x))`` along an axis.
 
     Parameters
@@ -326,7 +328,7 @@ def logsumexp(
     temperature: float = 1.0,
     softcap: float | None = None,
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """``log(sum(exp(x)))`` along an axis, without overflow.
 
     Parameters
@@ -585,7 +587,7 @@ def compare(
     return evaluate(losses.COMPARE, (reference, logits, target), (axis, ignore_index, temperature, softcap))
 
 
-def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_index: int = -100) -> Any:
+def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_index: int = -100) -> np.float64:
     """Brier score: the mean squared distance between predicted probabilities and outcomes.
 
     For classes, the mean over rows of ``sum_c (probs[c] - (c == target))**2``, in [0, 2].  For a binary event with
@@ -649,7 +651,7 @@ def calibration_error(
     norm: str = "l1",
     axis: int = -1,
     ignore_index: int = -100,
-) -> Any:
+) -> np.float64:
     """Calibration error: the distance between confidences and hit rates.
 
     Rows are sorted into bins of equal width by their confidence, the probability of the most likely class.  In each bin
@@ -728,7 +730,7 @@ def linear_cross_entropy(
     temperature: float = 1.0,
     softcap: float | None = None,
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Cross-entropy of a linear layer's outputs, without ever storing them as a whole.
 
     ``cross_entropy(hidden @ linear_weight.T + linear_bias, target)``, computed one tile of rows and classes at a time,
@@ -818,7 +820,7 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Binary cross-entropy from probabilities: ``-(y log p + (1 - y) log(1 - p))``, each logarithm at least -100.
 
     Parameters
@@ -867,7 +869,7 @@ def binary_cross_entropy_with_logits(
     pos_weight: ArrayLike | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Binary cross-entropy from logits: ``(1 - y) softplus(x) + pos_weight y softplus(-x)``.
 
     Parameters
@@ -920,7 +922,7 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Focal loss of binary labels from logits: binary cross-entropy with less weight where the prediction is right.
 
     ``a (1 - p)**gamma`` times `binary_cross_entropy_with_logits`, with p = y sigmoid(x) + (1 - y) sigmoid(-x) the
@@ -986,7 +988,7 @@ def mse_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Mean squared error: ``(pred - target)**2``.
 
     Broadcasts `pred`, `target` and `weight` against each other.
@@ -1037,7 +1039,7 @@ def rmse_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Root mean squared error: ``sqrt(mean((pred - target)**2))``.
 
     With `axis`, one root per output.
@@ -1093,7 +1095,7 @@ def l1_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Mean absolute error: ``abs(pred - target)``.
 
     Broadcasts `pred`, `target` and `weight` against each other.
@@ -1145,7 +1147,7 @@ def huber_loss(
     delta: float = 1.0,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Huber's loss: squared near 0, linear beyond `delta`.
 
     ``d**2 / 2`` where abs(d) <= delta, ``delta * (abs(d) - delta / 2)`` beyond, with d = pred - target.
@@ -1203,7 +1205,7 @@ def smooth_l1_loss(
     beta: float = 1.0,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Smooth L1 loss: Huber's loss divided by `beta`.
 
     ``d**2 / (2 beta)`` where abs(d) < beta, ``abs(d) - beta / 2`` beyond, with d = pred - target.
@@ -1260,7 +1262,7 @@ def log_cosh_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Logarithm of the hyperbolic cosine of the error: ``log(cosh(pred - target))``.
 
     Close to d**2 / 2 near 0 and to abs(d) - log 2 far away.
@@ -1315,7 +1317,7 @@ def msle_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Mean squared logarithmic error: ``(log1p(pred) - log1p(target))**2``.
 
     The difference is computed as the logarithm of a ratio, so that close values do not cancel.
@@ -1367,7 +1369,7 @@ def quantile_loss(
     q: float = 0.5,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Quantile (pinball) loss: ``max(q d, (q - 1) d)`` with d = target - pred.
 
     Its minimiser is the q-quantile of the target.
@@ -1425,7 +1427,7 @@ def charbonnier_loss(
     eps: float = 1e-3,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Charbonnier's loss, a smooth absolute error: ``sqrt(d**2 + eps**2) - eps`` with d = pred - target.
 
     Close to d**2 / (2 eps) near 0 and to abs(d) - eps far away.
@@ -1489,7 +1491,7 @@ def mape_loss(
     eps: float = 2.0**-52,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Mean absolute percentage error, as a fraction: ``abs(pred - target) / max(abs(target), eps)``.
 
     scikit-learn's ``mean_absolute_percentage_error``: 0.1 is 10 %.
@@ -1547,7 +1549,7 @@ def smape_loss(
     eps: float = 2.0**-52,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Symmetric mean absolute percentage error, as a fraction:
     ``2 abs(pred - target) / max(abs(pred) + abs(target), eps)``.
 
@@ -1609,7 +1611,7 @@ def hinge_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Hinge loss of labels -1 and 1: ``max(1 - target * scores, 0)``.
 
     Parameters
@@ -1666,7 +1668,7 @@ def squared_hinge_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Squared hinge loss of labels -1 and 1: ``max(1 - target * scores, 0)**2``.
 
     Parameters
@@ -1720,7 +1722,7 @@ def soft_margin_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Logistic loss of labels -1 and 1: ``log(1 + exp(-target * scores))``.
 
     Parameters
@@ -1775,7 +1777,7 @@ def hinge_embedding_loss(
     margin: float = 1.0,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Hinge loss of distances: ``distance`` for a target of 1, ``max(margin - distance, 0)`` for -1.
 
     Parameters
@@ -1836,7 +1838,7 @@ def margin_ranking_loss(
     margin: float = 0.0,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Ranking loss of pairs of scores: ``max(margin - target * (input1 - input2), 0)``.
 
     Parameters
@@ -1897,7 +1899,7 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Negative log-likelihood of counts under a Poisson distribution.
 
     ``exp(pred) - target * pred``, or ``pred - target * log(pred + eps)`` where `pred` is the rate itself.
@@ -1957,7 +1959,7 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Negative log-likelihood under a normal distribution of given variance.
 
     ``(log(v) + (pred - target)**2 / v) / 2`` with v = max(var, eps).
@@ -2020,7 +2022,7 @@ def poisson_deviance_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Poisson deviance: ``2 (target log(target / pred) - target + pred)``.
 
     scikit-learn's ``mean_poisson_deviance``: twice the log-likelihood that `pred` falls short of `target` by.
@@ -2081,7 +2083,7 @@ def gamma_deviance_loss(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Gamma deviance: ``2 (log(pred / target) + target / pred - 1)``.
 
     scikit-learn's ``mean_gamma_deviance``, which depends on the ratio of the two alone.
@@ -2137,7 +2139,7 @@ def tweedie_deviance_loss(
     power: float = 0.0,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Tweedie deviance of a power p: twice the integral of ``(target - t) / t**p`` from `pred` to `target`.
 
     scikit-learn's ``mean_tweedie_deviance``.  For p other than 0, 1 and 2 it is
@@ -2204,7 +2206,7 @@ def kl_div(
     log_target: bool = False,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Kullback-Leibler divergence from predicted log-probabilities, element by element.
 
     ``target * (log(target) - log_probs)``, or ``exp(target) * (target - log_probs)`` for `log_target`.
@@ -2267,7 +2269,7 @@ def generalized_kl_div(
     axis: int | tuple[int, ...] | None = None,
     reduction: str = "mean",
     out: Any = None,
-) -> Any:
+) -> Real | RealArray:
     """Generalised Kullback-Leibler divergence: ``target log(target / pred) - target + pred``.
 
     Also called I-divergence; of numbers that need not add up to 1.  Never negative, and 0 for equal ones.

@@ -4,20 +4,66 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, overload
+
+from numpy.typing import ArrayLike, NDArray
 
 from fastloss import _errors, functional
+from fastloss._types import AnyArray, DeviceT, LazyT, OutT, Real, RealArray
 from fastloss.calls.bind import bind
 from fastloss.calls.want import slopes
 from fastloss.evaluate import evaluate
 
 
-def with_gradient(fn: Callable[..., Any]) -> tuple[str, ...]:
+def with_gradient(fn: Callable[..., object]) -> tuple[str, ...]:
     """The names of the arguments with respect to which a loss can be differentiated."""
-    return functional.loss_of(fn).differentiable
+    loss = functional.loss_of(fn)
+    if loss is None:
+        raise _errors.not_a_loss(fn)
+    return loss.differentiable
 
 
-def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = None) -> Callable[..., tuple[Any, Any]]:
+class ValueAndGradient(Protocol):
+    """A loss that returns its value and its gradient."""
+
+    @overload
+    def __call__(self, first: LazyT, /, *args: AnyArray, out: None = ..., **kwargs: Any) -> tuple[LazyT, LazyT]: ...
+    @overload
+    def __call__(
+        self, first: DeviceT, /, *args: AnyArray, out: None = ..., **kwargs: Any
+    ) -> tuple[DeviceT | Real, DeviceT | RealArray]: ...
+    @overload
+    def __call__(self, *args: ArrayLike, out: None = ..., **kwargs: Any) -> tuple[Real, RealArray]: ...
+    @overload
+    def __call__(self, *args: ArrayLike, out: OutT, **kwargs: Any) -> tuple[Real, OutT]: ...
+
+
+class ValueAndGradients(Protocol):
+    """A loss that returns its value and several gradients."""
+
+    @overload
+    def __call__(
+        self, first: LazyT, /, *args: AnyArray, out: None = ..., **kwargs: Any
+    ) -> tuple[LazyT, tuple[LazyT, ...]]: ...
+    @overload
+    def __call__(
+        self, first: DeviceT, /, *args: AnyArray, out: Sequence[DeviceT | None] | None = ..., **kwargs: Any
+    ) -> tuple[DeviceT | Real, tuple[DeviceT | RealArray, ...]]: ...
+    @overload
+    def __call__(
+        self, *args: ArrayLike, out: Sequence[NDArray[Any] | None] | None = ..., **kwargs: Any
+    ) -> tuple[Real, tuple[RealArray, ...]]: ...
+
+
+@overload
+def value_and_grad(fn: Callable[..., object], wrt: str | None = None) -> ValueAndGradient: ...
+@overload
+def value_and_grad(fn: Callable[..., object], wrt: list[str] | tuple[str, ...]) -> ValueAndGradients: ...
+
+
+def value_and_grad(
+    fn: Callable[..., object], wrt: str | Sequence[str] | None = None
+) -> ValueAndGradient | ValueAndGradients:
     """Turn a loss into a function that returns its value and its gradient, computed in one sweep.
 
     Parameters
@@ -66,7 +112,7 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
     want = slopes(*names)
 
     @functools.wraps(fn)
-    def value_and_gradient(*args, out=None, **kwargs):
+    def value_and_gradient(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         operands, options = bind(loss, args, kwargs)
         value, gradients = evaluate(loss, operands, options, _outs(out, len(names), single), want)
         return value, gradients[0] if single else gradients
@@ -74,7 +120,7 @@ def value_and_grad(fn: Callable[..., Any], wrt: str | Sequence[str] | None = Non
     return value_and_gradient
 
 
-def _names(wrt, known):
+def _names(wrt: object, known: tuple[str, ...]) -> tuple[Any, ...]:
     """Names of the arguments to differentiate with respect to; raises for unknown and repeated ones."""
     if not isinstance(wrt, Iterable):
         raise _errors.unknown_argument(wrt, known)
@@ -87,7 +133,7 @@ def _names(wrt, known):
     return names
 
 
-def _outs(out, n, single):
+def _outs(out: Any, n: int, single: bool) -> tuple[Any, ...]:
     """`out` as a tuple with one array, or None, per gradient."""
     if single:
         return (out,)

@@ -5,6 +5,8 @@ Dispatch, `value_and_grad`, `Accumulator`, Dask, scorers, the command line and `
 row.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ class Domain(NamedTuple):
     high: float
     open: bool = False
 
-    def ends(self, real):
+    def ends(self, real: str) -> tuple[float, float]:
         """(smallest, largest) number of a type, "float32" or "float64", in the interval."""
         return (_LEAST[real] if self.open else self.low), self.high
 
@@ -171,6 +173,8 @@ POINTWISE = (
     CAPPED,
 )
 
+Values = dict[str, Any]  # of options, by name
+
 # --- what calls may say beyond their arrays ---------------------------------------------------------------------------
 
 
@@ -205,7 +209,7 @@ IGNORE_INDEX = Option("ignore_index", -100, "integer")
 LABEL_SMOOTHING = Option("label_smoothing", 0.0, "number", lambda v: 0.0 <= v <= 1.0, "a number in [0, 1]")
 
 
-def _positive_finite(v):
+def _positive_finite(v: float) -> bool:
     return 0.0 < v < math.inf
 
 
@@ -214,19 +218,19 @@ SOFTCAP = Option("softcap", None, "number", _positive_finite, "a positive, finit
 TRANSFORMS = (TEMPERATURE, SOFTCAP)
 
 
-def _positive(name, default):
+def _positive(name: str, default: float) -> Option:
     return Option(name, default, "number", lambda v: v > 0.0, "a positive number")
 
 
-def _count(name):
+def _count(name: str) -> Option:
     return Option(name, None, "integer", lambda v: v >= 1, "an integer of at least 1", optional=True)
 
 
-def _not_negative(name, default):
+def _not_negative(name: str, default: float) -> Option:
     return Option(name, default, "number", lambda v: v >= 0.0, "a number of at least 0")
 
 
-def _finite(name, default):
+def _finite(name: str, default: float) -> Option:
     return Option(name, default, "number", math.isfinite, "a finite number")
 
 
@@ -257,16 +261,16 @@ class Function:
     optional: tuple[str, ...] = ()
 
     @property
-    def operands(self):
+    def operands(self) -> tuple[str, ...]:
         """Names of all arrays, in the order in which the function passes them to `evaluate`."""
         return (*self.arrays, *self.more_arrays)
 
     @property
-    def keywords(self):
+    def keywords(self) -> tuple[str, ...]:
         """Names of all keywords except `out`."""
         return (*self.more_arrays, *(option.name for option in self.options))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _named, (self.name,)
 
 
@@ -291,7 +295,7 @@ class Loss(Function):
     errors : whether the command line shows the mean squared and absolute errors of the same arrays with it.
     """
 
-    formula: Callable[..., tuple[Formula | RowFormula, tuple[float, ...]]] | None = None
+    formula: Callable[[Values, bool], tuple[Formula | RowFormula, tuple[float, ...]]] | None = None
     differentiable: tuple[str, ...] = ()
     weighted_mean: bool = True
     same_shape: bool = False
@@ -302,12 +306,12 @@ class Loss(Function):
     kind: str = "regression"
     errors: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.differentiable:
             object.__setattr__(self, "differentiable", self.arrays[:1])
 
     @property
-    def operands(self):
+    def operands(self) -> tuple[str, ...]:
         """Names of all arrays; for pointwise losses always prediction, target, third operand ("" if there is none) and
         weight."""
         if self.family != "elements":
@@ -316,22 +320,30 @@ class Loss(Function):
         return (*self.arrays[:2], *third, "weight")
 
     @property
-    def rowwise(self):
+    def rowwise(self) -> bool:
         """Whether it is a loss of rows of classes."""
         return self.family != "elements"
 
 
-def _always(formula, *parameters):
+def _always(formula: Any, *parameters: Any) -> Any:
     """A `Loss.formula` that returns the same formula for every call; its parameters are the options with these
     names."""
 
-    def chosen(values, third):
+    def chosen(values: Values, third: bool) -> Any:
         return formula, tuple(values[name] for name in parameters)
 
     return chosen
 
 
-def _regression(name, formula, *own, errors=True, arrays=("pred", "target"), reduction=REDUCTION, **more):
+def _regression(
+    name: str,
+    formula: Any,
+    *own: Any,
+    errors: Any = True,
+    arrays: Any = ("pred", "target"),
+    reduction: Any = REDUCTION,
+    **more: Any,
+) -> Any:
     options = (AXES, reduction, *own)
     return Loss(name, "elements", arrays, ("weight",), options, formula=formula, errors=errors, **more)
 
@@ -355,7 +367,7 @@ MAPE_LOSS = _regression("mape_loss", _always(MAPE, "eps"), _positive("eps", 2.0*
 SMAPE_LOSS = _regression("smape_loss", _always(SMAPE, "eps"), _positive("eps", 2.0**-52))
 
 
-def _margin(name, formula, *own, arrays=("scores", "target")):
+def _margin(name: str, formula: Any, *own: Any, arrays: Any = ("scores", "target")) -> Any:
     return _regression(name, _always(formula, *(option.name for option in own)), *own, errors=False, arrays=arrays)
 
 
@@ -370,7 +382,7 @@ MARGIN_RANKING_LOSS = _margin(
 )
 
 
-def _poisson(values, third):
+def _poisson(values: Values, third: bool) -> Any:
     if values["log_input"]:
         return (POISSON_LOG_FULL if values["full"] else POISSON_LOG), ()
     return (POISSON_FULL if values["full"] else POISSON), (values["eps"],)
@@ -398,7 +410,7 @@ POISSON_DEVIANCE_LOSS = _regression("poisson_deviance_loss", _always(POISSON_DEV
 GAMMA_DEVIANCE_LOSS = _regression("gamma_deviance_loss", _always(GAMMA_DEVIANCE))
 
 
-def _tweedie(values, third):
+def _tweedie(values: Values, third: bool) -> Any:
     power = values["power"]
     if power in _DEVIANCES:
         return _DEVIANCES[power], ()
@@ -456,7 +468,7 @@ BINARY_CROSS_ENTROPY_WITH_LOGITS = Loss(
 )
 
 
-def _focal(values, third):
+def _focal(values: Values, third: bool) -> Any:
     alpha = values["alpha"]
     return SIGMOID_FOCAL, (values["gamma"], *((alpha, 1.0 - alpha) if alpha >= 0.0 else (1.0, 1.0)))
 
@@ -578,6 +590,6 @@ BRIER = Function("brier", "forecasts", ("logits", "target"), options=BRIER_SCORE
 CALIBRATION = Function("calibration", "forecasts", ("logits", "target"), options=CALIBRATION_ERROR.options)
 
 
-def _named(name):
+def _named(name: str) -> Any:
     """Find a function's row by its name; rows are pickled as their names."""
     return next(function for function in (*FUNCTIONS, BRIER, CALIBRATION) if function.name == name)

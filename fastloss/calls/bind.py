@@ -1,9 +1,15 @@
 """Sorts the arguments of a public function into operands and options, without calling it."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastloss.losses import Function
 
 
-def bind(function, args, kwargs):
+def bind(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """(operands, options) of ``function(*args, **kwargs)``, as `evaluate` takes them; TypeError if the call would raise
     one."""
     arrays, operands, defaults = _layout(function)
@@ -25,6 +31,6 @@ def bind(function, args, kwargs):
 
 
 @functools.cache
-def _layout(function):
+def _layout(function: Function) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]:
     """Names of positional arguments and of operands, and the options' defaults by name."""
     return function.arrays, function.operands, {option.name: option.default for option in function.options}

@@ -4,7 +4,10 @@
 places: the host, CUDA devices and Dask graphs all use it.  dtypes are names here, because not every place has NumPy's.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,31 +33,31 @@ class Signature(NamedTuple):
     weak: bool = False  # a Python number, which takes the dtype of the arrays it is combined with
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         return len(self.shape)
 
     @property
-    def is_integer(self):
+    def is_integer(self) -> bool:
         return self.dtype in INTEGERS
 
     @property
-    def is_wide(self):
+    def is_wide(self) -> bool:
         """Whether this array alone requires computing in float64."""
         return not self.weak and (self.dtype == "float64" or self.dtype in EXTENDED)
 
     @property
-    def size(self):
+    def size(self) -> int:
         return math.prod(self.shape)
 
 
-def signature(a, weak=False):
+def signature(a: Any, weak: bool = False) -> Signature:
     """The Signature of an array with a NumPy dtype."""
     name = a.dtype.name
     known = name in FLOATS or name in INTEGERS or name in EXTENDED
     return Signature(name if known else str(a.dtype), tuple(a.shape), weak)
 
 
-def resolve(function: Function, signatures, options, want: Want):
+def resolve(function: Function, signatures: Sequence[Any], options: Sequence[Any], want: Want) -> Any:
     """The meaning of a call: `Elements`, `Rows`, `Layer`, `Normalised`, `Scores`, `Comparisons` or `Forecasts`, by the
     function's family.
 
@@ -74,7 +77,7 @@ def resolve(function: Function, signatures, options, want: Want):
     return _FAMILIES[function.family](function, signatures, values, want)
 
 
-def real_of(*signatures):
+def real_of(*signatures: Any) -> str:
     """The dtype to compute in: float64 if any of the arrays is, or if the first holds integers; otherwise float32."""
     first = signatures[0]
     if first.is_integer and not first.weak or any(s is not None and s.is_wide for s in signatures):
@@ -83,7 +86,7 @@ def real_of(*signatures):
     return "float32" if strong else "float64"
 
 
-def cast_of(signature, real):
+def cast_of(signature: Signature | None, real: str) -> str | None:
     """The dtype that an operand has to be converted to for a kernel that computes in `real`, or None if it can be read
     as it is."""
     if signature is None or signature.dtype == real:
@@ -92,7 +95,7 @@ def cast_of(signature, real):
     return None if readable else real
 
 
-def weights_cast(signature):
+def weights_cast(signature: Signature | None) -> str | None:
     """Likewise for weights, which kernels read in any floating dtype and use in float64."""
     return None if signature is None or signature.dtype in FLOATS else "float64"
 
@@ -124,24 +127,26 @@ class Elements:
     values: dict[str, Any]  # of the options, checked
 
     @property
-    def is_scalar(self):
+    def is_scalar(self) -> bool:
         """Whether the result is one number."""
         return self.reduction != "none" and len(self.axes) == len(self.shape)
 
     @property
-    def result_shape(self):
+    def result_shape(self) -> tuple[int, ...]:
         if self.reduction == "none":
             return self.shape
         return tuple(n for i, n in enumerate(self.shape) if i not in self.axes)
 
 
-def _elements(loss, signatures, values, want):
+def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Elements:
     x, y, z, w = signatures
     if loss.same_shape and x.shape != y.shape:
         raise _errors.wrong_shape(loss.arrays[1], y.shape, f"{x.shape}, that of {loss.arrays[0]}")
     if loss.third_of_rows and z.ndim and z.shape == x.shape[:-1]:
         z = z._replace(shape=(*z.shape, 1))
+    assert loss.formula is not None
     formula, parameters = loss.formula(values, z is not None)
+    assert isinstance(formula, Formula)
     reduction, axis = values["reduction"], values.get("axis")
     batch_mean = reduction == "batchmean"
     if batch_mean and axis is not None:
@@ -180,10 +185,10 @@ def _elements(loss, signatures, values, want):
     return found
 
 
-def broadcast(names, signatures):
+def broadcast(names: Sequence[str], signatures: Sequence[Any]) -> tuple[int, ...]:
     """The shape that arrays broadcast to."""
     present = [(name, s.shape) for name, s in zip(names, signatures, strict=True) if s is not None]
-    shapes = {shape for _, shape in present}
+    shapes: set[tuple[int, ...]] = {shape for _, shape in present}
     if len(shapes) == 1:
         return shapes.pop()
     ndim = max(map(len, shapes))
@@ -202,20 +207,22 @@ def broadcast(names, signatures):
 class _RowOptions:
     """Access to the options in `values` that losses of rows share."""
 
-    @property
-    def reduction(self):
-        return self.values["reduction"]
+    values: dict[str, Any]
 
     @property
-    def ignore_index(self):
-        return self.values["ignore_index"]
+    def reduction(self) -> str:
+        return str(self.values["reduction"])
 
     @property
-    def smoothing(self):
-        return self.values.get("label_smoothing", 0.0)
+    def ignore_index(self) -> int:
+        return int(self.values["ignore_index"])
 
     @property
-    def transform(self):
+    def smoothing(self) -> float:
+        return float(self.values.get("label_smoothing", 0.0))
+
+    @property
+    def transform(self) -> transforms.Transform | None:
         return transforms.of(self.values)
 
 
@@ -236,31 +243,31 @@ class Rows(_RowOptions):
     values: dict[str, Any]  # of the options, checked
 
     @property
-    def n_classes(self):
+    def n_classes(self) -> int:
         return self.shape[self.axis]
 
     @property
-    def rows_shape(self):
+    def rows_shape(self) -> tuple[int, ...]:
         return self.shape[: self.axis] + self.shape[self.axis + 1 :]
 
     @property
-    def n_rows(self):
+    def n_rows(self) -> int:
         return math.prod(self.rows_shape)
 
     @property
-    def is_index(self):
+    def is_index(self) -> bool:
         return self.op in ("index", "gather", "known")
 
     @property
-    def result_shape(self):
+    def result_shape(self) -> tuple[int, ...]:
         return self.rows_shape if self.reduction == "none" else ()
 
     @property
-    def weight_shape(self):
+    def weight_shape(self) -> Any:
         """The shape in which class weights broadcast with the predictions."""
         return (self.n_classes,) + (1,) * (len(self.shape) - self.axis - 1)
 
-    def of_known(self, formula, parameters, reduction):
+    def of_known(self, formula: Formula, parameters: tuple[float, ...], reduction: str) -> Any:
         """For "known": the pointwise call on nll and lse that computes a formula of them, with a weight per row."""
         rows = self.rows_shape
         return Elements(
@@ -281,7 +288,7 @@ class Rows(_RowOptions):
             self.values,
         )
 
-    def elements(self, has_weight):
+    def elements(self, has_weight: bool) -> Any:
         """For "categorical": the pointwise loss that is summed over the classes."""
         whole = tuple(range(len(self.shape)))
         rows = self.reduction == "none"
@@ -304,7 +311,7 @@ class Rows(_RowOptions):
         )
 
 
-def _rows(loss, signatures, values, want):
+def _rows(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Rows:
     x, y, w = signatures
     name = loss.arrays[0]
     gathers = loss.op == "gather"
@@ -340,7 +347,7 @@ def _rows(loss, signatures, values, want):
     )
 
 
-def holds_indices(y, shape, axis):
+def holds_indices(y: Any, shape: tuple[int, ...], axis: int) -> bool:
     """Whether the targets of logits of this shape are class indices, rather than probabilities."""
     rows = shape[:axis] + shape[axis + 1 :]
     if y.is_integer and y.shape == rows:
@@ -354,12 +361,12 @@ def holds_indices(y, shape, axis):
     raise _errors.two_forms(shape, y.shape, y.dtype, axis)
 
 
-def index_cast(y):
+def index_cast(y: Any) -> Any:
     """The dtype that labels are converted to, if any: an empty list of them has arrived as float64."""
     return None if y.is_integer else "int64"
 
 
-def check_class_weights(w, n_classes):
+def check_class_weights(w: Any, n_classes: int) -> None:
     if w is not None and w.shape != (n_classes,):
         raise _errors.wrong_shape("weight", w.shape, f"({n_classes},), one weight per class")
 
@@ -384,15 +391,15 @@ class Layer(_RowOptions):
     values: dict[str, Any]  # of the options, checked
 
     @property
-    def n_rows(self):
+    def n_rows(self) -> int:
         return math.prod(self.rows_shape)
 
     @property
-    def result_shape(self):
+    def result_shape(self) -> tuple[int, ...]:
         return self.rows_shape if self.reduction == "none" else ()
 
 
-def check_layer(h, a, b):
+def check_layer(h: Any, a: Any, b: Any) -> None:
     """Raise if the shapes of hidden states, weights and bias do not fit."""
     if not h.ndim:
         raise _errors.no_axis("hidden")
@@ -406,7 +413,7 @@ def check_layer(h, a, b):
         raise _errors.no_classes("linear_weight", a.shape)
 
 
-def _layer(loss, signatures, values, want):
+def _layer(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Layer:
     h, a, y, b, w = signatures
     check_layer(h, a, b)
     rows_shape, n_classes = h.shape[:-1], a.shape[0]
@@ -450,13 +457,13 @@ class Normalised:
     names: tuple[str, ...] = ("x",)
 
     @property
-    def result_shape(self):
+    def result_shape(self) -> tuple[int, ...]:
         if self.name != "logsumexp":
             return self.shape
         return self.shape[: self.axis] + (1,) * self.keepdims + self.shape[self.axis + 1 :]
 
 
-def _normalised(function, signatures, values, want):
+def _normalised(function: Function, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Normalised:
     (x,) = signatures
     if not x.ndim:
         raise _errors.no_axis("x")
@@ -491,24 +498,24 @@ class Scores:
     transform: transforms.Transform | None
     result_shape: tuple[int, ...] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "result_shape", self.shape[: self.axis] + self.shape[self.axis + 1 :])
 
     @property
-    def rows_shape(self):
+    def rows_shape(self) -> tuple[int, ...]:
         return self.result_shape
 
     @property
-    def n_rows(self):
+    def n_rows(self) -> int:
         return math.prod(self.result_shape)
 
     @property
-    def has_details(self):
+    def has_details(self) -> bool:
         """Whether entropies, top classes or ids are asked for."""
         return self.entropy or self.top is not None or self.n_ids is not None
 
 
-def _scores(function, signatures, values, want):
+def _scores(function: Function, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Scores:
     x, y, a, b, ids = signatures
     if a is None and b is not None:
         raise _errors.bias_alone()
@@ -579,23 +586,23 @@ class Comparisons:
     transform: transforms.Transform | None
     result_shape: tuple[int, ...] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "result_shape", self.shape[: self.axis] + self.shape[self.axis + 1 :])
 
     @property
-    def n_classes(self):
+    def n_classes(self) -> int:
         return self.shape[self.axis]
 
     @property
-    def rows_shape(self):
+    def rows_shape(self) -> tuple[int, ...]:
         return self.result_shape
 
     @property
-    def n_rows(self):
+    def n_rows(self) -> int:
         return math.prod(self.result_shape)
 
 
-def _comparison(function, signatures, values, want):
+def _comparison(function: Function, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Comparisons:
     r, x, y = signatures
     if not r.ndim:
         raise _errors.no_axis("reference")
@@ -643,32 +650,32 @@ class Forecasts:
     result_shape: tuple[int, ...] = ()
 
     @property
-    def from_logits(self):
+    def from_logits(self) -> bool:
         return self.names[0] == "logits"
 
     @property
-    def bins(self):
+    def bins(self) -> int | None:
         """The number of bins of confidences; None for Brier scores."""
         return self.values.get("bins")
 
     @property
-    def ignore_index(self):
-        return self.values["ignore_index"]
+    def ignore_index(self) -> int:
+        return int(self.values["ignore_index"])
 
     @property
-    def n_classes(self):
+    def n_classes(self) -> int:
         return 2 if self.axis is None else self.shape[self.axis]
 
     @property
-    def rows_shape(self):
+    def rows_shape(self) -> tuple[int, ...]:
         return self.shape if self.axis is None else self.shape[: self.axis] + self.shape[self.axis + 1 :]
 
     @property
-    def n_rows(self):
+    def n_rows(self) -> int:
         return math.prod(self.rows_shape)
 
 
-def _forecasts(function, signatures, values, want):
+def _forecasts(function: Function, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Forecasts:
     x, y = signatures
     name = function.arrays[0]
     if not x.ndim:
@@ -677,17 +684,18 @@ def _forecasts(function, signatures, values, want):
     rows = x.shape[:axis] + x.shape[axis + 1 :]
     if not y.is_integer and y.size:
         raise _errors.not_index_dtype("target", y.dtype)
-    if x.ndim == 1 and y.shape == x.shape:
-        axis = None
+    class_axis = None if x.ndim == 1 and y.shape == x.shape else axis
+    if class_axis is None:
+        pass
     elif y.shape != rows:
         binary = f", or {x.shape} for predictions of one event" if x.ndim == 1 else ""
         raise _errors.wrong_shape("target", y.shape, f"{rows}, that of {name} without the class axis{binary}")
     elif x.shape[axis] == 0 and math.prod(rows):
         raise _errors.no_classes(name, x.shape)
-    return Forecasts(function, want, function.operands, real_of(x), x.shape, axis, values)
+    return Forecasts(function, want, function.operands, real_of(x), x.shape, class_axis, values)
 
 
-_FAMILIES = {
+_FAMILIES: dict[str, Callable[..., Any]] = {
     "elements": _elements,
     "rows": _rows,
     "layer": _layer,
@@ -701,7 +709,7 @@ _FAMILIES = {
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def ignored_label(dtype, ignore_index):
+def ignored_label(dtype: str, ignore_index: int) -> Any:
     """`ignore_index` if labels of this integer dtype can equal it, otherwise None: then no label is ignored."""
     limits = np.iinfo(np.uint8 if dtype == "bool" else dtype)
     high = 1 if dtype == "bool" else limits.max

@@ -1,5 +1,7 @@
 """What a caller asks for: the value, gradients, or the sums that a mean is computed from."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 
@@ -20,7 +22,7 @@ VALUE = Want("value")
 SUMS = Want("sums")
 
 
-def slopes(*wrt):
+def slopes(*wrt: str) -> Want:
     return Want("slopes", wrt)
 
 
@@ -41,7 +43,7 @@ class Sums(NamedTuple):
     count: int | None
 
     @property
-    def numbers(self):
+    def numbers(self) -> tuple[Any, ...]:
         """The numbers that accumulators add up."""
         return self.total, self.weight
 
@@ -62,7 +64,7 @@ class Squares(NamedTuple):
     tiny: Any
 
     @property
-    def numbers(self):
+    def numbers(self) -> tuple[Any, ...]:
         """What accumulators add up."""
         return self.total, self.weight, self.huge, self.tiny
 
@@ -82,11 +84,11 @@ class Bins(NamedTuple):
     counts: Any
 
     @property
-    def numbers(self):
+    def numbers(self) -> tuple[Any, ...]:
         """The numbers that accumulators add up: all confidences, then all hits, then all counts."""
         return (*self.confidence.tolist(), *self.hits.tolist(), *self.counts.tolist())
 
     @property
-    def count(self):
+    def count(self) -> int:
         """How many rows there are."""
         return int(self.counts.sum())

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from fastloss import _config, _info, _plan, functional
 from fastloss._version import __version__
 from fastloss.accumulate import sums_of
+from fastloss.calls.want import Bins
 
 from .failure import failing
 
@@ -28,7 +29,9 @@ def loss(name: str, *arrays: Any, **options: Any) -> Any:
 
 def total(name: str, *arrays: Any, **options: Any) -> float:
     """The sum that its mean is made of, in float64."""
-    return sums_of(functional.LOSSES[getattr(functional, name)], *arrays, **options).total
+    sums = sums_of(functional.LOSSES[getattr(functional, name)], *arrays, **options)
+    assert not isinstance(sums, Bins)  # which no loss has
+    return float(sums.total)
 
 
 @contextlib.contextmanager

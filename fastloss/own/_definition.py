@@ -1,5 +1,7 @@
 """The definition of a user-defined loss, and the row by which places, accumulators and gradients know it."""
 
+from __future__ import annotations
+
 import ast
 import hashlib
 import math
@@ -9,6 +11,7 @@ import threading
 import weakref
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import Any
 
 from fastloss import _dialect, _errors, losses
 
@@ -19,17 +22,17 @@ KEYWORDS = ("weight", "axis", "reduction", "out", "ignore_index")
 class _Nothing:
     """Stands for the value of a parameter without default that a call has not passed."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "nothing"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _nothing, ()
 
 
 NOTHING = _Nothing()
 
 
-def _nothing():
+def _nothing() -> _Nothing:
     return NOTHING
 
 
@@ -48,11 +51,11 @@ class Interval:
     has_low: bool = True
     has_high: bool = True
 
-    def allows(self, value):
+    def allows(self, value: float) -> bool:
         above = value >= self.low if self.has_low else value > self.low
         return above and (value <= self.high if self.has_high else value < self.high)
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.low == 0.0 and not self.has_low and self.high == math.inf:
             return "a positive number"
         if self.high == math.inf:
@@ -60,7 +63,7 @@ class Interval:
         return f"a number in {'[' if self.has_low else '('}{self.low:g}, {self.high:g}{']' if self.has_high else ')'}"
 
 
-def interval(value, name):
+def interval(value: Any, name: str) -> Interval:
     """The Interval that a user has written as (low, high), ends included, or as in mathematics, "(0, 1]"."""
     found = None
     if isinstance(value, str):
@@ -75,18 +78,18 @@ def interval(value, name):
     return found
 
 
-def _numbers(*texts):
+def _numbers(*texts: str) -> bool:
     try:
         return [float(text) for text in texts] != []
     except ValueError:
         return False
 
 
-def is_pair(value):
+def is_pair(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
 
 
-def is_number(value):
+def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -99,17 +102,17 @@ class Parameter:
     domain: Interval | None = None
 
     @property
-    def option(self):
+    def option(self) -> losses.Option:
         allows, expected = (self.domain.allows, str(self.domain)) if self.domain else (None, "")
         return losses.Option(self.name, self.default, "number", allows, expected)
 
 
-def parameters_of(given):
+def parameters_of(given: Any) -> tuple[Parameter, ...]:
     """Parameters from {name: default, domain, or (default, domain)}."""
     return tuple([_parameter(name, value) for name, value in dict(given or {}).items()])
 
 
-def _parameter(name, value):
+def _parameter(name: str, value: Any) -> Parameter:
     whole = f"parameters[{name!r}]"
     if not isinstance(name, str) or not name.isidentifier() or name in KEYWORDS:
         raise _errors.bad_parameter_name(name, KEYWORDS)
@@ -157,13 +160,14 @@ class Definition:
     with_lse: bool = False
     doc: str | None = field(default=None, compare=False)
 
-    def formula(self):
+    def formula(self) -> Any:
         """The Formula or RowFormula that backends know it by."""
         if self.family == "elements":
             return self._formula(self.functions)
-        return losses.RowFormula(*(self._formula((name, name)) for name in self.functions), self.with_lse)
+        value, factor, own = (self._formula((name, name)) for name in self.functions)
+        return losses.RowFormula(value, factor, own, self.with_lse)
 
-    def _formula(self, functions):
+    def _formula(self, functions: Any) -> Any:
         digest = hashlib.sha256(repr((self.text, functions)).encode()).hexdigest()[:16]
         return losses.Formula(
             f"own_{self.name[:40]}_{digest}",
@@ -180,11 +184,11 @@ class Definition:
 _CALL, _ARITHMETIC = 0.25, 0.1
 
 
-def _cost(text, name):
+def _cost(text: str, name: str) -> float:
     """Nanoseconds per element, estimated from the functions that are called."""
     functions = _dialect.functions(text)
 
-    def calls(name):
+    def calls(name: str) -> int:
         called = [f.id for statement in functions[name].body for f in _dialect.callees(statement)]
         return sum(calls(f) if f in functions else f in _dialect.IMPORTED for f in called)
 
@@ -197,15 +201,15 @@ class Row(losses.Loss):
 
     definition: Definition | None = None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return row_of, (self.definition,)
 
 
-_rows = weakref.WeakValueDictionary()
+_rows: weakref.WeakValueDictionary[Definition, Row] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def _renew():
+def _renew() -> None:
     """Replace the lock in a forked child: a thread that does not exist there may have held it."""
     global _lock
     _lock = threading.Lock()
@@ -215,7 +219,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
 
 
-def row_of(definition):
+def row_of(definition: Definition) -> Row:
     """The row of a definition; equal definitions share one, because plans and accumulators compare losses by their
     rows."""
     with _lock:
@@ -225,7 +229,7 @@ def row_of(definition):
     return row
 
 
-def _row(definition):
+def _row(definition: Definition) -> Row:
     formula = definition.formula()
     names = [p.name for p in definition.parameters]
     of_rows = definition.family == "rows"
@@ -247,7 +251,7 @@ def _row(definition):
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
-def inside(text, functions, name, domains, free):
+def inside(text: str, functions: Any, name: str, domains: Any, free: Any) -> tuple[str, str]:
     """Add a function to a text: the value, but NaN where an operand is outside its domain.
 
     Returns the text and the name of that function; `free(name)` returns a name that is not in use in the text.
@@ -265,7 +269,7 @@ def inside(text, functions, name, domains, free):
     return f"{text}\n\ndef {wrapped}({arguments}):\n    T = type({parameters[0]})\n    return {body}\n", wrapped
 
 
-def plain(text):
+def plain(text: str) -> str:
     """A text without comments and docstrings, so that losses that compute the same are equal."""
     module = _dialect.parsed(text)
     for function in module.body:

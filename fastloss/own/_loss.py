@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Literal, overload
 
+from numpy.typing import ArrayLike
+
+from fastloss._types import AnyArray, DeviceT, LazyT, OutT, Real, RealArray
 from fastloss.calls.bind import bind
 from fastloss.evaluate import evaluate
+from fastloss.losses import Option
 from fastloss.own._definition import NOTHING, Definition, row_of
 
 _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -21,7 +25,7 @@ class OwnLoss:
     text : the source of the functions that compute it.
     """
 
-    def __init__(self, definition: Definition):
+    def __init__(self, definition: Definition) -> None:
         self.row, self._definition = row_of(definition), definition
         n_arrays = len(self.row.arrays)
         # for calls with nothing but arrays, whose arguments need no binding
@@ -31,6 +35,27 @@ class OwnLoss:
         if definition.doc:
             self.__doc__ = definition.doc
 
+    @overload
+    def __call__(self, *args: LazyT, out: None = ..., **kwargs: Any) -> LazyT: ...
+    @overload
+    def __call__(self, *args: DeviceT, out: None = ..., **kwargs: Any) -> DeviceT | Real | RealArray: ...
+    @overload
+    def __call__(
+        self,
+        *args: ArrayLike,
+        axis: None = ...,
+        reduction: Literal["mean", "sum"] = ...,
+        out: None = ...,
+        **kwargs: Any,
+    ) -> Real: ...
+    @overload
+    def __call__(
+        self, *args: ArrayLike, axis: None = ..., reduction: Literal["none"], out: None = ..., **kwargs: Any
+    ) -> RealArray: ...
+    @overload
+    def __call__(self, *args: ArrayLike, out: None = ..., **kwargs: Any) -> Real | RealArray: ...
+    @overload
+    def __call__(self, *args: AnyArray, out: OutT, **kwargs: Any) -> OutT: ...
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         if not kwargs and len(args) == self._n_arrays:
             return evaluate(self.row, args + self._absent, self._defaults, out)
@@ -56,12 +81,12 @@ class OwnLoss:
     def __hash__(self) -> int:
         return hash(self.row)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[OwnLoss], tuple[Definition]]:
         return OwnLoss, (self._definition,)
 
     def __repr__(self) -> str:
         return f"<loss {self.__name__}{self.__signature__}>"
 
 
-def _default(option):
+def _default(option: Option) -> Any:
     return inspect.Parameter.empty if option.default is NOTHING else option.default

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastloss import _dialect, _errors
@@ -129,7 +129,7 @@ def pointwise_loss(
     )
 
 
-def meant(role, names):
+def meant(role: str, names: Sequence[str]) -> str:
     """The one function that an argument stands for; functions in a text that are slopes of others do not count."""
     slopes = {f"{name}_slope" for name in names}
     values = [name for name in names if name not in slopes] if len(names) > 1 else names
@@ -138,7 +138,7 @@ def meant(role, names):
     return values[0]
 
 
-def check_names(name, arrays, parameters):
+def check_names(name: str, arrays: Any, parameters: Any) -> None:
     """Raise if two arguments of a loss have the same name."""
     names = [*arrays, *parameters, "weight", "axis", "reduction", "out"]
     twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
@@ -146,7 +146,7 @@ def check_names(name, arrays, parameters):
         raise _errors.argument_twice(name, twice)
 
 
-def _domains(given, arrays):
+def _domains(given: Any, arrays: Any) -> Any:
     given = dict(given or {})
     for name in given:
         if name not in arrays:
@@ -155,7 +155,7 @@ def _domains(given, arrays):
     return found if any(found) else ()
 
 
-def _domain(value, name):
+def _domain(value: Any, name: str) -> Any:
     if value is None:
         return None
     found = interval(value, name)

@@ -115,7 +115,7 @@ def row_loss(
     )
 
 
-def _of_nll_and_lse(name, arguments, numbers, partial, free):
+def _of_nll_and_lse(name: str, arguments: Any, numbers: Any, partial: Any, free: Any) -> Any:
     """Names and texts of the functions `value`, `factor` and `at_target` of nll, lse and the parameters, see
     `losses.RowFormula`."""
     call = {q: f"{slope}({', '.join(arguments)})" for q, slope in partial.items()}

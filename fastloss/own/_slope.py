@@ -6,7 +6,11 @@ holds its derivative. Conditions are kept, so that at every point the derivative
 torch and JAX.
 """
 
+from __future__ import annotations
+
 import ast
+from collections.abc import Iterator
+from typing import Any
 
 from fastloss import _dialect
 
@@ -37,7 +41,7 @@ def {name}(u):
 ZERO, ONE = "T(0.0)", "T(1.0)"
 
 
-def derived(functions, name):
+def derived(functions: Any, name: str) -> Any:
     """(text, name) of the derivative of a function with respect to its first argument.
 
     functions : all functions of a checked text, by name; the returned text calls them without repeating them.
@@ -49,24 +53,26 @@ def derived(functions, name):
 class Slopes:
     """The functions that make up a derivative, each made when it is first needed."""
 
-    def __init__(self, functions):
-        self.functions, self.texts, self.names = functions, {}, {}
+    def __init__(self, functions: Any) -> None:
+        self.functions = functions
+        self.texts: dict[Any, str] = {}
+        self.names: dict[Any, str] = {}
         self.used = set(functions) | _dialect.RESERVED
         for function in functions.values():
             self.used |= {*function.parameters, *function.variables}
 
     @property
-    def text(self):
+    def text(self) -> str:
         return "\n".join(self.texts.values())
 
-    def free(self, name):
+    def free(self, name: str) -> str:
         """`name`, or a similar one if that is in use in the text."""
         while name in self.used:
             name += "_"
         self.used.add(name)
         return name
 
-    def of(self, name, active, with_respect=False):
+    def of(self, name: str, active: Any, with_respect: Any = False) -> Any:
         """The name of the derivative of a function along some of its arguments, given by position.
 
         Its arguments are the function's, then the derivatives of the active ones; `with_respect` leaves the latter out,
@@ -78,7 +84,7 @@ class Slopes:
             self.texts[key] = _Slope(self, self.functions[name], active, with_respect).text(self.names[key])
         return self.names[key]
 
-    def elementary(self, name, template):
+    def elementary(self, name: str, template: Any) -> Any:
         """The name of one of the derivatives above, after adding it."""
         if name not in self.names:
             self.names[name] = self.free(f"{name}_slope")
@@ -90,7 +96,7 @@ class _Slope:
     """Differentiates one function: statements to text, and expressions to the text of their derivative, or None for
     0."""
 
-    def __init__(self, slopes, function, active, with_respect):
+    def __init__(self, slopes: Any, function: Any, active: Any, with_respect: Any) -> None:
         self.slopes, self.function = slopes, function
         arguments = [function.parameters[i] for i in active]
         self.given = {} if with_respect else {name: slopes.free(f"{name}_slope") for name in arguments}
@@ -100,13 +106,15 @@ class _Slope:
         while growing:  # a variable may depend on one that is assigned further down, in another branch
             before = len(self.along)
             for assignment in assignments:
-                name = assignment.targets[0].id
+                (target,) = assignment.targets
+                assert isinstance(target, ast.Name)  # as in all of the dialect
+                name = target.id
                 if name not in self.along and self.function.variables.get(name) is False:
                     if self.depends(assignment.value):
                         self.along[name] = slopes.free(f"{name}_slope")
             growing = len(self.along) > before
 
-    def text(self, name):
+    def text(self, name: str) -> str:
         first, *_ = self.function.parameters
         head = f"def {name}({', '.join((*self.function.parameters, *self.given.values()))}):"
         body = "\n".join(self.block(self.function.body, "    "))
@@ -114,7 +122,7 @@ class _Slope:
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
-    def block(self, statements, indent):
+    def block(self, statements: Any, indent: Any) -> Iterator[Any]:
         for node in statements:
             match node:
                 case ast.Assign(targets=[ast.Name(id="T")]):
@@ -132,12 +140,12 @@ class _Slope:
                         yield f"{indent}else:"
                         yield from self.filled(node.orelse, indent)
 
-    def filled(self, statements, indent):
+    def filled(self, statements: Any, indent: Any) -> Any:
         return self.block(statements, indent + "    ")
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
-    def depends(self, node):
+    def depends(self, node: Any) -> Any:
         """Whether an expression depends on an active argument."""
         match node:
             case ast.Name(id=name):
@@ -154,7 +162,7 @@ class _Slope:
                 return self.depends(node.operand)
         return False
 
-    def slope(self, node):
+    def slope(self, node: Any) -> Any:
         """The derivative of an expression."""
         if not self.depends(node):
             return None
@@ -176,7 +184,7 @@ class _Slope:
             case ast.Call(func=ast.Name(id=name)):
                 return self.elementary(name, *node.args)
 
-    def arithmetic(self, operator, left, right):
+    def arithmetic(self, operator: Any, left: Any, right: Any) -> Any:
         a, b = f"({ast.unparse(left)})", f"({ast.unparse(right)})"
         da, db = self.slope(left), self.slope(right)
         match operator:
@@ -189,7 +197,7 @@ class _Slope:
         quotient = _sum(da, "-", _product(db, f"({a} / {b})"))
         return f"({quotient}) / {b}"
 
-    def elementary(self, name, first, second=None):
+    def elementary(self, name: str, first: Any, second: Any = None) -> Any:
         u, du = ast.unparse(first), self.slope(first)
         match name:
             case "exp" | "expm1":
@@ -209,7 +217,7 @@ class _Slope:
         return f"{self.slopes.elementary(name, template)}({u}, {v}, {du or ZERO}, {dv or ZERO})"
 
 
-def _sum(a, sign, b):
+def _sum(a: Any, sign: Any, b: Any) -> Any:
     if b is None:
         return a
     if a is None:
@@ -217,12 +225,12 @@ def _sum(a, sign, b):
     return f"({a}) {sign} ({b})"
 
 
-def _product(slope, factor):
+def _product(slope: Any, factor: Any) -> Any:
     if slope is None or slope == ONE:
         return slope and factor
     return f"({slope}) * {factor}"
 
 
-def free_in(functions):
+def free_in(functions: Any) -> Any:
     """A function that turns a name into one that is not in use in a text of these functions."""
     return Slopes(functions).free

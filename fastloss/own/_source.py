@@ -1,12 +1,15 @@
 """Collects the text of functions, given as Python functions or as text, together with that of the functions they
 call."""
 
+from __future__ import annotations
+
 import ast
 import builtins
 import inspect
 import math
 import textwrap
 import types
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +19,11 @@ from fastloss import _dialect, _errors
 class Source:
     """A text assembled from several files; remembers where each line comes from, for messages."""
 
-    def __init__(self):
-        self.pieces = []  # (text, file or the like, first line there)
-        self.collected = {}  # functions by name
+    def __init__(self) -> None:
+        self.pieces: list[tuple[str, str, int]] = []  # (text, file or the like, first line there)
+        self.collected: dict[str, types.FunctionType] = {}  # functions by name
 
-    def add(self, given, role):
+    def add(self, given: Any, role: str) -> Any:
         """Add a function, or a text with functions; returns the names of the candidates for what was meant, of which a
         text may have several.
 
@@ -35,7 +38,7 @@ class Source:
         self.collect(given, role)
         return [given.__name__]
 
-    def collect(self, function, role):
+    def collect(self, function: Any, role: str) -> None:
         """Add a function and those that it calls."""
         name = function.__name__
         known = self.collected.get(name)
@@ -47,7 +50,7 @@ class Source:
         self.collected[name] = function
         self.pieces.append((text, function.__code__.co_filename, first))
         outside = inspect.getclosurevars(function)
-        names = outside.globals | outside.nonlocals
+        names = {**outside.globals, **outside.nonlocals}
         for called in _called(text):
             meant = names.get(called)
             if called in _dialect.IMPORTED or called in _dialect.BUILT_IN:
@@ -61,14 +64,14 @@ class Source:
                 self.collect(meant, role)
 
     @property
-    def text(self):
+    def text(self) -> str:
         return "\n".join(text for text, _, _ in self.pieces)
 
-    def functions(self):
+    def functions(self) -> Any:
         """The functions of the text, checked, by name."""
         return _dialect.functions(self.text, self.place_of)
 
-    def place_of(self, line):
+    def place_of(self, line: Any) -> Any:
         """(file or the like, line there) of a line of the assembled text."""
         for text, place, first in self.pieces:
             n_lines = text.count("\n") + 1
@@ -78,7 +81,7 @@ class Source:
         return place, first + n_lines - 1
 
 
-def _text_of(function, role):
+def _text_of(function: Any, role: str) -> Any:
     """(dedented text, first line) of a function."""
     try:
         lines, first = inspect.getsourcelines(function)
@@ -91,7 +94,7 @@ def _text_of(function, role):
     return text, max(first, 1)
 
 
-def _made(code, text):
+def _made(code: Any, text: str) -> Any:
     """Whether a function was compiled from this text; its file may have changed since."""
     try:
         tree = _dialect.parsed(text)
@@ -107,12 +110,12 @@ def _made(code, text):
     return alike and (found.co_code == code.co_code or bool(code.co_freevars))
 
 
-def _constants(code):
+def _constants(code: Any) -> Any:
     """The constants of a function's code, without multi-line docstrings, whose indentation differs."""
     return [c for c in code.co_consts if not (isinstance(c, str) and "\n" in c)]
 
 
-def _called(text):
+def _called(text: str) -> Any:
     """Names of all functions that are called in a text."""
     try:
         tree = _dialect.parsed(text)
@@ -122,7 +125,7 @@ def _called(text):
     return dict.fromkeys(f.id for f in calls if isinstance(f, ast.Name))
 
 
-def _defined(text):
+def _defined(text: str) -> Any:
     """Names of the functions of a text that none of its other functions calls."""
     try:
         names = [node.name for node in _dialect.parsed(text).body if isinstance(node, ast.FunctionDef)]

@@ -13,6 +13,11 @@ A place is a module with
     was asked for.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from fastloss import _config
@@ -23,7 +28,7 @@ _HOST = {np.ndarray, np.memmap, list, tuple, int, float, bool, type(None)}
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
 
 
-def of(operands):
+def of(operands: Iterable[Any]) -> Any:
     """The place of a call with these operands, imported when it is first needed."""
     for value in operands:
         if type(value) not in _HOST:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def bfloat16(name: str, what: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16)
 
 
-def needed(name: str, module: str, purpose: str):  # -> module
+def needed(name: str, module: str, purpose: str) -> Any:
     """Import the package that reads a format; a Failure that names the extra otherwise."""
     from fastloss._optional import require
 

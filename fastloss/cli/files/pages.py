@@ -12,7 +12,7 @@ import mmap
 import sys
 import weakref
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, overload
 
 import numpy as np
 
@@ -68,6 +68,12 @@ def give_back(array: np.ndarray) -> None:
         _advise(part[0], mmap.MADV_DONTNEED, *part[1:3])
 
 
+@overload
+def collected(array: np.ndarray) -> np.ndarray: ...
+@overload
+def collected(array: None) -> None: ...
+@overload
+def collected(array: np.ndarray | None) -> np.ndarray | None: ...
 def collected(array: np.ndarray | None) -> np.ndarray | None:
     """A copy of rows that are scattered over their file, as those of a column-major array are; others as they are.
 

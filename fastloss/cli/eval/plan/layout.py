@@ -134,8 +134,8 @@ def lay_out_elements(
     """The layout of an element-wise loss; `per_output` keeps the outputs, the axes after the first, apart."""
     shape = x.shape
     n_rows = shape[0] if shape else 1
-    arrays = (x, y) if weight is None else (x, y, weight)
-    if not per_output and all(a.shape == shape and _in_order(a) for a in arrays):
+    flat = y.shape == shape and (weight is None or weight.shape == shape and _in_order(weight))
+    if not per_output and flat and _in_order(x) and _in_order(y):
         x, y, weight = x.reshape(-1), y.reshape(-1), None if weight is None else weight.reshape(-1)
     elif x.ndim == 0 and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         x, y, weight = x[np.newaxis], y[np.newaxis], None if weight is None else weight.reshape(1)

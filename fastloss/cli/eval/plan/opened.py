@@ -187,15 +187,15 @@ def weighted(opened: Opened, weight: Source, part: Part | None) -> Opened:
     if opened.loss.family == "classes":
         assert opened.axis is not None
         check_class_weights(weight, opened.predictions.array.shape[opened.axis])
-        weight = _whole(weight)
-        return replace(opened, weight=weight, weights=weight.array)
+        weights = _read(weight)
+        return replace(opened, weight=replace(weight, array=weights), weights=weights)
     if part is not None and weight.array.shape[:1] == (part.n_all,):
         weight = replace(weight, array=weight.array[part.first : part.first + part.n_rows])
     x = _values(opened.predictions, opened.targets, opened.axis)
     check_element_weights(weight, x.shape)
-    weight = _whole(weight)
-    each = element_weights(weight.array, x.ndim)
-    return replace(opened, weight=weight, layout=lay_out_elements(x, opened.targets.array, each, opened.per_output))
+    weights = _read(weight)
+    layout = lay_out_elements(x, opened.targets.array, element_weights(weights, x.ndim), opened.per_output)
+    return replace(opened, weight=replace(weight, array=weights), layout=layout)
 
 
 def _values(predictions: Source, targets: Source, axis: int | None) -> np.ndarray | Stored:
@@ -232,7 +232,12 @@ def _check_reference(choice: Choice, request: Request, predictions: Source, targ
 
 
 def _whole(source: Source) -> Source:
-    return replace(source, array=source.array[:]) if isinstance(source.array, Stored) else source
+    return replace(source, array=_read(source)) if isinstance(source.array, Stored) else source
+
+
+def _read(source: Source) -> np.ndarray:
+    """All of the array, decoded where it has to be."""
+    return source.array[:] if isinstance(source.array, Stored) else source.array
 
 
 def _normal_axis(axis: int | None, predictions: Source) -> int | None:

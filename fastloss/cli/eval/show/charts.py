@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -70,7 +71,7 @@ def bars(buckets: list[Bucket]) -> Bars:
             buckets = positive if zeros else buckets
     if not logarithmic:
         low, high = _widened(low, high)
-    scale = math.log if logarithmic else float
+    scale: Callable[[float], float] = math.log if logarithmic else float
     ends = scale(low), scale(high)
     width = (ends[1] - ends[0]) / N_BARS
     places = [ends[0] + width * i for i in range(N_BARS)] + [ends[1]]
@@ -113,7 +114,7 @@ def _widened(low: float, high: float) -> tuple[float, float]:
     return middle - least / 2, middle + least / 2
 
 
-def _clipped(scale, edge: float, low: float, high: float, ends: tuple[float, float]) -> float:
+def _clipped(scale: Callable[[float], float], edge: float, low: float, high: float, ends: tuple[float, float]) -> float:
     return ends[0] if edge <= low else ends[1] if edge >= high else scale(edge)
 
 

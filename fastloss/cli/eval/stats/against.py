@@ -74,13 +74,14 @@ def figures_against(state: State, measures: Measures, has_targets: bool) -> dict
     }
     if has_targets:
         # of each figure: the reference's, and how much the new one's is above it
-        pairs = {
+        pairs: dict[str, tuple[Any, Any]] = {
             "mean": (sums.mean("loss", "counted"), sums.mean("reference_loss", "counted")),
             "accuracy": (sums.mean("correct", "counted"), sums.mean("reference_correct", "counted")),
         }
         if measures.top_k is not None:
             pairs["top_k_accuracy"] = sums.mean("in_top_k", "counted"), sums.mean("reference_in_top_k", "counted")
-        pairs["perplexity"] = tuple(float(np.exp(mean)) for mean in pairs["mean"])
+        new, old = pairs["mean"]
+        pairs["perplexity"] = float(np.exp(new)), float(np.exp(old))
         found |= {
             "reference": {name: float(old) for name, (_, old) in pairs.items()},
             "difference": {name: float(new - old) for name, (new, old) in pairs.items()},
@@ -102,7 +103,7 @@ def _resampled(bootstrap: Any, measures: Measures, has_targets: bool) -> dict[st
     def means(name: str) -> np.ndarray:
         return bootstrap.means(name, "counted")
 
-    intervals = {"kl": interval(means("kl")), "same_argmax": interval(means("same"))}
+    intervals: dict[str, Any] = {"kl": interval(means("kl")), "same_argmax": interval(means("same"))}
     if not has_targets:
         return {"intervals": intervals}
     new, old = means("loss"), means("reference_loss")

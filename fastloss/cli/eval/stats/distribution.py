@@ -140,8 +140,11 @@ class Worst:
             least = np.partition(loss, loss.size - WORST)[loss.size - WORST]
             at = np.concatenate((at[loss > least], at[loss == least][:WORST]))
         for i in at:
-            told = [None if a is None else a[i].item() for a in (rows.target, rows.prediction, rows.probability)]
-            self.rows.append((float(rows.loss[i]), place.shard, place.position + int(i), *told))
+            target, prediction, probability = (
+                None if a is None else a[i].item() for a in (rows.target, rows.prediction, rows.probability)
+            )
+            entry = (float(rows.loss[i]), place.shard, place.position + int(i), target, prediction, probability)
+            self.rows.append(entry)
         self._cut()
 
     def _cut(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -95,8 +95,10 @@ class Rows:
         """Pieces of which sums are exact."""
         for start in range(0, self.loss.size, BLOCK):
             cut = slice(start, start + BLOCK)
-            cuts = {name: None if column is None else column[cut] for name, column in vars(self).items()}
-            yield replace(self, **cuts), place.after(start)
+            cuts: dict[str, Any] = {
+                name: None if column is None else column[cut] for name, column in vars(self).items()
+            }
+            yield Rows(**cuts), place.after(start)
 
     def columns(self) -> dict[str, np.ndarray]:
         """What is added up of the rows, by name."""

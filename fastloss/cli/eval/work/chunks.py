@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastloss.cli import library
+from fastloss.cli.eval.plan.layout import Layout
 from fastloss.cli.eval.plan.opened import Opened
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.eval.stats.sums import Place, Rows, Sums, Value
@@ -62,7 +64,7 @@ def add_chunks(
     bounds = [start + (stop - start) * i // n_chunks for i in range(n_chunks + 1)]  # of one size: no small rest
     for first, last, then in zip(bounds, bounds[1:], [*bounds[2:], stop], strict=False):
         here = place.after((first - start) * layout.losses_per_slice)
-        x, y, w, r = map(collected, (*layout.chunk(first, last), layout.reference_chunk(first, last)))
+        x, y, w, r = _collected(layout, first, last)
         read = [(opened.predictions.name, x), (opened.targets.name, y)]
         if opened.reference is not None and r is not None:
             read.append((opened.reference.name, r))
@@ -71,6 +73,14 @@ def add_chunks(
         with resident(read, layout.mapped(last, then)):
             step(Chunk(opened, first, x, y, w, here, measures, r), state, sink)
         advance((last - first) * layout.n_rows // layout.n_slices)
+
+
+def _collected(
+    layout: Layout, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Predictions, targets, weights and the reference's predictions of slices [start, stop), none of them scattered over its file."""
+    x, y, w = layout.chunk(start, stop)
+    return collected(x), collected(y), collected(w), collected(layout.reference_chunk(start, stop))
 
 
 @np.errstate(all="ignore")
@@ -82,7 +92,7 @@ def warm_up(opened: Opened, chunk_rows: int | None, measures: Measures) -> None:
         some = min(some, _WARM_LOSSES // layout.losses_per_slice)
     if some := min(some, layout.n_slices):
         place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
-        x, y, w, r = map(collected, (*layout.chunk(0, some), layout.reference_chunk(0, some)))
+        x, y, w, r = _collected(layout, 0, some)
         chunk = Chunk(opened, 0, x, y, w, place, measures, r)
         _step(opened)(chunk, State(measures), (lambda losses: None) if measures.losses else None)
 
@@ -147,7 +157,7 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
     )
     score, in_top_k = None, None
     if plain or measures.top_k and opened.labels:
-        options = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": measures.top_k}
+        options: dict[str, Any] = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": measures.top_k}
         score = _call(chunk, "score", y, **options)
         in_top_k = score.in_top_k
     losses = score.nll if plain and score is not None else _class_losses(chunk, y)
@@ -206,8 +216,8 @@ def _against(
     """The other model's results beside the chunk's, added to the sums and as columns of its rows."""
     opened, axis = chunk.opened, chunk.opened.layout.axis or 0
     found = _compared(chunk, y)
-    other = replace(chunk, x=chunk.r, opened=replace(opened, predictions=opened.reference))
-    options = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": chunk.measures.top_k}
+    other = _of_reference(chunk)
+    options: dict[str, Any] = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": chunk.measures.top_k}
     score = _call(other, "score", y, **options)
     _check(other, float(np.sum(score.nll, dtype=np.float64)), lambda: score.nll)
     counted = np.ones(y.shape, bool) if keep is None else keep
@@ -228,14 +238,19 @@ def _against(
     return {name: _flat(column) for name, column in (columns | flags).items()}
 
 
+def _of_reference(chunk: Chunk) -> Chunk:
+    """The chunk with the other model's predictions in place of this one's."""
+    assert chunk.r is not None and chunk.opened.reference is not None
+    return replace(chunk, x=chunk.r, opened=replace(chunk.opened, predictions=chunk.opened.reference))
+
+
 def _distributions(chunk: Chunk, state: State, sink: Sink | None) -> None:
     """A chunk of logits without targets, which are compared with another model's: what a row costs is its divergence."""
     found = _compared(chunk, None)
     total = float(np.sum(found.kl, dtype=np.float64))
     if np.isnan(total):
-        for source, x in ((chunk.opened.predictions, chunk.x), (chunk.opened.reference, chunk.r)):
-            one = replace(chunk, x=x, opened=replace(chunk.opened, predictions=source))
-            _check(one, total, lambda one=one: _class_losses(one, one.y))
+        for one in (chunk, _of_reference(chunk)):
+            _check(one, total, functools.partial(_class_losses, one, one.y))
     if sink is not None:
         sink(found.kl)
     state.sums.add_all("kl", found.kl)

@@ -119,7 +119,7 @@ def _index(opened: Opened, start: int, shape: tuple[int, ...], at: int, of_class
 
 def _first_nan(source: Source) -> str | None:
     """The index of the first NaN of a whole file."""
-    found = np.isnan(source.array)
+    found = np.isnan(source.array[...] if isinstance(source.array, np.ndarray) else source.array[:])
     if not found.any():
         return None
     return str([int(i) for i in np.unravel_index(int(np.argmax(found)), found.shape)])

@@ -102,8 +102,7 @@ def intact(plan: Plan, writer: LossWriter, finished: dict[int, int | None]) -> s
 def _places(plan: Plan) -> Iterator[tuple[int, int]]:
     """Of each piece, where its losses begin and end among all."""
     for shard in plan.shards:
-        for ends in pairwise(shard.bounds):
-            yield tuple(shard.first_loss + end * shard.losses_per_slice for end in ends)
+        yield from pairwise(shard.first_loss + end * shard.losses_per_slice for end in shard.bounds)
 
 
 # Each result, with the checksum of the losses that were written.
@@ -148,7 +147,9 @@ class _Sink:
         self._next += losses.size
 
 
-def run_description(plan: Plan, measures: Measures, chunk_rows: int | None, files: dict[str, str | None]) -> dict:
+def run_description(
+    plan: Plan, measures: Measures, chunk_rows: int | None, files: dict[str, str | None]
+) -> dict[str, Any]:
     """What must be the same for a run to go on: options, backend, shards; a file is its name and what tells whether it has changed."""
     opened = plan.first
     resampling = measures.resampling
