@@ -144,7 +144,9 @@ def not_differentiable(name: str) -> ValueError:
 
 
 def no_response(estimator: Any, methods: Any) -> AttributeError:
-    return AttributeError(f"{type(estimator).__name__} has no {' and no '.join(methods)}, which the score is made from")
+    return AttributeError(
+        f"{type(estimator).__name__} has no {' and no '.join(methods)}, which the score is computed from"
+    )
 
 
 def unknown_class(value: object, classes: Any) -> ValueError:
@@ -223,19 +225,19 @@ def masked_array(name: str) -> TypeError:
 
 
 def lazy_out() -> TypeError:
-    return TypeError("out: the results of Dask arrays are lazy Dask arrays, which are written to nothing: leave it out")
+    return TypeError("out: the results of Dask arrays are lazy and can't be written to an array: leave it out")
 
 
 def chunks_on_device() -> RuntimeError:
     return RuntimeError(
-        "backend: expected one of the host for Dask arrays, whose chunks are computed there, got 'cuda': call with use_backend('auto')"
+        "backend: expected one of the host's for Dask arrays, whose chunks are computed there, got 'cuda': call with use_backend('auto')"
     )
 
 
 def layer_gradient() -> ValueError:
     return ValueError(
-        "value_and_grad: of Dask arrays only the gradient of hidden is computed: that of the layer would take a copy of the layer "
-        "for each chunk of rows; sum it over the chunks yourself"
+        "value_and_grad: for Dask arrays only the gradient of hidden is available: that of the layer would need a copy of the layer "
+        "per chunk of rows; sum it over the chunks yourself"
     )
 
 
@@ -278,7 +280,7 @@ def misaligned(name: str, size: Any) -> ValueError:
 
 
 def narrow_jax(dtype: object) -> TypeError:
-    return TypeError(f"the result is {dtype}, which JAX holds with jax_enable_x64 alone")
+    return TypeError(f"the result is {dtype}, which JAX supports only with jax_enable_x64")
 
 
 def bad_device_out(expected_shape: Iterable[int], dtype: object, got: Any) -> ValueError:
@@ -324,7 +326,7 @@ def changed_source(role: str, function: Any) -> ValueError:
 
 
 def another_function(role: str, name: str, meant: str) -> ValueError:
-    return ValueError(f"{role}: {name!r} has to be that of the math module, got {meant!r}: give it a name of its own")
+    return ValueError(f"{role}: {name!r} must be the function of the math module, got {meant!r}: choose another name")
 
 
 def alias(role: str, name: str, meant: Callable[..., object]) -> ValueError:
@@ -337,7 +339,7 @@ def several_functions(role: str, names: Iterable[str]) -> ValueError:
     if not names:
         return ValueError(f"{role}: expected the text of a function, `def f(x, y):` and what follows, got none")
     listed = ", ".join(map(repr, names))
-    return ValueError(f"{role}: expected a text with one function that the others are there for, got {listed}")
+    return ValueError(f"{role}: expected a text in which only one function is not called by others, got {listed}")
 
 
 def not_a_pointwise_signature(name: str, arguments: Iterable[str], parameters: Iterable[str]) -> ValueError:
@@ -354,7 +356,7 @@ def slope_signature(slope: Any, its: Any, name: str, arguments: Iterable[str]) -
 
 
 def argument_twice(name: str, argument: Any) -> ValueError:
-    return ValueError(f"{name}: {argument!r} is what losses call an argument of all of them: choose another name")
+    return ValueError(f"{name}: {argument!r} is the name of an argument that all losses have: choose another name")
 
 
 def bad_parameter_name(name: str, keywords: Any) -> ValueError:
@@ -372,7 +374,7 @@ def not_an_interval(name: str, value: object) -> ValueError:
 
 
 def open_domain(name: str, value: object) -> ValueError:
-    return ValueError(f"{name}: expected bounds that belong to the domain of an array, or infinity, got {value!r}")
+    return ValueError(f"{name}: expected bounds that are included in an array's domain, or infinite, got {value!r}")
 
 
 def not_an_own_loss(name: str, value: object) -> TypeError:

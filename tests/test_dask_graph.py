@@ -139,10 +139,10 @@ def test_backend_is_that_of_the_call():
 
 def test_chunks_are_not_computed_on_a_device(monkeypatch):
     lazy = fastloss.mse_loss(da.ones(4), 0.0)
-    with pytest.raises(RuntimeError, match="expected one of the host for Dask arrays"), fastloss.use_backend("cuda"):
+    with pytest.raises(RuntimeError, match="expected one of the host's for Dask arrays"), fastloss.use_backend("cuda"):
         fastloss.mse_loss(da.ones(4), 0.0)
     monkeypatch.setattr(fastloss._config.backend, "_process", "cuda")  # as a worker's environment may have it
-    with pytest.raises(RuntimeError, match="expected one of the host for Dask arrays"):
+    with pytest.raises(RuntimeError, match="expected one of the host's for Dask arrays"):
         lazy.compute(scheduler="synchronous")
 
 

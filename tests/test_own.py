@@ -148,7 +148,9 @@ def test_other_functions_of_known_names(tmp_path):
     with pytest.raises(ValueError, match="'g' is another name of 'h'"):
         fastloss.pointwise_loss(module.f)
     module.g, module.exp = abs, math.log
-    with pytest.raises(ValueError, match="value: 'exp' has to be that of the math module, got <built-in function log>"):
+    with pytest.raises(
+        ValueError, match="value: 'exp' must be the function of the math module, got <built-in function log>"
+    ):
         fastloss.pointwise_loss(module.f)
     module.exp = np.exp
     with pytest.raises(SyntaxError, match="'g' can't be called"):
@@ -168,15 +170,15 @@ def test_other_functions_of_known_names(tmp_path):
         ((QUADRATIC,), {"parameters": {"p": 1.0}}, ValueError, "value: expected .* the parameters p, got quadratic"),
         (("def f(p, x, y):\n    return x",), {"parameters": {"p": 1.0}}, ValueError, "value: .* the parameters p, got f"),
         (("def f(x, y, out):\n    return x",), {"parameters": {"out": 1.0}}, ValueError, "parameters: .* got 'out'"),
-        (("def f(x, y, pred):\n    return x",), {}, ValueError, "f: 'pred' is what losses call an argument"),
-        (("def f(x, y, weight):\n    return x",), {}, ValueError, "f: 'weight' is what losses call an argument"),
+        (("def f(x, y, pred):\n    return x",), {}, ValueError, "f: 'pred' is the name of an argument that all losses have"),
+        (("def f(x, y, weight):\n    return x",), {}, ValueError, "f: 'weight' is the name of an argument that all losses have"),
         ((QUADRATIC, "def s(x):\n    return x"), {}, ValueError, r"slope: expected the arguments of quadratic\(x, y\), got s\(x\)"),
         (("def f(x, y, p):\n    return x",), {"parameters": {"p": "(0, 1"}}, ValueError, r"parameters\['p'\]: expected a domain"),
         (("def f(x, y, p):\n    return x",), {"parameters": {"p": (2, 1)}}, ValueError, r"parameters\['p'\]: expected a domain"),
         (("def f(x, y, p):\n    return x",), {"parameters": {"p": None}}, ValueError, r"parameters\['p'\]: expected a default"),
         (("def f(x, y, p):\n    return x",), {"parameters": {"p": (2.0, (0, 1))}}, ValueError, "a default that is a number in"),
         ((QUADRATIC,), {"domain": {"x": (0, 1)}}, ValueError, "domain: expected one of 'pred', 'target', got 'x'"),
-        ((QUADRATIC,), {"domain": {"pred": "(0, 1]"}}, ValueError, r"domain\['pred'\]: expected bounds that belong"),
+        ((QUADRATIC,), {"domain": {"pred": "(0, 1]"}}, ValueError, r"domain\['pred'\]: expected bounds that are included"),
         ((QUADRATIC,), {"domain": {"pred": (0, 1e-60)}}, ValueError, r"domain\['pred'\]: .* float32"),
         ((QUADRATIC,), {"mean": "count"}, ValueError, "mean: expected one of 'weights', 'elements', got 'count'"),
     ],
@@ -203,7 +205,12 @@ def test_wrong_arguments(arguments, options, error, message):
             ValueError,
             "parameters: .* got 'axis'",
         ),
-        (("def f(nll, target):\n    return nll",), {"parameters": {"target": 1.0}}, ValueError, "f: 'target' is what"),
+        (
+            ("def f(nll, target):\n    return nll",),
+            {"parameters": {"target": 1.0}},
+            ValueError,
+            "f: 'target' is the name of an argument",
+        ),
         (("def f(nll):\n    return nll", "def g(nll):\n    return nll"), {}, TypeError, "slope: expected a dict"),
         (
             ("def f(nll):\n    return nll", {"x": "def g(nll):\n    return nll"}),
