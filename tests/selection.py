@@ -54,10 +54,12 @@ def _own(item):
 
 
 def _with_backend(item):
-    if _strength(item) == 1 or item.get_closest_marker("any_backend"):
+    """Pairs of a backend and another value, but for parameters that `any_backend` names, or for all if it names none."""
+    marker, backends = item.get_closest_marker("any_backend"), _backends(item)
+    if _strength(item) == 1 or marker and not marker.args:
         return set()
-    backends = _backends(item)
-    return set(itertools.product(_values(item) - backends, backends))
+    others = {value for value in _values(item) - backends if not (marker and value[0] in marker.args)}
+    return set(itertools.product(others, backends))
 
 
 def _backends(item):

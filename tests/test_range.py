@@ -9,7 +9,7 @@ import fastloss
 from fastloss.backends import load
 
 F32, F64 = np.float32, np.float64
-BACKENDS = [name for name in ("cython", "numba", "numpy") if load(name).available() is None]
+BACKENDS = [name for name in ("cython", "numpy", "numba") if load(name).available() is None]
 
 
 @pytest.fixture(params=BACKENDS, autouse=True)

@@ -8,6 +8,7 @@ from compare import assert_ulp
 
 import fastloss
 
+pytestmark = pytest.mark.any_backend("case")
 CASES = [case for case in PLAIN_CASES if case in REGRESSION_CASES]
 # float64 tests of signed sums: in ulp of the largest element, which is below 64 in the table's domains
 TOLERANCE = {"ulp": 8, "at": 64.0}

@@ -91,6 +91,7 @@ SHAPES = [
 SHAPES += [(3, 8191), (3, 8193), (2, 40_001), (0, 5), (0, 500)]
 
 
+@pytest.mark.any_backend("dtype")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_against_the_oracle(shape, dtype):

@@ -11,6 +11,7 @@ from layouts import KEEPING_DTYPE
 import fastloss
 from fastloss.places.host import layer as tiled
 
+pytestmark = pytest.mark.any_backend("dtype")
 DTYPES = [np.float32, np.float64, np.float16, np.int16]
 try:
     from ml_dtypes import bfloat16

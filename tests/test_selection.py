@@ -48,14 +48,14 @@ class Item:
     parent = None
 
     def __init__(self, name, marks=(), **parameters):
-        self.originalname, self.marks = name, set(marks)
+        self.originalname, self.marks = name, {mark.name: mark for mark in marks}
         self.callspec = SimpleNamespace(params=parameters)
 
     def get_closest_marker(self, name):
-        return name in self.marks
+        return self.marks.get(name)
 
     def add_marker(self, marker):
-        self.marks.add(marker.name)
+        self.marks[marker.name] = marker
 
     def __getattr__(self, parameter):
         return self.callspec.params[parameter]
@@ -88,16 +88,19 @@ def test_tests_share_backends():
     assert n_dear == 7 < n_dear_alone  # two dtypes, three shapes, six losses: hardly more than the losses
 
 
-def test_any_backend_will_do():
-    items = module("any_backend")
+@pytest.mark.parametrize(
+    ("marker", "n_dear"), [(pytest.mark.any_backend, 1), (pytest.mark.any_backend("loss"), 3)], ids=["all", "some"]
+)
+def test_any_backend_will_do(marker, n_dear):
+    """For all parameters of the test, or for those that are named."""
+    items = module(marker.mark)
     selection.mark(items)
-    dear = [
-        item for item in items if item.backend == "dear" and item.originalname == "others" and "full" not in item.marks
-    ]
-    assert len(dear) == 1
+    others = [item for item in items if item.originalname == "others" and "full" not in item.marks]
+    assert sum(item.backend == "dear" for item in others) == n_dear
 
 
 def test_marks_of_ones_own_stay():
-    items = [Item("values", marks, backend="cheap", loss="a") for marks in ({"full"}, {"slow"}, ())]
+    marks = [[pytest.mark.full.mark], [pytest.mark.slow.mark], []]
+    items = [Item("values", mine, backend="cheap", loss="a") for mine in marks]
     selection.mark(items)
-    assert [item.marks for item in items] == [{"full"}, {"slow"}, set()]
+    assert [list(item.marks) for item in items] == [["full"], ["slow"], []]

@@ -11,6 +11,7 @@ from compare import assert_ulp, result_dtype
 
 import fastloss
 
+pytestmark = pytest.mark.any_backend("case")
 INDEX_DTYPES = [np.dtype(code) for code in "bBhHiIqQ"] + [np.dtype("?"), np.dtype(">i4"), np.dtype("<i2")]
 SHAPES = {1: (5,), 2: (6, 5), 3: (3, 5, 4), 4: (2, 3, 5, 2), 5: (2, 1, 3, 5, 2)}
 LAYOUTS = [(ndim, axis) for ndim in SHAPES for axis in range(-1, ndim)]

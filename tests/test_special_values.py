@@ -8,6 +8,7 @@ from compare import assert_ulp, same_bits
 import fastloss
 
 pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.any_backend("case")
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 INF, NAN = np.inf, np.nan
 

@@ -67,6 +67,7 @@ CASES = [(n, options) for n in (2, 10) for options in TRANSFORMS + EXTREMES]
 CASES += [(200, TRANSFORMS[0]), (200, EXTREMES[1]), (1000, TRANSFORMS[3])]
 
 
+@pytest.mark.any_backend("options")
 @pytest.mark.parametrize("n_classes, options", CASES, ids=lambda v: by_name(v) if isinstance(v, dict) else str(v))
 def test_rows(n_classes, options):
     """Within 2 ulp of the exact value, tiny losses too; nothing overflows that should not, and nothing is NaN."""
@@ -95,6 +96,7 @@ def test_a_vocabulary():
     assert_ulp(fastloss.logsumexp(row, **options), reference.logsumexp(row, **options), 2)
 
 
+@pytest.mark.any_backend("options")
 @pytest.mark.parametrize("name", ["log_softmax", "softmax", "logsumexp"])
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
 def test_normalised(options, name):
@@ -278,6 +280,7 @@ def test_threads_and_batches():
             assert same_bits(fastloss.cross_entropy(part, y[:7], reduction="none", **options), rows[:7])
 
 
+@pytest.mark.any_backend("options")
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
 @pytest.mark.parametrize("kind", ["index", "probabilities"])
 def test_of_a_layer(kind, options):
