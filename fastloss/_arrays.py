@@ -6,6 +6,7 @@ dtypes, byte orders and misaligned data are converted.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,44 @@ def floats(value, name):
 def converted(a, dtype):
     """`a` as another dtype; broadcast axes stay broadcast, so that they take no memory."""
     if 0 not in a.strides:
-        return a.astype(dtype)
+        return _astype(a, dtype)
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in a.strides)
-    return np.broadcast_to(a[once].astype(dtype), a.shape)
+    return np.broadcast_to(_astype(a[once], dtype), a.shape)
+
+
+def _astype(a, dtype):
+    if a.size <= PIECE:
+        return a.astype(dtype)
+    result = np.empty_like(a, dtype)
+    backwards = a.flags.f_contiguous and not a.flags.c_contiguous
+    source, written = (a.T, result.T) if backwards else (a, result)
+    for piece in pieces(source.shape):
+        np.copyto(written[piece], source[piece], casting="unsafe")
+    return result
+
+
+# Elements that NumPy is given at a time: it lets no signal handler run before it is done.
+PIECE = 1 << 22
+
+
+def pieces(shape):
+    """Tuples of slices that cut an array of that shape into pieces of at most so many elements, in C order."""
+    size = math.prod(shape)
+    if size <= PIECE or not shape:
+        yield ()
+        return
+    rest = size // shape[0]
+    step = max(1, PIECE // rest)
+    for start in range(0, shape[0], step):
+        for others in pieces(shape[1:]) if rest > PIECE else ((),):
+            yield (slice(start, min(start + step, shape[0])), *others)
+
+
+def first_place(piece, bad):
+    """Where the first True of a piece lies in the whole array."""
+    position = np.unravel_index(int(np.argmax(bad)), bad.shape)
+    starts = [cut.start for cut in piece] + [0] * (bad.ndim - len(piece))
+    return tuple(int(i) + start for i, start in zip(position, starts, strict=True))
 
 
 def bits(a):

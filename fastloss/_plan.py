@@ -73,6 +73,11 @@ def is_short(n_elements, ns):
     return int(n_elements * ns) < _threads.WORTHWHILE
 
 
+def is_long(n_elements, ns):
+    """Whether signal handlers are to run in the middle of so much work, even if it is one block."""
+    return int(n_elements * ns) >= _threads.FIRST
+
+
 def run(call, n_blocks, n_elements, ns, *, kernel=True):
     """Call ``call(first, last)`` for ranges that cover all blocks, on as many threads as n_elements are worth.
 

@@ -334,7 +334,9 @@ def bce(x, y):
     often = log_complement(u)
     hit = often if high else rare
     miss = rare if high else often
-    value = (y - T(1.0)) * miss - y * hit
+    share = T(1.0) - y
+    low = (T(1.0) - share) - y  # what its rounding took away
+    value = -share * miss - (low * miss + y * hit)
     return value if u >= T(0.0) and y >= T(0.0) and y <= T(1.0) else T(float("nan"))
 
 

@@ -187,7 +187,7 @@ INLINE void NAME(find_lanes_peaks)(const Columns *x, Py_ssize_t n_classes, int w
         best[lane] = -(REAL)INFINITY;
         rows->labels[lane] = 0;
     }
-    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         UINT found[LANES];
         NAME(load_tile)(x, start, classes, width, lanes, tile);
@@ -487,7 +487,7 @@ INLINE void NAME(scan_lanes)(
     REAL tile[(GROUP + 1) * LANES];
     UINT labels[LANES];
     NAME(Sums) sums;
-    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (SINGLE && SHUFFLES && classes <= FEW)
@@ -683,7 +683,7 @@ INLINE void NAME(mix_lanes)(
         if (y)
             rows->mass[lane] = 0.0;
     }
-    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
@@ -754,7 +754,7 @@ INLINE void NAME(fill_lanes)(
                 rows->top[lane] * temper.rate)) * BELOW_HEADROOM);
         peak[lane] = (REAL)positive;
     }
-    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
@@ -823,7 +823,7 @@ INLINE void NAME(log_lanes)(
         top[lane] = (REAL)rows->top[lane];
         tail[lane] = (REAL)rows->tail[lane];
     }
-    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int c = 0; c < classes; c++)

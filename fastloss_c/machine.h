@@ -7,6 +7,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "pool.h"
+
+/* In loops over rows that may be of any length: whether to go on to element i, which is asked every 2^k elements. */
+enum { MOST_AT_ONCE = 1 << 20 }; /* elements of a row that are read where they lie, before that is asked */
+#define GOES_ON(i, k) (((i) & (((Py_ssize_t)1 << (k)) - 1)) || !(i) || !pool_over())
+
 #if defined(__GNUC__) || defined(__clang__)
 #define INLINE static inline __attribute__((always_inline))
 #define RESTRICT __restrict__

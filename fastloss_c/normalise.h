@@ -243,11 +243,11 @@ INLINE double NAME(row_terms)(
 {
     const REAL lowest = NAME(lowest)(n, temper);
     const UINT bias = NAME(bias)(n);
-    const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? n_elements : SPAN, size = SIZE_OF(kind);
+    const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? MOST_AT_ONCE : SPAN, size = SIZE_OF(kind);
     REAL scratch[SPAN], block[BLOCK], counts[16] = {0};
     double sums[16] = {0.0};
     Lanes lanes = {{0.0}, {0.0}};
-    for (Py_ssize_t start = 0; start < n_elements; start += span) {
+    for (Py_ssize_t start = 0; start < n_elements && GOES_ON(start, 20); start += span) {
         const Py_ssize_t m = n_elements - start < span ? n_elements - start : span, full = m / BLOCK, rest = m % BLOCK;
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         REAL *to = keeps ? out + start : NULL;

@@ -17,6 +17,10 @@ cdef extern from "inner.h" nogil:
     void replaced_double(const float *v, Py_ssize_t n, double *wide) noexcept
 
 
+cdef extern from "machine.h":
+    bint GOES_ON(Py_ssize_t i, int k) noexcept nogil
+
+
 cdef enum:
     TOTAL = 1
     EACH = 2
@@ -203,7 +207,7 @@ cdef void run_rows(
         return
     for row in range(first, last):
         k = start
-        while k < stop:
+        while k < stop and GOES_ON(k - start, 20):
             run_chunk(job, row, 1, k, smaller(SPAN, stop - k), sums, scratch)
             count_chunk(sums)
             k += SPAN
@@ -384,7 +388,7 @@ cdef void add_lanes(
     cdef Py_ssize_t start = 0, j, k, n
     memset(total, 0, job.size * sizeof(double))
     memset(weights, 0, job.size * sizeof(double))
-    while start < job.size:
+    while start < job.size and GOES_ON(start, 20):
         n = smaller(SPAN, job.size - start)
         add_few(job, i * job.middle + first, smaller(FEW, last - first), start, n, &scratch, total + start, weights + start)
         j = first + FEW

@@ -37,6 +37,11 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
     return 0;
 }
 
+static int pool_over(void)
+{
+    return 0;
+}
+
 #else
 
 #include <pthread.h>
@@ -92,6 +97,20 @@ typedef struct {
     int stopped;
     int done; /* workers that began and are done, and POOL_SLEEPS */
 } SharedJob;
+
+/* The job that this thread is at, if any. */
+static __thread SharedJob *pool_job;
+
+/* Of a caller whose signal handlers are to run meanwhile. */
+typedef struct {
+    SharedJob *job;
+    PyThreadState *state; /* the GIL is released */
+    long long checked;    /* when handlers last ran */
+    int n_called, generation;
+    int failed; /* whether one raised */
+} Caller;
+
+static __thread Caller *pool_caller;
 
 /* What a worker is doing; any other state is the job it was given and has not begun.  A caller takes it, to hand it one. */
 enum { RESTING, ASLEEP, TAKEN, WORKING, N_STATES };
@@ -192,8 +211,10 @@ static void *pool_work(void *self)
             continue;
         }
         limit = job->limit;
+        pool_job = job;
         while (pool_take(job, limit, &first, &last))
             limit = pool_compute(job, limit, first, last);
+        pool_job = NULL;
         POOL_SET(worker->state, RESTING);
         /* thereafter the job may be gone */
         if (__atomic_fetch_add(&job->done, 1, __ATOMIC_SEQ_CST) & POOL_SLEEPS) {
@@ -349,6 +370,31 @@ static int pool_check(int n_called, int generation)
     return 0;
 }
 
+/* The same if it is time to; the caller's job is over where one raised. */
+static void pool_look(Caller *caller)
+{
+    if (caller->failed || pool_clock() - caller->checked <= POOL_CHECK)
+        return;
+    pool_job = NULL; /* a handler's own calls have nothing to do with this one */
+    pool_caller = NULL;
+    PyEval_RestoreThread(caller->state);
+    caller->failed = pool_check(caller->n_called, caller->generation);
+    caller->state = PyEval_SaveThread();
+    pool_caller = caller;
+    pool_job = caller->job;
+    caller->checked = pool_clock();
+    if (caller->failed)
+        POOL_SET(caller->job->stopped, 1);
+}
+
+/* Whether what this thread computes is no longer wanted: blocks that may take long ask from time to time, and return. */
+static int pool_over(void)
+{
+    if (pool_caller != NULL)
+        pool_look(pool_caller);
+    return pool_job != NULL && POOL_GET(pool_job->stopped);
+}
+
 /* blocks(task, first, last) over all of [first, last), on as many threads as were granted and pay.  Called with the GIL, which is
 released meanwhile; -1 if a signal handler raised. */
 static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
@@ -373,11 +419,9 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
 
     SharedJob job = {blocks, task, first, last, 0, 0, n_threads < 1 ? 1 : n_threads, 0, 0};
     Worker *few[15], **called = few;
-    const int generation = pool.generation;
-    int n_called = 0, failed = 0;
+    Caller caller = {&job, NULL, 0, 0, pool.generation, 0};
+    int n_called = 0;
     Py_ssize_t limit, from, to;
-    PyThreadState *state;
-    long long checked;
     job.least = (Py_ssize_t)((double)n * POOL_PIECE / (double)work);
     job.limit = (Py_ssize_t)((double)n * POOL_FIRST / (double)work);
     job.least = job.least < 1 ? 1 : job.least;
@@ -386,23 +430,22 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
         called = few;
         n_threads = 16;
     }
-    state = PyEval_SaveThread();
+    caller.state = PyEval_SaveThread();
     if (n_threads > 1)
         n_called = pool_call(&job, n_threads - 1, work, called);
-    checked = pool_clock();
-    while (!failed && pool_take(&job, limit, &from, &to)) {
+    caller.n_called = n_called;
+    caller.checked = pool_clock();
+    pool_job = &job;
+    pool_caller = interruptible ? &caller : NULL;
+    while (pool_take(&job, limit, &from, &to)) {
         limit = pool_compute(&job, limit, from, to);
-        if (interruptible && pool_clock() - checked > POOL_CHECK) {
-            PyEval_RestoreThread(state);
-            failed = pool_check(n_called, generation);
-            state = PyEval_SaveThread();
-            checked = pool_clock();
-        }
+        if (interruptible)
+            pool_look(&caller);
     }
-    if (failed)
-        POOL_SET(job.stopped, 1);
+    pool_job = NULL;
+    pool_caller = NULL;
     if (n_threads > 1) {
-        if (n_called && generation == pool.generation) {
+        if (n_called && caller.generation == pool.generation) {
             const int vain = POOL_GET(pool.vain);
             if (pool_join(&job, n_called, called))
                 POOL_SET(pool.vain, 0);
@@ -411,10 +454,10 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
         }
         POOL_SET(pool.last, pool_clock());
     }
-    PyEval_RestoreThread(state);
+    PyEval_RestoreThread(caller.state);
     if (called != few)
         free(called);
-    return failed;
+    return caller.failed;
 }
 
 #endif

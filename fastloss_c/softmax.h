@@ -483,7 +483,7 @@ static double exact_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, 
     Lanes lanes = {{0.0}, {0.0}};
     double part[SPAN], sums[16] = {0.0}, most = -INFINITY, own = 0.0;
     for (int pass = 0; pass < 2; pass++) {
-        for (Py_ssize_t start = 0; start < n; start += SPAN) {
+        for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
             const Py_ssize_t size = n - start < SPAN ? n - start : SPAN;
             copied_double(x + start * step, step, kind, size, part);
             if (skip >= start && skip < start + size) {
@@ -511,7 +511,7 @@ static double sum_of(const double *x, Py_ssize_t n)
 {
     Lanes lanes = {{0.0}, {0.0}};
     double part[SPAN], sums[16] = {0.0};
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t size = n - start < SPAN ? n - start : SPAN;
         memcpy(part, x + start, size * sizeof(double));
         add_in_lanes(part, size, sums);
@@ -613,8 +613,8 @@ static double NAME(top_of)(const char *x, int kind, Py_ssize_t n)
     REAL tops[BLOCK], scratch[SPAN], block[BLOCK];
     for (int k = 0; k < BLOCK; k++)
         tops[k] = -(REAL)INFINITY;
-    const Py_ssize_t span = kind == NATIVE ? n : SPAN, size = SIZE_OF(kind);
-    for (Py_ssize_t start = 0; start < n; start += span) {
+    const Py_ssize_t span = kind == NATIVE ? MOST_AT_ONCE : SPAN, size = SIZE_OF(kind);
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += span) {
         const Py_ssize_t m = n - start < span ? n - start : span;
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         NAME(raise)(p, m / BLOCK, tops);
@@ -656,7 +656,7 @@ static double NAME(peak_of)(const char *x, int kind, Py_ssize_t n, Py_ssize_t *p
     const Py_ssize_t size = SIZE_OF(kind), piece = 8192;
     double top = -INFINITY;
     Py_ssize_t from = 0;
-    for (Py_ssize_t start = 0; start < n; start += piece) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += piece) {
         const double most = NAME(top_of)(x + start * size, kind, n - start < piece ? n - start : piece);
         if (most > top) {
             top = most;
@@ -710,10 +710,10 @@ static double NAME(sum_without)(
     REAL tops[BLOCK];
     const REAL lowest = NAME(lowest)(n, temper);
     const UINT bias = NAME(bias)(n);
-    const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? n_elements : SPAN, size = SIZE_OF(kind);
+    const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? MOST_AT_ONCE : SPAN, size = SIZE_OF(kind);
     for (int k = 0; k < BLOCK; k++)
         tops[k] = -(REAL)INFINITY;
-    for (Py_ssize_t start = 0; start < n_elements; start += span) {
+    for (Py_ssize_t start = 0; start < n_elements && GOES_ON(start, 20); start += span) {
         const Py_ssize_t m = n_elements - start < span ? n_elements - start : span;
         if (kind != NATIVE)
             NAME(ask_ahead)(x + start * size, m * size);
@@ -799,7 +799,7 @@ static void NAME(mix)(
     REAL x_scratch[SPAN], y_scratch[SPAN];
     double q[SPAN], shares[SPAN], sums[16] = {0.0}, masses[16] = {0.0};
     const double unit = SINGLE ? 1.0 : 0.5; /* float64 logits may be further apart than float64 reaches: half as far they are not */
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, x_scratch);
         if (y_kind != ABSENT) {
@@ -840,7 +840,7 @@ static void NAME(fill)(
     const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power,
         top * temper.rate)) * BELOW_HEADROOM);
     const UINT bias = NAME(bias)(base);
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         REAL *RESTRICT out = (REAL *)result + start;
@@ -887,7 +887,7 @@ static void NAME(log_probabilities)(
 {
     REAL scratch[SPAN];
     const REAL m = (REAL)top, rest = (REAL)tail;
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t width = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, width, scratch);
         REAL *RESTRICT out = (REAL *)result + start;
@@ -927,7 +927,7 @@ static Py_ssize_t NAME(count_before)(
     const REAL own = (REAL)level;
     const _Bool missing = own != own;
     Py_ssize_t count = 0;
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, left = label - start;
         const Py_ssize_t earlier = left < 0 ? 0 : left > m ? m : left;
         const REAL *p = NAME(staged)(x + start * step, step, kind, m, scratch);

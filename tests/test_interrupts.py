@@ -94,6 +94,70 @@ def test_long_calls_stop_soon(backend, n_threads):
     check(code_of(text, backend))
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fastloss.cross_entropy(long, label)",
+        "fastloss.cross_entropy(np.broadcast_to(np.float32(0.5), (1, n)), label)",
+        "fastloss.cross_entropy(wide, label, label_smoothing=0.1)",
+        "fastloss.logsumexp(long.reshape(2, -1))",
+        "fastloss.softmax(long.reshape(2, -1), axis=0)[0, 0]",
+        "fastloss.score(long, label)",
+        "fastloss.value_and_grad(fastloss.cross_entropy)(wide, label)",
+        "fastloss.mse_loss(wide, wide, axis=1)",
+        "fastloss.l1_loss(wide.reshape(2, -1)[:, 1:], wide.reshape(2, -1)[:, :-1])",
+    ],
+)
+def test_one_long_block_stops_soon(call, n_threads):
+    """Compiled kernels look at what signals came in within a row, too."""
+    text = f"""
+        fastloss.use_threads({n_threads})
+        n = 1 << 29
+        long, wide, label = np.zeros((1, n), np.float32), np.zeros((1, n // 2)), np.zeros(1, int)
+        call = lambda: {call}
+        times = []
+        for _ in range(3):  # as the machine may have had something else to do
+            try:
+                times.append(seconds_to_stop(call, after=0.05))
+            except AssertionError:  # the call was that fast
+                times.append(0.0)
+        assert min(times) < 0.2, times
+        print("fine")
+    """
+    check(code_of(text, "cython"))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fastloss.linear_cross_entropy(hidden, layer, np.zeros(4096, int))",
+        "fastloss.value_and_grad(fastloss.linear_cross_entropy)(hidden, layer, np.zeros(4096, int))",
+        "fastloss.linear_cross_entropy(each(0.0)[:, None], layer[:2, :1], each(0))",
+        "fastloss.cross_entropy(np.broadcast_to(np.float32(0), (n, 2)), each(0), ignore_index=2**64 - 1)",
+        "fastloss.mse_loss(each(1), each(2))",
+        "fastloss.binary_cross_entropy(each(0.5), each(2.0))",
+    ],
+)
+def test_what_numpy_does_stops_soon(call):
+    """Products, conversions, and checks of values are done in pieces."""
+    text = f"""
+        n = 1 << 29
+        each = lambda value: np.lib.stride_tricks.as_strided(np.array([value]), (n,), (0,))
+        hidden, layer = np.zeros((4096, 8192), np.float32), np.zeros((8192, 8192), np.float32)
+        call = lambda: {call}
+        times = []
+        for _ in range(3):
+            try:
+                times.append(seconds_to_stop(call))
+            except (AssertionError, ValueError):  # the call was that fast
+                times.append(0.0)
+        assert min(times) < 0.2, times
+        print("fine")
+    """
+    check(code_of(text, "cython"))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @BACKENDS
 def test_fork_in_a_signal_handler(backend):

@@ -26,6 +26,51 @@ def _accumulated(*parts):
     return found.compute()
 
 
+LAYER = np.linspace(-1, 1, 12, dtype=F).reshape(4, 3), np.linspace(1, -2, 15, dtype=F).reshape(5, 3)
+ROWS = D(
+    [
+        [42.342986842266406, -43.91410615056829, -12.97805298473434],
+        [32.85737901917915, -26.90286326138217, -24.88578331016853],
+    ]
+)
+
+
+def _alone():
+    return fl.cross_entropy(ROWS[:1], [0], reduction="none")[0]
+
+
+def _beside():
+    return fl.cross_entropy(ROWS, [0, 0], reduction="none")[0]
+
+
+def _far_below():
+    """A row that is summed exactly: all but one of its classes are far below it."""
+    x = np.random.default_rng(0).normal(-100, 1, (1, 200))
+    x[0, 7] = 0.0
+    return x
+
+
+def _far_below_again():
+    """The same value, by labels of another width, three axes and `out=`."""
+    x = np.concatenate([_far_below(), _far_below()]).reshape(1, 2, 200)
+    return fl.cross_entropy(x, np.int32([[7, 7]]), axis=2, out=np.empty(()))
+
+
+def _logits():
+    rng = np.random.default_rng(1)
+    return rng.normal(0, 5, (4099, 7)), rng.integers(0, 7, 4099)
+
+
+def _elements():
+    rng = np.random.default_rng(2)
+    return rng.normal(0, 5, 32768), rng.normal(0, 5, 32768)
+
+
+def _difference(loss, *arrays, **options):
+    """What sets the value apart from the one that comes with a gradient."""
+    return loss(*arrays, **options) - value_and_grad(loss)(*arrays, **options)[0]
+
+
 # What is called, the right value (an exception's type where there is none), and how many ulp of the result's type it may be off.
 CASES = {
     "msle_loss f32 (0, 1e8)": (lambda: fl.msle_loss(F([0]), F([1e8])), 339.3215, 4),
@@ -115,6 +160,61 @@ CASES = {
     "generalized_kl_div, far": (lambda: fl.generalized_kl_div(D([1e-300]), D([1e300])), 1.3805510557964274e303, 8),
     "sigmoid_focal_loss of 40": (lambda: fl.sigmoid_focal_loss(D([40]), D([1])), 1.9169120184304999e-53, 8),
     "charbonnier_loss f64 of 1e-5": (lambda: fl.charbonnier_loss(D([1e-5]), D([0])), 4.9998750062496101e-8, 4),
+    "log_softmax of +inf": (lambda: fl.log_softmax(F([[np.inf, 0]]))[0, 1], np.nan, 0),
+    "gradient beside +inf": (lambda: _slope(fl.cross_entropy, F([[np.inf, 0, 1]]), [1])[0, 2], np.nan, 0),
+    "layer's gradient, all ignored": (
+        lambda: np.abs(value_and_grad(fl.linear_cross_entropy, wrt="linear_weight")(*LAYER, [-100] * 4)[1]).max(),
+        0.0,
+        0,
+    ),
+    "layer's gradient, one class": (
+        lambda: np.abs(_slope(fl.linear_cross_entropy, LAYER[0], LAYER[1][:1], [0] * 4, label_smoothing=0.1)).max(),
+        0.0,
+        0,
+    ),
+    "gradient of one class f32, smoothed": (
+        lambda: _slope(fl.cross_entropy, F([[77.7]]), [0], label_smoothing=0.3)[0, 0],
+        0.0,
+        0,
+    ),
+    "l1_loss f64 of 10**7 equal errors": (
+        lambda: fl.l1_loss(np.broadcast_to(D(0.1), 10**7), np.broadcast_to(D(0.0), 10**7)),
+        0.1,
+        64,
+    ),
+    "mse_loss f32 of 10**7 strided": (
+        lambda: fl.mse_loss(np.broadcast_to(F([0.1, 7.0]), (10**7, 2))[:, 0], np.broadcast_to(F(0.0), 10**7)),
+        F(0.1) ** 2,
+        1,
+    ),
+    "gradient, poisson target of inf": (lambda: _slope(fl.poisson_nll_loss, F([np.inf]), F([np.inf]))[0], np.nan, 0),
+    "logsumexp of [0.001, -300]": (lambda: fl.logsumexp(F([[0.001, -300]]))[0], F(0.001), 1),
+    "score().lse, target of -inf": (lambda: fl.score(F([[0.001, -np.inf]]), [1]).lse[0], F(0.001), 1),
+    "score().lse f64 of [0, -40]": (lambda: fl.score(D([[0, -40]]), [1]).lse[0], 4.248354255291589e-18, 8),
+    "class weights of NaN, unused": (
+        lambda: fl.cross_entropy(F([[0, 0]]), [0], weight=[1, np.nan]),
+        0.6931471805599453,
+        2,
+    ),
+    "a row alone and beside another": (lambda: _alone() - _beside(), 0.0, 0),
+    "one of 200 classes, exact sum": (lambda: fl.cross_entropy(_far_below(), [7]) - _far_below_again(), 0.0, 0),
+    "value less value with gradient, rows": (lambda: _difference(fl.cross_entropy, *_logits()), 0.0, 0),
+    "the same, class weights": (lambda: _difference(fl.cross_entropy, *_logits(), weight=np.arange(1.0, 8.0)), 0.0, 0),
+    "the same, elements": (lambda: _difference(fl.mse_loss, *_elements()), 0.0, 0),
+    "the same, weighted elements": (lambda: _difference(fl.mse_loss, *_elements(), weight=_elements()[0] ** 2), 0.0, 0),
+    "bce f32 of (0.64192861, 0.13731345)": (
+        lambda: fl.binary_cross_entropy(F([0.64192861]), F([0.13731345])),
+        0.9468669017533256589,
+        2,
+    ),
+    "bce f32 of (0.67722851, 0.282901317)": (
+        lambda: fl.binary_cross_entropy(F([0.67722851]), F([0.282901317])),
+        0.92116264768138909194,
+        2,
+    ),
+    "beta=1e300 f32": (lambda: fl.smooth_l1_loss(F([1]), F([0]), beta=1e300), 0.0, 0),
+    "quantile_loss f32 far apart": (lambda: fl.quantile_loss(F([3e38]), F([-3e38]), q=0.875), 0.125 * 6e38, 2),
+    "out= narrower than the value": (lambda: fl.mse_loss(D([1e30]), D([0]), out=np.empty((), F))[()], np.inf, 0),
     "delta=10**400": (lambda: fl.huber_loss(F([1]), F([0]), delta=10**400), ValueError, 0),
     "reduction as an array": (lambda: fl.mse_loss(F([1]), F([0]), reduction=np.array("mean")), ValueError, 0),
 }
@@ -131,7 +231,9 @@ def test_value(name):
     if right != right:
         assert got != got
         return
-    assert abs(float(got) - float(right)) <= (ulp + 0.01) * float(np.spacing(abs(type(got)(right)))), got
+    assert got == right or abs(float(got) - float(right)) <= (ulp + 0.01) * float(np.spacing(abs(type(got)(right)))), (
+        got
+    )
 
 
 def main():

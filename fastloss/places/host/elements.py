@@ -103,7 +103,8 @@ class _Plan:
             self.steps = tuple(then(step, self.geometry.copies.get(i)) for i, step in enumerate(steps))
         self.n_blocks = self.geometry.n_blocks
         self.ns = _costs.of_elements(resolved.formula.ns, resolved.want.what == "slopes", resolved.real == "float64")
-        self.is_short = self.n_blocks == 1 or _plan.is_short(self.size, self.ns)
+        self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
+        self.is_short = self.is_one or _plan.is_short(self.size, self.ns)
 
     def prepared(self, operands):
         return operands if self.steps is None else prepare(self.steps, operands)
@@ -137,7 +138,7 @@ class _Plan:
         """Sums of weight * loss and of weights, as floats."""
         if self.size == 0:
             return 0.0, 0.0
-        if self.n_blocks == 1:
+        if self.is_one:
             return kernel.once(operands, scale, out)
         partials = np.empty((self.n_blocks, 2))
         self.run(kernel, operands, scale, out, partials)
@@ -264,8 +265,8 @@ def _holds_nan(a):
     """Whether a contiguous array holds NaN, or may do so."""
     a = a.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        square = np.dot(a, a)
-    return square != square
+        squares = (np.dot(a[piece], a[piece]) for piece in _arrays.pieces(a.shape))
+        return any(square != square for square in squares)
 
 
 class _Along(_Plan):
@@ -415,14 +416,16 @@ def require_inside(a, name, domain):
 def first_outside(a, domain):
     """Position and value of the first element of `a` outside the domain, or None."""
     low, high = domain.ends("float64" if a.dtype.itemsize > 4 else "float32")
-    if a.dtype.itemsize > 2 and a.size and np.fmin.reduce(a, None) >= low and np.fmax.reduce(a, None) <= high:
-        return None
-    wide = a.astype(np.float32) if a.dtype.itemsize == 2 else a
-    bad = (wide < low) | (wide > high)
-    if not bad.any():
-        return None
-    position = np.unravel_index(int(np.argmax(bad)), a.shape)
-    return position, wide[position]
+    for piece in _arrays.pieces(a.shape):
+        part = a[piece]
+        if a.dtype.itemsize > 2 and a.size and np.fmin.reduce(part, None) >= low and np.fmax.reduce(part, None) <= high:
+            continue
+        wide = part.astype(np.float32) if a.dtype.itemsize == 2 else part
+        bad = np.asarray((wide < low) | (wide > high))
+        if bad.any():
+            position = _arrays.first_place(piece, bad)
+            return position, a[position].astype(wide.dtype)
+    return None
 
 
 def _summed_to(full, shape, real):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastloss import _errors
+from fastloss._arrays import first_place, pieces
 from fastloss.calls.resolve import ignored_label
 
 
@@ -22,15 +23,17 @@ def kernel_index(dtype, ignore_index):
 
 def first_bad_label(target, n_classes, ignore_index):
     """Position and value of the first label, in C order, that is neither a class nor to be ignored; or None."""
-    # compared as Python integers would be: no label wraps round
-    bad = (target < 0) | (target >= n_classes)
-    counted = counted_labels(target, ignore_index)
-    if counted is not None:
-        bad &= counted
-    if not bad.any():
-        return None
-    position = np.unravel_index(int(np.argmax(bad)), target.shape)
-    return position, target[position]
+    for piece in pieces(target.shape):
+        part = target[piece]
+        # compared as Python integers would be: no label wraps round
+        bad = np.asarray((part < 0) | (part >= n_classes))
+        counted = counted_labels(part, ignore_index)
+        if counted is not None:
+            bad &= counted
+        if bad.any():
+            position = first_place(piece, bad)
+            return position, target[position]
+    return None
 
 
 def raise_bad_label(target, n_classes, ignore_index, name="target"):
@@ -48,28 +51,44 @@ def counted_labels(y, ignore_index):
 
 def usable_labels(y, n_classes, ignore_index):
     """Labels as int64 that can be indices, whether each counts, or None if all do, and whether one is bad."""
-    bad = (y < 0) | (y >= n_classes)
-    counted = counted_labels(y, ignore_index)
-    labels = np.where(bad, 0, y).astype(np.int64)
-    return labels, counted, bool((bad if counted is None else bad & counted).any())
+    labels, all_counted, any_bad = np.empty(y.shape, np.int64), None, False
+    if ignored_label(y.dtype.name, ignore_index) is not None:
+        all_counted = np.empty(y.shape, bool)
+    for piece in pieces(y.shape):
+        part = y[piece]
+        bad = (part < 0) | (part >= n_classes)
+        labels[piece] = np.where(bad, 0, part)
+        if all_counted is not None:
+            all_counted[piece] = counted = counted_labels(part, ignore_index)
+            bad = bad & counted
+        any_bad = any_bad or bool(bad.any())
+    return labels, all_counted, any_bad
 
 
 def weigh_labels(y, n_classes, w, ignore_index):
     """The summed weight of the labels that count; raises for bad ones."""
     raise_bad_label(y, n_classes, ignore_index)
-    counted = counted_labels(y, ignore_index)
-    labels = y.reshape(-1) if counted is None else y[counted]
+    counts = np.zeros(1 if w is None else n_classes, np.int64)
+    for piece in pieces(y.shape):
+        part = np.asarray(y[piece])
+        counted = counted_labels(part, ignore_index)
+        if w is None:
+            counts[0] += part.size if counted is None else np.count_nonzero(counted)
+        else:
+            labels = part.reshape(-1) if counted is None else part[counted]
+            counts += np.bincount(labels.astype(np.int64), minlength=n_classes)
     if w is None:
-        return float(labels.size)
-    counts = np.bincount(labels.astype(np.int64), minlength=n_classes)
+        return float(counts[0])
     present = counts > 0  # a class that no target has does not count, whatever it weighs
     return float(np.dot(counts[present], w[present].astype(np.float64)))
 
 
 def wide_labels(y, ignore_index):
     """Good labels as int64 (n_rows,), those to be ignored as -1."""
-    labels = y.astype(np.int64).reshape(-1)
-    counted = counted_labels(y, ignore_index)
-    if counted is not None:
-        labels[~counted.reshape(-1)] = -1
-    return labels
+    labels = np.empty(y.shape, np.int64)
+    for piece in pieces(y.shape):
+        labels[piece] = y[piece]
+        counted = counted_labels(y[piece], ignore_index)
+        if counted is not None:
+            labels[piece] = np.where(counted, labels[piece], -1)
+    return labels.reshape(-1)

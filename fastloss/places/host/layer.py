@@ -19,6 +19,10 @@ from fastloss.places.host.transformed import TransformedTiles
 CONVERTED = 1 << 22
 ROWS = 1024
 
+# Multiplications that a BLAS does at a time, which are some 20 ms of them, but of no fewer rows than it needs for its full speed.
+PRODUCTS = 1 << 31
+PRODUCT_ROWS = 256
+
 
 def plan_of(resolved, arrays, out):
     """The plan of a `Layer`."""
@@ -77,6 +81,16 @@ def casts_of(arrays, casts):
             arrays, casts, ("hidden", "linear_weight", "target", "linear_bias", "weight"), strict=False
         )
     ]
+
+
+def multiply(a, b, out):
+    """a @ b, a few rows of `a` at a time where it takes long: signal handlers run in between."""
+    step = max(PRODUCT_ROWS, PRODUCTS // max(b.size, 1))
+    if len(a) < 2 * step:
+        np.matmul(a, b, out=out)
+        return
+    for start in range(0, len(a), step):
+        np.matmul(a[start : start + step], b, out=out[start : start + step])
 
 
 class Head:
@@ -169,15 +183,15 @@ class Head:
             with np.errstate(all="ignore"):
                 if "hidden" in gradients:
                     product = self.product[: len(h)]
-                    np.matmul(slopes, layer, out=product)
+                    multiply(slopes, layer, product)
                     gradients["hidden"].reshape(self.h.shape)[rows] += product
                 if "linear_weight" in gradients:
                     gradient = gradients["linear_weight"][start:stop]
                     if rows.start == 0:
-                        np.matmul(slopes.T, inputs, out=gradient)
+                        multiply(slopes.T, inputs, gradient)
                     else:
                         product = self.layer_product[: stop - start]
-                        np.matmul(slopes.T, inputs, out=product)
+                        multiply(slopes.T, inputs, product)
                         gradient += product
                 if sums is not None:
                     sums[start:stop] += np.sum(slopes, axis=0, dtype=np.float64)
@@ -189,7 +203,7 @@ class Head:
         n_rows, width = len(h), stop - start
         logits = self.logits[: n_rows * max(width, LEAST)].reshape(n_rows, -1)
         with np.errstate(all="ignore"):
-            np.matmul(h, layer.T, out=logits[:, :width])
+            multiply(h, layer.T, logits[:, :width])
         logits[:, width:] = -np.inf
         bias = None if self.b is None else self.b[start:stop]
         given = logits

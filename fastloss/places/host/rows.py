@@ -196,6 +196,7 @@ class RowKernel:
         if self.is_transformed:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
             make = functools.partial(Transformed, transform)
+        self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
         self.kernel = make(
             op,
             geometry.across,
@@ -221,7 +222,7 @@ class RowKernel:
         """(loss, weight, count, first bad row or inf) of all rows, as floats."""
         if not self.geometry.n_rows:
             return 0.0, 0.0, 0.0, math.inf
-        if self.n_blocks == 1:
+        if self.is_one:
             return self.kernel.once(x, y, w, outs, scale)
         partials = np.empty((self.n_blocks, 4))
         self._run(x, y, w, outs, scale, partials)
@@ -249,7 +250,7 @@ class RowKernel:
         _plan.run(part, self.n_blocks, self.size, self.ns, kernel=False)
 
     def _run(self, x, y, w, outs, scale, partials):
-        if self.n_blocks == 1:
+        if self.is_one:
             self.kernel.run(x, y, w, outs, scale, 0, 1, partials)
             return
         _plan.run(
