@@ -57,6 +57,16 @@ def calls(function, arrays):
         yield lambda: fn(**arrays, out=np.empty((), np.float16))
     else:
         yield lambda: fn(**arrays)
+    if "temperature" in options:
+        yield lambda: fn(**arrays, temperature=0.7, softcap=5.0)
+        if "reduction" in options:
+            yield lambda: fastloss.value_and_grad(fn)(**arrays, temperature=0.7, softcap=5.0)
+    if "label_smoothing" in options:
+        yield lambda: fastloss.value_and_grad(fn)(**arrays, label_smoothing=0.1)
+    if "entropy" in options:
+        yield lambda: fn(**arrays, entropy=True, top=2, top_k=2)
+        yield lambda: fn(**arrays, ids=np.zeros((SHAPE[0], 2), np.int64))
+        yield lambda: fn(**{name: a for name, a in arrays.items() if name not in ("target", "weight")}, entropy=True)
 
 
 @pytest.mark.expensive
