@@ -206,6 +206,12 @@ def unlike_accumulators(mine: Any, other: Any) -> ValueError:
     return ValueError(f"merge: expected an Accumulator of the same loss and options, {mine!r}, got {other!r}")
 
 
+def not_a_state(value: float) -> ValueError:
+    return ValueError(
+        f"array: expected sums of arrays that `to_array` gave, which are whole numbers, got {value!r} in it"
+    )
+
+
 def not_a_size(name: str, dtype: object) -> ValueError:
     return ValueError(f"{name}: expected integers of at least 0, got values of dtype {dtype} that are not")
 

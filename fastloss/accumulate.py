@@ -319,6 +319,9 @@ class Accumulator:
         if array.shape != (HEADER + n_sums * (DIGITS + 1),):
             raise _errors.wrong_shape("array", array.shape, f"({HEADER + n_sums * (DIGITS + 1)},)")
         parts = np.split(array[HEADER:], n_sums)
+        for numbers in (array[:HEADER], *(part[:DIGITS] for part in parts)):
+            if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
+                raise _errors.not_a_state(float(numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))][0]))
         new._sums, new._count = [ExactSum.from_array(part) for part in parts], int(array[0])
         return new
 

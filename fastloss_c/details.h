@@ -110,7 +110,7 @@ static REAL NAME(level_of)(const char *x, Py_ssize_t step, int kind, Py_ssize_t 
         return unknown;
     for (int k = 0; k < BLOCK; k++)
         tops[k] = -(REAL)INFINITY;
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t whole = (n - start < SPAN ? n - start : SPAN) / BLOCK;
         NAME(raise)(NAME(staged)(x + start * step, step, kind, whole * BLOCK, scratch), whole, tops);
     }
@@ -138,7 +138,7 @@ static void NAME(find_first)(
     enum { MANY = 4 * BLOCK };
     const Py_ssize_t sample = n < 16 * SPAN ? n : 16 * SPAN;
     NAME(First) first = {values, places, m, 0, NAME(level_of)(x, step, kind, sample, m)};
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t width = n - start < SPAN ? n - start : SPAN;
         if (step == SIZE_OF(kind))
             NAME(ask_ahead)(x + start * step, width * step);
@@ -199,9 +199,9 @@ static void NAME(sum_spread)(
     const REAL lowest = NAME(lowest)(n, UNTEMPERED);
     const UINT bias = NAME(bias)(n);
     const _Bool in_place = kind == NATIVE && step == (Py_ssize_t)sizeof(REAL);
-    const Py_ssize_t span = !SINGLE ? SPAN / 4 : in_place ? n_elements : SPAN;
+    const Py_ssize_t span = !SINGLE ? SPAN / 4 : in_place ? MOST_AT_ONCE : SPAN;
     int next = 0;
-    for (Py_ssize_t start = 0; start < n_elements; start += span) {
+    for (Py_ssize_t start = 0; start < n_elements && GOES_ON(start, 20); start += span) {
         const Py_ssize_t m = n_elements - start < span ? n_elements - start : span;
         if (!in_place)
             for (Py_ssize_t line = 0; line < m * SIZE_OF(kind); line += LINE)
@@ -249,7 +249,7 @@ static void exact_spread(
     Lanes lanes = {{0.0}, {0.0}}, others = {{0.0}, {0.0}};
     double part[SPAN], spreads[SPAN], sums[16] = {0.0};
     int next = 0;
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t size = n - start < SPAN ? n - start : SPAN;
         copied_double(x + start * step, step, kind, size, part);
         for (; next < n_left_out && left_out[next] < start + size; next++)

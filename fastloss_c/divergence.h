@@ -149,7 +149,7 @@ static double NAME(divergence)(const Side *r, const Side *x, Py_ssize_t n, doubl
     for (int k = 0; k < 16; k++)
         most[k] = -(REAL)INFINITY;
     NAME(find_pair)(r->top, r->tail, x->top, x->tail, &pair, temper);
-    for (Py_ssize_t start = 0; start < n; start += SPAN) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, whole = m - m % BLOCK;
         const REAL *p = NAME(staged)(r->x + start * r->step, r->step, r->kind, m, r_scratch);
         const REAL *q = NAME(staged)(x->x + start * x->step, x->step, x->kind, m, x_scratch);
@@ -299,7 +299,7 @@ static int NAME(quick_divergence)(
         swept.most[k] = -(REAL)INFINITY;
     }
     const Py_ssize_t span = r->kind == NATIVE && x->kind == NATIVE ? 8 * SPAN : SPAN;
-    for (Py_ssize_t start = 0; start < n; start += span) {
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += span) {
         const Py_ssize_t m = n - start < span ? n - start : span, whole = m - m % BLOCK;
         p = NAME(staged)(r->x + start * r->step, r->step, r->kind, m, r_scratch);
         q = NAME(staged)(x->x + start * x->step, x->step, x->kind, m, x_scratch);
@@ -357,7 +357,7 @@ INLINE void NAME(diverge_lanes)(
         most[lane] = -(REAL)INFINITY;
         sums[lane] = shares[lane] = 0.0;
     }
-    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(r, start, classes, width, lanes, r_tile);
         NAME(load_tile)(x, start, classes, width, lanes, x_tile);

@@ -9,8 +9,9 @@
 
 #include "pool.h"
 
-/* In loops over rows that may be of any length: whether to go on to element i, which is asked every 2^k elements. */
-enum { MOST_AT_ONCE = 1 << 20 }; /* elements of a row that are read where they lie, before that is asked */
+/* In loops over rows that may be of any length: whether to go on to element i, which is asked every 2^k elements, and how many
+elements are read where they lie between two such questions. */
+enum { MOST_AT_ONCE = 1 << 20 };
 #define GOES_ON(i, k) (((i) & (((Py_ssize_t)1 << (k)) - 1)) || !(i) || !pool_over())
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -290,7 +290,8 @@ class Sweep:
     exact: object
     options: dict = field(default_factory=dict)
     parameters: tuple = ()  # options that the formula takes, in its dtype
-    cancels: bool = False  # whether the value or the slope has terms of both signs
+    cancels: bool = False  # whether the value has terms of both signs
+    slope_cancels: bool = False  # whether the slope alone has
 
     def __str__(self):
         return self.loss + "".join(f", {name}={value}" for name, value in self.options.items())
@@ -369,8 +370,8 @@ SWEEPS = (
         cancels=True,
     ),
     Sweep("binary_cross_entropy", ("probability", "probability"), _bce),
-    Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits),
-    Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits),
+    Sweep("binary_cross_entropy_with_logits", ("logit", "probability"), _bce_logits, slope_cancels=True),
+    Sweep("binary_cross_entropy_with_logits", ("real", "probability"), _bce_logits, slope_cancels=True),
     Sweep("poisson_nll_loss", ("logit", "positive"), _poisson, cancels=True),
     Sweep("poisson_nll_loss", ("logit", "positive"), _poisson, {"full": True}, cancels=True),
     Sweep(

@@ -299,6 +299,12 @@ def test_arrays_of_processes():
     assert same_bits(result.to_array(), parts[0].to_array())
     with pytest.raises(ValueError, match="array"):
         result.from_array(reduced[:-1])
+    for value in (np.inf, np.nan, 0.5):
+        for place in (0, 1, 40):  # the count, the digits of one sum, those of another
+            spoilt = reduced.copy()
+            spoilt[place] = value
+            with pytest.raises(ValueError, match=f"array: expected sums of arrays .* got {value}"):
+                result.from_array(spoilt)
 
 
 def test_threads():
