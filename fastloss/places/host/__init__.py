@@ -27,5 +27,5 @@ _PLANS = {
 
 
 def plan(resolved, arrays, out):
-    """How a call is executed: for arrays of the same dtypes, shapes and strides."""
+    """A plan that executes calls with arrays of the same dtypes, shapes and strides."""
     return _PLANS[type(resolved)](resolved, arrays, out)

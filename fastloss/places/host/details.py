@@ -1,4 +1,4 @@
-"""What more there is to rows than their sums, see `fastloss._details`: of all classes, and of some at a time."""
+"""Details of rows, see `fastloss._details`: from all classes at once, and from some at a time."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from fastloss.places.host.rows import RowKernel
 
 
 def n_first(top, n_classes):
-    """How many of a row's first elements kernels look for."""
+    """How many of a row's first elements kernels find."""
     return max(1, min(max(top or 0, HEAVIEST), n_classes))
 
 
 def kernel_of(x, y, casts, axis, real, m, ignore_index=-1, rank=False):
-    """A kernel that finds details of rows, and ranks of targets in them."""
+    """A kernel that finds details of rows, and the ranks of targets."""
     outs = [
         (np.dtype(np.float64), 3),
         (np.dtype(np.int64), m),
@@ -25,14 +25,14 @@ def kernel_of(x, y, casts, axis, real, m, ignore_index=-1, rank=False):
 
 
 def room_for(shape, m, real):
-    """Arrays for the states, places and values of rows."""
+    """Arrays for the states of rows, and the classes and values of their first elements."""
     return np.empty((*shape, 3)), np.empty((*shape, m), np.int64), np.empty((*shape, m), real)
 
 
 class Gathered:
-    """Details of rows (n_rows, n_classes) whose classes come some at a time.
+    """Details of rows (n_rows, n_classes), collected from some classes at a time.
 
-    m : how many first elements are kept; ids : int64 (n_rows, k), or None.
+    m : how many first elements are kept.  ids : int64 (n_rows, k), or None.
     """
 
     def __init__(self, n_rows, m, real, ids=None):
@@ -43,7 +43,7 @@ class Gathered:
         self.chosen = None if ids is None else np.zeros(ids.shape, real)
 
     def take(self, x, start):
-        """Take up classes from `start` on: x is (n_rows, some classes)."""
+        """Add the classes from `start` on: x is (n_rows, some classes)."""
         m = n_first(self.m, x.shape[1])
         state, places, values = room_for(x.shape[:1], m, self.real)
         kernel_of(x, None, (None, None), 1, self.real, m).sums(x, None, None, (state, places, values, None))
@@ -53,12 +53,12 @@ class Gathered:
             self.chosen[rows, columns] = x[rows, self.ids[rows, columns] - start]
 
     def join(self, state, places, values):
-        """Take up what was found of some classes."""
+        """Add what was found in some classes."""
         self.state = _details.merged(self.state, state)
         values, places = np.concatenate([self.values, values], 1), np.concatenate([self.places, places], 1)
         self.values, self.places = _details.first_of(values, places, self.m)
 
 
 def wide_ids(ids, ignore_index):
-    """Good ids as int64 of their shape, those to be ignored as -1."""
+    """Valid ids as int64, ignored ones as -1."""
     return wide_labels(ids, ignore_index).reshape(ids.shape)

@@ -21,23 +21,23 @@ def plan_of(resolved, arrays, out):
 
 
 def _cast(a, cast, real):
-    """Numbers are never read as halves."""
+    """An operand's preparation, except that Python numbers never become halves."""
     return real if cast is None and a is not None and a.ndim == 0 and a.dtype.itemsize == 2 else cast
 
 
 class Geometry:
-    """How a kernel sees the operands: as one long axis, as three, or so that sums run over the middle one.
+    """How a kernel sees the operands: as one long axis, as three axes, or with sums over the middle one of three.
 
     Attributes
     ----------
     schedule : "flat", "rows" or "lanes", the first word of the kernel's name.
     shape3, layouts, block : as `backends` describes them.
     n_blocks : how many blocks there are.
-    copies : by the operand's position, what makes a copy of it, where its axes can't be taken together as they are.
+    copies : {position of an operand: function that copies it}, for operands whose axes can't be merged without a copy.
     """
 
     def __init__(self, resolved, arrays, axes=None):
-        """arrays : prepared; axes : those that sums run over, if others are left."""
+        """arrays : after preparation.  axes : the axes to sum over, if others are left."""
         shape = resolved.shape
         present = [i for i, a in enumerate(arrays) if a is not None]
         strides = [broadcast_strides(arrays[i].reshape(resolved.shapes[i]), shape) for i in present]
@@ -55,7 +55,7 @@ class Geometry:
         layouts, self.copies = [None] * 4, {}
         for i, steps in zip(present, strides, strict=True):
             grouped = [stride_of(group, lengths, steps) for group in groups]
-            if None in grouped:  # axes of a group do not follow one another: they do in a copy
+            if None in grouped:  # the axes of a group do not follow one another, except in a copy
                 self.copies[i] = _copied_to(resolved.shapes[i], shape, order)
                 grouped = packed_strides(self.shape3, arrays[i].itemsize)
             layouts[i] = layout(arrays[i], grouped)
@@ -68,27 +68,27 @@ class Geometry:
             self.n_blocks = self.n_chunks * outer
         elif axes is None:
             self.block, self.n_blocks = _plan.block_size(outer * middle, size)
-        else:  # a result for each row
+        else:  # one result per row
             self.block, self.n_blocks = 1, outer * middle
 
 
 def _groups(shape, axes):
-    """The operands' axes in three groups, of which sums run over the middle one, or over the last if none follow."""
+    """The operands' axes in three groups; sums run over the middle one, or over the last if no axes follow."""
     kept = tuple(i for i in range(len(shape)) if i not in axes)
     after = tuple(range(axes[-1] + 1, len(shape))) if axes else ()
     if math.prod(shape[i] for i in after) > 1 and axes == tuple(range(axes[0], axes[-1] + 1)):
-        # neighbours, not the last: lanes run along the axes after them
+        # adjacent axes that do not include the last: vector lanes are along the axes after them
         return tuple(range(axes[0])), axes, after
     return (), kept, axes
 
 
 def _copied_to(own, shape, order):
-    """A contiguous copy of the array with that shape and its axes in that order."""
+    """A contiguous copy of the array, broadcast to this shape, with its axes in this order."""
     return lambda a: np.ascontiguousarray(np.broadcast_to(a.reshape(own), shape).transpose(order))
 
 
 class _Plan:
-    """What the plans of all pointwise losses have: their operands' geometry, and kernels for it."""
+    """The base of plans of pointwise losses: their operands' geometry, and kernels for it."""
 
     def __init__(self, resolved, arrays, axes=None):
         self.resolved = resolved
@@ -135,7 +135,7 @@ class _Plan:
         )
 
     def sums(self, kernel, operands, scale=1.0, out=None):
-        """Sums of weight * loss and of weights, as floats."""
+        """(sum of weight * loss, sum of weights) as floats."""
         if self.size == 0:
             return 0.0, 0.0
         if self.is_one:
@@ -145,14 +145,14 @@ class _Plan:
         return _reduce.total(partials).tolist()
 
     def check_domain(self, operands):
-        """ValueError for the first operand's element that is outside what the loss takes."""
+        """Raise ValueError for the first element of an operand outside its domain."""
         for a, name, domain in zip(operands, self.resolved.names, self.domains, strict=False):
             if domain is not None and a is not None:
                 require_inside(a, name, domain)
 
 
-# Sums of squares below which digits are lost, and powers of two that bring small and large errors into the range of squares.  Sums
-# are float64: those of float32 are never too large.
+# Sums of squares below which digits are lost, and powers of two that bring small and large errors into the range of
+# squares.  Sums are float64: those of float32 are never too large.
 _SQUARES = {
     "float32": (1e-28, 2.0**100, 1.0),
     "float64": (_reduce.SMALL_SQUARES, _reduce.FAR_ROOT, 1.0 / _reduce.FAR_ROOT),
@@ -166,19 +166,19 @@ class _Reduced(_Plan):
 
     def __init__(self, resolved, arrays):
         *others, w = arrays
-        # a weight that is the same everywhere is a factor of the result
+        # a weight that is the same for all elements is a factor of the result
         self.has_factor = w is not None and w.ndim == 0
         super().__init__(resolved, (*others, None) if self.has_factor else arrays)
 
     def split(self, operands):
-        """The prepared operands without a weight that is a factor, and the factor."""
+        """(prepared operands without a weight that is a factor, that factor)."""
         if not self.has_factor:
             return self.prepared(operands), 1.0
         *others, w = operands
         return self.prepared((*others, None)), float(w)
 
     def squares(self, kernel, operands):
-        """Sums of what is under a root: of squares of the errors times a power of two, and that; also the sums of weights."""
+        """(sum of squares of errors times a power of two, sum of weights, that power of two), for a root."""
         total, weights = self.sums(kernel, operands)
         small, up, down = _SQUARES[self.resolved.real]
         if small <= abs(total) < math.inf or total != total or not self.size:
@@ -193,7 +193,7 @@ class _Reduced(_Plan):
         return up if abs(scale) > steep else down if 0.0 < abs(scale) < 1.0 / steep else 1.0
 
     def value_of(self, total, weights, factor):
-        """The reduced loss as a float, and what a mean divides by."""
+        """(reduced loss as a float, the mean's denominator)."""
         resolved = self.resolved
         if self.has_factor:
             total = total * factor if factor else 0.0
@@ -206,7 +206,7 @@ class _Reduced(_Plan):
 
 
 class _Total(_Reduced):
-    """One number, or the sums that it is made of."""
+    """One number, or the sums that it is computed from."""
 
     def __init__(self, resolved, arrays, out):
         super().__init__(resolved, arrays)
@@ -252,7 +252,7 @@ class _Each(_Plan):
 
     def __call__(self, operands, out, scale):
         operands = self.prepared(operands)
-        # nothing of the caller's is written to before all is known to be inside the domains
+        # the caller's array is not written to before all operands are known to be inside their domains
         result = destination(None if self.domains else out, self.resolved.shape, self.real, operands)
         if self.size:
             self.run(self.kernel, operands, 1.0, result, None)
@@ -262,7 +262,7 @@ class _Each(_Plan):
 
 
 def _holds_nan(a):
-    """Whether a contiguous array holds NaN, or may do so."""
+    """Whether a contiguous array holds NaN, or may hold it."""
     a = a.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         squares = (np.dot(a[piece], a[piece]) for piece in _arrays.pieces(a.shape))
@@ -298,7 +298,7 @@ class _Along(_Plan):
         return result if out is None else stored(result, out)
 
     def _mend(self, operands, partials, result):
-        """Take roots again where squares have left the range, one power of two after the other."""
+        """Compute roots again where squares have overflowed or underflowed, with one power of two after the other."""
         small, up, down = _SQUARES[self.resolved.real]
         totals = partials[..., 0] if self.by_rows else partials[0]
         for bad, by in ((np.abs(totals) < small, up), (np.abs(totals) == np.inf, down)):
@@ -313,7 +313,7 @@ class _Along(_Plan):
         return self._partials(operands, self.kernel_to("total", losses.MSE_SCALED, (by,)))
 
     def _partials(self, operands, kernel=None):
-        """Sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
+        """The sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
         if not self.size:
             return np.zeros((2, math.prod(self.resolved.result_shape)))
         if self.by_rows:
@@ -356,7 +356,7 @@ class _Slopes(_Reduced):
         super().__init__(resolved, arrays)
         self.x_shape = arrays[0].shape
         self.kernel = self.kernel_to("slope")
-        # a root's slope takes the value first
+        # the slope of a root requires its value
         self.total_kernel = self.kernel_to("total") if resolved.root else None
         self.own_shape = self.x_shape == resolved.shape
         check_out(out[0], self.x_shape)
@@ -380,13 +380,13 @@ class _Slopes(_Reduced):
         if resolved.root:
             known, by = by, self.up_or_down(scale * by)
             scale = scale * (known / by) / by
-        if by != 1.0:  # the slopes' errors are multiplied by that, as the value's
+        if by != 1.0:  # errors are scaled for the slopes as they were for the value
             kernel = self.kernel_to("slope", losses.MSE_SCALED, (by,))
         full = destination(out if self.own_shape else None, resolved.shape, self.real, operands)
         total, weights = self.sums(kernel, operands, scale * factor, full)
         if total != total and self.domains:
             self.check_domain(operands)
-        if scale != scale:  # of a mean without weights, which is NaN: also of elements that weights of 0 take out
+        if scale != scale:  # a mean whose weights sum to 0 has a gradient of NaN, even for elements of weight 0
             full.fill(scale)
         if not resolved.root:
             value, _ = self.value_of(total, weights, factor)
@@ -394,20 +394,20 @@ class _Slopes(_Reduced):
         return _arrays.scalar(value, self.real), (stored(gradient, out),)
 
     def _sum_of_weights(self, w):
-        """What the weights add up to over the common shape; 1 each where there are none."""
+        """The sum of the weights over the common shape; the number of elements if there are none."""
         if w is None:
             return float(self.size)
         return float(np.sum(w, dtype=np.float64)) * (self.size // max(w.size, 1))
 
 
 def finished_lanes(values, divisor, real):
-    """Results along axes from the sums there; `divisor` is None where they are not divided."""
+    """Results along axes from their sums; `divisor` is None if they are not divided."""
     with np.errstate(all="ignore"):
         return (values if divisor is None else values / divisor).astype(real)
 
 
 def require_inside(a, name, domain):
-    """ValueError for the first element of `a` outside the domain; NaN is let through."""
+    """Raise ValueError for the first element of `a` outside the domain; NaN is allowed."""
     found = first_outside(a, domain)
     if found:
         raise _errors.outside(name, domain, *found)
@@ -429,7 +429,7 @@ def first_outside(a, domain):
 
 
 def _summed_to(full, shape, real):
-    """`full` summed over the axes along which an array of that shape was broadcast."""
+    """`full`, summed over the axes along which an array of this shape was broadcast."""
     lead = full.ndim - len(shape)
     axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and full.shape[i + lead] != 1))
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,6 +1,6 @@
-"""Plans of Brier scores and calibration errors: with NumPy, a batch of rows at a time, whatever the backend.
+"""Plans of Brier scores and calibration errors: by NumPy on any backend, one batch of rows at a time.
 
-Rows are converted to float64 as they are read, so that nothing of the predictions' size is held.
+Each batch is converted to float64 when it is read, so that no array of the predictions' size is made.
 """
 
 import math
@@ -13,16 +13,17 @@ from fastloss.places.host.elements import require_inside
 from fastloss.places.host.labels import raise_bad_label, usable_labels
 from fastloss.places.host.operands import REALS
 
-# Predictions in a batch, if a row has not more.
+# The number of predictions in a batch, unless a single row has more.
 SPAN = 1 << 15
 
-# Classes from which NumPy is fastest with a batch's rows side by side in memory (rows, classes); fewer come as (classes, rows).
+# From this many classes on, NumPy is faster with batches in the layout (rows, classes); fewer are in the layout
+# (classes, rows).
 LONG_ROW = 128
 
-# What a prediction takes at least, in nanoseconds.
+# The least number of nanoseconds per prediction.
 NS = 2.0
 
-# Sums that are kept of all blocks together, about a MiB.
+# The largest number of sums of all blocks together, about a MiB.
 MOST_SUMS = 1 << 17
 
 
@@ -49,7 +50,8 @@ class _Forecasts:
         return _arrays.scalar(value_of(self.resolved, found), self.real)
 
     def _sums(self, x, y):
-        """The score's sums over all rows; raises for values that are no probabilities, then for labels that are no classes."""
+        """The score's sums over all rows; raises for values that are not probabilities, then for labels that are not
+        classes."""
         resolved = self.resolved
         if not resolved.n_rows:
             return np.zeros(self.score.n_sums)
@@ -74,7 +76,8 @@ class _Forecasts:
         return _reduce.total(partials)
 
     def _add(self, x, y, sums):
-        """Add a batch to the sums; whether it holds a value that is no probability, and a label that is no class."""
+        """Add a batch to the sums; returns whether it holds a value that is not a probability, and a label that is not
+        a class."""
         resolved = self.resolved
         labels, counted, bad_label = usable_labels(y.reshape(-1), resolved.n_classes, resolved.ignore_index)
         if resolved.axis is not None and self.class_axis == 0:
@@ -87,7 +90,7 @@ class _Forecasts:
         else:
             predictions = _Classes(x.reshape(-1, len(labels)), labels, 0)
         outside = not resolved.from_logits and not _inside(x)
-        if not outside:  # bins have no place for what is
+        if not outside:  # values outside [0, 1] belong to no bin
             self.score.add(predictions, counted, sums)
         return outside, bad_label
 
@@ -98,14 +101,14 @@ def _inside(x):
 
 
 class Batches:
-    """Index expressions of rectangles of up to `most` elements that make up an array of that shape, in C order."""
+    """Indices of rectangular pieces, of up to `most` elements, that make up an array of this shape, in C order."""
 
     def __init__(self, shape, most):
         inner, axis = 1, len(shape)
         while axis and inner * shape[axis - 1] <= most:
             axis -= 1
             inner *= shape[axis]
-        # `axis` is cut in pieces, those after it are whole
+        # `axis` is cut into pieces; axes after it stay complete
         self.lead, self.length = (shape[: axis - 1], shape[axis - 1]) if axis else (None, 1)
         self.n_pieces = max(1, -(-self.length // max(1, most // max(inner, 1))))
         self.n_batches = self.n_pieces * math.prod(self.lead or ())
@@ -121,11 +124,11 @@ class Batches:
         return *np.unravel_index(i, self.lead), slice(start, stop)
 
 
-# --- sums to results ----------------------------------------------------------------------------------------------------
+# --- sums to results --------------------------------------------------------------------------------------------------
 
 
 def of_sums(resolved, sums):
-    """`Sums` or `Bins` from what scores add up."""
+    """`Sums` or `Bins` from a score's sums."""
     if resolved.bins is None:
         total, count = map(float, sums)
         return Sums(total, count, int(count))
@@ -133,13 +136,13 @@ def of_sums(resolved, sums):
 
 
 def value_of(resolved, found):
-    """The result, from either."""
+    """The result from `Sums` or `Bins`."""
     if resolved.bins is None:
         return found.total / found.weight if found.count else math.nan
     return _reduce.calibration_error(found, resolved.values["norm"])
 
 
-# --- scores: batches to sums --------------------------------------------------------------------------------------------
+# --- scores: batches to sums ------------------------------------------------------------------------------------------
 
 
 class _Brier:
@@ -157,13 +160,13 @@ class _Brier:
 
 
 class _Calibration:
-    """Sums of confidences, of hits and of rows, of each bin."""
+    """Sums of confidences, hits and rows, per bin."""
 
     def __init__(self, resolved, dtype):
         self.bins, self.from_logits = resolved.bins, resolved.from_logits
         self.n_sums = 3 * self.bins
         edges = np.arange(1, self.bins + 1) / self.bins
-        # 0.2 of float32 lies on the edge 0.2, though it is the larger number
+        # float32's 0.2 is on the edge 0.2, although it is larger than float64's
         rounds = not self.from_logits and (dtype.kind == "f" or _arrays.is_bfloat16(dtype))
         self.upper_edges = edges.astype(dtype).astype(np.float64) if rounds else edges
 
@@ -171,17 +174,17 @@ class _Calibration:
         confidence, hits = predictions.confidences_of_logits() if self.from_logits else predictions.confidences()
         if counted is not None:
             confidence, hits = confidence[counted], hits[counted]
-        # the first edge that is not below; NaN comes after all
+        # the first edge that is not below; NaN sorts after all edges
         bins = np.minimum(np.searchsorted(self.upper_edges, confidence, side="left"), self.bins - 1)
         for own, weights in zip(np.split(sums, 3), (confidence, hits, None), strict=True):
             own += np.bincount(bins, weights, self.bins)
 
 
-# --- batches: predictions in float64, which are written to, and labels --------------------------------------------------
+# --- batches: predictions in float64, which are written to, and labels ------------------------------------------------
 
 
 class _Event:
-    """Predictions of one event, (n_rows,)."""
+    """Predictions of a binary event, (n_rows,)."""
 
     def __init__(self, x, labels):
         self.x, self.labels = x, labels
@@ -217,10 +220,11 @@ class _Classes:
         return np.sum(np.square(self.x, out=self.x), axis=self.axis)
 
     def distances_of_logits(self):
-        """With e the powers of a row and s their sum without the target's: (s² + Σ e² of the others) / (s + e of the target)²."""
+        """With e the powers of a row and s their sum without the target's: (s² + Σ e² of the others) / (s + e of the
+        target)²."""
         powers = self._powers(np.max(self.x, axis=self.axis))
         own = powers[self.own]
-        powers[self.own] = 0.0  # nothing cancels where this is nearly all
+        powers[self.own] = 0.0  # so that nothing cancels if the target's term is nearly the whole sum
         others = np.sum(powers, axis=self.axis)
         squares = np.sum(np.square(powers, out=powers), axis=self.axis)
         return (np.square(others) + squares) / np.square(others + own)
@@ -240,10 +244,10 @@ class _Classes:
         return np.exp(self.x, out=self.x)
 
     def _hits(self, top):
-        """Whether the label is the first of the largest."""
+        """Whether the label is the first of the most likely classes."""
         if self.axis:
             return np.argmax(self.x, axis=1) == self.labels
         hits = self.x[self.own] == top
-        # a tie is lost to the lower class
+        # among ties the lower class is the prediction
         classes = np.arange(len(self.x))[:, None]
         return hits & ~np.any((self.x == top) & (classes < self.labels), axis=0)

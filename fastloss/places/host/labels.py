@@ -1,4 +1,4 @@
-"""Class indices: which are to be ignored, what they weigh, and which is the first that is none."""
+"""Class indices: which are ignored, their weights, and the first invalid one."""
 
 import numpy as np
 
@@ -8,15 +8,16 @@ from fastloss.calls.resolve import ignored_label
 
 
 def kernel_index(dtype, ignore_index):
-    """How kernels tell labels of that dtype to be ignored: the dtype that they read them as, an int64, and whether that is not enough.
+    """How kernels recognise ignored labels: (dtype they read labels as, int64 to compare with, whether labels must be
+    checked before).
 
-    Where labels can't be equal to `ignore_index`, kernels get a number that they can't be equal to either.  For int64 there is none, so these
-    have to be checked before.
+    If labels of this dtype can't equal `ignore_index`, kernels get a number that they can't equal either.  For int64
+    there is no such number, so the labels have to be checked before.
     """
     found = ignored_label(dtype, ignore_index)
     if found is None:
         return dtype, -(2**63), dtype == "int64"
-    if found >= 2**63:  # of uint64, as int64 it is as different from the classes
+    if found >= 2**63:  # for uint64: reinterpreted as int64 it still differs from all classes
         return "int64", found - 2**64, False
     return dtype, found, False
 
@@ -25,7 +26,7 @@ def first_bad_label(target, n_classes, ignore_index):
     """Position and value of the first label, in C order, that is neither a class nor to be ignored; or None."""
     for piece in pieces(target.shape):
         part = target[piece]
-        # compared as Python integers would be: no label wraps round
+        # compared like Python integers: no label wraps around
         bad = np.asarray((part < 0) | (part >= n_classes))
         counted = counted_labels(part, ignore_index)
         if counted is not None:
@@ -37,20 +38,20 @@ def first_bad_label(target, n_classes, ignore_index):
 
 
 def raise_bad_label(target, n_classes, ignore_index, name="target"):
-    """IndexError for that label, if there is one."""
+    """Raise IndexError for that label, if there is one."""
     found = first_bad_label(target, n_classes, ignore_index)
     if found is not None:
         raise _errors.label_out_of_range(*found, n_classes, ignore_index, name)
 
 
 def counted_labels(y, ignore_index):
-    """Which labels are not to be ignored; None if all count."""
+    """Which labels are not ignored; None if none is."""
     ignored = ignored_label(y.dtype.name, ignore_index)
     return None if ignored is None else y != ignored
 
 
 def usable_labels(y, n_classes, ignore_index):
-    """Labels as int64 that can be indices, whether each counts, or None if all do, and whether one is bad."""
+    """(labels as int64 that are valid indices, which are not ignored or None if all are not, whether any is bad)."""
     labels, all_counted, any_bad = np.empty(y.shape, np.int64), None, False
     if ignored_label(y.dtype.name, ignore_index) is not None:
         all_counted = np.empty(y.shape, bool)
@@ -66,7 +67,7 @@ def usable_labels(y, n_classes, ignore_index):
 
 
 def weigh_labels(y, n_classes, w, ignore_index):
-    """The summed weight of the labels that count; raises for bad ones."""
+    """The summed weight of the labels that are not ignored; raises for bad ones."""
     raise_bad_label(y, n_classes, ignore_index)
     counts = np.zeros(1 if w is None else n_classes, np.int64)
     for piece in pieces(y.shape):
@@ -79,12 +80,12 @@ def weigh_labels(y, n_classes, w, ignore_index):
             counts += np.bincount(labels.astype(np.int64), minlength=n_classes)
     if w is None:
         return float(counts[0])
-    present = counts > 0  # a class that no target has does not count, whatever it weighs
+    present = counts > 0  # the weight of a class that no target has does not matter, even if it is NaN
     return float(np.dot(counts[present], w[present].astype(np.float64)))
 
 
 def wide_labels(y, ignore_index):
-    """Good labels as int64 (n_rows,), those to be ignored as -1."""
+    """Valid labels as int64 (n_rows,), ignored ones as -1."""
     labels = np.empty(y.shape, np.int64)
     for piece in pieces(y.shape):
         labels[piece] = y[piece]

@@ -1,7 +1,8 @@
-"""Cross-entropy of a linear layer's outputs, which exist only tile by tile: rows by classes, as much as fits into the cache.
+"""Cross-entropy of a linear layer's outputs, which exist only tile by tile: rows by classes, as many as fit into the
+cache.
 
-The products are NumPy's, that is, the platform's BLAS with its own threads; a kernel reduces each tile to a few numbers a row
-while it is in cache.  Gradients compute each tile a second time.
+The products are NumPy's, that is, the platform's BLAS with its own threads; a kernel reduces each tile to a few numbers
+per row while it is in cache.  Gradients compute each tile a second time.
 """
 
 import numpy as np
@@ -14,12 +15,13 @@ from fastloss.places.host.labels import weigh_labels, wide_labels
 from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of
 from fastloss.places.host.transformed import TransformedTiles
 
-# Elements of a tile of weights where these have to be converted; rows that share a tile of weights.  A product of such tiles is
-# long enough for a BLAS to run at its full speed.
+# The number of elements in a tile of weights that have to be converted, and of rows that share one.  Products of such
+# tiles are large enough for a BLAS to run at full speed.
 CONVERTED = 1 << 22
 ROWS = 1024
 
-# Multiplications that a BLAS does at a time, which are some 20 ms of them, but of no fewer rows than it needs for its full speed.
+# Multiplications that a BLAS does at a time, which are some 20 ms of them, but of no fewer rows than it needs for its
+# full speed.
 PRODUCTS = 1 << 31
 PRODUCT_ROWS = 256
 
@@ -74,7 +76,7 @@ class _Plan:
 
 
 def casts_of(arrays, casts):
-    """Conversions of operands; what is left to `Head`, which converts tiles, is no integer."""
+    """The conversions of operands; floating ones are left to `Head`, which converts them tile by tile."""
     return [
         "float64" if cast is None and a is not None and name != "target" and a.dtype.kind in "biu" else cast
         for a, cast, name in zip(
@@ -94,7 +96,7 @@ def multiply(a, b, out):
 
 
 class Head:
-    """A linear layer and its inputs: what the logits would be made of."""
+    """A linear layer and its inputs, from which tiles of logits are computed."""
 
     def __init__(self, h, a, b, w, smoothing, real, transform=None):
         n_features = h.shape[-1]
@@ -103,12 +105,13 @@ class Head:
         self.b = None if b is None else np.ascontiguousarray(b, real)
         self.keep, self.smoothing = 1.0 - smoothing, smoothing
         self.labels = self.y = self.spread = None
-        # kernels reduce logits as they are, or what becomes of them in float64
+        # kernels reduce the logits themselves, or their transforms in float64
         self.transformed = None if transform is None else TransformedTiles(transform, real)
         self.kernels_real = real if transform is None else REALS["float64"]
 
     def cut(self, limited=False):
-        """Cut rows and classes into tiles, and make room for one; its weights may be limited to `CONVERTED` elements."""
+        """Divide rows and classes into tiles, and allocate one; `limited` limits its weights to `CONVERTED`
+        elements."""
         n_classes, n_features = self.a.shape
         converts = self.a.dtype != self.real
         self.height = max(1, min(ROWS, self.n_rows))
@@ -123,16 +126,17 @@ class Head:
         self.converted = np.empty((self.width, n_features), self.real) if converts else None
 
     def chunks(self):
-        """Slices of as many rows as a tile has."""
+        """Slices of the rows, one per tile."""
         for first in range(0, self.n_rows, self.height):
             yield slice(first, min(first + self.height, self.n_rows))
 
     def inputs(self, rows):
-        """The layer's inputs in the type that is computed in."""
+        """The layer's inputs, in the dtype that is computed in."""
         return np.ascontiguousarray(self.h[rows], self.real)
 
     def losses(self, gradients, scale):
-        """Each row's loss in float64; `scale` times the derivatives of their sum are written to `gradients`, by name."""
+        """The loss of each row in float64; writes `scale` times the derivatives of their sum to `gradients`, by
+        name."""
         n_classes, n_features = self.a.shape
         self.spread = self.smoothing / max(n_classes, 1) if self.smoothing or self.labels is None else None
         self.cut(limited="linear_weight" in gradients)
@@ -144,7 +148,7 @@ class Head:
         if "linear_weight" in gradients and self.n_rows > self.height:
             self.layer_product = np.empty((self.width, n_features), self.real)
         for name, gradient in gradients.items():
-            if name == "hidden" or not self.n_rows:  # others are written before anything is added
+            if name == "hidden" or not self.n_rows:  # the others are accumulated, so they start at 0
                 gradient[...] = 0.0
         sums = np.zeros(n_classes) if "linear_bias" in gradients else None
         losses = np.zeros(self.n_rows)
@@ -162,13 +166,13 @@ class Head:
         return losses
 
     def _differentiate(self, h, rows, known, scale, gradients, sums):
-        """Add what these rows contribute to the gradients; the sum of the bias's goes to `sums`, in float64."""
+        """Add the contribution of these rows to the gradients; the bias's is summed in `sums`, in float64."""
         state, tails, weights = known
         owns = weights * self.spread if self.spread else np.zeros(len(weights))
         ignored = None if self.labels is None else self.labels[rows] < 0
         inputs = h
         if "linear_weight" in gradients and ignored is not None and ignored.any():
-            inputs = h.copy()  # 0 times what an ignored row holds is 0, whatever that is
+            inputs = h.copy()  # an ignored row contributes 0 even if it holds NaN
             inputs[ignored] = 0.0
         for start, stop in self.tiles:
             layer = self.weights(start, stop)
@@ -199,7 +203,8 @@ class Head:
             gradients["hidden"].reshape(self.h.shape)[rows][ignored] = 0.0
 
     def tile(self, op, h, rows, start, stop, layer, *more):
-        """Compute a tile of logits and call a kernel on it, or on what becomes of it; the logits, with the bias."""
+        """Compute a tile of logits and call a kernel on it, or on its transform; returns the logits, including the
+        bias."""
         n_rows, width = len(h), stop - start
         logits = self.logits[: n_rows * max(width, LEAST)].reshape(n_rows, -1)
         with np.errstate(all="ignore"):
@@ -226,7 +231,7 @@ class Head:
         return logits[:, :width]
 
     def weights(self, start, stop):
-        """The layer's weights for these classes, in the type that is computed in."""
+        """The layer's weights for these classes, in the dtype that is computed in."""
         part = self.a[start:stop]
         if self.converted is None:
             return part

@@ -1,8 +1,9 @@
-"""Scoring the outputs of a linear layer, which exist only tile by tile, see `_linear`.
+"""Scores of a linear layer's outputs, which exist only tile by tile, see `layer`.
 
-A rank takes the target's own logit, which comes with one of the tiles, and no product but that tile's has its very bits.  In tiles
-before that one logits are compared with bounds on it, and those between the bounds are kept until it is there.  Where it then
-lies outside of them, or where too many had to be kept, tiles are computed once more.
+A rank requires the target's logit, which is part of one of the tiles, and only that tile's product gives exactly the
+same bits.  In earlier tiles logits are compared with bounds on it, and those between the bounds are kept until it has
+been computed.  If it is then outside the bounds, or if too many logits would have to be kept, the tiles are computed
+again.
 """
 
 import threading
@@ -17,13 +18,13 @@ from fastloss.places.host.labels import raise_bad_label, wide_labels
 from fastloss.places.host.layer import Head, casts_of
 from fastloss.places.host.operands import REALS, prepare, steps_of
 
-# Logits that are kept for a tile's rows at most.
+# The largest number of logits that are kept for a tile's rows.
 KEPT = 1 << 19
 
-# Rows that are compared at once: enough to make up for the calls, little enough to stay in the cache.
+# How many rows are compared at once: enough to amortise the calls, few enough to stay in the cache.
 ABREAST = 32
 
-# Nanoseconds that comparing an element with its row's target takes.
+# Nanoseconds per comparison of an element with its row's target.
 NS = 1.0
 
 
@@ -69,7 +70,7 @@ class _Plan:
 
 
 class _Details:
-    """Entropies and log-probabilities of all rows, found for as many at a time as a tile has."""
+    """Entropies and log-probabilities of all rows, computed for one tile's rows at a time."""
 
     def __init__(self, resolved, real, ids):
         self.resolved, self.real, self.ids = resolved, real, ids
@@ -90,7 +91,7 @@ class _Details:
             self.chosen[rows] = gathered.chosen
 
     def result(self):
-        """The fields of `Scores` that are theirs."""
+        """The fields of `Scores` for them."""
         resolved, shape = self.resolved, self.resolved.rows_shape
         arrays = [a.reshape(*shape, a.shape[1]) for a in (self.state, self.places, self.values)]
         more = {} if self.ids is None else {"ids": self.ids, "chosen": self.chosen.reshape(self.ids.shape)}
@@ -99,7 +100,7 @@ class _Details:
 
 
 def _score_rows(head, rows, gathered, nll, lse, best, correct, rank):
-    """Scores of as many rows as a tile has."""
+    """Scores of one tile's rows."""
     h, labels = head.inputs(rows), head.labels[rows]
     state, top = _tiles.new_state(len(h)), np.full(len(h), -np.inf, head.real)
     best[...] = 0
@@ -123,19 +124,19 @@ def _score_rows(head, rows, gathered, nll, lse, best, correct, rank):
 
 
 def _each_tile(head, h, rows, state):
-    """Each tile's first class, and its logits; they are taken up into the state."""
+    """Yield (first class, logits) of each tile, after merging it into the state."""
     for start, stop in head.tiles:
         yield start, head.tile("reduce_tile", h, rows, start, stop, head.weights(start, stop), state)
 
 
 def _own(x, start, labels):
-    """The targets' logits in a tile, as they were before they were transformed; 0 where they lie in another one."""
+    """The targets' untransformed logits in a tile; 0 for targets in other tiles."""
     inside = (labels >= start) & (labels < start + x.shape[1])
     return np.where(inside, x[np.arange(len(x)), np.where(inside, labels - start, 0)], x.dtype.type(0.0))
 
 
 def _by_rows(x, call):
-    """call(rows, x[rows]) for a few rows at a time, on as many threads as pay."""
+    """Call ``call(rows, x[rows])`` for a few rows at a time, on as many threads as are worth it."""
 
     def over(first, last):
         for i in range(first, last):
@@ -147,7 +148,7 @@ def _by_rows(x, call):
 
 
 def _note_best(x, start, top, best):
-    """Take up a tile into each row's largest logit, which is NaN if there is one, and the first class that has it."""
+    """Update each row's largest logit (NaN if there is one), and the first class that has it, with a tile."""
     found = np.argmax(x, axis=1)
     values = x[np.arange(len(x)), found]
     better = (values > top) | np.isnan(values) & ~np.isnan(top)
@@ -155,13 +156,13 @@ def _note_best(x, start, top, best):
 
 
 class Ranks:
-    """How many classes come before the targets of a tile's rows, counted a tile at a time."""
+    """Counts how many classes come before the targets of a tile's rows, one tile of classes at a time."""
 
     def __init__(self, head, h, labels):
         self.labels = labels
         self.counts = np.zeros(len(h), np.int64)
         self.failed = False
-        self.known = np.zeros(len(h), bool)  # whether the target's logit is; if so, both bounds are that
+        self.known = np.zeros(len(h), bool)  # whether the target's logit is known; if so, both bounds equal it
         self.low, self.high = _bounds(head, h, labels) if len(head.tiles) > 1 else np.zeros((2, len(h)), head.real)
         self.kept, self.n_kept = [], 0
         self.lock = threading.Lock()
@@ -176,12 +177,12 @@ class Ranks:
             self.low[inside] = self.high[inside] = own[inside]
             self.known |= inside
         if self.failed and own is not None:
-            return  # all will be counted once more
+            return  # everything will be counted again
         _by_rows(x, lambda part, x: self._count(x, np.arange(start, start + width), inside[part], part))
 
     def _count(self, x, classes, inside, part):
         labels, known, high = self.labels[part], self.known[part], self.high[part]
-        # of equals those of lower classes come before the target: not to reach its logit is to lie behind
+        # among ties lower classes come before the target, so for them a logit comes after only if it is smaller
         later = known & (labels > classes[-1])
         level = np.where(later, np.nextafter(high, -np.inf), high)
         behind = x <= level[:, None]
@@ -208,7 +209,7 @@ class Ranks:
                 self.kept.append((rows, classes, values))
 
     def restart(self):
-        """Count from the beginning, now that all targets' logits are known."""
+        """Start counting again, now that all targets' logits are known."""
         self.counts[:] = 0
         self.kept = []
 
@@ -221,14 +222,14 @@ class Ranks:
 
 
 def _bounds(head, h, labels):
-    """What the targets' logits lie between, as far as rounding goes."""
+    """Lower and upper bounds of the targets' logits, allowing for rounding errors."""
     safe = np.maximum(labels, 0)
     layer = head.a[safe].astype(head.real)
     bias = 0.0 if head.b is None else head.b[safe].astype(np.float64)
     with np.errstate(all="ignore"):
         middle = np.einsum("ij,ij->i", h, layer, dtype=np.float64) + bias
         size = np.einsum("ij,ij->i", np.abs(h), np.abs(layer), dtype=np.float64) + np.abs(bias)
-        # roundings of a sum are about as many as its terms and of either sign
+        # a sum has about as many rounding errors as terms, of either sign
         margin = 2.0 * np.finfo(head.real).eps * (h.shape[1] + 2.0) ** 0.5 * size
         margin = np.where(np.isfinite(middle), margin, 0.0)
         return (middle - margin).astype(head.real), (middle + margin).astype(head.real)

@@ -1,4 +1,4 @@
-"""Arrays into a call on the host, and out of it."""
+"""Operands and results of calls on the host."""
 
 import functools
 
@@ -7,7 +7,7 @@ import numpy as np
 from fastloss import _arrays
 from fastloss._arrays import FLOAT32, FLOAT64
 
-# Python numbers take the type of the array they meet, as in NumPy.
+# Python numbers take the dtype of the arrays they are combined with, as in NumPy.
 _WEAK = (bool, int, float)
 
 _FLOATS = {2: np.dtype(np.float16), 4: FLOAT32, 8: FLOAT64}
@@ -22,11 +22,12 @@ def as_arrays(function, operands):
     return tuple(None if a is None else _arrays.asarray(a, name) for a, name in zip(operands, names, strict=True)), weak
 
 
-# --- in -----------------------------------------------------------------------------------------------------------------
+# --- in ---------------------------------------------------------------------------------------------------------------
 
 
 def preparation(a, cast):
-    """What makes arrays like `a` readable for kernels, or None if they are: native, aligned, of `cast` if there is one."""
+    """A function that makes arrays like `a` readable for kernels (native, aligned, of dtype `cast` if given), or None
+    if they are."""
     if a is None:
         return None
     if cast is not None:
@@ -38,7 +39,7 @@ def preparation(a, cast):
         return np.copy
     if dtype.kind == "b":
         return _as_bytes
-    # equal dtypes need not be one object (pickling, metadata); from here on they are
+    # equal dtypes may be different objects (pickling, metadata); from here on they are the same
     own = _FLOATS.get(dtype.itemsize) if dtype.kind == "f" else dtype
     return None if dtype is own else functools.partial(np.ndarray.view, dtype=own)
 
@@ -53,13 +54,13 @@ def _as_bytes(a):
 
 
 def steps_of(arrays, casts):
-    """The preparations of all operands, or None where none is needed."""
+    """The preparations of all operands, or None if none is needed."""
     steps = tuple(preparation(a, cast) for a, cast in zip(arrays, casts, strict=True))
     return None if all(step is None for step in steps) else steps
 
 
 def then(first, second):
-    """One step after the other; either may be None."""
+    """A function that applies both steps in order; either may be None."""
     if first is None or second is None:
         return first or second
     return lambda a: second(first(a))
@@ -70,21 +71,21 @@ def prepare(steps, operands):
 
 
 def class_weights(w):
-    """Class weights as kernels take them: float64 whatever the logits are, as weights that float32 can't hold have right means; or None."""
+    """Class weights for kernels, or None: always float64, so that weights outside float32's range work."""
     return None if w is None else np.ascontiguousarray(w, np.float64)
 
 
-# --- out ----------------------------------------------------------------------------------------------------------------
+# --- out --------------------------------------------------------------------------------------------------------------
 
 
 def check_out(out, shape):
-    """ValueError or TypeError if results of that shape can't be written to `out`."""
+    """Raise ValueError or TypeError if results of this shape can't be written to `out`."""
     if out is not None:
         _arrays.check_out(out, shape)
 
 
 def can_be_written(out, real, inputs):
-    """Whether a kernel may write to `out` as it is, rather than to an array that is copied to it."""
+    """Whether a kernel may write to `out` directly, rather than to an array that is then copied to it."""
     return (
         out.dtype == real
         and out.flags.c_contiguous
@@ -94,5 +95,5 @@ def can_be_written(out, real, inputs):
 
 
 def destination(out, shape, real, inputs):
-    """Where a kernel writes: to `out` itself if it can take it as it is, else to a new array."""
+    """The array that a kernel writes to: `out` itself if possible, otherwise a new array."""
     return out if out is not None and can_be_written(out, real, inputs) else np.empty(shape, real)

@@ -25,14 +25,14 @@ def plan_of(resolved, arrays, out):
     return _RowsPlan(resolved, arrays, out)
 
 
-# --- where the classes are ----------------------------------------------------------------------------------------------
+# --- where the class axis is ------------------------------------------------------------------------------------------
 
 
 class Geometry:
     """How kernels see arrays of the logits' shape and arrays of one value per row.
 
-    Row kernels take (outer, middle, n_classes) with the classes contiguous.  Column kernels take (outer, n_classes, inner) of any strides and run
-    across rows: for few classes, and for a class axis that is not the last.
+    Row kernels take (outer, middle, n_classes) with the classes contiguous.  Column kernels take (outer, n_classes,
+    inner) of any strides and run across rows: for few classes, and for a class axis that is not the last.
     """
 
     def __init__(self, x, axis, rowwise=True):
@@ -45,7 +45,7 @@ class Geometry:
         )
         self.copies_x = False
         if not self.across:
-            # one long axis of rows where their strides allow it, else two
+            # rows along one axis if their strides allow it, otherwise along two
             split = _split(before, x)
             self.copies_x = split is None
             outer, inner = split or ((), before)
@@ -65,7 +65,7 @@ class Geometry:
         return self._per_class(a.dtype.name, a.strides)
 
     def packed_per_class(self, dtype):
-        """That of a contiguous one."""
+        """The layout of a contiguous array of the logits' shape."""
         return self._per_class(dtype.name, packed_strides(self.shape, dtype.itemsize))
 
     def _per_class(self, dtype, strides):
@@ -79,7 +79,7 @@ class Geometry:
         return self._per_row(a.dtype.name, a.strides)
 
     def packed_per_row(self, dtype, width=1):
-        """That of a contiguous one of so many values per row."""
+        """The layout of a contiguous array of `width` values per row."""
         rows_shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
         return self._per_row(dtype.name, packed_strides(rows_shape, width * dtype.itemsize))
 
@@ -93,7 +93,7 @@ class Geometry:
         return None if None in found else (dtype, 0, *found)
 
     def blocks(self):
-        """Rows, or tiles of rows, per block, and the number of blocks."""
+        """(rows, or tiles of rows, per block; number of blocks)."""
         if not self.across:
             return _plan.block_size(self.n_rows, self.n_classes)
         outer, inner = self.split
@@ -101,7 +101,7 @@ class Geometry:
 
 
 def _split(axes, x):
-    """The axes as two groups of which each has one stride, the first as short as can be; None if there are none."""
+    """The axes in two groups, each with one stride, the first as short as possible; None if that is impossible."""
     for k in range(len(axes) + 1):
         groups = axes[:k], axes[k:]
         if None not in (stride_of(group, x.shape, x.strides) for group in groups):
@@ -110,17 +110,18 @@ def _split(axes, x):
 
 
 def _divides(op, real, transform):
-    """Whether the backend's own kernel divides its logits by the transform's temperature, which must be all that there is to it."""
+    """Whether the backend's own kernel divides its logits by the transform's temperature, which must be all that there
+    is to it."""
     takes = getattr(_plan.backend(), "takes_temperature", None)
     return takes is not None and transform.softcap is None and takes(op, real, transform.temperature)
 
 
-# Blocks whose rows are written before they are gone over again.
+# How many blocks of rows are written before they are processed again.
 _AT_ONCE = 4
 
 
 class RowKernel:
-    """A kernel over rows, the blocks it is run in, and what its operands need before it."""
+    """A kernel over rows, its blocks, and the preparations of its operands."""
 
     def __init__(
         self,
@@ -137,9 +138,10 @@ class RowKernel:
         m=0,
         transform=None,
     ):
-        """arrays : logits, target and class weights, or of "compare" the reference's logits; None for those that are absent.
-        outs : dtypes of what is written, each with whether it has the logits' shape, or how many values there are per row; None for what is
-            not wanted.
+        """arrays : logits, target and class weights, or for "compare" the reference's logits; None for those that are
+        absent.
+        outs : (dtype, whether the output has the logits' shape, or its number of values per row) of each output; None
+            for those that are not needed.
         """
         x, y, w = arrays
         steps = list(steps_of(arrays, casts) or (None,) * 3)
@@ -192,7 +194,7 @@ class RowKernel:
             transform, temperature = None, (transform.temperature,)
         self.is_transformed = transform is not None and geometry.n_classes > 0
         ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8 or self.is_transformed)
-        self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # which reads one element per row
+        self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # reads one element per row
         if self.is_transformed:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
             make = functools.partial(Transformed, transform)
@@ -229,12 +231,12 @@ class RowKernel:
         return (*_reduce.total(partials[:, :3]).tolist(), float(partials[:, 3].min()))
 
     def write(self, x, outs):
-        """Of "normalise", which has no sums."""
+        """Run "normalise", which has no sums."""
         if self.geometry.n_rows:
             self._run(x, None, None, outs, 1.0, None)
 
     def write_rows(self, x, outs, after):
-        """The same, and ``after(rows)`` for each slice of rows that was written, soon enough to find them in a cache."""
+        """The same, and call ``after(rows)`` for each slice of rows that was written, while they are still in cache."""
         g = self.geometry
         if g.across or self.n_blocks == 1:
             self.write(x, outs)
@@ -262,16 +264,16 @@ class RowKernel:
         )
 
     def weigh(self, y, w):
-        """The summed weight of the labels that count, and whether one is bad."""
+        """(summed weight of the labels that are not ignored, whether any label is bad)."""
         weight, _, bad = self.kernel.weigh(y, w)
         return weight, bad != math.inf
 
 
-# --- plans --------------------------------------------------------------------------------------------------------------
+# --- plans ------------------------------------------------------------------------------------------------------------
 
 
 class _RowsPlan:
-    """Cross-entropy of logits, or the loss of the elements that labels point at."""
+    """Cross-entropy of logits, or the loss from the elements that labels select."""
 
     def __init__(self, resolved, arrays, out):
         self.resolved, self.real = resolved, REALS[resolved.real]
@@ -311,25 +313,25 @@ class _RowsPlan:
         return self._written(operands, x, y, w, out, scale)
 
     def sums_of(self, sums):
-        """What a mean is made of."""
+        """The `Sums` that a mean is computed from."""
         return Sums(sums[0], sums[1] if self.resolved.is_index else float(self.resolved.n_rows), int(sums[2]))
 
     def value_of(self, sums):
-        """The reduced loss; without any weight there is no mean, even if smoothing left something to sum."""
+        """The reduced loss; if no row has weight, the mean is NaN, even if label smoothing left a nonzero sum."""
         if self.reduction == "sum":
             return sums[0]
         divisor = sums[1] if self.resolved.is_index else self.resolved.n_rows
         return sums[0] / divisor if divisor else math.nan
 
     def _written(self, operands, x, y, w, out, scale):
-        """Calls that write arrays, or whose operands are looked at first."""
+        """Calls that write arrays, or whose operands are checked first."""
         resolved = self.resolved
         gradient_out = out[0] if self.has_gradient else None
         weight = float(resolved.n_rows)
         if self.rows.compares_first:
             self.raise_bad_label(operands)
         if resolved.is_index and (self.has_gradient or out is not None):
-            # labels first: nothing is written before they are known to be good, and the mean's denominator is needed
+            # labels first: nothing may be written before they have been checked, and the mean's denominator is needed
             weight, bad = self.rows.weigh(y, w)
             if bad:
                 self.raise_bad_label(operands)
@@ -364,7 +366,8 @@ _LARGEST = {"float16": 0x3C00, "bfloat16": 0x3F80, "float32": 0x3F800000, "float
 
 
 def _require_probabilities(x):
-    """ValueError if an element is not in [0, 1]; as unsigned integers all others are larger than 1."""
+    """Raise ValueError if an element is not in [0, 1]; as unsigned integers, the bits of all others are larger than
+    those of 1."""
     if x.size and x.view(f"u{x.itemsize}").max() > _LARGEST[x.dtype.name]:
         elements.require_inside(x, "probs", losses.PROBABILITY)
 
@@ -383,7 +386,8 @@ class _Categorical:
 
 
 class _Known:
-    """A formula of each row's nll and lse, from the kernels that know these, and of its gradient, which softmax is multiplied by."""
+    """A loss that is a formula of each row's nll and lse: kernels compute these, then formulas the loss, and the factor
+    of softmax in the gradient."""
 
     def __init__(self, resolved, arrays, out):
         self.resolved, self.real = resolved, REALS[resolved.real]
@@ -442,7 +446,7 @@ class _Known:
         return value, (self._gradient(x, labels, rows, scale, counted, out[0]),)
 
     def _known(self, x, y):
-        """nll and lse of all rows."""
+        """(nll, lse) of all rows."""
         x, y, _ = self.known.prepared((x, y, None))
         shape = self.resolved.rows_shape
         found = [np.empty(shape, self.real)]

@@ -28,7 +28,7 @@ class _Scores:
         x, y = arrays[:2]
         casts, ignore_index = resolved.casts[:2], resolved.ignore_index
         self.any_target = None
-        if y is None:  # any target will do
+        if y is None:  # a dummy target
             y = self.any_target = np.broadcast_to(np.int64(0), resolved.rows_shape)
             ignore_index = -1
         self.dtypes = [np.dtype(kind) for kind in kinds(real, resolved.top_k)[:5]]
@@ -64,7 +64,7 @@ class _Scores:
 
 
 class _Details:
-    """Scores of which entropies, or log-probabilities of more classes than the target, are a part."""
+    """Scores that include entropies, or log-probabilities of classes other than the target."""
 
     def __init__(self, resolved, arrays):
         self.resolved, self.real = resolved, REALS[resolved.real]
@@ -94,7 +94,8 @@ class _Details:
 
 
 class _TransformedDetails:
-    """The same of logits that are transformed: places as they are without that, all else from some rows in float64 at a time."""
+    """The same for transformed logits: the order of classes is that of the logits themselves, all else is computed for
+    a few rows at a time in float64."""
 
     def __init__(self, resolved, arrays):
         self.resolved, self.real = resolved, REALS[resolved.real]
@@ -124,13 +125,13 @@ class _TransformedDetails:
 
 
 def _own(x, target, resolved):
-    """The targets, and their logits."""
+    """(targets, their logits)."""
     labels = details.wide_ids(target, resolved.ignore_index)
     return {"labels": labels, "own": _at(x, labels[..., None], resolved.axis)[..., 0]}
 
 
 def _chosen(x, ids, resolved):
-    """The classes that are asked for, and their logits."""
+    """(the classes in `ids`, their logits)."""
     if ids is None:
         return {}
     labels = details.wide_ids(ids, resolved.ignore_index)
@@ -138,7 +139,7 @@ def _chosen(x, ids, resolved):
 
 
 def _at(x, labels, axis):
-    """Logits of some classes of each row (rows..., k); of any for negative ones."""
+    """The logits of k classes of each row, (rows..., k); arbitrary for negative ones."""
     if not labels.size:
         return np.empty(labels.shape)
     return np.take_along_axis(np.moveaxis(x, axis, -1), np.maximum(labels, 0), -1)

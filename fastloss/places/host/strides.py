@@ -1,20 +1,21 @@
-"""Axes taken together: the few that kernels know, of arrays that have any number."""
+"""Merges axes: arrays have any number of them, kernels only a few."""
 
 
 def layout(a, strides):
-    """An array's layout as backends take it: dtype, and strides in bytes for the kernel's three axes."""
+    """An array's layout for backends: dtype, and strides in bytes along the kernel's three axes."""
     return (a.dtype.name, *strides)
 
 
 def broadcast_strides(a, shape):
-    """Strides with which the array has that shape."""
+    """The array's strides when broadcast to this shape."""
     lead = len(shape) - a.ndim
     own = zip(a.shape, a.strides, shape[lead:], strict=True)
     return (0,) * lead + tuple(0 if n == 1 else stride for n, stride, _ in own)
 
 
 def merged(shape, strides):
-    """A shape without needless axes, and the strides of several arrays: axes that follow one another in all of them become one."""
+    """(shape, strides of several arrays) with as few axes as possible: axes that follow one another in all of them are
+    merged."""
     lengths, kept = [], [[] for _ in strides]
     for axis, length in enumerate(shape):
         if length == 1:
@@ -31,7 +32,7 @@ def merged(shape, strides):
 
 
 def stride_of(group, lengths, strides):
-    """The stride of some axes taken as one, or None if they do not follow one another."""
+    """The stride of a group of axes merged into one, or None if they do not follow one another."""
     found, length = 0, 1
     for axis in reversed(group):
         if lengths[axis] == 1:
@@ -45,7 +46,7 @@ def stride_of(group, lengths, strides):
 
 
 def packed_strides(shape, itemsize):
-    """Those of a C-contiguous array, in bytes."""
+    """The strides of a C-contiguous array, in bytes."""
     strides, step = [], itemsize
     for n in reversed(shape):
         strides.append(step)

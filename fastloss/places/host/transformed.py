@@ -1,8 +1,10 @@
-"""Kernels of rows whose logits go through a soft cap or a temperature first: a few rows at a time, in float64, in the cache.
+"""Kernels of rows whose logits go through a soft cap or a temperature first: a few rows at a time, in float64, in the
+cache.
 
-A piece's logits become differences from the largest of their row, computed in float64 by the elements' kernel of `tempered` or `capped`;
-the rows' kernel in float64 takes these as logits, and its results are rounded once.  That is one way for every backend and for all that
-the softmax family does; the compiled kernels have a shorter one for float32 logits that a temperature alone divides.
+A piece's logits become differences from the largest of their row, computed in float64 by the elements' kernel of
+`tempered` or `capped`; the rows' kernel in float64 takes these as logits, and its results are rounded once.  That is
+one way for every backend and for all that the softmax family does; the compiled kernels have a shorter one for float32
+logits that a temperature alone divides.
 """
 
 import math
@@ -19,7 +21,7 @@ PIECE = 1 << 15
 
 
 class Transformed:
-    """What stands in for a backend's kernel of rows; `backends` describes the arguments, all but the first."""
+    """Takes the place of a backend's kernel of rows; `backends` describes the arguments after the first."""
 
     def __init__(self, transform, op, across, real, lengths, x, target, w, outs, block, *constants):
         self.transform, self.op, self.across, self.lengths = transform, op, across, lengths
@@ -65,18 +67,19 @@ class Transformed:
                     partials[b] = sums
 
     def _is_per_class(self, k):
-        """Whether output k has the logits' shape."""
+        """Whether output k has the shape of the logits."""
         return k > 0 and self.op not in ("score", "compare")
 
     def _view(self, a, layout, per_class=True):
-        """The array over the kernel's three axes, or two if it has one value per row."""
+        """A view of the array with the kernel's three axes, or two if it has one value per row."""
         if a is None:
             return None
         shape, strides = (self.lengths, layout[1:]) if per_class else ((self.lengths[0], self.inner), layout[2:])
         return np.lib.stride_tricks.as_strided(a, shape, strides)
 
     def _rows_of(self, b):
-        """The rows of a block, as many at a time as fit into the scratch: the outer index, and a slice."""
+        """Yield (outer index, slice of rows) for the rows of a block, as many at a time as fit into the scratch
+        memory."""
         unit, units = self.unit, self.units
         start, end = b * self.block, min((b + 1) * self.block, self.lengths[0] * units)
         while start < end:
@@ -86,7 +89,7 @@ class Transformed:
             start += stop - k
 
     def _compute(self, x, target, w, outs, scale, i, rows, scratch):
-        """The sums of some rows; their results go to `outs`."""
+        """Compute some rows: writes their results to `outs`, returns their sums."""
         of_rows = (i, slice(None), rows) if self.across else (i, rows)
         n = rows.stop - rows.start
         x, y = x[of_rows], target
@@ -126,14 +129,14 @@ class Transformed:
         return found
 
     def _moved(self, lse, origin):
-        """logsumexp of logits that were taken relative to an origin."""
+        """logsumexp, from that of logits relative to an origin."""
         origin = origin.reshape(1, -1)
         shift = np.empty_like(origin)
         self._elements("each", origin, True).run((origin, np.zeros_like(origin), None, None), 1.0, shift, 0, 1, None)
         return lse + shift[0]
 
     def _differentiate(self, piece, x, origin, z, slopes, out):
-        """Derivatives with respect to the logits from those with respect to `z`, which is written over."""
+        """Write derivatives with respect to the logits, from those with respect to `z`, which is overwritten."""
         if piece.slope is None:
             out[...] = np.divide(slopes, self.transform.temperature, out=z)
             return
@@ -142,7 +145,8 @@ class Transformed:
         out[...] = z
 
     def _elements(self, purpose, x, across, weights=None):
-        """The elements' kernel of the transform, for logits like `x` and an origin for each row, or column if `across`."""
+        """The pointwise kernel of the transform, for logits like `x` and one origin per row, or per column if
+        `across`."""
         transform, lengths = self.transform, (1, *x.shape)
         layouts = (x.dtype.name, 0, *x.strides), ("float64", 0, *((0, 8) if across else (8, 0))), None, weights
         return self.backend.element_kernel(
@@ -150,7 +154,7 @@ class Transformed:
         )
 
     def _piece(self, x, y, reference, n):
-        """The kernels of n rows."""
+        """The kernels for n rows."""
         across, packed = self.across, ("float64", 8 * x.size, 8 * x.shape[1], 8)
         target = None
         if y is not None:
@@ -186,7 +190,7 @@ class Transformed:
 
 
 class _Piece(NamedTuple):
-    """Kernels for a number of rows, and the layouts of what they write for each."""
+    """Kernels for a number of rows, and the layouts of their outputs."""
 
     transform: object
     reference: object  # the same for the logits that others are compared with
@@ -196,8 +200,8 @@ class _Piece(NamedTuple):
 
 
 def _origins(x, axis):
-    """The largest logit of each row in float64; 0 where that is infinite, or NaN."""
-    if x.dtype.itemsize == 2:  # as integers of the same order
+    """The largest logit of each row in float64; 0 where that is infinite or NaN."""
+    if x.dtype.itemsize == 2:  # compared as integers of the same order
         top = _in_order(np.max(_in_order(x.view(np.int16)), axis=axis)).view(x.dtype).astype(FLOAT64)
     else:
         top = np.max(x, axis=axis).astype(FLOAT64)
@@ -206,12 +210,13 @@ def _origins(x, axis):
 
 
 def _in_order(v):
-    """Halves' bits as integers that are ordered as they are, and back."""
+    """The bits of halves as integers in the same order, and back."""
     return v ^ ((v >> 15) & 0x7FFF)
 
 
 def transformed_rows(transform, x):
-    """Some rows of x (..., n_classes) at a time: a slice of them, counted in C order, and what becomes of their logits."""
+    """Yield (slice of rows, counted in C order; their transformed logits) for a few rows of x (..., n_classes) at a
+    time."""
     shape, n_classes = x.shape[:-1], x.shape[-1]
     n_rows = math.prod(shape)
     step = max(1, PIECE // max(n_classes, 1))
@@ -225,10 +230,11 @@ def transformed_rows(transform, x):
 
 
 class TransformedTiles:
-    """The same for logits that come in tiles of classes, of which no row's largest is known: each for itself."""
+    """The same for logits that come in tiles of classes, so that no row's largest is known: logits are transformed one
+    by one."""
 
     def __init__(self, transform, real, origins=None):
-        """origins : of each row, where they are known after all."""
+        """origins : of each row, if they are known after all."""
         self.transform = transform.absolute(real.itemsize == 4)
         self.origins = np.zeros(1) if origins is None else origins
 
