@@ -1,14 +1,14 @@
-"""Ahead-of-time compiled kernels for fastloss: the losses' inner loops in C, around them Cython.
+"""Ahead-of-time compiled kernels for fastloss: the losses' inner loops in C, wrapped by Cython.
 
-Each kernel is compiled once per instruction set; the best one that the CPU has is taken on import.  ``FASTLOSS_CPU`` in the
-environment (``baseline``, ``avx2`` or ``avx512``) caps it.
+Each kernel is compiled once per instruction set; on import the best one that the CPU has is chosen.  ``FASTLOSS_CPU`` in the
+environment (``baseline``, ``avx2`` or ``avx512``) caps the choice.
 
 Attributes
 ----------
 instruction_set : the one in use, or None if no kernels could be loaded.
-reason : why there are none, else None.
+reason : why none could be loaded, otherwise None.
 scalars : CRC-32 of the formulas' text that the kernels were built from.
-share : lets a thread's next kernel use more threads; None where kernels have none of their own.
+share : lets the calling thread's next kernel use more threads; None if kernels have no threads of their own.
 """
 
 import importlib
@@ -36,7 +36,7 @@ def _load():
     for name in reversed(INSTRUCTION_SETS[: most + 1]):
         try:
             module = importlib.import_module(f"fastloss_c._{name}")
-        except ImportError as error:  # not built: a compiler that doesn't know the instructions
+        except ImportError as error:  # not built, because the compiler does not support the instructions
             reason = f"its extension modules are missing ({error})"
             continue
         instruction_set, scalars, finish, reason = name, module.scalars, module.finish, None

@@ -1,7 +1,7 @@
 /* The softmax family across rows: LANES rows at a time, for few classes or a class axis that is not the last.
 
-Included as often as softmax.h, after that.  Up to GROUP classes at a time are brought into a tile (class, row);
-whatever strides and kind the logits have end there.  x is (n_classes, rows). */
+Included as often as softmax.h, after that.  Up to GROUP classes at a time are copied to a tile (class, row);
+strides and dtypes of the logits matter only to that copy.  x is (n_classes, rows). */
 
 #ifndef FASTLOSS_COLUMNS
 #define FASTLOSS_COLUMNS
@@ -9,7 +9,7 @@ whatever strides and kind the logits have end there.  x is (n_classes, rows). */
 enum { STRIP = 16 };  /* rows whose sums stay in registers */
 enum { NARROW = STRIP }; /* lanes that are computed where there are no more rows */
 enum { KEPT = 128 };   /* classes that slopes keep the terms of */
-enum { FEW = 8 };      /* classes that are compared with labels one by one */
+enum { FEW = 8 };      /* up to this many classes are compared with labels one by one */
 enum { FETCHED = 8 };  /* tiles ahead that memory is asked for */
 
 /* Where logits of neighbouring rows are. */
@@ -24,9 +24,9 @@ typedef struct {
     int64_t labels[LANES]; /* classes left out of the sums; -1 for none */
     double s[LANES], g[LANES]; /* the others sum to s exp(g) */
     double x[LANES], top[LANES], loss[LANES]; /* the one left out, the maximum, the negative log-likelihood of x */
-    double tail[LANES], total[LANES]; /* logsumexp less the maximum; sum of exp(x - top) over all classes */
+    double tail[LANES], total[LANES]; /* logsumexp minus the maximum; sum of exp(x - top) over all classes */
     double smooth[LANES], mass[LANES];        /* the smoothed part of the loss and its weight */
-    double factor[LANES], slope[LANES];       /* of the gradient: what softmax is multiplied by; the target's own */
+    double factor[LANES], slope[LANES];       /* for the gradient: the factor of softmax; the slope at the target */
     _Bool single; /* whether they are computed in float */
 } Rows;
 
@@ -139,7 +139,7 @@ static void NAME(load_tile)(const Columns *x, Py_ssize_t start, int classes, int
     }
 }
 
-/* The way back; REAL only. */
+/* The reverse, for REAL only. */
 static void NAME(store_tile)(
     const REAL *RESTRICT tile, int classes, int width, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
 {
@@ -214,7 +214,7 @@ static void NAME(find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, 
 
 /* The sums of rows at work. */
 typedef struct {
-    REAL own[LANES], peak[LANES]; /* the element left out, and the largest of the others */
+    REAL own[LANES], peak[LANES]; /* the excluded element, and the largest of the others */
     REAL power[LANES];            /* sums are relative to two to that */
     double sum[LANES], low[LANES]; /* of the others, as high + low */
     REAL odds[LANES];              /* against the one left out, up to 2^60 */
@@ -256,7 +256,7 @@ INLINE void take_out_few(float *tile, int classes, const uint32_t *labels, _Bool
 }
 #endif
 
-/* What tiles to come will read in place of STRIP rows: memory is asked for that class by class, as exponentials leave it idle. */
+/* What later tiles will read of STRIP rows: prefetched class by class, because memory is idle during exponentials. */
 typedef struct {
     const char *data;
     Py_ssize_t class_step;
@@ -534,7 +534,7 @@ INLINE void NAME(scan_lanes)(
 #endif
     if (!suspect)
         return;
-    for (int lane = 0; lane < width; lane++) { /* each by itself: a row's result is the same whatever rows are beside it */
+    for (int lane = 0; lane < width; lane++) { /* one row at a time, so that its result does not depend on the rows beside it */
         const double most = fabs((double)sums.peak[lane]);
         const _Bool exact = sums.sum[lane] < TINY || (most > (double)LIMIT && most < INFINITY);
 #if SINGLE
@@ -768,7 +768,7 @@ INLINE void NAME(fill_lanes)(
             if (negative)
                 for (int lane = 0; lane < lanes; lane++)
                     v[lane] = rows->factor[lane] < 0.0 ? -v[lane] : v[lane];
-            if (unusual) /* so large that exponentials need float64, or infinite, which gives NaN */
+            if (unusual) /* logits so large that exponentials need float64, or infinite, which gives NaN */
                 for (int lane = 0; lane < width; lane++) {
                     const double top = rows->top[lane];
                     if (fabs(top) <= (double)LIMIT)

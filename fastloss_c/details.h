@@ -1,5 +1,5 @@
-/* What more there is to a row than its sums: its first elements in argmax's order, and how far the others lie below the
-largest.  Included once for each type, as elementary.h.
+/* Details of a row: its first elements in the order of argmax, and sums over the distances of the others from the largest.
+Included once per type, like elementary.h.
 
 An entropy is log z + w / z, with z the sum of exp(x - top) and w that of (top - x) exp(x - top): no term is negative,
 so nothing cancels, however small it is.  The few largest elements go into both sums in float64, and only the others in
@@ -9,7 +9,7 @@ REAL: none of these makes up most of a sum, so that their roundings hardly show.
 #define HEAVIEST 4 /* elements that are summed up in float64 */
 #endif
 
-/* Whether an element is ahead of another: NaN first, of equals the one of the lower place. */
+/* Whether one element comes before another: NaN first, then larger ones, ties by position. */
 INLINE _Bool NAME(is_ahead)(REAL a, int64_t i, REAL b, int64_t j)
 {
     if (a != a || b != b)
@@ -17,7 +17,7 @@ INLINE _Bool NAME(is_ahead)(REAL a, int64_t i, REAL b, int64_t j)
     return a > b || (a == b && i < j);
 }
 
-/* Puts an element into a heap, of which the root comes last in that order, from `root` down. */
+/* Sifts an element down from `root` in a heap whose root is the last in that order. */
 static void NAME(sink)(REAL *values, int64_t *places, Py_ssize_t size, Py_ssize_t root, REAL value, int64_t place)
 {
     for (Py_ssize_t child = 2 * root + 1; child < size; child = 2 * root + 1) {
@@ -58,7 +58,7 @@ static void NAME(keep)(NAME(First) *first, REAL value, int64_t place)
     first->level = values[0];
 }
 
-/* Which of 16 elements are above a level or NaN, as bits: a few instructions, of which compilers make more. */
+/* Which of 16 elements are above a level or NaN, as a bit mask: written with intrinsics, as compilers need more instructions. */
 INLINE uint64_t NAME(exceeding)(const REAL *x, REAL level)
 {
 #if defined(__AVX512F__) && SINGLE
@@ -300,7 +300,7 @@ static void NAME(detail)(
     if (n > heavy && values[heavy - 1] > -(REAL)INFINITY) {
         ascending(places, heavy, left_out);
         if (ABS(values[0]) <= LIMIT && ABS(values[1]) <= LIMIT) {
-            const REAL power = NAME(power_of)(values[1], UNTEMPERED); /* what lies far below the second adds nothing to it */
+            const REAL power = NAME(power_of)(values[1], UNTEMPERED); /* terms far below the second largest add nothing */
             NAME(sum_spread)(x, step, kind, n, left_out, heavy, values[0], power, ahead, &rest_s, &rest_w);
             if (rest_s != 0.0) {
                 double based = rest_s;
@@ -314,7 +314,7 @@ static void NAME(detail)(
                 rest_w *= by;
             }
         }
-        else /* so large that exponentials want float64 */
+        else /* logits so large that exponentials need float64 */
             exact_spread(x, step, kind, n, left_out, heavy, top, &rest_s, &rest_w);
     }
     state[1] = s + rest_s;

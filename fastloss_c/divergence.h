@@ -1,22 +1,22 @@
-/* How far the distribution that one row of logits makes is from that of another: the Kullback-Leibler divergence.
+/* The Kullback-Leibler divergence of one row of logits from another.
 
-Included as often as softmax.h, after normalise.h.  With r the reference's logits and x the others', p and q what they make of
-them, and d = log p - log q, the divergence is the sum of p (exp(-d) - 1 + d) over all classes, whose terms are not negative.  Where d is
-small they are p d^2 times a polynomial, elsewhere (q - p) + p d; a class of p = 0 adds q.
+Included as often as softmax.h, after normalise.h.  With r the reference's logits and x the other model's, p and q their softmax, and
+d = log p - log q, the divergence is the sum of p (exp(-d) - 1 + d) over all classes, whose terms are not negative.  Where d is small a term
+is computed as p d^2 times a polynomial, elsewhere as (q - p) + p d; a class with p = 0 adds q.
 
-d = (r - x) / T - gap, where `gap` is the difference of both logsumexp, is known to rounding errors of sums alone.  That is made up for in the
-end: whatever gap the terms were taken with, with k the sum of p (exp(-d) - 1 + d) and s the sum of p d, exp(-d) sums to 1 + (k - s) under p,
-so that log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)). */
+d = (r - x) / T - gap, where `gap` is the difference of the two logsumexp, which have rounding errors.  These are corrected for in the end.
+For any gap, let k be the sum of p (exp(-d) - 1 + d) and s the sum of p d: then the sum of p exp(-d) is 1 + (k - s), log q is too large by
+log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)). */
 
 #ifndef FASTLOSS_DIVERGENCE
 #define FASTLOSS_DIVERGENCE
 
-/* What the first sweep found out about a row, and its logits. */
+/* A row's logits, and what the first sweep has found. */
 typedef struct {
     const char *x;
     Py_ssize_t step; /* in bytes */
     int kind;
-    double top, tail; /* the maximum, and logsumexp less that over T */
+    double top, tail; /* the maximum, and logsumexp minus the maximum divided by T */
 } Side;
 
 /* Where p (exp(-d) - 1 + d) is taken by the polynomial: |d| <= ln(2) / 2. */
@@ -30,10 +30,10 @@ INLINE double finished_divergence(double k, double s, double *gap)
     return kl < 0.0 ? 0.0 : kl;
 }
 
-/* The same in float64 whatever the logits are, one class at a time: for logits so large that exponentials want it. */
+/* The same in float64 for logits of any type, one class at a time: for logits so large that exponentials need it. */
 static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, double *found, double rate)
 {
-    /* float64 logits may be further apart than float64 reaches: half as far they are not */
+    /* the difference of two float64 logits may overflow; that of their halves does not */
     const double gap = (0.5 * r->top - 0.5 * x->top) * rate + (0.5 * r->tail - 0.5 * x->tail);
     const double p_scale = exp_double(-r->tail), q_scale = exp_double(-x->tail);
     double k = 0.0, k_low = 0.0, s = 0.0, s_low = 0.0;
@@ -107,7 +107,7 @@ INLINE REAL NAME(excess_of)(
     return ABS(d) <= (REAL)NEAR ? pd * d * NAME(exp_curve)(-d) : (q - p) + pd;
 }
 
-/* Whether a row's sums can be relied on: not if its logits are too large, or too far apart for what p underflows to. */
+/* Whether a row's sums are reliable: not if its logits are too large, or so far apart that it matters what p underflows to. */
 INLINE _Bool NAME(is_moderate)(double r_top, double x_top, double most, const Temper temper)
 {
     return fabs(r_top) <= (double)LIMIT && fabs(x_top) <= (double)LIMIT && most < (SINGLE ? 1e28 : 1e280);
@@ -115,7 +115,7 @@ INLINE _Bool NAME(is_moderate)(double r_top, double x_top, double most, const Te
 
 /* --- along a row ------------------------------------------------------------------------------------------------------------- */
 
-/* Adds the terms of whole blocks, and their p d, by fours in REAL, then in float64. */
+/* Adds the terms of complete blocks, and their p d: groups of four in REAL, then in float64. */
 static void NAME(add_excesses)(
     const REAL *RESTRICT r, const REAL *RESTRICT x, Py_ssize_t n_blocks, const NAME(Pair) *pair, double *RESTRICT sums,
     double *RESTRICT shares, REAL *RESTRICT most, const Temper temper)

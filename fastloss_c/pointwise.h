@@ -1,4 +1,4 @@
-/* Results in float that may have overflowed on the way: they are looked for, and computed again in double. */
+/* Finds results in float that have overflowed on the way, and computes them again in double. */
 
 INLINE int is_finite_float(float v)
 {

@@ -1,15 +1,15 @@
-/* The blocks of a kernel on several threads.
+/* Runs the blocks of a kernel on several threads.
 
-The threads are the system's, and never touch Python.  So they need no GIL, a struggle for which costs more than the work that they
-take over; no signal handler, fork or interpreter that shuts down finds them in the middle of anything; and whatever a signal handler
-raises, it raises in the caller, here, once they are done.  They are started when they are first wanted, and stay.
+The threads are the system's, and never touch Python.  So they do not need the GIL, for which competing costs more than the work they
+do; no signal handler, fork or interpreter shutdown can interrupt them in the middle of anything; and an exception from a signal handler is
+raised in the caller, here, once they are done.  They are started when first needed, and stay.
 
-A thread that has done its part looks out for more for a while before it goes to sleep.  On a virtual machine waking it takes 12 us of
-the caller's time, and 20 to 40 until it runs; seeing that there is work takes a fraction of one.  While it looks out it leaves the CPU
-to whoever else has a use for it.
+A thread that has done its part polls for more work for a while before it goes to sleep.  On a virtual machine waking a thread costs the
+caller 12 us, and it runs 20 to 40 us later; noticing work while polling takes a fraction of one.  A polling thread yields the CPU
+to anyone else who needs it.
 
-A call hands its job, which lies on its stack, to threads that rest, and takes pieces of it like them.  When none are left, it takes the
-job back from those that have not begun, so that a thread that comes late is not waited for.  Which thread takes which blocks is
+A call gives its job, which is on its stack, to idle threads, and processes pieces of it like them.  When no pieces are left, it takes the
+job back from threads that have not begun, so that it never waits for one that is late.  Which thread processes which blocks is
 left to chance: results must not depend on it. */
 #ifndef FASTLOSS_POOL_H
 #define FASTLOSS_POOL_H
@@ -21,7 +21,7 @@ typedef void (*Blocks)(void *task, Py_ssize_t first, Py_ssize_t last);
 
 #if defined(_WIN32)
 
-/* The caller has to divide the work. */
+/* No threads here: the caller divides the work among its own. */
 enum { POOLED = 0 };
 
 static void grant(int n_threads, long long work, int interruptible)
@@ -91,7 +91,7 @@ static __thread struct {
 typedef struct {
     Blocks blocks;
     void *task;
-    Py_ssize_t next, end;    /* blocks that nobody has taken */
+    Py_ssize_t next, end;    /* blocks that no thread has taken yet */
     Py_ssize_t least, limit; /* blocks in a piece; how many there may be is found out as they are computed */
     int n_threads;
     int stopped;
@@ -216,7 +216,7 @@ static void *pool_work(void *self)
             limit = pool_compute(job, limit, first, last);
         pool_job = NULL;
         POOL_SET(worker->state, RESTING);
-        /* thereafter the job may be gone */
+        /* after this the job may no longer exist */
         if (__atomic_fetch_add(&job->done, 1, __ATOMIC_SEQ_CST) & POOL_SLEEPS) {
             pthread_mutex_lock(&pool.joining);
             pthread_cond_broadcast(&pool.joined);
@@ -236,7 +236,7 @@ static int pool_cpus(void)
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-/* In a forked child: the threads are not there, and those that held the locks neither. */
+/* In a forked child neither the workers exist, nor threads that held the locks. */
 static void pool_forget(void)
 {
     pool.n_workers = pool.vain = 0;
@@ -246,7 +246,7 @@ static void pool_forget(void)
     pthread_cond_init(&pool.joined, NULL);
 }
 
-/* A new worker, which begins with the job; NULL if there are no more threads to be had. */
+/* A new worker that starts with the job; NULL if no thread can be created. */
 static Worker *pool_start(SharedJob *job)
 {
     static int registered = 0;
@@ -266,7 +266,7 @@ static Worker *pool_start(SharedJob *job)
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, POOL_STACK);
-    sigfillset(&all); /* signals are for Python's threads */
+    sigfillset(&all); /* signals are left to Python's threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     failed = !registered || pthread_create(&thread, &attributes, pool_work, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -290,7 +290,7 @@ static void pool_hand(Worker *worker, SharedJob *job, int asleep)
     pthread_mutex_unlock(&worker->mutex);
 }
 
-/* Hand the job to at most `wanted` workers, and return how many: those that are awake, and as many others as it pays to wake. */
+/* Give the job to at most `wanted` workers, and return how many: those that are awake, and as many others as are worth waking. */
 static int pool_call(SharedJob *job, int wanted, long long work, Worker **called)
 {
     const int n_workers = POOL_GET(pool.n_workers), vain = POOL_GET(pool.vain);
@@ -301,7 +301,7 @@ static int pool_call(SharedJob *job, int wanted, long long work, Worker **called
             pool_hand(pool.workers[i], job, 0);
             called[n++] = pool.workers[i];
         }
-    /* Calls in a loop: one that is woken now is awake for the next.  And once in a while, to see whether it still is in vain. */
+    /* For calls in a loop: a worker that is woken now is awake for the next call.  And once in a while, to see whether waking is still in vain. */
     if (!wake && (work >= POOL_ASLEEP_FROM || pool_clock() - POOL_GET(pool.last) < POOL_LOOK * 2 / 3))
         wake = !vain || __atomic_add_fetch(&pool.tries, 1, __ATOMIC_SEQ_CST) % POOL_RETRY == 0;
     for (i = 0; i < n_workers && n < wanted && wake > 0; i++)
@@ -322,7 +322,7 @@ static int pool_call(SharedJob *job, int wanted, long long work, Worker **called
     return n;
 }
 
-/* Take the job back from those that have not begun, wait for the others, and return how many these are. */
+/* Take the job back from workers that have not begun, wait for the others, and return how many these are. */
 static int pool_join(SharedJob *job, int n, Worker **called)
 {
     long long start;
@@ -346,7 +346,7 @@ static int pool_join(SharedJob *job, int n, Worker **called)
 
 /* --- a call ------------------------------------------------------------------------------------------------------------ */
 
-/* Let the next kernel that this thread calls have up to n_threads for about `work` ns of work.
+/* Let the next kernel that this thread calls use up to n_threads for about `work` ns of work.
 
 interruptible : whether it is the main thread, which runs the signal handlers.  No other may ask for the GIL while workers have its
 job: when the interpreter shuts down it would not come back, and its stack would be gone. */
@@ -357,7 +357,7 @@ static void grant(int n_threads, long long work, int interruptible)
     pool_granted.interruptible = interruptible;
 }
 
-/* Run signal handlers; -1 if one raised, or forked and is in the child, where the workers are missing. */
+/* Run signal handlers; -1 if one raised, or forked and this is the child, which has no workers. */
 static int pool_check(int n_called, int generation)
 {
     if (PyErr_CheckSignals() < 0)

@@ -1,12 +1,12 @@
 /* The softmax family's innermost loops.  Included once for each type, as elementary.h, and once more for float32 logits that a
 temperature divides, with TEMPERED defined as 1.
 
-One element of a row is left out, the target's or the maximum; the others are summed up as s exp(g).  With x the element left
-out, -log softmax(x) = log1p(s exp(g - x)).  Sums are relative to a power of two near the row's elements (its exponent is called
-n), so that no subtraction rounds the exponentials' arguments.  Sums that may have lost something are taken again in float64.
+One element of a row is excluded, the target's or the maximum; the sum of the others' exponentials is kept as s exp(g).  With x the excluded
+element, -log softmax(x) = log1p(s exp(g - x)).  Sums are relative to a power of two near the row's elements (its exponent is called
+n), so that no subtraction rounds the exponentials' arguments.  Sums that may have become inexact are computed again in float64.
 
-An exponential is a power of two times 1 + tail, the tail within [-0.3, 0.42].  Along a row terms are added up in REAL by fours, the
-largest last and its power after its tail, so that a term that makes up most of a sum is rounded once in full; then in float64.
+An exponential is a power of two times 1 + tail, the tail within [-0.3, 0.42].  Along a row terms are added in groups of four in REAL, the
+largest last and its tail before its power, so that a term that is most of a sum is rounded only once; then in float64.
 
 With a temperature T an exponential is exp(x / T): a power of two, as T ln 2 takes the place of ln 2, times the exponential of what is
 left, which is divided by T.  So logits are never divided, and nothing that differs between them is rounded away: elements, maxima and g
@@ -212,8 +212,8 @@ INLINE REAL NAME(share_of_term)(REAL x, REAL lowest, UINT bias, REAL by, const T
     return power * NAME(exp_tail)(NAME(rest_of)(x, t - ROUNDING, temper)) + power;
 }
 
-/* The larger of two, and whichever of them that is not: a NaN is one of them.  As bits, since gcc makes masks in general registers of two
-comparisons of the same numbers. */
+/* The larger of two numbers, and the other one; NaN is kept as one of them.  Computed on bits, because gcc moves the masks of two comparisons
+of the same numbers through general registers. */
 INLINE REAL NAME(larger)(REAL a, REAL b)
 {
     return a > b ? a : b;
@@ -311,8 +311,8 @@ INLINE REAL NAME(sum_of_four)(
 INLINE double NAME(log_of_reference)(double s, REAL n, const Temper temper)
 {
 #if SHORT
-    /* What `term` has shortened are the elements that make up the sum, not n ln 2.  How far above or below they lie shows in the
-       sum; its first bits above 1 may as well come from their number. */
+    /* `term` has shortened the elements whose exponentials make up the sum, not n ln 2.  How far above or below n ln 2 they are can be estimated
+       from the sum, whose leading bits above 1 may also come from the number of its terms. */
     const double e = double_of((bits_of_double(s) >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 1023.0);
     const double above = e > 20.0 ? e - 10.0 : e > 0.0 ? 0.5 * e : e;
     return ((double)n - ((double)n + above) * SHORTENED) * DOUBLE_LN2;
@@ -377,7 +377,7 @@ INLINE double NAME(nll)(double s, double g, double x, double rate)
     const double a = (g - x) * rate;
 #else
     double low;
-    const double a = difference(g, x, &low) * rate; /* a gap of hundreds would round off as many ulp of a tiny loss */
+    const double a = difference(g, x, &low) * rate; /* rounding a difference of hundreds would cost a tiny loss hundreds of ulp */
     s += s * (low * rate);
 #endif
     const double most = 40.0; /* beyond, what a has above it can be added outside */
@@ -395,12 +395,12 @@ static void NAME(likelihoods)(
 }
 
 #if !SINGLE
-/* logsumexp - top rate, with top the maximum, of a row as in `nll`, which gave `loss`; keeps a small difference. */
+/* logsumexp - top rate, with top the row's maximum and `loss` the result of `nll`; accurate even if it is small. */
 INLINE double tail_above(double s, double g, double x, double loss, double top, double rate)
 {
     const double far = (g - top) * rate + log_double(s + exp_double(x > g ? 0.0 : (x - g) * rate));
     const double tail = x >= top ? loss : x > g ? (x - top) * rate + loss : far;
-    return tail < 0.0 ? 0.0 : tail; /* roundings of a sum that has the maximum in it */
+    return tail < 0.0 ? 0.0 : tail; /* negative only by rounding, if the sum contains the maximum */
 }
 
 static double tail_of(double s, double g, double x, double loss, double top, double rate)
@@ -408,7 +408,7 @@ static double tail_of(double s, double g, double x, double loss, double top, dou
     return tail_above(s, g, x, loss, top, rate);
 }
 
-/* Sum of exp((x - top) rate) over the whole row: softmax divides by it.  NaN where the maximum is infinite. */
+/* The sum of exp((x - top) rate) over the row, the denominator of softmax.  NaN where the maximum is infinite. */
 INLINE double row_total(double s, double g, double x, double top, double rate)
 {
     const double own = x < top ? exp_of_difference(1.0, x, top, rate) : x == top ? 1.0 : NAN;
@@ -422,8 +422,8 @@ static double total_of_row(double s, double g, double x, double top, double rate
 
 /* Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x times `rate`.
 
-`total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, `own` what the target has of it.
-1 - softmax(x) is taken from the others' sum, as the difference would cancel. */
+`total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, of which the target has `own`.
+1 - softmax(x) is computed from the others' sum, because the difference would cancel. */
 static double target_slope(
     double s, double g, double x, double top, double total, double share, double mass, double own, double rate)
 {
@@ -528,7 +528,7 @@ INLINE double coefficient(double y, const double *w, Py_ssize_t c, double keep, 
     return q != 0.0 ? q * v : 0.0;
 }
 
-/* logsumexp where the maximum is infinite: m, unless there is a NaN. */
+/* logsumexp of a row whose maximum m is infinite: m, unless there is a NaN. */
 static double infinite_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double m)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -667,14 +667,14 @@ static double NAME(peak_of)(const char *x, int kind, Py_ssize_t n, Py_ssize_t *p
     return top;
 }
 
-/* Asks for memory AHEAD of so many bytes: exponentials leave it idle otherwise. */
+/* Prefetches n bytes, AHEAD of their use: memory is idle during exponentials otherwise. */
 INLINE void NAME(ask_ahead)(const void *x, Py_ssize_t bytes)
 {
     for (Py_ssize_t line = 0; line < bytes; line += LINE)
         ASK_FOR((const char *)x + AHEAD + line);
 }
 
-/* Adds the terms of whole blocks, by fours in REAL, then in float64; raises `tops`, lane by lane. */
+/* Adds the terms of complete blocks, groups of four in REAL, then in float64; raises `tops`, lane by lane. */
 static void NAME(add_terms)(
     const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, UINT bias, double *RESTRICT sums, REAL *RESTRICT tops,
         const Temper temper)
@@ -779,7 +779,7 @@ static void NAME(scan)(
     *most = (double)largest;
     const REAL distant = ABS(largest);
     if (*s < TINY || *s > HUGE_SUM || (distant > LIMIT && distant < (REAL)INFINITY)) {
-        /* nothing to sum up, or elements so large that exponentials want float64 */
+        /* nothing to sum, or elements so large that exponentials need float64 */
         *s = exact_sum(x, SIZE_OF(kind), kind, n, skip, g, temper.rate);
         return;
     }
@@ -798,7 +798,7 @@ static void NAME(mix)(
     Lanes lanes = {{0.0}, {0.0}}, others = {{0.0}, {0.0}};
     REAL x_scratch[SPAN], y_scratch[SPAN];
     double q[SPAN], shares[SPAN], sums[16] = {0.0}, masses[16] = {0.0};
-    const double unit = SINGLE ? 1.0 : 0.5; /* float64 logits may be further apart than float64 reaches: half as far they are not */
+    const double unit = SINGLE ? 1.0 : 0.5; /* the difference of two float64 logits may overflow; that of their halves does not */
     for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, x_scratch);
@@ -853,7 +853,7 @@ static void NAME(fill)(
                 for (Py_ssize_t i = 0; i < m; i++)
                     out[i] = -out[i];
         }
-        else /* so large that exponentials need float64, or infinite, which gives NaN */
+        else /* logits so large that exponentials need float64, or infinite, which gives NaN */
             for (Py_ssize_t i = 0; i < m; i++)
                 out[i] = (REAL)(factor * (exp_double(((double)p[i] - top) * temper.rate) / total));
         if (!mixed)
@@ -902,7 +902,7 @@ static void NAME(add)(REAL *RESTRICT x, const REAL *RESTRICT y, Py_ssize_t n)
         x[i] += y[i];
 }
 
-/* --- places in a row, in the order in which argmax takes elements: NaN first, of equals the first ---------------------- */
+/* --- positions in a row, in the order of argmax: NaN first, then larger elements, ties by position --------------------- */
 
 /* The first element in that order. */
 static Py_ssize_t NAME(first_of_all)(const char *x, Py_ssize_t step, int kind, Py_ssize_t n)

@@ -1,7 +1,7 @@
-"""From scalars.py to C: the formulas of the pointwise losses, translated when the extension is built.
+"""Translates the formulas of the pointwise losses in scalars.py to C, when the extension is built.
 
-The text is checked as every backend's is, by `fastloss/_dialect.py`.  Each function becomes an inline C function of the type `REAL`, so
-that one text serves float and double.  Names of the text end in an underscore, and so are none of C's.
+The text is checked by `fastloss/_dialect.py`, as for every backend.  Each function becomes an inline C function of the type `REAL`, so
+that one text serves float and double.  Names get an underscore at the end, so that they differ from all names in C.
 """
 
 import ast
@@ -9,20 +9,20 @@ import importlib.util
 import sys
 from pathlib import Path
 
-# What elementary.h has a shorter way for.
+# Functions for which elementary.h has a faster implementation.
 REPLACED = ("decay", "log_clamped", "log_complement", "log_ratio", "softplus_added", "softplus_tail")
 BUILT_IN = {"abs": "ABS", "max": "NAME(maximum)", "min": "NAME(minimum)", "sqrt": "SQRT"}
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _COMPARED = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
-_JOINED = {ast.And: "&", ast.Or: "|"}  # no short circuits: a loop without branches is one that vectorises
+_JOINED = {ast.And: "&", ast.Or: "|"}  # no short-circuit evaluation: only loops without branches vectorise
 
-# The arrays and parameters that kernels have room for.
+# The largest number of arrays and of parameters that kernels take.
 MOST_OPERANDS, MOST_PARAMETERS = 3, 7
 
 
 def _dialect():
-    """The checker, by its path: a build has no package to import it from."""
+    """The checker, loaded by its path, because the package can't be imported during a build."""
     name = "_fastloss_dialect"
     if name not in sys.modules:
         path = Path(__file__).resolve().parents[1] / "fastloss" / "_dialect.py"
@@ -33,7 +33,7 @@ def _dialect():
 
 
 class _Writer:
-    """The text in C of one function that was checked."""
+    """Writes one checked function as C."""
 
     def __init__(self, function, known, replaced):
         self.known, self.replaced = known, replaced
@@ -101,9 +101,9 @@ class _Writer:
 
 
 def functions(source, replaced=REPLACED):
-    """{name: (number of arguments, text in C)} for a text in the dialect, in its order.
+    """{name: (number of arguments, C code)} for a text in the dialect, in order.
 
-    replaced : functions of it that elementary.h stands in for.
+    replaced : functions that are taken from elementary.h instead.
     """
     found = _dialect().functions(source)
     return {
@@ -113,7 +113,7 @@ def functions(source, replaced=REPLACED):
     }
 
 
-# Loops take whole blocks, so that every element goes through the same vector code wherever it stands.
+# Loops process complete blocks, so that every element goes through the same vector code wherever it is.
 _LOOP = """\
 static void NAME({name}_loop)(
     const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n_blocks,
@@ -137,8 +137,8 @@ static void NAME({name}_sums)(
 """
 
 
-# gcc's elimination of partial redundancies moves operations into one of two branches, and a loop with long branches is none that
-# vectorises.
+# gcc's partial redundancy elimination moves operations into one of two branches, and a loop with long branches does not
+# vectorise.
 _PLAIN = """\
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
@@ -151,17 +151,17 @@ _AGAIN = """\
 
 
 def _unpacked(n_parameters):
-    """Parameters as variables, which do not change in a loop."""
+    """C code that copies parameters to variables, which do not change in a loop."""
     return "".join(f"    const REAL p{k} = p[{k}];\n" for k in range(n_parameters))
 
 
 def _called(name, operands, n_parameters, at="i"):
-    """A formula's value at a position: arrays first, then parameters."""
+    """C code that calls a formula at position `at`: arrays first, then parameters."""
     return f"NAME({name}_)({', '.join([*(f'{a}[{at}]' for a in operands), *(f'p{k}' for k in range(n_parameters))])})"
 
 
 def _loops(value, slope, operands, n_parameters, odds):
-    """Loops over a loss's value, its slope times the number after the parameters, and the sums of its value."""
+    """Loops for a loss's values, for its slopes times a factor, which follows the parameters, and for sums of its values."""
     yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=_called(value, operands, n_parameters))
     scaled = f"p{n_parameters} * {_called(slope, operands, n_parameters)}"
     yield _LOOP.format(name=slope, unpacked=_unpacked(n_parameters + 1), expression=scaled)
@@ -186,8 +186,8 @@ def _loops(value, slope, operands, n_parameters, odds):
 def header(source, losses):
     """The C text of every formula, loops over each loss's value, slope and sums, and the table of them.
 
-    losses : (name of the value, name of the slope, number of operands that are arrays, whether the value is a linear part and
-        log1p of odds, of which sums may then take one logarithm) of each loss.
+    losses : for each (name of the value, name of the slope, number of array operands, whether the value is a linear part plus log1p of odds,
+        so that a sum may take one logarithm of several odds).
     """
     found = functions(source)
     declared = [text.splitlines()[0] + ";" for _, text in found.values()]
