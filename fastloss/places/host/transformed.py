@@ -1,10 +1,9 @@
-"""Kernels of rows whose logits go through a soft cap or a temperature first: a few rows at a time, in float64, in the
-cache.
+"""Kernels of rows whose logits have a soft cap or a temperature: a few rows at a time, in float64, in the cache.
 
-A piece's logits become differences from the largest of their row, computed in float64 by the elements' kernel of
-`tempered` or `capped`; the rows' kernel in float64 takes these as logits, and its results are rounded once.  That is
-one way for every backend and for all that the softmax family does; the compiled kernels have a shorter one for float32
-logits that a temperature alone divides.
+A pointwise kernel, `tempered` or `capped`, transforms a few rows of logits to float64 differences from their row's
+largest; the float64 row kernel then takes these as logits, and its results are rounded once.  This works for every
+backend and for the whole softmax family; the compiled kernels have a faster way for float32 logits with a temperature
+and no soft cap.
 """
 
 import math
