@@ -74,6 +74,7 @@ def test_options(case, dtype):
     check(case, case.cast(case.arguments(generator(case, "options"), (9, 33)), dtype))
 
 
+@pytest.mark.any_backend("layout")
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("case", STAND_INS, ids=str)
 def test_layouts(case, layout):
@@ -81,6 +82,7 @@ def test_layouts(case, layout):
     check(case, [layout(argument) for argument in arguments])
 
 
+@pytest.mark.any_backend("axis")
 @pytest.mark.parametrize("axis", range(4))
 @pytest.mark.parametrize("case", ROW_STAND_INS, ids=str)
 def test_class_axes(case, axis):

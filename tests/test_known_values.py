@@ -220,6 +220,7 @@ CASES = {
 }
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", CASES)
 def test_value(name):
     call, right, ulp = CASES[name]

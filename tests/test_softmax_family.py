@@ -81,6 +81,7 @@ def test_numbers_of_columns(n_classes, n_inner):
         check(case, (prediction, target), axis=1)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("dtype", INDEX_DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "categorical_cross_entropy"])
 def test_index_dtypes(name, dtype):

@@ -171,7 +171,7 @@ def check_rows(monkeypatch, kind, dtype, n_rows, n_classes, layout):
             )
 
 
-@pytest.mark.parametrize("case", some(KINDS, DTYPES, CLASSES, LAYOUTS, by_default=8), ids=named)
+@pytest.mark.parametrize("case", some(KINDS, DTYPES, CLASSES, LAYOUTS, by_default=5), ids=named)
 def test_rows(monkeypatch, case):
     kind, dtype, n_classes, layout = case
     n_rows = MANY if n_classes < 20 and layout in ("columns", "transposed") else 40 if n_classes < 300 else FEW
@@ -181,7 +181,7 @@ def test_rows(monkeypatch, case):
 # --- elements ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", some(POINT_CASES, WHATS, DTYPES, LAYOUTS[:-1], by_default=5), ids=named)
+@pytest.mark.parametrize("case", some(POINT_CASES, WHATS, DTYPES, LAYOUTS[:-1], by_default=4), ids=named)
 def test_elements(monkeypatch, case):
     case, what, dtype, layout = case
     rng = generator(case, what, dtype)

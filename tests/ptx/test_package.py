@@ -66,7 +66,7 @@ def test_sums_of_few_terms(sent, row, label):
 
 
 @pytest.mark.parametrize("disturbed", [False, True])
-@pytest.mark.parametrize("n_classes", mostly_full([3, 10, 33, 129], (10, 33).__contains__))
+@pytest.mark.parametrize("n_classes", mostly_full([3, 10, 33, 129], (10).__eq__))
 def test_rows_of_every_kind(sent, monkeypatch, n_classes, disturbed):
     ulp = 2
     if disturbed:
