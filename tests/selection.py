@@ -38,19 +38,24 @@ def _of_a_test(combinations):
 def _of_a_module(combinations):
     """The same, but for the backends, which the tests share: each value of a parameter meets each backend in one of them.
 
-    What one test shows of a loss on a backend, another need not show for every loss again.  So each test has its own pairs,
-    wherever it does not matter on the cheapest backend, and runs once on each; what is then missing goes to the test that comes first.
+    What one test shows of a loss on a backend, another need not show for every loss again.  So each test has its own pairs, on the
+    cheapest backend; it runs once on each other, with its first values; and what is then missing goes to the test that comes first.
     """
-    of_tests = [_own(item) for item in combinations]
-    together = [mine | _with_backend(item) for mine, item in zip(of_tests, combinations, strict=True)]
-    return pairwise.fewest(together, pairwise.fewest(of_tests))
+    chosen = ()
+    for held in (_own, _own_backend, _with_backend):
+        chosen = pairwise.fewest([held(item) for item in combinations], chosen)
+    return chosen
 
 
 def _own(item):
-    """What no other test of the module holds: pairs of values, and that it runs on a backend."""
-    values, backends = _values(item), _backends(item)
-    pairs = values if _strength(item) == 1 else [*pairwise.groups(values - backends), *backends]
+    """What no other test of the module holds: pairs of values but for backends."""
+    values = _values(item)
+    pairs = values if _strength(item) == 1 else pairwise.groups(values - _backends(item))
     return {(_test(item), pair) for pair in pairs}
+
+
+def _own_backend(item):
+    return {(_test(item), backend) for backend in _backends(item)}
 
 
 def _with_backend(item):

@@ -5,6 +5,7 @@ import tracemalloc
 import mpmath
 import numpy as np
 import pytest
+from amounts import mostly_full
 from cases import generator
 from compare import result_dtype, same_bits
 from layouts import KEEPING_DTYPE
@@ -56,7 +57,7 @@ def test_against_mpmath(n_classes, dtype, shift, distance):
     assert_divergence(fastloss.compare(r.T.copy(), x.T.copy(), axis=0).kl, r, x)
 
 
-@pytest.mark.parametrize("distance", [2e-6, 0.1])
+@pytest.mark.parametrize("distance", mostly_full([2e-6, 0.1], (2e-6).__eq__))
 def test_a_vocabulary(distance, backend):
     if backend == "numpy":
         pytest.skip("float64 throughout, and slow")

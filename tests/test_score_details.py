@@ -4,6 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 import reference
+from amounts import mostly_full
 from cases import generator
 from compare import assert_ulp, result_dtype, same_bits, to_mpf
 from layouts import KEEPING_DTYPE
@@ -103,7 +104,7 @@ def test_a_large_vocabulary(dtype):
     check(logits, top=20, n_ids=20)
 
 
-@pytest.mark.parametrize("n_classes", [2, 10, 1000, 128_256])
+@pytest.mark.parametrize("n_classes", mostly_full([2, 10, 1000, 128_256], lambda n: n < 100_000))
 def test_against_mpmath(n_classes):
     """The oracle's numbers too: in 40 digits, of a flat and of a peaked row."""
     rng = generator("mpmath", n_classes)
