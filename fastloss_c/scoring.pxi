@@ -1,4 +1,4 @@
-"""Kernels that score rows, and that reduce rows a tile of classes at a time; `backends.numba_cpu.scoring` and `.tiles` describe
+"""Kernels that score rows, and that reduce rows, one tile of classes at a time; `backends.numba_cpu.scoring` and `.tiles` describe
 their arguments.
 
 A row is gone through for its sums, and again, while it is in cache, for its arg max and the target's rank.
@@ -277,7 +277,7 @@ cdef const char *data_of(object array) except? NULL:
 
 @cython.final
 cdef class TileKernels:
-    """The kernels that reduce rows a tile of classes at a time."""
+    """The kernels that reduce rows, one tile of classes at a time."""
 
     cdef const Arithmetic *real
 

@@ -1,7 +1,7 @@
 """Kernels of the softmax family, computing in float32 or float64; `backends.numba_cpu` describes their arguments.
 
 Row kernels take (outer, middle, n_classes) with the classes contiguous, column kernels (outer, n_classes, inner) with any strides,
-LANES rows at a time; gather_index reads one element a row.
+LANES rows at a time; gather_index reads one element per row.
 """
 
 cdef enum:

@@ -287,7 +287,7 @@ def test_copies(copied):
 
 
 def test_arrays_of_processes():
-    """As MPI sums them: one array a process, element by element."""
+    """As MPI sums them: one array per process, element by element."""
     parts = [filled() for _ in range(5)]
     for i, part in enumerate(parts):
         part.update(np.full((i + 1, 4), 0.1 * i), np.zeros(i + 1, int))

@@ -187,7 +187,7 @@ def test_one_kernel_for_numbers_of_classes_that_are_shared_out_alike():
 
 @pytest.mark.parametrize("name", mostly_full(["bfloat16", "float32"], "bfloat16".__eq__))
 def test_columns(name):
-    """Classes that are not neighbours: a thread a row, many registers' worth of loads at a time."""
+    """Classes that are not neighbours: one thread per row, many registers' worth of loads at a time."""
     kernel, n_threads, _ = row_kernel("index", softmax.NONE, name, 2_000_000, 21, contiguous=False)
     ptx = ptx_of(kernel, ROWS)
     check(ptx, name, n_threads, 128, vectors=False)

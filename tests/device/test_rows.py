@@ -17,7 +17,7 @@ except ImportError:  # an optional package
     HALVES = [np.float16]
 FLOATS = [np.float32, np.float64, *HALVES]
 
-# (n_rows, n_classes): one thread a row, some lanes, a warp, a block, several blocks; vectors that fit and that do not
+# (n_rows, n_classes): one thread per row, some lanes, a warp, a block, several blocks; vectors that fit and that do not
 SIZES = [(5, 1), (5, 2), (9, 8), (3, 13), (7, 24), (6, 30), (5, 60), (4, 61), (6, 200), (2, 203), (1, 200), (0, 4)]
 
 TOLERANCE = {"ulp": 3, "at": 1e-3}

@@ -66,7 +66,7 @@ class Grouping:
     def __init__(self, labels: np.ndarray | Stored, samples: list[int], losses: list[int], name: str) -> None:
         """`labels` has one entry for each of all losses, or samples, or shards, of which each shard has so many."""
         if labels.ndim != 1:
-            raise Failure(name, f"groups are a list of one entry a row or a shard, not of shape {labels.shape}")
+            raise Failure(name, f"groups are a list of one entry per row or per shard, not of shape {labels.shape}")
         lengths = {len(samples): "shard", sum(samples): "sample", sum(losses): "row"}
         if labels.size not in lengths:
             expected = " or ".join(f"{size} ({what}s)" for size, what in lengths.items())
