@@ -314,6 +314,7 @@ def test_errors():
     assert fastloss.compare(r, x, np.full(4, 9), ignore_index=9).nll.tolist() == [0.0] * 4
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("chunks", [(3, 40), (5, 7), ((2, 0, 8), (40,))], ids=str)
 def test_dask(chunks, backend):
     da = pytest.importorskip("dask.array")

@@ -307,6 +307,7 @@ def test_hidden_states(tiles, monkeypatch):
     assert same_bits(got.lse, fastloss.score(hidden, target, linear_weight=layer).lse) and got.nll is None
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("chunks", [(13, 300), (13, 70), (40, 3)], ids=str)
 def test_dask(chunks):
     da = pytest.importorskip("dask.array")
