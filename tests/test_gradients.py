@@ -68,6 +68,7 @@ def test_dtypes(case, dtype):
     check(case, arguments)
 
 
+@pytest.mark.any_backend("case")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_options(case, dtype):
