@@ -20,6 +20,12 @@ PLACES = [("cython", cpu) for cpu in ("baseline", "avx2", "avx512")] + [("numba"
 EXACTLY = 1000  # one of how many elements mpmath takes
 
 
+def named(sweep):
+    """A loss with its options, and what its operands are where there are several such."""
+    alike = sum(str(other) == str(sweep) for other in sweep_pointwise.SWEEPS)
+    return str(sweep) if alike == 1 else f"{sweep} ({', '.join(sweep.domains)})"
+
+
 def elements(n, seed):
     """Lines of losses of elements: name, dtype, errors of values and of slopes."""
     for sweep in sweep_pointwise.SWEEPS:
@@ -30,7 +36,7 @@ def elements(n, seed):
             if dtype == np.float32 and not sweep.cancels:
                 wide = sweep_pointwise.searched(sweep, n, seed)
                 found = wide[0], found[1] if sweep.slope_cancels else wide[1]
-            yield str(sweep), np.dtype(dtype).name, [float(error) for error, *_ in found]
+            yield named(sweep), np.dtype(dtype).name, [float(error) for error, *_ in found]
 
 
 def rows(n, seed):

@@ -89,6 +89,30 @@ def test_no_warning(function, dtype):
 
 
 @pytest.mark.expensive
+@pytest.mark.parametrize("family", ["elements", "rows"])
+def test_no_warning_of_user_defined_losses(family):
+    """Texts of which the checks know nothing: logarithms and divisions of whatever comes."""
+    if family == "elements":
+        losses_of = fastloss.pointwise_loss(
+            "def ratio(x, y, c):\n    r = log(x / y)\n    return r * r + exp(c * (x - y))", parameters={"c": 1.0}
+        )
+    else:
+        losses_of = fastloss.row_loss(
+            "def ratio(nll, lse, p, c):\n    return nll / lse + exp(c * p)", parameters={"c": 1.0}
+        )
+    for dtype, value in itertools.product(DTYPES[1:], UGLY):
+        with np.errstate(all="ignore"):
+            x, y = np.full(SHAPE, 0.5, dtype), np.full(SHAPE, 0.25, dtype)
+            x.flat[1] = value
+        for pair in ((x, y), (y, x)) if family == "elements" else ((x, np.zeros(SHAPE[0], np.int64)),):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                losses_of(*pair, reduction="none")
+                losses_of(*pair, c=value if np.isfinite(value) else 2.0)
+                fastloss.value_and_grad(losses_of)(*pair)
+
+
+@pytest.mark.expensive
 @pytest.mark.parametrize("function", losses.FUNCTIONS, ids=lambda function: function.name)
 def test_parameters(function):
     """Numbers that float32 does not hold, as options and as operands."""
