@@ -949,7 +949,7 @@ def sigmoid_focal_loss(
     -------
     NumPy scalar, or ndarray for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise.  Of labels 0 and 1 elements are within 4 ulp of the
-        exact value, slopes within 5; of probabilities, where more is rounded, within 12.
+        exact value, slopes within 6; of probabilities, where more is rounded, within 12.
 
     Raises
     ------
