@@ -122,6 +122,7 @@ def test_an_element_does_not_depend_on_its_neighbours():
 # --- weights of 0 ---------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize("layout", [np.asarray, stretched])
