@@ -37,6 +37,7 @@ def test_values_and_slopes(name, dtype):
     close(value / values.size, values.mean(), dtype)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["charbonnier", "student"])
 def test_every_option(name):
     loss, arrays, options, values, slopes = case(name, "float64")
