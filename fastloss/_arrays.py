@@ -7,9 +7,11 @@ dtypes, byte orders and misaligned data are converted.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastloss import _errors, _foreign
 
@@ -20,7 +22,7 @@ _FLOATS = {2: FLOAT16, 4: FLOAT32, 8: FLOAT64}
 _HOST = (1, 3)
 
 
-def is_bfloat16(dtype):
+def is_bfloat16(dtype: Any) -> bool:
     return dtype.name == "bfloat16"
 
 
@@ -48,7 +50,7 @@ def asarray(value: Any, name: str) -> Any:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _on_host(value):
+def _on_host(value: Any) -> Any:
     device = getattr(value, "__dlpack_device__", None)
     try:
         return device is None or device()[0] in _HOST
@@ -56,7 +58,7 @@ def _on_host(value):
         return True
 
 
-def floats(value, name):
+def floats(value: Any, name: str) -> Any:
     """`value` as a native array of float16, bfloat16, float32 or float64, strides kept."""
     a = asarray(value, name)
     dtype = a.dtype
@@ -76,7 +78,7 @@ def floats(value, name):
     raise _errors.not_numeric(name, dtype)
 
 
-def converted(a, dtype):
+def converted(a: NDArray[Any], dtype: Any) -> Any:
     """`a` as another dtype; broadcast axes stay broadcast, so that they take no memory."""
     if 0 not in a.strides:
         return _astype(a, dtype)
@@ -84,7 +86,7 @@ def converted(a, dtype):
     return np.broadcast_to(_astype(a[once], dtype), a.shape)
 
 
-def _astype(a, dtype):
+def _astype(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
     if a.size <= PIECE:
         return a.astype(dtype)
     result = np.empty_like(a, dtype)
@@ -99,7 +101,7 @@ def _astype(a, dtype):
 PIECE = 1 << 22
 
 
-def pieces(shape):
+def pieces(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """Tuples of slices that cut an array of that shape into pieces of at most so many elements, in C order."""
     size = math.prod(shape)
     if size <= PIECE or not shape:
@@ -112,21 +114,21 @@ def pieces(shape):
             yield (slice(start, min(start + step, shape[0])), *others)
 
 
-def first_place(piece, bad):
+def first_place(piece: tuple[slice, ...], bad: NDArray[np.bool_]) -> tuple[int, ...]:
     """Where the first True of a piece lies in the whole array."""
     position = np.unravel_index(int(np.argmax(bad)), bad.shape)
     starts = [cut.start for cut in piece] + [0] * (bad.ndim - len(piece))
     return tuple(int(i) + start for i, start in zip(position, starts, strict=True))
 
 
-def bits(a):
+def bits(a: NDArray[Any]) -> Any:
     """`a` as the kernels of Numba and NumPy read it: float16 as uint16, bfloat16 as int16."""
     if a.dtype is FLOAT16:
         return a.view(np.uint16)
     return a.view(np.int16) if a.dtype.itemsize == 2 and is_bfloat16(a.dtype) else a
 
 
-def indices(a):
+def indices(a: NDArray[Any]) -> Any:
     """Integer or boolean labels as a native, aligned array of their own width."""
     if a.dtype.kind == "b":
         a = a.view(np.uint8)
@@ -138,7 +140,7 @@ def indices(a):
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def check_out(out, shape):
+def check_out(out: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(out, np.ndarray) or out.shape != tuple(shape):
         raise _errors.bad_out(shape, out)
     if not (out.dtype.kind == "f" and out.dtype.itemsize > 1) and not is_bfloat16(out.dtype):
@@ -147,7 +149,7 @@ def check_out(out, shape):
         raise _errors.read_only_out()
 
 
-def stored(result, out):
+def stored(result: Any, out: Any) -> Any:
     """`result`, or `out` holding it."""
     if out is None or out is result:
         return result
@@ -156,7 +158,7 @@ def stored(result, out):
     return out
 
 
-def scalar(value, real):
+def scalar(value: Any, real: Any) -> Any:
     """A float as a NumPy scalar of the result's type; too large for float32 is inf, without a warning."""
     if real is FLOAT64:
         return np.float64(value)

@@ -5,6 +5,8 @@ of 2 does not matter.  On other CPUs, or with data in memory, they are too low r
 is started needlessly.
 """
 
+from __future__ import annotations
+
 # (at least this many classes, ns for the sums of exponentials, ns if an output is also written per class, such as a
 # gradient).
 ROWS = ((512, 0.2, 0.6), (128, 0.3, 1.0), (32, 0.4, 1.5), (8, 0.6, 2.5), (0, 1.5, 6.0))
@@ -13,12 +15,12 @@ SLOPES = 1.6  # factor if slopes are computed as well
 WIDE = 2.0  # factor for float64
 
 
-def of_elements(ns, slopes=False, wide=False):
+def of_elements(ns: float, slopes: bool = False, wide: bool = False) -> float:
     """Nanoseconds per element of a pointwise loss whose formula takes `ns`."""
     return ns * (SLOPES if slopes else 1.0) * (WIDE if wide else 1.0)
 
 
-def of_rows(n_classes, written=False, wide=False):
+def of_rows(n_classes: int, written: bool = False, wide: bool = False) -> float:
     """Nanoseconds per element of rows of `n_classes`; `written`: an output per class is written, or the row is read
     twice."""
     ns = next(costs[written] for least, *costs in ROWS if n_classes >= least)

@@ -8,6 +8,7 @@ has imported it already.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ from fastloss import _errors
 from fastloss._optional import bfloat16
 
 
-def reader(value):
+def reader(value: Any) -> Any:
     """A function that converts values of this type to NumPy arrays, or None if `np.asarray` does."""
     read, mark = _READERS.get(type(value).__module__.partition(".")[0], (None, ""))
     return read if read and hasattr(value, mark) else None
 
 
-def from_torch(value, name):
+def from_torch(value: Any, name: str) -> Any:
     """Convert a CPU tensor, even one that requires a gradient, or of bfloat16, which NumPy does not have."""
     torch = sys.modules["torch"]
     try:
@@ -34,7 +35,7 @@ def from_torch(value, name):
         raise type(error)(f"{name}: {error}") from None
 
 
-def _from_pandas(value, name):
+def _from_pandas(value: Any, name: str) -> Any:
     columns = [value.iloc[:, i] for i in range(value.shape[1])] if value.ndim == 2 else [value]
     extended = [column for column in columns if not isinstance(column.dtype, np.dtype) or column.dtype.kind == "O"]
     _check(name, sum(_missing_in_pandas(column) for column in extended))
@@ -46,14 +47,14 @@ def _from_pandas(value, name):
     return value.to_numpy(dtype=np.result_type(*dtypes))
 
 
-def _missing_in_pandas(column):
+def _missing_in_pandas(column: Any) -> int:
     if hasattr(column.dtype, "pyarrow_dtype"):
         array = getattr(column, "array", column)  # of a Series; otherwise it is an array already
         return missing_in_pyarrow(array.__arrow_array__())
     return int(column.isna().sum())
 
 
-def _from_pyarrow(value, name):
+def _from_pyarrow(value: Any, name: str) -> Any:
     pa = sys.modules["pyarrow"]
     if isinstance(value, pa.ChunkedArray):
         return _from_pyarrow(value.chunk(0) if value.num_chunks == 1 else value.combine_chunks(), name)
@@ -68,7 +69,7 @@ def _from_pyarrow(value, name):
         raise _errors.not_numeric(name, value.type) from None
 
 
-def _numbers(value):
+def _numbers(value: Any) -> Any:
     """Convert a pyarrow array without missing values."""
     pa = sys.modules["pyarrow"]
     if isinstance(value, pa.FixedShapeTensorArray):
@@ -99,7 +100,7 @@ def missing_in_pyarrow(value: Any) -> int:
     if isinstance(value, pa.ExtensionArray):
         return missing_in_pyarrow(value.storage)
     value, kind = decoded(value), value.type
-    inner = ()
+    inner: Iterable[Any] = ()
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = (value.flatten(),)
     elif pa.types.is_struct(kind):
@@ -107,15 +108,15 @@ def missing_in_pyarrow(value: Any) -> int:
     return value.null_count + sum(map(missing_in_pyarrow, inner))
 
 
-def _from_polars(value, name):
+def _from_polars(value: Any, name: str) -> Any:
     columns = value.get_columns() if len(value.shape) == 2 else [value]
     _check(name, sum(map(_missing_in_polars, columns)))
     return value.to_numpy()
 
 
-def _missing_in_polars(column):
+def _missing_in_polars(column: Any) -> int:
     pl = sys.modules["polars"]
-    inner = ()
+    inner: Iterable[Any] = ()
     if isinstance(column.dtype, pl.Array) and column.dtype.size:
         inner = (column.drop_nulls().explode(),)
     elif isinstance(column.dtype, pl.Struct):
@@ -123,7 +124,7 @@ def _missing_in_polars(column):
     return column.null_count() + sum(map(_missing_in_polars, inner))
 
 
-def _check(name, n_missing):
+def _check(name: str, n_missing: int) -> None:
     if n_missing:
         raise _errors.missing_values(name, n_missing)
 

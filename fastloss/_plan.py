@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from fastloss import _config, _errors, _threads
@@ -33,7 +34,7 @@ def backend() -> Any:
     return load(automatic())
 
 
-def backend_for(formula):
+def backend_for(formula: Any) -> Any:
     """The backend for a pointwise formula: one that is not in scalars.py needs a backend that can compile, or
     interpret, at run time."""
     found = backend()
@@ -41,7 +42,7 @@ def backend_for(formula):
 
 
 @functools.cache
-def automatic(order=AUTO_ORDER):
+def automatic(order: tuple[str, ...] = AUTO_ORDER) -> str:
     """The backend that "auto" stands for, the same throughout the process, so that results never change between
     calls."""
     reasons = {}
@@ -54,31 +55,31 @@ def automatic(order=AUTO_ORDER):
     return candidate
 
 
-def block_size(n_units, unit_elements, multiple=1):
+def block_size(n_units: int, unit_elements: int, multiple: int = 1) -> tuple[int, int]:
     """(units per block, number of blocks) for a reduction over n_units of unit_elements each."""
     least = max(1, BLOCK // max(unit_elements, 1), -(-n_units // MAX_BLOCKS))
     block = -(-least // multiple) * multiple
     return block, -(-n_units // block)
 
 
-def lane_blocks(n, inner):
+def lane_blocks(n: int, inner: int) -> tuple[int, int]:
     """(positions per block, number of blocks) along a reduced axis of length n, where each block has `inner` sums."""
     most = max(1, MAX_BLOCKS * 16 // inner)  # keeps the partial sums within about a MiB
     block = max(1, BLOCK // inner, -(-n // most))
     return block, -(-n // block)
 
 
-def is_short(n_elements, ns):
+def is_short(n_elements: int, ns: float) -> bool:
     """Whether n_elements of `ns` nanoseconds each are too little work for more than one thread."""
     return int(n_elements * ns) < _threads.WORTHWHILE
 
 
-def is_long(n_elements, ns):
+def is_long(n_elements: int, ns: float) -> bool:
     """Whether signal handlers are to run in the middle of so much work, even if it is one block."""
     return int(n_elements * ns) >= _threads.FIRST
 
 
-def run(call, n_blocks, n_elements, ns, *, kernel=True):
+def run(call: Callable[..., Any], n_blocks: int, n_elements: int, ns: float, *, kernel: bool = True) -> None:
     """Call ``call(first, last)`` for ranges that cover all blocks, on as many threads as n_elements are worth.
 
     ns : nanoseconds per element on one CPU, see `_costs`.

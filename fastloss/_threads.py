@@ -10,11 +10,14 @@ gates, which any thread may open.  A call that is interrupted raises once the pi
 done.
 """
 
+from __future__ import annotations
+
 import _thread
 import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 # Nanoseconds of work from which a second thread is worth it, for kernels with their own threads ...
 WORTHWHILE = 30_000
@@ -33,7 +36,9 @@ FIRST = 2_000_000
 _clock = time.perf_counter_ns
 
 
-def run(call, n_blocks, n_threads, work, share=None):
+def run(
+    call: Callable[[int, int], object], n_blocks: int, n_threads: int, work: float, share: float | None = None
+) -> None:
     """Call ``call(first, last)`` for ranges that cover all blocks, about `work` ns of work, on up to n_threads.
 
     Which thread computes which blocks, and how many at a time, is left to chance: results must not depend on it.

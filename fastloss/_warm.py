@@ -45,7 +45,7 @@ def _call(name: str, arguments: tuple[np.ndarray, ...]) -> None:
         function(*arguments[:2], None)
         return
     grad.value_and_grad(function)(*arguments)
-    if not row.root:  # a root has no value per element
+    if isinstance(row, losses.Loss) and not row.root:  # a root has no value per element
         function(*arguments, reduction="none")
 
 

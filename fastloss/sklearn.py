@@ -91,45 +91,46 @@ def _binary_outputs(estimator: Any, predictions: Any, y: Any) -> tuple[Any, np.n
 # --- metrics: losses of rows, or of rows and outputs ------------------------------------------------------------------
 
 
-def _of_logits(fn, estimator, X, y, **options):
+def _of_logits(fn: Callable[..., Any], estimator: Any, X: Any, y: Any, **options: Any) -> Any:
     logits = _response(estimator, X, "decision_function", "predict_log_proba")
     if getattr(logits, "ndim", 2) == 1:  # the second class's logit; the first's is 0
         logits = np.stack([np.zeros_like(logits), logits], axis=1)
     return _rows(fn, _outputs(estimator, logits, y), **options)
 
 
-def _nll(estimator, X, y, **options):
+def _nll(estimator: Any, X: Any, y: Any, **options: Any) -> Any:
     return _rows(functional.nll_loss, _outputs(estimator, _response(estimator, X, "predict_log_proba"), y), **options)
 
 
-def _categorical(estimator, X, y, **options):
+def _categorical(estimator: Any, X: Any, y: Any, **options: Any) -> Any:
     outputs = _outputs(estimator, _response(estimator, X, "predict_proba"), y)
     return _rows(functional.categorical_cross_entropy, outputs, **options)
 
 
-def _hits(estimator, X, y, top_k=1):
+def _hits(estimator: Any, X: Any, y: Any, top_k: int = 1) -> Any:
     outputs = _outputs(estimator, _response(estimator, X, "predict_proba"), y)
-    return np.stack([functional.score(p, labels, top_k=top_k).in_top_k for p, labels in outputs], axis=1)
+    hits: list[Any] = [functional.score(p, labels, top_k=top_k).in_top_k for p, labels in outputs]
+    return np.stack(hits, axis=1)
 
 
-def _rows(fn, outputs, **options):
+def _rows(fn: Callable[..., Any], outputs: Any, **options: Any) -> Any:
     return np.stack([fn(p, labels, reduction="none", **options) for p, labels in outputs], axis=1)
 
 
-def _binary(estimator, X, y):
+def _binary(estimator: Any, X: Any, y: Any) -> Any:
     return _elements(functional.binary_cross_entropy, estimator, _response(estimator, X, "predict_proba"), y)
 
 
-def _binary_logits(fn, estimator, X, y, **options):
+def _binary_logits(fn: Callable[..., Any], estimator: Any, X: Any, y: Any, **options: Any) -> Any:
     return _elements(fn, estimator, _response(estimator, X, "decision_function"), y, **options)
 
 
-def _elements(fn, estimator, predictions, y, **options):
+def _elements(fn: Callable[..., Any], estimator: Any, predictions: Any, y: Any, **options: Any) -> Any:
     predictions, truth = _binary_outputs(estimator, predictions, y)
     return fn(predictions, truth.astype(np.float64), reduction="none", **options)
 
 
-def _margins(fn, estimator, X, y):
+def _margins(fn: Callable[..., Any], estimator: Any, X: Any, y: Any) -> Any:
     """The loss of margins, for which labels become -1 and 1."""
     scores, truth = _binary_outputs(estimator, _response(estimator, X, "decision_function"), y)
     return fn(scores, 2.0 * truth - 1.0, reduction="none")
@@ -153,7 +154,7 @@ def _row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     return w
 
 
-_OF_ROWS = {
+_OF_ROWS: dict[str, Callable[..., Any]] = {
     "cross_entropy": functools.partial(_of_logits, functional.cross_entropy),
     "nll_loss": _nll,
     "categorical_cross_entropy": _categorical,
@@ -168,9 +169,9 @@ _OF_ROWS = {
 }
 
 
-def _regression(fn, estimator, X, y, sample_weight, **options):
+def _regression(fn: Callable[..., Any], estimator: Any, X: Any, y: Any, sample_weight: Any, **options: Any) -> Any:
     """The mean over rows of each output."""
-    more = ()
+    more: tuple[Any, ...] = ()
     if fn is functional.poisson_nll_loss:
         options = {"log_input": False, **options}
     if fn is functional.gaussian_nll_loss:
@@ -204,28 +205,29 @@ def _options_of(metric: str | OwnLoss) -> list[str]:
 class Scorer:
     """Scores an estimator by a metric of this package; see `get_scorer`."""
 
-    def __init__(self, name: str | OwnLoss, multioutput: Any = "uniform_average", **options: Any):
-        own = isinstance(name, OwnLoss)
-        if not own and name not in NAMES:
+    def __init__(self, name: str | OwnLoss, multioutput: Any = "uniform_average", **options: Any) -> None:
+        if not isinstance(name, OwnLoss) and name not in NAMES:
             raise _errors.unknown("name", name, NAMES)
         if isinstance(multioutput, str) and multioutput != "uniform_average":
             raise _errors.unknown("multioutput", multioutput, ("uniform_average",))
-        known = _options_of(name if own else name.removeprefix("neg_"))
+        known = _options_of(name if isinstance(name, OwnLoss) else name.removeprefix("neg_"))
         for option in options:
             if option not in known:
-                raise _errors.unknown_scorer_option(name.__name__ if own else name, option, known)
+                shown = name.__name__ if isinstance(name, OwnLoss) else name
+                raise _errors.unknown_scorer_option(shown, option, known)
         self.name, self.multioutput, self.options = name, multioutput, options
-        self._weight_request = None
+        self._weight_request: bool | str | None = None
 
     def __call__(self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None) -> float:
         """The score of `estimator` on data and targets; larger is better."""
         y_true = _arrays.asarray(y_true, "y")  # raises for missing values
-        own = isinstance(self.name, OwnLoss)
-        metric = "" if own else self.name.removeprefix("neg_")
-        if own and self.name.row.rowwise:
-            values = _mean_of_rows(_of_logits(self.name, estimator, X, y_true, **self.options), sample_weight)
-        elif own:
-            values = _regression(self.name, estimator, X, y_true, sample_weight, **self.options)
+        own = self.name if isinstance(self.name, OwnLoss) else None
+        metric = self.name.removeprefix("neg_") if isinstance(self.name, str) else ""
+        values: Any
+        if own is not None and own.row.rowwise:
+            values = _mean_of_rows(_of_logits(own, estimator, X, y_true, **self.options), sample_weight)
+        elif own is not None:
+            values = _regression(own, estimator, X, y_true, sample_weight, **self.options)
         elif metric in _OF_ROWS:
             values = _mean_of_rows(_OF_ROWS[metric](estimator, X, y_true, **self.options), sample_weight)
         else:
@@ -234,7 +236,8 @@ class Scorer:
             values = np.exp(values)
         shares = None if isinstance(self.multioutput, str) else self.multioutput
         value = float(np.average(values, weights=shares))
-        return -value if own or self.name.startswith("neg_") else value
+        negated = not isinstance(self.name, str) or self.name.startswith("neg_")
+        return -value if negated else value
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())

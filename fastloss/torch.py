@@ -16,7 +16,7 @@ functions, and ``torch.func`` refuses them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,10 @@ from fastloss._optional import require
 from fastloss.grad import value_and_grad, with_gradient
 from fastloss.own import OwnLoss
 
-torch = require("torch", "torch", "fastloss.torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = require("torch", "torch", "fastloss.torch")
 
 __all__ = sorted(loss.name for loss in losses.LOSSES)
 
@@ -38,7 +41,7 @@ class _Evaluation(torch.autograd.Function):
     """A loss, with gradients that are computed along with its value."""
 
     @staticmethod
-    def forward(ctx, compute, row_axis, *inputs):
+    def forward(ctx: Any, compute: Any, row_axis: Any, *inputs: Any) -> torch.Tensor:
         value, gradients = compute()
         ctx.save_for_backward(*gradients.values())
         ctx.row_axis, ctx.places = row_axis, list(gradients)
@@ -46,7 +49,7 @@ class _Evaluation(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
         if torch.is_grad_enabled():  # create_graph: autograd would assume a second derivative of 0
             raise _errors.no_second_derivative()
         if upstream.ndim == 0 and upstream.device.type == "cpu" and upstream.item() == 1.0:
@@ -83,7 +86,7 @@ def _evaluate(
     if rows and wanted and row_axis is None:  # autograd sums over broadcast axes
         tensors = dict(zip(tensors, torch.broadcast_tensors(*tensors.values()), strict=True))
 
-    def compute():
+    def compute() -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         plain = arguments | {name: _array(x, name) for name, x in tensors.items()} | options
         if not wanted:
             return _tensor(fn(**plain, reduction=reduction)), {}
@@ -116,17 +119,17 @@ def _class_axis(input: Any, axis: int | None) -> int:
 
 
 def cross_entropy(
-    input,
-    target,
-    weight=None,
+    input: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
     *,
-    ignore_index=-100,
-    reduction="mean",
-    label_smoothing=0.0,
-    temperature=1.0,
-    softcap=None,
-    axis=None,
-):
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    axis: int | None = None,
+) -> torch.Tensor:
     """`fastloss.cross_entropy` as ``torch.nn.functional.cross_entropy``; classes along dimension 1."""
     axis = _class_axis(input, axis)
     return _evaluate(
@@ -142,14 +145,30 @@ def cross_entropy(
     )
 
 
-def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean", axis=None):
+def nll_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+) -> torch.Tensor:
     """`fastloss.nll_loss` as ``torch.nn.functional.nll_loss``; classes along dimension 1."""
     axis = _class_axis(input, axis)
     arguments = {"log_probs": input, "target": target, "weight": weight}
     return _evaluate(functional.nll_loss, arguments, reduction, axis, axis=axis, ignore_index=ignore_index)
 
 
-def categorical_cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", axis=None):
+def categorical_cross_entropy(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+) -> torch.Tensor:
     """`fastloss.categorical_cross_entropy`, from probabilities; classes along dimension 1."""
     axis = _class_axis(input, axis)
     arguments = {"probs": input, "target": target, "weight": weight}
@@ -159,18 +178,18 @@ def categorical_cross_entropy(input, target, weight=None, *, ignore_index=-100, 
 
 
 def linear_cross_entropy(
-    input,
-    linear_weight,
-    target,
+    input: torch.Tensor,
+    linear_weight: torch.Tensor,
+    target: torch.Tensor,
     *,
-    linear_bias=None,
-    weight=None,
-    reduction="mean",
-    ignore_index=-100,
-    label_smoothing=0.0,
-    temperature=1.0,
-    softcap=None,
-):
+    linear_bias: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> torch.Tensor:
     """`fastloss.linear_cross_entropy` of hidden states (..., n_features), as
     ``torch.nn.functional.linear_cross_entropy``.
 
@@ -195,69 +214,126 @@ def linear_cross_entropy(
     )
 
 
-def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
+def binary_cross_entropy(
+    input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, *, reduction: str = "mean"
+) -> torch.Tensor:
     """`fastloss.binary_cross_entropy` as ``torch.nn.functional.binary_cross_entropy``."""
     return _evaluate(functional.binary_cross_entropy, {"probs": input, "target": target, "weight": weight}, reduction)
 
 
-def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction="mean", pos_weight=None):
+def binary_cross_entropy_with_logits(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.binary_cross_entropy_with_logits` as ``torch.nn.functional.binary_cross_entropy_with_logits``."""
     arguments = {"logits": input, "target": target, "weight": weight, "pos_weight": pos_weight}
     return _evaluate(functional.binary_cross_entropy_with_logits, arguments, reduction)
 
 
-def mse_loss(input, target, *, reduction="mean", weight=None):
+def mse_loss(
+    input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean", weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """`fastloss.mse_loss` as ``torch.nn.functional.mse_loss``."""
     return _evaluate(functional.mse_loss, _pair(input, target, weight), reduction)
 
 
-def rmse_loss(input, target, *, reduction="mean", weight=None):
+def rmse_loss(
+    input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean", weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """`fastloss.rmse_loss`, the root of the mean squared error."""
     return _evaluate(functional.rmse_loss, _pair(input, target, weight), reduction)
 
 
-def l1_loss(input, target, *, reduction="mean", weight=None):
+def l1_loss(
+    input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean", weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """`fastloss.l1_loss` as ``torch.nn.functional.l1_loss``."""
     return _evaluate(functional.l1_loss, _pair(input, target, weight), reduction)
 
 
-def huber_loss(input, target, *, reduction="mean", delta=1.0, weight=None):
+def huber_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.huber_loss` as ``torch.nn.functional.huber_loss``; a weighted mean divides by the summed weights."""
     return _evaluate(functional.huber_loss, _pair(input, target, weight), reduction, delta=delta)
 
 
-def smooth_l1_loss(input, target, *, reduction="mean", beta=1.0, weight=None):
+def smooth_l1_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    reduction: str = "mean",
+    beta: float = 1.0,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.smooth_l1_loss` as ``torch.nn.functional.smooth_l1_loss``."""
     return _evaluate(functional.smooth_l1_loss, _pair(input, target, weight), reduction, beta=beta)
 
 
-def log_cosh_loss(input, target, *, reduction="mean", weight=None):
+def log_cosh_loss(
+    input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean", weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """`fastloss.log_cosh_loss`."""
     return _evaluate(functional.log_cosh_loss, _pair(input, target, weight), reduction)
 
 
-def msle_loss(input, target, *, reduction="mean", weight=None):
+def msle_loss(
+    input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean", weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """`fastloss.msle_loss`, the squared difference of log1p."""
     return _evaluate(functional.msle_loss, _pair(input, target, weight), reduction)
 
 
-def quantile_loss(input, target, *, q=0.5, reduction="mean", weight=None):
+def quantile_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    q: float = 0.5,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.quantile_loss`, the pinball loss."""
     return _evaluate(functional.quantile_loss, _pair(input, target, weight), reduction, q=q)
 
 
-def soft_margin_loss(input, target, *, reduction="mean", weight=None):
+def soft_margin_loss(
+    input: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean", weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """`fastloss.soft_margin_loss` as ``torch.nn.functional.soft_margin_loss``, without its overflow."""
     return _evaluate(functional.soft_margin_loss, {"scores": input, "target": target, "weight": weight}, reduction)
 
 
-def hinge_embedding_loss(input, target, margin=1.0, *, reduction="mean", weight=None):
+def hinge_embedding_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    margin: float = 1.0,
+    *,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.hinge_embedding_loss` as ``torch.nn.functional.hinge_embedding_loss``."""
     arguments = {"distance": input, "target": target, "weight": weight}
     return _evaluate(functional.hinge_embedding_loss, arguments, reduction, margin=margin)
 
 
-def margin_ranking_loss(input1, input2, target, margin=0.0, *, reduction="mean", weight=None):
+def margin_ranking_loss(
+    input1: torch.Tensor,
+    input2: torch.Tensor | float,
+    target: torch.Tensor,
+    margin: float = 0.0,
+    *,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.margin_ranking_loss` as ``torch.nn.functional.margin_ranking_loss``; with gradients for both inputs."""
     if isinstance(input2, torch.Tensor) and input2.requires_grad and isinstance(input1, torch.Tensor):
         wide = torch.promote_types(torch.result_type(input1, input2), torch.float32)  # halves have too few digits
@@ -266,13 +342,31 @@ def margin_ranking_loss(input1, input2, target, margin=0.0, *, reduction="mean",
     return _evaluate(functional.margin_ranking_loss, arguments, reduction, margin=margin)
 
 
-def poisson_nll_loss(input, target, log_input=True, full=False, *, eps=1e-8, reduction="mean", weight=None):
+def poisson_nll_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    *,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.poisson_nll_loss` as ``torch.nn.functional.poisson_nll_loss``."""
     arguments = _pair(input, target, weight)
     return _evaluate(functional.poisson_nll_loss, arguments, reduction, log_input=log_input, full=full, eps=eps)
 
 
-def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean", *, weight=None):
+def gaussian_nll_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    var: torch.Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+    *,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.gaussian_nll_loss` as ``torch.nn.functional.gaussian_nll_loss``; `var` must not require a gradient."""
     if isinstance(var, torch.Tensor) and var.ndim and var.shape == getattr(input, "shape", ())[:-1]:
         var = var.unsqueeze(-1)  # made explicit here, because the input may be expanded
@@ -280,22 +374,38 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     return _evaluate(functional.gaussian_nll_loss, arguments, reduction, full=full, eps=eps)
 
 
-def kl_div(input, target, *, reduction="mean", log_target=False, weight=None):
+def kl_div(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    reduction: str = "mean",
+    log_target: bool = False,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
     """`fastloss.kl_div` as ``torch.nn.functional.kl_div``."""
     arguments = {"log_probs": input, "target": target, "weight": weight}
     return _evaluate(functional.kl_div, arguments, reduction, log_target=log_target)
 
 
-def _pair(input, target, weight):
+def _pair(input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> dict[str, Any]:
     return {"pred": input, "target": target, "weight": weight}
 
 
 def _like_the_library(fn: Callable[..., Any]) -> Callable[..., torch.Tensor]:
     """A function of tensors for a loss that torch does not have."""
     row = functional.loss_of(fn)
+    if row is None:
+        raise _errors.not_a_loss(fn)
     first, *others = row.arrays
 
-    def function(input, target, *more, reduction="mean", weight=None, **options):
+    def function(
+        input: torch.Tensor,
+        target: torch.Tensor,
+        *more: Any,
+        reduction: str = "mean",
+        weight: torch.Tensor | None = None,
+        **options: Any,
+    ) -> torch.Tensor:
         arguments = dict(zip((first, *others), (input, target, *more), strict=True)) | {"weight": weight}
         row_axis = None
         if row.rowwise:
