@@ -37,7 +37,11 @@ _clock = time.perf_counter_ns
 
 
 def run(
-    call: Callable[[int, int], object], n_blocks: int, n_threads: int, work: float, share: float | None = None
+    call: Callable[[int, int], object],
+    n_blocks: int,
+    n_threads: int,
+    work: int,
+    share: Callable[..., object] | None = None,
 ) -> None:
     """Call ``call(first, last)`` for ranges that cover all blocks, about `work` ns of work, on up to n_threads.
 

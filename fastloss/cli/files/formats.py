@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Protocol, cast
@@ -89,6 +88,7 @@ def _is_npy(path: str, head: bytes) -> bool:
 
 
 def _holds_zarr(path: str) -> bool:
+    import zipfile
 
     try:
         with zipfile.ZipFile(path) as archive:

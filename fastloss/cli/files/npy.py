@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-import zipfile
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,6 +19,9 @@ from .access import bfloat16, listed, shape_text
 from .formats import NPY_MAGIC, ZIP_MAGICS, Wanted
 from .pages import map_file
 from .source import Source
+
+if TYPE_CHECKING:
+    import zipfile
 
 TOO_SMALL = "is not supported: floating-point numbers of 16 bits or more are expected"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's own header: signature, length of name, of extras
@@ -97,6 +99,8 @@ def map_array(
 
 def _from_archive(file: IO[bytes], name: str, path: str, member: str | None) -> tuple[str, np.ndarray]:
     """Open a member of an `.npz`; returns its full name `FILE.npz:member` too."""
+    import zipfile
+
     with reading(name, "cannot be read as .npz"), zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         listing = listed(list(members))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import io
 import json
@@ -194,6 +193,8 @@ def _json_lines(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _table(text: str, path: str) -> list[tuple[int, dict[str, Any]]]:
+    import csv
+
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.lower().endswith(".tsv") else ",")
     names = list(_NAMES[:3])
     entries: list[tuple[int, dict[str, Any]]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 from fastloss import losses
@@ -70,6 +69,8 @@ def find_loss(name: str) -> LossInfo:
         if loss.name == name:
             arrays = ", ".join(loss.arrays)
             raise Failure("--loss", f"{name} takes {arrays}, where this command reads predictions and targets alone")
+    import difflib
+
     near = [f"{name}_loss"] if f"{name}_loss" in LOSSES else difflib.get_close_matches(name, LOSSES, n=1)
     hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(LOSSES)
     raise Failure("--loss", f"unknown loss {name!r}; {hint}")
