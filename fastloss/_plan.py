@@ -15,9 +15,6 @@ from fastloss.backends import load
 BLOCK = 1 << 15
 MAX_BLOCKS = 4096
 
-# From this many classes on, one row fills the vector registers; rows of fewer are computed side by side.
-ROWWISE_FROM = 128
-
 # As measured: kernels compiled ahead of time are as fast as Numba's, and need no compiling on the first call.
 AUTO_ORDER = ("cython", "numba", "numpy")
 

@@ -75,28 +75,30 @@ INLINE void transposed_back(const float *tile, char *rows, Py_ssize_t row_step)
 }
 #endif
 
-/* LANES rows of contiguous classes, as REAL. */
-INLINE void NAME(load_rows)(const char *rows, Py_ssize_t row_step, int classes, REAL *RESTRICT tile)
+/* So many rows of contiguous classes, as REAL. */
+INLINE void NAME(load_rows)(const char *rows, Py_ssize_t row_step, int classes, int width, REAL *RESTRICT tile)
 {
     const Py_ssize_t class_step = sizeof(REAL);
     if (row_step == classes * class_step && classes == 2) {
         const REAL *RESTRICT from = (const REAL *)rows;
-        for (int lane = 0; lane < LANES; lane++) {
+        for (int lane = 0; lane < width; lane++) {
             tile[lane] = from[2 * lane];
             tile[LANES + lane] = from[2 * lane + 1];
         }
         return;
     }
 #if SINGLE && SHUFFLES
-    if (classes >= 4) { /* the last four may have been there before */
+    if (classes >= 4 && width >= WIDE) { /* the last four may have been there before, and so may the last rows */
         for (int c = 0; c < classes; c += 4) {
             const int first = c + 4 <= classes ? c : classes - 4;
-            for (int lane = 0; lane < LANES; lane += WIDE)
-                transposed(rows + lane * row_step + first * class_step, row_step, tile + first * LANES + lane);
+            for (int lane = 0; lane < width; lane += WIDE) {
+                const int at = lane + WIDE <= width ? lane : width - WIDE;
+                transposed(rows + at * row_step + first * class_step, row_step, tile + first * LANES + at);
+            }
         }
         return;
     }
-    if (classes == 3 && row_step == classes * class_step) { /* the fourth is the next row's first, and is not looked at */
+    if (classes == 3 && width == LANES && row_step == classes * class_step) { /* the fourth is the next row's first, and is not looked at */
         float copy[3 * LANES + 1];
         memcpy(copy, rows, 3 * LANES * class_step);
         copy[3 * LANES] = 0.0f;
@@ -105,9 +107,17 @@ INLINE void NAME(load_rows)(const char *rows, Py_ssize_t row_step, int classes, 
         return;
     }
 #endif
-    for (int c = 0; c < classes; c++)
-        for (int lane = 0; lane < LANES; lane++)
+    for (int lane = 0; lane < width; lane++)
+        for (int c = 0; c < classes; c++)
             tile[c * LANES + lane] = *(const REAL *)(rows + lane * row_step + c * class_step);
+}
+
+INLINE void NAME(load_some_rows)(const char *rows, Py_ssize_t row_step, int classes, int width, REAL *RESTRICT tile)
+{
+    if (width == LANES) /* a number that compilers know */
+        NAME(load_rows)(rows, row_step, classes, LANES, tile);
+    else
+        NAME(load_rows)(rows, row_step, classes, width, tile);
 }
 
 /* Classes [start, start + classes) of so many rows; 0 in lanes without a row, of so many lanes. */
@@ -115,28 +125,29 @@ static void NAME(load_tile)(const Columns *x, Py_ssize_t start, int classes, int
 {
     const char *from = x->data + start * x->class_step;
     const Py_ssize_t size = SIZE_OF(x->kind);
-    if (width == LANES && x->class_step == size && x->lane_step != size) {
+    if (width < lanes)
+        for (int c = 0; c < classes; c++)
+            for (int lane = 0; lane < lanes; lane++)
+                tile[c * LANES + lane] = 0;
+    if (x->class_step == size && x->lane_step != size) {
         if (x->kind == NATIVE) {
-            NAME(load_rows)(from, x->lane_step, classes, tile);
+            NAME(load_some_rows)(from, x->lane_step, classes, width, tile);
             return;
         }
         REAL rows[LANES * GROUP];
         if (x->lane_step == classes * size)
-            NAME(copied)(from, size, x->kind, LANES * classes, rows);
+            NAME(copied)(from, size, x->kind, width * classes, rows);
         else
-            for (int lane = 0; lane < LANES; lane++)
+            for (int lane = 0; lane < width; lane++)
                 NAME(copied)(from + lane * x->lane_step, size, x->kind, classes, rows + lane * classes);
-        NAME(load_rows)((const char *)rows, classes * sizeof(REAL), classes, tile);
+        NAME(load_some_rows)((const char *)rows, classes * sizeof(REAL), classes, width, tile);
         return;
     }
-    for (int c = 0; c < classes; c++) {
+    for (int c = 0; c < classes; c++)
         if (width == LANES && x->lane_step == (Py_ssize_t)sizeof(REAL) && x->kind == NATIVE)
             memcpy(tile + c * LANES, from + c * x->class_step, LANES * sizeof(REAL));
         else
             NAME(copied)(from + c * x->class_step, x->lane_step, x->kind, width, tile + c * LANES);
-        for (int lane = width; lane < lanes; lane++)
-            tile[c * LANES + lane] = 0;
-    }
 }
 
 /* The reverse, for REAL only. */
@@ -487,6 +498,9 @@ INLINE void NAME(scan_lanes)(
     REAL tile[(GROUP + 1) * LANES];
     UINT labels[LANES];
     NAME(Sums) sums;
+    const int used = lanes < LANES ? lanes : (width + STRIP - 1) / STRIP * STRIP; /* in strips with a row */
+    for (int lane = 0; lane < lanes; lane++)
+        tile[GROUP * LANES + lane] = 0; /* what lanes without a label leave out */
     for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
@@ -497,7 +511,7 @@ INLINE void NAME(scan_lanes)(
         for (int c = classes; c % 4; c++)
             for (int lane = 0; lane < lanes; lane++)
                 tile[c * LANES + lane] = -(REAL)INFINITY;
-        for (int lane = 0; lane < lanes; lane += STRIP) {
+        for (int lane = 0; lane < used; lane += STRIP) {
 #if SINGLE && SHUFFLES
             if (classes <= FEW)
                 take_out_few(tile + lane, classes, labels + lane, start == 0, sums.own + lane);
@@ -509,14 +523,18 @@ INLINE void NAME(scan_lanes)(
     int suspect = 0;
     rows->single = SINGLE;
 #if SINGLE
-    for (int lane = 0; lane < lanes; lane += STRIP)
+    for (int lane = 0; lane < used; lane += STRIP)
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
     if (only_losses && !suspect)
         return;
 #else
     (void)only_losses;
 #endif
-    for (int lane = 0; lane < lanes; lane++) {
+    for (int lane = used; lane < lanes; lane++) {
+        rows->s[lane] = 1.0;
+        rows->g[lane] = rows->x[lane] = rows->top[lane] = 0.0;
+    }
+    for (int lane = 0; lane < used; lane++) {
         double s = sums.sum[lane] += sums.low[lane];
 #if SINGLE
         const double g = NAME(log_of_reference)(s, sums.power[lane], temper);
@@ -530,7 +548,7 @@ INLINE void NAME(scan_lanes)(
         rows->top[lane] = (double)(sums.own[lane] > sums.peak[lane] ? sums.own[lane] : sums.peak[lane]);
     }
 #if !SINGLE
-    NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, lanes, temper.rate);
+    NAME(likelihoods)(rows->s, rows->g, rows->x, rows->loss, used, temper.rate);
 #endif
     if (!suspect)
         return;
@@ -897,11 +915,13 @@ INLINE void NAME(slope_lanes)(
         NAME(load_tile)(x, start, NAME(group)(classes, start), width, lanes, tile + start * LANES);
     if (classes == 2)
         NAME(losses_of_pairs)(tile, rows->labels, lanes, pairs, temper);
+    for (int lane = 0; lane < lanes; lane++)
+        tile[classes * LANES + lane] = 0.0f; /* what lanes without a label leave out */
     NAME(take_out)(rows, 0, classes, tile, sums.own, lanes);
     for (int c = classes; c % 4; c++)
         for (int lane = 0; lane < lanes; lane++)
             tile[c * LANES + lane] = -INFINITY;
-    for (int lane = 0; lane < lanes; lane += STRIP) {
+    for (int lane = 0; lane < lanes && lane < width; lane += STRIP) {
         for (int k = lane; k < lane + STRIP; k++)
             sums.peak[k] = -INFINITY;
         NAME(raise_peaks)(tile + lane, classes, sums.peak + lane);

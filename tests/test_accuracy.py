@@ -29,7 +29,33 @@ def check_rows(logits, target, ulp=2, **options):
 
 # Where the ways through the kernels part: registers of 8 and 16 lanes, groups of 32 classes, rows from 128 classes on and their
 # steps of 128, rows that are finished one by one.
-BORDERS = [7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 127, 128, 129, 255, 256, 257, 1024, 8191, 8192, 8193]
+BORDERS = [
+    7,
+    8,
+    9,
+    15,
+    16,
+    17,
+    31,
+    32,
+    33,
+    63,
+    64,
+    65,
+    127,
+    128,
+    129,
+    191,
+    192,
+    193,
+    255,
+    256,
+    257,
+    1024,
+    8191,
+    8192,
+    8193,
+]
 
 
 @pytest.mark.parametrize("gap", [0, 30, -30], ids=["any", "confident", "wrong"])

@@ -8,6 +8,9 @@ A backend is a module with
     A kernel of a pointwise loss, for operands of this shape and these strides, that computes in `real`.
 ``row_kernel(op, across, real, lengths, x, target, w, outs, block, ignore_index, keep, spread, take_log, m)``
     A kernel of the softmax family, likewise.
+``rowwise_from(op, real, written)``
+    The number of contiguous classes from which on row kernels are faster than column kernels (see below); `written` says whether
+    "normalise" has more to write than logsumexp.
 ``tile_kernel(op, real)``
     A kernel that reduces rows, one tile of classes at a time: `numba_cpu.tiles` describes its arguments.
 

@@ -38,6 +38,13 @@ def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
     return fastloss_c.RowKernel(real.itemsize == 8, op, across, lengths, x, target, w, outs, block, *constants)
 
 
+def rowwise_from(op, real, written):
+    """The number of classes at which the kernels' times cross, see `backends`."""
+    if op == "normalise":
+        return 64 if written else 128
+    return 128 if real.itemsize == 8 or op == "detail" else 192
+
+
 def takes_temperature(op, real, temperature):
     """Whether `row_kernel` takes one after its other arguments: of float32, where what is made of it stays among the normal numbers."""
     return op not in ("detail", "gather") and real.itemsize == 4 and 2.0**-40 <= temperature <= 2.0**40

@@ -35,14 +35,13 @@ class Geometry:
     inner) of any strides and run across rows: for few classes, and for a class axis that is not the last.
     """
 
-    def __init__(self, x, axis, rowwise=True):
+    def __init__(self, x, axis, rowwise_from=math.inf):
+        """rowwise_from : number of contiguous classes from which on row kernels are used."""
         self.shape, self.axis = x.shape, axis
         self.n_classes = x.shape[axis]
         ndim = x.ndim
         before, after = tuple(range(axis)), tuple(range(axis + 1, ndim))
-        self.across = not (
-            rowwise and axis == ndim - 1 and self.n_classes >= _plan.ROWWISE_FROM and x.strides[-1] == x.itemsize
-        )
+        self.across = not (axis == ndim - 1 and self.n_classes >= rowwise_from and x.strides[-1] == x.itemsize)
         self.copies_x = False
         if not self.across:
             # rows along one axis if their strides allow it, otherwise along two
@@ -148,12 +147,14 @@ class RowKernel:
         if w is not None and op != "compare":
             steps[2] = class_weights
         x, y, w = prepare(steps, arrays)
-        rowwise = op != "gather" and (op != "compare" or w.strides[axis] == w.itemsize)
-        geometry = Geometry(x, axis, rowwise)
+        rowwise_from = math.inf
+        if op != "gather" and (op != "compare" or w.strides[axis] == w.itemsize):
+            rowwise_from = _plan.backend().rowwise_from(op, real, any(outs[1:]))
+        geometry = Geometry(x, axis, rowwise_from)
         if geometry.copies_x:
             steps[0] = then(steps[0], np.ascontiguousarray)
             x = np.ascontiguousarray(x)
-            geometry = Geometry(x, axis, rowwise)
+            geometry = Geometry(x, axis, rowwise_from)
         self.geometry = geometry
         if op == "compare":
             weights = geometry.per_class(w)
