@@ -50,7 +50,7 @@ outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  "
 block : rows, or tiles of LANES rows, per block.
 keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
 take_log : whether "gather" reads probabilities.
-temperature : what logits are divided by; passed only to backends whose ``takes_temperature(op, real, temperature)`` is
+temperature : what logits are divided by; passed only to backends whose ``takes_temperature(op, real, written, temperature)`` is
     true.
 m : how many of a row's first elements "detail" finds; at least HEAVIEST, or all if a row has fewer.
 

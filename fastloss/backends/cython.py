@@ -45,9 +45,13 @@ def rowwise_from(op, real, written):
     return 128 if real.itemsize == 8 or op == "detail" else 192
 
 
-def takes_temperature(op, real, temperature):
+def takes_temperature(op, real, written, temperature):
     """Whether `row_kernel` takes one after its other arguments: of float32, where what is made of it stays among the normal numbers."""
-    return op not in ("detail", "gather") and real.itemsize == 4 and 2.0**-40 <= temperature <= 2.0**40
+    if op in ("detail", "gather"):
+        return False
+    if op == "normalise" and not written:
+        return False  # at some temperatures logsumexp is near 0: little of a sum in float32 would be left
+    return real.itemsize == 4 and 2.0**-40 <= temperature <= 2.0**40
 
 
 @functools.cache

@@ -108,11 +108,11 @@ def _split(axes, x):
     return None
 
 
-def _divides(op, real, transform):
+def _divides(op, real, written, transform):
     """Whether the backend's own kernel divides its logits by the transform's temperature, which must be all that there
     is to it."""
     takes = getattr(_plan.backend(), "takes_temperature", None)
-    return takes is not None and transform.softcap is None and takes(op, real, transform.temperature)
+    return takes is not None and transform.softcap is None and takes(op, real, written, transform.temperature)
 
 
 # How many blocks of rows are written before they are processed again.
@@ -191,7 +191,7 @@ class RowKernel:
         written = any(out is not None and out[1] is True for out in outs) or spread is not None
         written = written or op in ("score", "compare", "detail")
         make, temperature = _plan.backend().row_kernel, ()
-        if transform is not None and geometry.n_classes > 0 and _divides(op, real, transform):
+        if transform is not None and geometry.n_classes > 0 and _divides(op, real, any(outs[1:]), transform):
             transform, temperature = None, (transform.temperature,)
         self.is_transformed = transform is not None and geometry.n_classes > 0
         ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8 or self.is_transformed)
