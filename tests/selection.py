@@ -55,13 +55,13 @@ def _own(item):
 
 
 def _own_backend(item):
-    return {(_test(item), backend) for backend in _backends(item)}
+    return set() if item.get_closest_marker("one_backend") else {(_test(item), backend) for backend in _backends(item)}
 
 
 def _with_backend(item):
     """Pairs of a backend and another value, but for parameters that `any_backend` names, or for all if it names none."""
     marker, backends = item.get_closest_marker("any_backend"), _backends(item)
-    if _strength(item) == 1 or marker and not marker.args:
+    if _strength(item) == 1 or marker and not marker.args or item.get_closest_marker("one_backend"):
         return set()
     others = {value for value in _values(item) - backends if not (marker and value[0] in marker.args)}
     return set(itertools.product(others, backends))

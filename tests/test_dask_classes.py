@@ -12,7 +12,7 @@ da = pytest.importorskip("dask.array")
 dask = pytest.importorskip("dask")
 lazily = pytest.importorskip("lazily")
 check, check_gradient = lazily.check, lazily.check_gradient
-pytestmark = pytest.mark.any_backend
+pytestmark = pytest.mark.one_backend  # chunks are no business of kernels, and Numba compiles half a minute for them
 
 
 @pytest.fixture(autouse=True)

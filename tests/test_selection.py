@@ -89,7 +89,9 @@ def test_tests_share_backends():
 
 
 @pytest.mark.parametrize(
-    ("marker", "n_dear"), [(pytest.mark.any_backend, 1), (pytest.mark.any_backend("loss"), 3)], ids=["all", "some"]
+    ("marker", "n_dear"),
+    [(pytest.mark.any_backend, 1), (pytest.mark.any_backend("loss"), 3), (pytest.mark.one_backend, 0)],
+    ids=["all", "some", "one backend"],
 )
 def test_any_backend_will_do(marker, n_dear):
     """For all parameters of the test, or for those that are named."""
