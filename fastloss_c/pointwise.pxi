@@ -386,10 +386,10 @@ cdef void add_lanes(
     cdef Scratch scratch
     cdef double part[2][1024]
     cdef Py_ssize_t start = 0, j, k, n
-    memset(total, 0, job.size * sizeof(double))
-    memset(weights, 0, job.size * sizeof(double))
     while start < job.size and GOES_ON(start, 20):
         n = smaller(SPAN, job.size - start)
+        memset(total + start, 0, n * sizeof(double))
+        memset(weights + start, 0, n * sizeof(double))
         add_few(job, i * job.middle + first, smaller(FEW, last - first), start, n, &scratch, total + start, weights + start)
         j = first + FEW
         while j < last:
