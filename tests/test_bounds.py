@@ -50,6 +50,7 @@ def test_bad_labels_in_large_arrays():
     check_python(code, PYTHONPATH=TESTS)
 
 
+@pytest.mark.one_backend
 def test_bad_labels_with_weights_and_smoothing():
     """The class weights are indexed by the labels too."""
     code = """
@@ -72,6 +73,7 @@ def test_bad_labels_with_weights_and_smoothing():
     check_python(code, PYTHONPATH=TESTS)
 
 
+@pytest.mark.one_backend
 def test_good_arrays_up_to_the_fences():
     """Vector loops stop at the last element, whatever the length; and the place changes no bit."""
     code = """
@@ -102,6 +104,7 @@ def test_good_arrays_up_to_the_fences():
     check_python(code, PYTHONPATH=TESTS)
 
 
+@pytest.mark.one_backend
 def test_scores_between_the_fences():
     """Contiguous rows, and rows side by side; the target's logit is read before it is met on the way."""
     code = """
@@ -134,6 +137,7 @@ def test_scores_between_the_fences():
     check_python(code, PYTHONPATH=TESTS)
 
 
+@pytest.mark.one_backend
 def test_tiles_of_linear_layers_between_the_fences():
     code = """
         import fastloss, numpy as np

@@ -20,7 +20,7 @@ F32 = np.float32
 # Layouts and shapes are handled alike for all losses of a family, so a few losses stand for all of them here:
 # each kind of array that a loss meets for the first time costs a compilation.
 ROWS = [case for case in CASES if str(case) in ("cross_entropy-index", "cross_entropy-probs")]
-pytestmark = pytest.mark.any_backend
+pytestmark = pytest.mark.one_backend
 POINTS = [case for case in CASES if str(case) in ("mse_loss", "kl_div")]
 few = settings(
     max_examples=int(os.environ.get("FASTLOSS_TEST_EXAMPLES", "50")),

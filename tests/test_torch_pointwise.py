@@ -8,7 +8,7 @@ from torch_peer import F, equal, tensor, torch, torch_value_and_grad
 
 pytestmark = [
     for_oracle_and_package,
-    pytest.mark.any_backend,
+    pytest.mark.one_backend,
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning"),  # torch, on kl_div
 ]
 
