@@ -1,6 +1,7 @@
 """Measure fastloss on a GPU: correctness first, then bandwidth and peers, one table last.
 
-    pip install '.[cuda,torch,test]' && python bench/gpu.py [--seconds S] [--output FILE.json] [--skip-tests]
+    pip install '.[cuda,torch,test]' && python bench/gpu.py [--seconds S] [--without CONTENDER] [--output FILE.json]
+        [--skip-tests]
 
 Roofs are measured in the same run: a read-only sum and a device-to-device copy of the same size.  Every case runs over buffers that
 together exceed the second-level cache several times, contenders take turns, times are device events' and ratios are medians of rounds.
@@ -142,13 +143,14 @@ def timed(function, buffers):
     return start.elapsed_time(end) / len(buffers)
 
 
-def measure(case, seconds):
+def measure(case, seconds, without):
     """Medians of milliseconds and of paired ratios to fastloss, and the share of the roof."""
     first = case.make()
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     buffers = [first] + [case.make() for _ in range(max(1, -(-ROTATION * cache // n_bytes(first)) - 1))]
-    contenders = dict(case.contenders)
-    contenders["torch.compile"] = torch.compile(case.contenders["torch"], dynamic=False)
+    contenders = {name: function for name, function in case.contenders.items() if name not in without}
+    if "torch.compile" in contenders:
+        contenders["torch.compile"] = torch.compile(case.contenders["torch"], dynamic=False)
     if case.roof == READ:
         contenders["roof"] = lambda *arguments: [torch.sum(a) for a in arguments]
         moved = n_bytes(first)
@@ -204,6 +206,9 @@ def calls():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="for each case")
+    parser.add_argument(
+        "--without", action="append", default=[], help="a contender to leave out: torch.compile takes its time"
+    )
     parser.add_argument("--only", default="", help="cases whose names contain this")
     parser.add_argument("--output", type=Path, help="a file for the figures as JSON")
     parser.add_argument("--skip-tests", action="store_true")
@@ -217,7 +222,8 @@ def main():
     results = []
     for case in cases():
         if options.only in case.name:
-            results.append(measure(case, options.seconds))
+            print(case.name, file=sys.stderr, flush=True)
+            results.append(measure(case, options.seconds, options.without))
             torch.cuda.empty_cache()
     results += [] if options.only else list(calls())
     if options.output:

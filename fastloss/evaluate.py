@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastloss import _config, places
+from fastloss.calls.options import types_of
 from fastloss.calls.resolve import resolve
 from fastloss.calls.want import VALUE, Want
 from fastloss.losses import Function
@@ -60,10 +61,7 @@ def key_of(
     function: Function, operands: Sequence[Any], options: Sequence[Any], out: Any, want: Want
 ) -> tuple[Any, ...] | None:
     """The key of a call whose operands are all NumPy arrays; otherwise None."""
-    types = tuple(map(type, options))
-    if types and types[0] is tuple:  # axes
-        types += tuple(map(type, options[0]))
-    facts = [function, want, _backend.get(), options, types]
+    facts = [function, want, _backend.get(), options, types_of(options)]
     for a in operands:
         if a is None:
             facts.append(None)
@@ -93,6 +91,17 @@ def _planned(
 ) -> Any:
     """Evaluate the call by a new plan, which is kept if similar calls may follow."""
     place = places.of(operands)
+    is_fresh = out is None or type(out) is tuple and all(a is None for a in out)
+    if place.repeated is None or scale is not None or not is_fresh:
+        return _made(place, function, operands, options, out, want, scale, key)
+
+    def once():
+        return _made(place, function, operands, options, out, want, scale, key)
+
+    return place.repeated(once, function, operands, options, want)
+
+
+def _made(place, function, operands, options, out, want, scale, key):
     arrays, weak = place.as_arrays(function, operands)
     if key is None and place.KEEPS:  # lists, tensors and numbers have become arrays, so there is a key now
         key = key_of(function, arrays, options, out, want)

@@ -10,7 +10,13 @@ from fastloss import _errors
 from fastloss.losses import Option
 
 
-def checked(option: Option, value: Any) -> Any:
+def types_of(options):
+    """The types of options, and of the axes among them: to a dictionary 1 == True == 1.0, which may not all be accepted."""
+    types = tuple(map(type, options))
+    return types + tuple(map(type, options[0])) if types and types[0] is tuple else types
+
+
+def checked(option, value):
     """`value` converted to the option's kind (a float, an int, a bool, a name); TypeError or ValueError if it can't
     be."""
     if option.optional and value is None:

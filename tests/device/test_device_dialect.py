@@ -68,11 +68,12 @@ def test_any_number_of_operands_and_parameters(n_operands, n_parameters, monkeyp
     names = [*"xyz"[:n_operands], *(f"p{k}" for k in range(n_parameters))]
     weighted = " + ".join(f"T({k + 1}.0) * {name}" for k, name in enumerate(names))
     head, body = f"({', '.join(names)})", f"    T = type(x)\n    return {weighted}\n"
-    text = f"def mixed{head}:\n{body}\n\ndef mixed_slope{head}:\n{body}"
+    name = f"mixed_{n_operands}_{n_parameters}"  # by which caches know its kernels, those of other processes too
+    text = f"def {name}{head}:\n{body}\n\ndef {name}_slope{head}:\n{body}"
     source = tmp_path / "scalars.py"
     source.write_text(text, encoding="utf-8")
     monkeypatch.setattr(scalars, "__file__", str(source))
-    loss = losses.Formula("mixed", operands=n_operands, parameters=tuple(names[n_operands:]))
+    loss = losses.Formula(name, operands=n_operands, parameters=tuple(names[n_operands:]))
 
     from fastloss.backends.numba_cuda import _jit, pointwise
 

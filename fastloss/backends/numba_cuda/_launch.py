@@ -49,23 +49,27 @@ class Queue:
         return _target.address(self._states)
 
     def launch(self, kernel, n_blocks, n_threads, arguments):
+        """Launch a kernel; what can be launched again like this: it, blocks, and arguments without tuples.  None in the simulator."""
         n_blocks = min(max(n_blocks, 1), MAX_BLOCKS)
         if _target.SIMULATED:
             _simulated.run(kernel, n_blocks, n_threads, arguments)
-            return
+            return None
         kinds = tuple(
             (len(a), float if type(a[0]) is float else int) if type(a) is tuple else type(a) for a in arguments
         )
-        _ready(kernel, kinds, self.device).launch(n_blocks, n_threads, self.handle, arguments)
+        ready = _ready(kernel, kinds, self.device)
+        flat = [v for a in arguments for v in (a if type(a) is tuple else (a,))]
+        ready.launch(n_blocks, n_threads, self.handle, flat)
+        return ready, n_blocks, flat
 
     def totals(self):
         """(summed loss, weight, count, first bad position) of the last call; waits for the stream."""
         if _target.SIMULATED:
-            return self._totals.copy_to_host().view(np.float64)
-        host = _pinned()
-        driver.device_to_host(host, self._totals, 32, stream=self.stream)
-        self.stream.synchronize()
-        return host
+            return [float(v) for v in self._totals.copy_to_host().view(np.float64)]
+        host, address = _pinned()
+        driver.driver.cuMemcpyDtoHAsync(address, self.workspace + 8 * TOTALS, 32, self.handle)
+        driver.driver.cuStreamSynchronize(self.handle)
+        return host[:]
 
     def synchronize(self):
         if not _target.SIMULATED:
@@ -174,10 +178,9 @@ class _Ready:
         self.first_pointer = ctypes.addressof(self.pointers)
         self.lock = threading.Lock()
 
-    def launch(self, n_blocks, n_threads, stream, arguments):
-        flat = [v for a in arguments for v in (a if type(a) is tuple else (a,))]
+    def launch(self, n_blocks, n_threads, stream, numbers):
         with self.lock:
-            self.pack_into(self.room, 0, *flat)
+            self.pack_into(self.room, 0, *numbers)
             driver.driver.cuLaunchKernel(self.handle, n_blocks, 1, 1, n_threads, 1, 1, 0, stream, self.first_pointer, 0)
 
 
@@ -188,8 +191,11 @@ def _ready(kernel, kinds, device):
 
 
 def _pinned():
+    """Four page-locked numbers of this thread's, and their address."""
     if not hasattr(_per_thread, "totals"):
-        _per_thread.totals = cuda.pinned_array(4, np.float64)
+        memory = cuda.pinned_array(4, np.float64)
+        numbers = (ctypes.c_double * 4).from_buffer(memory)
+        _per_thread.totals = numbers, ctypes.addressof(numbers)
     return _per_thread.totals
 
 

@@ -58,13 +58,16 @@ def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, roo
     """
     t = thread()
     add_up(sums, loss, weight, count, bad)
-    if t == 0:
-        for k in range(4):
-            write_sum(ws, PARTIALS + 4 * block() + k, sums[0, k])
-        fence()
-        sums[0, 0] = np.float64(take_ticket(ws, 0))
-    sync()
-    if sums[0, 0] == np.float64(n_blocks() - 1):
+    is_last = True
+    if n_blocks() > 1:
+        if t == 0:
+            for k in range(4):
+                write_sum(ws, PARTIALS + 4 * block() + k, sums[0, k])
+            fence()
+            sums[0, 0] = np.float64(take_ticket(ws, 0))
+        sync()
+        is_last = sums[0, 0] == np.float64(n_blocks() - 1)
+    if is_last and n_blocks() > 1:
         fence()
         loss, weight, count, bad = 0.0, 0.0, 0.0, NO_BAD
         b = np.int64(t)
@@ -77,15 +80,16 @@ def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, roo
             b += THREADS
         add_up(sums, loss, weight, count, bad)
         if t == 0:
-            loss, weight = sums[0, LOSS] * factor, sums[0, WEIGHT] * factor
-            write_sum(ws, TOTALS + LOSS, loss)
-            write_sum(ws, TOTALS + WEIGHT, weight)
-            write_sum(ws, TOTALS + COUNT, sums[0, COUNT])
-            write_sum(ws, TOTALS + BAD, sums[0, BAD])
             write_ticket(ws, 0, 0)
-            if value != 0:
-                result = value_of(loss, weight, mode, divisor, root)
-                write_value(value, 0, Real(result if sums[0, BAD] == NO_BAD else math.nan))
+    if is_last and t == 0:
+        loss, weight = sums[0, LOSS] * factor, sums[0, WEIGHT] * factor
+        write_sum(ws, TOTALS + LOSS, loss)
+        write_sum(ws, TOTALS + WEIGHT, weight)
+        write_sum(ws, TOTALS + COUNT, sums[0, COUNT])
+        write_sum(ws, TOTALS + BAD, sums[0, BAD])
+        if value != 0:
+            result = value_of(loss, weight, mode, divisor, root)
+            write_value(value, 0, Real(result if sums[0, BAD] == NO_BAD else math.nan))
 
 
 def functions(threads, real):

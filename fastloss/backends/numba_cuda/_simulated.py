@@ -153,6 +153,20 @@ def quotient(a, b):
     return a // b
 
 
+def two_to_fraction(f):
+    from fastloss.backends.numba_cuda._target import EXP2
+
+    p = np.float32(EXP2[0])
+    for coefficient in EXP2[1:]:
+        p = fma(p, f, np.float32(coefficient))
+    return p
+
+
+def two_to(z):
+    with np.errstate(all="ignore"):
+        return np.float32(2.0) ** (np.float32(z) - np.float32(1.5 * 2**23))
+
+
 def fma(a, b, c):
     """Computed in a type that holds the product of two float32 exactly, and that of two float64 nearly."""
     exact = np.longdouble(a) * np.longdouble(b) + np.longdouble(c)

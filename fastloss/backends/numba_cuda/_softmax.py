@@ -11,14 +11,12 @@ of the exponentials matters no more than e^d there, and
 keep the relative accuracy of tiny losses, and of a logsumexp near a maximum of 0.  They are computed in float64, once
 per row.
 
-The accuracy required of a row's loss from float32 logits is higher than the rounding errors of x - r, of its product
-with log2(e), and of the sum allow: all three are corrected for.  Otherwise a sum of many equal terms far below the
-maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label smoothing, class
-probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
+What a row's loss of float32 logits must be exact to is less than float32's own rounding of x - r, of its product with log2(e), of a sum, and
+than the hardware's exponential: all four are made up for.  A sum of many equal terms far below the maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label
+smoothing, class probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
 
-Templates' holes: Real, the type that is computed in; N elements per vector, V vectors per batch, BATCH = N V; LABELED
-whether there is a target to exclude; SPREAD whether there are coefficients q, DENSE whether each element has its own;
-BEST and RANK for scores.
+Templates' holes: Real, the type that is computed in; Int, one that holds positions in a row; N elements a vector, V vectors a batch, BATCH = N V; LABELED whether there is
+a target to be left out; SPREAD whether there are coefficients q, DENSE whether they come with each element; BEST and RANK for scores.
 
 References
 ----------
@@ -29,29 +27,69 @@ import math
 
 import numpy as np
 
-from fastloss.backends.numba_cuda._target import exp, fma, hardware_exp, lane, larger, log1p, shuffle_xor
+from fastloss.backends.numba_cuda._target import (
+    exp,
+    fma,
+    hardware_exp,
+    lane,
+    larger,
+    log1p,
+    shuffle_xor,
+    two_to,
+    two_to_fraction,
+)
 
 INF, NAN = math.inf, math.nan
 LOG2E, LN2 = math.log2(math.e), math.log(2)
 LOG2E_SINGLE = float(np.float32(LOG2E))
 LOG2E_REST = 1.9259629911266175e-08  # log2(e) - LOG2E_SINGLE
 
+MAGIC = 1.5 * 2**23  # a float32 plus this is a whole number plus this
+NEAR = 2.0**20  # logits below which products with log2(e) have bits left for a fraction
+
 # What a second sweep over a row writes.
 NONE, GRADIENT, LOGS, POWERS = range(4)
 
-Real = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
-read = read_vector = read_masked = read_target = read_weight = power = fill = None  # likewise
+Real = Int = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
+read = read_vector = read_masked = read_target = read_weight = power = powers = fill = None  # likewise
+
+
+def split(base):
+    """What `power_near` wants to know of a base: what is subtracted from both first, what is left of it, that times log2(e) as a whole
+    number and the rest, which is at most 1/2, and both together."""
+    far = base if not abs(base) < Real(NEAR) else Real(0.0)  # of what is near to it the difference is exact
+    base = base - far
+    whole = fma(base, Real(LOG2E_SINGLE), Real(MAGIC)) - Real(MAGIC)
+    part = fma(base, Real(LOG2E_SINGLE), -whole)
+    return far, base, whole, part, whole + part
+
+
+def power_near(x, far, base, whole, part, together):
+    """exp(x - base) for x <= base in float32 to 1.4 ulp, 1 where they are equal; 0 below the smallest normal number.
+
+    x log2(e) = k + f with k a whole number, which is rounded once, and base log2(e) likewise: the difference of what is left is small,
+    so nothing is lost of a gap of a hundred.  2^f is a polynomial: what the hardware has for it is off by 2 ulp.
+    """
+    x -= far
+    d = x - base
+    z = fma(x, Real(LOG2E_SINGLE), -together) + Real(MAGIC)
+    k = (z - Real(MAGIC)) + whole
+    f = fma(d, Real(LOG2E_REST), fma(x, Real(LOG2E_SINGLE), -k) - part)
+    power = two_to_fraction(f) * two_to(z)
+    return Real(0.0) if d < Real(-87.0) else power  # a select, which NaN passes
 
 
 def power_careful(x, base):
-    """exp(x - base) for x <= base in float32, to 1 ulp plus the error of the hardware's exponential."""
-    d = x - base
-    there = d - x
-    low = (x - (d - there)) - (base + there)  # d + low is x - base (Knuth 1969)
-    t = d * Real(LOG2E_SINGLE)
-    rest = fma(d, Real(LOG2E_REST), fma(d, Real(LOG2E_SINGLE), -t))
-    e = hardware_exp(t)
-    return Real(0.0) if d < Real(-120.0) else fma(e, fma(rest, Real(LN2), low), e)  # infinities, too
+    """exp(x - base) for x <= base in float32."""
+    far, near, whole, part, together = split(base)
+    return power_near(x, far, near, whole, part, together)
+
+
+def powers_careful(batch, base):
+    """exp(x - base) in place of each x <= base."""
+    far, near, whole, part, together = split(base)
+    for k in range(BATCH):
+        batch[k] = power_near(batch[k], far, near, whole, part, together)
 
 
 def power_quick(x, base):
@@ -61,6 +99,12 @@ def power_quick(x, base):
 
 def power_double(x, base):
     return exp(x - base)
+
+
+def powers_plain(batch, base):
+    """exp(x - base) in place of each x <= base."""
+    for k in range(BATCH):
+        batch[k] = power(batch[k], base)
 
 
 def exactly_powered(x, base):
@@ -85,7 +129,21 @@ def rescaled(total, low, scale):
     return product, low * scale - fma(total, scale, -product)
 
 
-# --- a batch of elements into registers; beyond the row's end they are -inf -------------------------------------------
+def halved(batch, n):
+    """Add up neighbours among the first n; how many sums that makes."""
+    for k in range(n // 2):
+        batch[k] = batch[2 * k] + batch[2 * k + 1]
+    if n % 2:
+        batch[n // 2] = batch[n - 1]
+    return n - n // 2
+
+
+def in_eights(batch):
+    """Add up the elements of a batch by eights, in trees, which are exact where terms are equal; how many sums that makes."""
+    return halved(batch, halved(batch, halved(batch, BATCH)))
+
+
+# --- a batch of elements into registers; beyond the row's end they are -inf -------------------------------------------------
 
 
 def fill_vectors(batch, x, origin, stride, first, offset, step, end):
@@ -123,7 +181,7 @@ def fill_elements(batch, x, origin, stride, first, offset, step, end):
 def leave_out(batch, at, step, label):
     """Exclude the label's element from the batch that contains it."""
     for v in range(V):
-        k = label - (at + v * step)
+        k = Int(label - (at + v * step))
         if k >= 0 and k < N:
             for j in range(N):  # a select for each: registers have no index
                 batch[v * N + j] = Real(-INF) if j == k else batch[v * N + j]
@@ -205,21 +263,24 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
                 left = highest
                 highest = largest(batch)
         if highest > r:
-            s, s_low = rescaled(s, s_low, power(r, highest))
+            less = power(r, highest)
+            s, s_low = rescaled(s, s_low, less)
+            s, s_low = added(s, s_low, less)  # the former maximum is one of the others now
             r = highest
             if BEST:
                 for v in range(V):
                     for k in range(N):
                         if batch[BATCH - 1 - v * N - k] == highest:
                             best = at + (V - 1 - v) * step + (N - 1 - k)
-        base = r if r > Real(-INF) else Real(0.0)
-        for k in range(BATCH):
-            s, s_low = added(s, s_low, power(batch[k], base))
+            exchange(batch, highest, Real(-INF))
+        powers(batch, r if r > Real(-INF) else Real(0.0))
+        for k in range(in_eights(batch)):
+            s, s_low = added(s, s_low, batch[k])
         first += V * step
     return (
         left,
         r,
-        (np.float64(s) - 1.0) - np.float64(s_low),
+        np.float64(s) - np.float64(s_low) if r > Real(-INF) else np.float64(-1.0),
         top,
         np.float64(share) - np.float64(share_low),
         np.float64(mass) - np.float64(mass_low),
@@ -303,11 +364,9 @@ def finish(left, r, s):
     if not (top > Real(-INF) and top < Real(INF)):
         return NAN, NAN
     gap = np.float64(r) - np.float64(left)
-    if left >= r:
-        nll = log1p((1.0 + s) * exp(gap))
-        return nll, nll
-    tail = log1p(s + exp(-gap))
-    return gap + tail, tail
+    less = exp(-abs(gap))
+    tail = log1p((1.0 + s) * less if left >= r else s + less)  # one for both, as a warp would go both ways
+    return (tail if left >= r else gap + tail), tail
 
 
 def scaled(share, loss):

@@ -43,7 +43,8 @@ INF, NAN = math.inf, math.nan
 STATE = 8
 TICKETS = 2048
 
-Real = N = V = BATCH = WRITTEN = STAGED = GROUP = THREADS = WARPS = None  # holes: sizes
+Real = Int = N = V = BATCH = WRITTEN = STAGED = GROUP = THREADS = WARPS = None  # holes: sizes
+CLASSES = 0  # a hole: how many a row has that is staged
 stage = memory_of = origin_of = None  # holes: `_staging`
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
@@ -113,6 +114,7 @@ def second_sweep(
     """
     while first + offset < end:
         at = first + offset
+        here = Int(label - at)  # where the label is in the batch, if it is
         fill(batch, x, origin, stride, first, offset, step, end)
         for v in range(V):
             for k in range(N):
@@ -126,7 +128,7 @@ def second_sweep(
                     slope = (share + mass) * p
                     if SPREAD and c < end:
                         slope -= coefficient(c, y, y_origin, y_stride, w, keep, spread)
-                    if LABELED and c == label:
+                    if LABELED and here == v * step + k:
                         slope = mass * p - own - share * s_rest
                     batch[v * N + k] = slope * scale if counts else Real(0.0)
         write_batch(batch, out, out_origin, out_class, at, step, end)
@@ -172,6 +174,8 @@ def groups(
     member, party = lane() % GROUP, lane() // GROUP
     if SECOND == GRADIENT and by_weight:
         scale = scale / read_sum(ws, TOTALS + WEIGHT)
+    if CLASSES:  # the same, as constants
+        n_classes, x_class = np.int64(CLASSES), np.int64(1)
     loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
     tile = block() * WARPS + thread() // WARP
     while tile * WARP < n_rows:

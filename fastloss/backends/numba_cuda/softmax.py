@@ -39,22 +39,26 @@ __all__ = [
 
 WARPS = 4  # per block of `groups`
 GROUP_THREADS = LABEL_THREADS = WARPS * WARP
-BATCH = 32  # the most elements of a row that a thread processes together
-SOLO = 16  # likewise if each row has one thread
-STAGED = 32  # the most classes of rows that are staged in shared memory
-TEAM = 128, 256  # threads per team; several teams fit on a multiprocessor, as each waits at the end of its row
+BATCH = 32  # elements of a row that a lane of a group takes together, at most
+HALF_BATCH = 16  # likewise a thread of a team, which has fewer of them, and where a second sweep needs registers
+STAGED = 32  # classes of rows that are staged in shared memory, at most
+TEAM = 128, 256  # threads of a team: several of them on a multiprocessor, as one waits at the end of its row
 
-# One block per row from TEAM_FROM classes on, or from TEAM_FROM_FEW if there are fewer than FEW rows.
-TEAM_FROM = 4096
-TEAM_FROM_FEW, FEW = 1024, 2048
+# A row is a block's from TEAM_ALWAYS classes on, by 256 threads; and by 128 from TEAM_FROM on where there are too few rows for the
+# warps of `groups`, which take 32 each: fewer than ROWS_PER_CLASS for each class, and than MANY.  Measured on an H200, 16 to 65536 rows of
+# 100 to 8192 classes: a warp takes about 6 us + 40 ns a class then, a block 7 us + 3 ns a row.
+TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY = 16384, 64, 12, 32768
+
+# Rows from which on neighbouring threads read neighbouring rows where classes are not neighbours.
+ALONG_ROWS = 2048
 
 # How many classes a block computes if there are too few rows for all multiprocessors, and how many blocks are enough.
 CHUNK, BLOCKS = 8192, TICKETS
 
 
-if _target.SIMULATED:  # the same code paths, for rows short enough for Python
-    BATCH, SOLO, TEAM = 16, 8, (8, 16)
-    TEAM_FROM, TEAM_FROM_FEW, FEW, CHUNK, BLOCKS = 96, 64, 8, 64, 16
+if _target.SIMULATED:  # the same ways for rows that Python can go through
+    BATCH, HALF_BATCH, TEAM = 16, 8, (8, 16)
+    TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY, ALONG_ROWS, CHUNK, BLOCKS = 96, 64, 12, 8, 8, 64, 16
 
 
 class Shape(NamedTuple):
@@ -75,21 +79,26 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
     A row that is swept a second time is not cut into chunks, because a chunk would have to wait for the others.
     """
     width = VECTOR // SIZES[name]
-    batch = BATCH if name in ("float16", "bfloat16", "float32") else BATCH // 2  # float64 takes two registers
     n = width if contiguous and n_classes % width == 0 else 1
     n_vectors = max(1, -(-n_classes // n))
-    along_rows = not contiguous and n_rows >= FEW  # neighbouring lanes read neighbouring rows
-    if not along_rows and (n_classes >= TEAM_FROM or n_classes >= TEAM_FROM_FEW and n_rows < FEW):
-        v = batch // n
-        threads = min(TEAM[1], max(TEAM[0], 1 << (n_classes // BATCH - 1).bit_length()))
+    # neighbouring lanes read neighbouring rows
+    along_rows = not contiguous and n_rows >= ALONG_ROWS and n_classes <= np.iinfo(np.int32).max
+    is_few = n_classes >= TEAM_FROM and n_rows < min(ROWS_PER_CLASS * n_classes, MANY)
+    is_team = not along_rows and (n_classes >= TEAM_ALWAYS or is_few)
+    per_lane, batch = BATCH, HALF_BATCH if is_team or second else BATCH
+    if SIZES[name] > 4:  # a float64 takes two registers
+        per_lane, batch = per_lane // 2, batch // 2
+    if is_team:
+        threads = TEAM[n_classes >= TEAM_ALWAYS]
+        v = max(1, min(batch // n, -(-n_vectors // threads)))
         n_chunks = 1 if second else min(WARP, max(1, BLOCKS // max(n_rows, 1)), max(1, n_classes // CHUNK))
         chunk = -(-n_vectors // n_chunks) * n
         return Shape(n, v, WARP, threads, chunk)
     group = 1
-    while not along_rows and group < WARP and group * batch < n_classes:
+    while not along_rows and group < WARP and group * per_lane < n_classes:
         group *= 2
-    share = -(-n_vectors // group)  # vectors per lane
-    most = max(1, (SOLO if group == 1 else batch) // n)
+    share = -(-n_vectors // group)  # vectors of a lane
+    most = max(1, batch // n)  # vectors of a batch
     v = -(-share // -(-share // most))
     if (
         n == 1 and group == 1
@@ -130,11 +139,13 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     )
     holes = {
         "Real": Real,
+        "Int": np.int64 if shape.threads else np.int32,
         "N": shape.n,
         "V": shape.v,
         "BATCH": shape.n * shape.v,
         "WRITTEN": VECTOR // SIZES[real],
         "WHOLE": VECTOR // SIZES[name],
+        "CLASSES": staged,
         "STAGED": max(1, threads * staged),
         "GROUP": shape.group,
         "THREADS": threads,
@@ -161,12 +172,16 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
         holes[hole] = _jit.inlined(way, purpose, **holes)
     s = _softmax
     power = s.power_careful if name == "float32" else s.power_quick if real == "float32" else s.power_double
-    holes["power"] = _jit.inlined(power, real, Real=Real)
+    ways = s.split, s.power_near, power
+    holes |= _jit.family(ways, real, Real=Real)
+    holes["power"] = holes[power.__name__]
+    powers = s.powers_careful if name == "float32" else s.powers_plain
+    holes["powers"] = _jit.inlined(powers, purpose, **holes)
     fill = s.fill_vectors if vectors else s.fill_elements
     holes["fill"] = _jit.inlined(fill, purpose, **holes)
     holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
     pieces = (
-        s.added, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
+        s.added, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.halved, s.in_eights, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
         s.least_of_group, s.merged, s.finish, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip

@@ -12,11 +12,12 @@ from fastloss.places.cuda.classes import normalised, rows, scores
 from fastloss.places.cuda.comparisons import comparisons
 from fastloss.places.cuda.linear import layer
 from fastloss.places.cuda.pointwise import elements
+from fastloss.places.cuda.repeats import repeated
 from fastloss.places.cuda.session import as_arrays, signature
 
-__all__ = ["KEEPS", "plan", "signature", "as_arrays"]
+__all__ = ["KEEPS", "as_arrays", "plan", "repeated", "signature"]
 
-KEEPS = False  # grids depend on addresses, too
+KEEPS = False  # a plan allocates and decides anew: `repeats` keeps what it has come to
 
 
 def _refused(resolved):

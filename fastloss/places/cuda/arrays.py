@@ -130,6 +130,13 @@ class Torch:
     ordered = True  # later work on the stream sees the results
 
     @staticmethod
+    def seen(tensor):
+        """Its address, its device, and all else that the launches of a call depend on; None where it is not plain memory."""
+        if tensor.is_neg() or tensor.is_conj():
+            return None
+        return tensor.data_ptr(), tensor.get_device(), (tensor.dtype, tensor.shape, tensor.stride())
+
+    @staticmethod
     def view(tensor):
         if tensor.is_conj() or tensor.is_neg():
             tensor = tensor.resolve_conj().resolve_neg()
@@ -143,7 +150,9 @@ class Torch:
 
     @staticmethod
     def stream(tensor, device):
-        return sys.modules["torch"].cuda.current_stream(device).cuda_stream
+        torch = sys.modules["torch"]
+        quickly = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # what compilers of torch's ask
+        return quickly(device) if quickly else torch.cuda.current_stream(device).cuda_stream
 
     @staticmethod
     def empty(shape, name, device, queue):
@@ -168,6 +177,10 @@ class CuPy:
     """CuPy arrays; work is queued on the current stream."""
 
     ordered = True
+
+    @staticmethod
+    def seen(array):
+        return array.data.ptr, array.device.id, (array.dtype, array.shape, array.strides)
 
     @staticmethod
     def view(array):
@@ -207,6 +220,7 @@ class Jax:
     results."""
 
     ordered = False
+    seen = None
 
     @staticmethod
     def view(array):
@@ -257,6 +271,14 @@ class Numba:
     ordered = True
 
     @staticmethod
+    def seen(array):
+        from fastloss.backends.numba_cuda import _target
+
+        if _target.SIMULATED:
+            return None
+        return _target.address(array), Numba.device(array), (array.dtype, array.shape, array.strides)
+
+    @staticmethod
     def view(array):
         from fastloss.backends.numba_cuda import _target
 
@@ -288,6 +310,8 @@ class Numba:
 
 class Other(Numba):
     """Anything else with DLPack or the CUDA array interface; results are Numba device arrays."""
+
+    seen = None  # to look at it takes as long as all else
 
     @staticmethod
     def view(value):

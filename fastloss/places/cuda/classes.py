@@ -162,8 +162,7 @@ class Call:
             return self.result()
 
     def _check_probabilities(self):
-        sums = self.session.totals()
-        if sums[0] != sums[0]:
+        if np.isnan(self.session.first_bad(of_sum=True)):
             call = pointwise.Pointwise(
                 self.session, losses.CATEGORICAL, (self.x, None, None, None), self.real, (), ("probs", "", "", "")
             )
@@ -191,9 +190,10 @@ class Call:
     def result(self):
         """The result for the caller; raises for bad labels."""
         session, is_index = self.session, self.resolved.is_index
-        sums = session.totals() if self.what == "sums" or is_index and session.waits else None
-        if sums and is_index and sums[3] < np.inf:
-            raise_bad_label(session, self.y, self.rows, int(sums[3]), self.resolved.ignore_index)
+        sums = session.totals() if self.what == "sums" else None
+        bad = sums[3] if sums else session.first_bad() if session.waits and is_index else np.inf
+        if is_index and bad < np.inf:
+            raise_bad_label(session, self.y, self.rows, int(bad), self.resolved.ignore_index)
         if self.what == "sums":
             return Sums(sums[0], sums[1] if is_index else float(self.rows.n_rows), int(sums[2]))
         if self.reduction == "none":
@@ -437,7 +437,7 @@ def _scores(resolved):
                     session, rows, "rank" if top_k else "score", session.softmax.NONE, logits, real, (*labels, 0), kind, 0,
                     (ignore, 1.0, 0.0), losses=nll, scores=(*rest, top_k or 0), index=index,
                 )  # fmt: skip
-                bad = session.totals()[3] if session.waits and y is not None else np.inf
+                bad = session.first_bad() if session.waits and y is not None else np.inf
             if bad < np.inf:
                 raise_bad_label(session, y, rows, int(bad), resolved.ignore_index)
             return results
@@ -483,7 +483,7 @@ def _details(session, resolved, x, ids):
         )  # fmt: skip
         with session.queue.lock:
             session.launch_blocks(kernel, rows.n_rows, threads, arguments)
-            bad = session.totals()[3] if session.waits and n_ids else np.inf
+            bad = session.first_bad() if session.waits and n_ids else np.inf
         if bad < np.inf:
             position = np.unravel_index(int(bad), (*rows.shape, n_ids))
             value = session.label(ids, position)
@@ -496,6 +496,4 @@ def _details(session, resolved, x, ids):
 
 def _any_target(session):
     """Address and strides of a dummy target, the same for all rows, for calls without one."""
-    memory = session.queue.upload(np.zeros(1, np.int64))
-    session.kept.append(memory)
-    return Numba.view(memory).address, 0, 0
+    return Numba.view(session.uploaded(np.zeros(1, np.int64))).address, 0, 0

@@ -51,7 +51,7 @@ def _likelihoods(session, resolved, arrays, y, losses):
         run_rows(
             session, rows, "index", session.softmax.NONE, logits, resolved.real, labels, y.name, 0, constants, losses=address
         )  # fmt: skip
-        bad = min(bad, session.totals()[3] if session.waits else np.inf)
+        bad = min(bad, session.first_bad() if session.waits else np.inf)
     return bad
 
 

@@ -20,6 +20,7 @@ class Layer:
 
     def __init__(self, operands, real, hidden, linear_weight, bias):
         self.session, self.real = operands.session, real
+        self.session.spoil()  # the library launches, too
         self.library = self.session.library
         if self.library not in (Torch, CuPy):
             raise _errors.no_matmul("the host" if self.session.to_host else self.library.__name__)

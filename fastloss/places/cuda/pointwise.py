@@ -147,8 +147,9 @@ class Pointwise:
                     unweighted.run(kernels.SLOPE, view.address, scale)
             else:
                 self.run(kernels.TOTAL, 0, 1.0, value.address, mode, divisor, root)
-            sums = session.totals() if what == "sums" or self.loss.domains and session.waits else None
-        if sums and sums[0] != sums[0]:
+            sums = session.totals() if what == "sums" else None
+            total = sums[0] if sums else session.first_bad(of_sum=True) if self.loss.domains and session.waits else 0.0
+        if np.isnan(total):
             self.check_domain()
         if what == "sums":
             found = Sums(sums[0], float(sums[1] if divisor is None else divisor), self.size if count is None else count)
@@ -217,7 +218,7 @@ class Pointwise:
             with session.queue.lock:
                 arguments = (v.address, v.size, shape, *strides, *domain.ends(self.real), session.queue.workspace)
                 session.launch(kernel, v.size, arguments)
-                bad = session.totals()[3]
+                bad = session.first_bad()
             if bad < np.inf:
                 position = np.unravel_index(int(bad), v.shape)
                 raise _errors.outside(name, domain, position, np.dtype(self.real).type(element(session, v, position)))

@@ -7,6 +7,7 @@ from fastloss.backends import load
 from fastloss.calls.resolve import INTEGERS, Signature
 from fastloss.calls.resolve import signature as _signature
 from fastloss.places import on_device
+from fastloss.places.cuda import repeats
 from fastloss.places.cuda.arrays import Numba, View, library_of, packed_strides, viewed
 
 _WEAK = (bool, int, float)
@@ -25,6 +26,10 @@ def as_arrays(function, operands):
     named = {name: value for name, value in zip(function.operands, operands, strict=True) if name}
     session = Session(**named)
     found = Operands(session.array(value, name) for name, value in zip(function.operands, operands, strict=True))
+    if session.recording:
+        for i, view in enumerate(found):
+            if isinstance(view, View):
+                session.recording.operand(i, view)
     found.given, found.session = operands, session
     return found, tuple(i for i, value in enumerate(operands) if type(value) in _WEAK)
 
@@ -67,6 +72,11 @@ class Session:
             for other in self.others:
                 self.queue.wait_for(other)
         self.waits = _config.wait.get()
+        self.recording = repeats.recording()
+        if self.recording:
+            self.recording.begin(self)
+            if self.to_host or self.others:
+                self.recording.spoil()
         self.kept = []  # temporary memory that kernels still read
         self.inputs = []  # views that kernels read
 
@@ -86,12 +96,23 @@ class Session:
         a = np.ascontiguousarray(a, a.dtype.newbyteorder("=")).reshape(a.shape)
         if a.dtype.itemsize > 8:
             a = a.astype(np.float64)
-        with self.on_device(self.device):
-            memory = self.queue.upload(a)
-        self.kept.append(memory)
+        memory = self.uploaded(a)
         from fastloss.backends.numba_cuda import _target
 
         return View(_target.address(memory), a.dtype.name, a.shape, packed_strides(a.shape), memory)
+
+    def uploaded(self, array):
+        """A C-contiguous array of the host on the device, until the call ends."""
+        self.spoil()
+        with self.on_device(self.device):
+            memory = self.queue.upload(array)
+        self.kept.append(memory)
+        return memory
+
+    def spoil(self):
+        """The call can't be repeated by its launches alone."""
+        if self.recording:
+            self.recording.spoil()
 
     def fitting(self, view, shape):
         """The view reshaped, copied if necessary."""
@@ -132,6 +153,8 @@ class Session:
 
     def new(self, shape, name, scratch=False):
         array = self.library.empty(tuple(shape), name, self.device, self.queue)
+        if self.recording:
+            self.recording.allocated(array, viewed(array, "new"), shape, name)
         if scratch:
             self.kept.append(array)
         return array
@@ -176,6 +199,7 @@ class Session:
         return array
 
     def copied_to_host(self, array):
+        self.spoil()
         if not array.size:
             return np.empty(array.shape, array.dtype)
         with self.on_device(self.device):
@@ -216,15 +240,30 @@ class Session:
 
     def launch_blocks(self, kernel, n_blocks, n_threads, arguments):
         with self.on_device(self.device):
-            self.queue.launch(kernel, n_blocks, n_threads, arguments)
+            launched = self.queue.launch(kernel, n_blocks, n_threads, arguments)
+        if self.recording:
+            self.recording.launched(*launched, n_threads, self.queue.workspace)
 
     def states(self, n_bytes):
         with self.on_device(self.device):
-            return self.queue.states(n_bytes)
+            address = self.queue.states(n_bytes)
+        if self.recording:
+            self.recording.states(address, n_bytes)
+        return address
 
     def totals(self):
+        """The sums of the last launch: summed loss, weight, count, first bad position."""
+        self.spoil()
         with self.on_device(self.device):
-            return [float(v) for v in self.queue.totals()]
+            return self.queue.totals()
+
+    def first_bad(self, of_sum=False):
+        """The first bad position of the last launch, inf if there is none; with `of_sum`, NaN if none is bad but the sum is NaN."""
+        if self.recording:
+            self.recording.checked(of_sum)
+        with self.on_device(self.device):
+            total, _, _, bad = self.queue.totals()
+        return total if of_sum and bad == np.inf and total != total else bad
 
     def scalar(self, array, out=None):
         """The scalar that the caller gets for a reduced result."""

@@ -11,9 +11,10 @@ from fastloss.places.dask._calls import as_arrays, computed, signature
 from fastloss.places.dask._elements import elements
 from fastloss.places.dask._rows import comparisons, forecasts, layer, normalised, rows, scores
 
-__all__ = ["KEEPS", "computed", "plan", "signature", "as_arrays"]
+__all__ = ["KEEPS", "as_arrays", "computed", "plan", "repeated", "signature"]
 
 KEEPS = False
+repeated = None
 
 _GRAPHS = {
     resolve.Elements: elements,

@@ -11,9 +11,10 @@ from fastloss.places.host.operands import as_arrays
 from fastloss.places.host.rows import plan_of as _rows
 from fastloss.places.host.scores import plan_of as _scores
 
-__all__ = ["KEEPS", "plan", "signature", "as_arrays"]
+__all__ = ["KEEPS", "as_arrays", "plan", "repeated", "signature"]
 
 KEEPS = True
+repeated = None
 
 _PLANS = {
     resolve.Elements: _elements,
