@@ -27,6 +27,7 @@ import math
 
 import numpy as np
 
+from fastloss.backends.numba_cuda import _jit
 from fastloss.backends.numba_cuda._target import (
     exp,
     fma,
@@ -105,6 +106,13 @@ def powers_plain(batch, base):
     """exp(x - base) in place of each x <= base."""
     for k in range(BATCH):
         batch[k] = power(batch[k], base)
+
+
+def exponential(name, real):
+    """The hole `power` for logits of dtype `name` and arithmetic in `real`, with what it is made of."""
+    power = power_careful if name == "float32" else power_quick if real == "float32" else power_double
+    made = _jit.family((split, power_near, power), real, Real=np.dtype(real).type)
+    return made | {"power": made[power.__name__]}
 
 
 def exactly_powered(x, base):

@@ -209,7 +209,6 @@ def kernel(name, real, threads, index):
     """The kernel for logits of dtype `name`, and positions of dtype `index`."""
     read, Real = _target.reader(name, real), np.dtype(real).type
     purpose = f"{name}_{real}_{threads}_{index}"
-    power = _softmax.power_careful if real == "float32" else _softmax.power_double
     holes = {
         "Real": Real,
         "THREADS": threads,
@@ -218,7 +217,7 @@ def kernel(name, real, threads, index):
         "read": read,
         "write_loss": _target.writer(real),
         "write_index": _target.writer(index),
-        "power": _jit.inlined(power, real, Real=Real),
+        **_softmax.exponential(real, real),
         **_settle.functions(threads, real),
     }
     pieces = (

@@ -171,10 +171,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     for hole, way in zip(("stage", "memory_of", "origin_of"), ways, strict=True):
         holes[hole] = _jit.inlined(way, purpose, **holes)
     s = _softmax
-    power = s.power_careful if name == "float32" else s.power_quick if real == "float32" else s.power_double
-    ways = s.split, s.power_near, power
-    holes |= _jit.family(ways, real, Real=Real)
-    holes["power"] = holes[power.__name__]
+    holes |= s.exponential(name, real)
     powers = s.powers_careful if name == "float32" else s.powers_plain
     holes["powers"] = _jit.inlined(powers, purpose, **holes)
     fill = s.fill_vectors if vectors else s.fill_elements
