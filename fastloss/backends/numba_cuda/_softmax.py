@@ -288,7 +288,7 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
     return (
         left,
         r,
-        np.float64(s) - np.float64(s_low) if r > Real(-INF) else np.float64(-1.0),
+        (np.float64(s) - np.float64(s_low)) - (0.0 if r > Real(-INF) else 1.0),  # NaN if one is
         top,
         np.float64(share) - np.float64(share_low),
         np.float64(mass) - np.float64(mass_low),
