@@ -7,6 +7,7 @@ A plan's key holds every fact that `resolve` and the host look at, including the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -95,13 +96,23 @@ def _planned(
     if place.repeated is None or scale is not None or not is_fresh:
         return _made(place, function, operands, options, out, want, scale, key)
 
-    def once():
+    def once() -> Any:
         return _made(place, function, operands, options, out, want, scale, key)
 
     return place.repeated(once, function, operands, options, want)
 
 
-def _made(place, function, operands, options, out, want, scale, key):
+def _made(
+    place: ModuleType,
+    function: Function,
+    operands: Sequence[Any],
+    options: Sequence[Any],
+    out: Any,
+    want: Want,
+    scale: float | None,
+    key: tuple[Any, ...] | None,
+) -> Any:
+    """Evaluate the call anew, and keep its plan if the place's may be kept."""
     arrays, weak = place.as_arrays(function, operands)
     if key is None and place.KEEPS:  # lists, tensors and numbers have become arrays, so there is a key now
         key = key_of(function, arrays, options, out, want)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,13 @@ from fastloss import _errors
 from fastloss.losses import Option
 
 
-def types_of(options):
+def types_of(options: Sequence[Any]) -> tuple[type, ...]:
     """The types of options, and of the axes among them: to a dictionary 1 == True == 1.0, which may not all be accepted."""
     types = tuple(map(type, options))
     return types + tuple(map(type, options[0])) if types and types[0] is tuple else types
 
 
-def checked(option, value):
+def checked(option: Option, value: Any) -> Any:
     """`value` converted to the option's kind (a float, an int, a bool, a name); TypeError or ValueError if it can't
     be."""
     if option.optional and value is None:
