@@ -6,6 +6,7 @@ A plan's key holds every fact that `resolve` and the host look at, including the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -13,18 +14,12 @@ from typing import Any
 import numpy as np
 
 from fastloss import _config, places
-from fastloss.calls.options import types_of
+from fastloss.calls.kept import keep, types_of
 from fastloss.calls.resolve import resolve
 from fastloss.calls.want import VALUE, Want
 from fastloss.losses import Function
 
-# How many plans are kept; a new one then replaces the oldest.
-MOST = 1024
-
 _plans: dict[tuple[Any, ...], Callable[..., Any]] = {}
-
-# Types of options for which equal values mean the same.
-_PLAIN = {int, float, bool, str, type(None), tuple}
 
 _ndarray = np.ndarray
 _backend = _config.backend
@@ -55,7 +50,12 @@ def evaluate(
             key = plan = None
         if plan is not None:
             return plan(operands, out, scale)
-    return _planned(function, operands, options, out, want, scale, key)
+    place = places.of(operands)
+    planned = functools.partial(_planned, place, function, operands, options, out, want, scale, key)
+    is_fresh = out is None or type(out) is tuple and all(a is None for a in out)
+    if place.repeated is None or scale is not None or not is_fresh:
+        return planned()
+    return place.repeated(planned, function, operands, options, want)
 
 
 def key_of(
@@ -82,27 +82,6 @@ def key_of(
 
 
 def _planned(
-    function: Function,
-    operands: Sequence[Any],
-    options: Sequence[Any],
-    out: Any,
-    want: Want,
-    scale: float | None,
-    key: tuple[Any, ...] | None,
-) -> Any:
-    """Evaluate the call by a new plan, which is kept if similar calls may follow."""
-    place = places.of(operands)
-    is_fresh = out is None or type(out) is tuple and all(a is None for a in out)
-    if place.repeated is None or scale is not None or not is_fresh:
-        return _made(place, function, operands, options, out, want, scale, key)
-
-    def once() -> Any:
-        return _made(place, function, operands, options, out, want, scale, key)
-
-    return place.repeated(once, function, operands, options, want)
-
-
-def _made(
     place: ModuleType,
     function: Function,
     operands: Sequence[Any],
@@ -112,7 +91,7 @@ def _made(
     scale: float | None,
     key: tuple[Any, ...] | None,
 ) -> Any:
-    """Evaluate the call anew, and keep its plan if the place's may be kept."""
+    """Evaluate the call by a new plan, which is kept if similar calls may follow."""
     arrays, weak = place.as_arrays(function, operands)
     if key is None and place.KEEPS:  # lists, tensors and numbers have become arrays, so there is a key now
         key = key_of(function, arrays, options, out, want)
@@ -126,15 +105,6 @@ def _made(
                 return plan(arrays, out, scale)
     signatures = [None if a is None else place.signature(a, i in weak) for i, a in enumerate(arrays)]
     plan = place.plan(resolve(function, signatures, options, want), arrays, out)
-    if key is not None and place.KEEPS and all(type(option) in _PLAIN for option in options):
-        keep(key, plan)
+    if key is not None and place.KEEPS:
+        keep(_plans, key, options, plan)
     return plan(arrays, out, scale)
-
-
-def keep(key: tuple[Any, ...], plan: Callable[..., Any]) -> None:
-    while len(_plans) >= MOST:
-        try:
-            del _plans[next(iter(_plans))]
-        except (KeyError, StopIteration, RuntimeError):  # another thread was faster
-            pass
-    _plans[key] = plan

@@ -1550,10 +1550,9 @@ def smape_loss(
     reduction: str = "mean",
     out: Any = None,
 ) -> Real | RealArray:
-    """Symmetric mean absolute percentage error, as a fraction:
-    ``2 abs(pred - target) / max(abs(pred) + abs(target), eps)``.
+    """Symmetric mean absolute percentage error, as a fraction.
 
-    Between 0 and 2.
+    ``2 abs(pred - target) / max(abs(pred) + abs(target), eps)``, between 0 and 2.
 
     Parameters
     ----------

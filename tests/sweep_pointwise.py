@@ -464,6 +464,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--search", action="store_true", help="10^7 operands in float32, against 80-bit arithmetic")
     arguments = parser.parse_args()
+    if not any(arguments.loss in str(sweep) for sweep in SWEEPS):
+        parser.error(f"no sweep's name contains {arguments.loss!r}")
     print("| loss | dtype | value: ulp | where | slope: ulp | where |")
     print("| --- | --- | --- | --- | --- | --- |")
     for sweep in SWEEPS:

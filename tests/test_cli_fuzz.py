@@ -27,6 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastloss.cli import main
+from fastloss.cli.files import formats, split
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("zarr")
@@ -177,6 +178,19 @@ def write_stream(x, y):
 
 
 FORMATS = [value for name, value in globals().items() if name.startswith("write_")]
+
+
+def test_every_format_is_damaged(tmp_path, monkeypatch):
+    found = set()
+    for write in FORMATS:
+        folder = tmp_path / write.__name__
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        path = split(write(*arrays())[0])[0]
+        head = b"" if os.path.isdir(path) else Path(path).read_bytes()[:10]
+        found.add(formats.format_of(path, head).module)
+    assert found == {format.module for format in formats.FORMATS}
+
 
 GROUPS = {
     "g.npy": lambda: np.save("g.npy", np.arange(N) % 3),

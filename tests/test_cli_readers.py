@@ -14,7 +14,7 @@ from subprocesses import run_python
 import fastloss
 from fastloss.cli import main
 from fastloss.cli.failure import Failure
-from fastloss.cli.files import Stored, open_array, pages, split
+from fastloss.cli.files import Stored, formats, open_array, pages, split
 
 N, CLASSES = 500, 7
 INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
@@ -171,6 +171,17 @@ def write(request):
     package, write = FORMATS[request.param]
     pytest.importorskip(package)
     return write
+
+
+def test_every_format_is_written_here(folder):
+    """Each reader of `formats.FORMATS` reads what one of the functions above has written; that of .npy files reads what most tests write."""
+    found = {"npy"}
+    for package, write in FORMATS.values():
+        pytest.importorskip(package)
+        path = split(write("data", *data())[0])[0]
+        head = b"" if os.path.isdir(path) else Path(path).read_bytes()[:10]
+        found.add(formats.format_of(path, head).module)
+    assert found == {format.module for format in formats.FORMATS}
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fastloss.cli.commands import COMMANDS
+
 README = Path(__file__).parents[1] / "README.md"
 PAGES = sorted((README.parent / "docs").glob("*.md"))
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -30,7 +32,7 @@ def test_snippets(page, monkeypatch):
     assert runner.failures == 0
 
 
-@pytest.mark.parametrize("command", ["eval", "bench", "info"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_documented_options_exist(command, capsys):
     from fastloss.cli import main
 
@@ -38,5 +40,6 @@ def test_documented_options_exist(command, capsys):
     usage = "".join(re.findall(rf"fastloss {command}\b(.*?)(?=\nfastloss|\Z)", synopsis, re.DOTALL))
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
+    assert usage, f"docs/command-line.md has no synopsis of {command}"
     for option in set(re.findall(r"--[a-z-]+", usage)):
         assert option in shown, option

@@ -218,6 +218,7 @@ def per_row(x, target, dense, weight, smoothing, axis):
         yield fastloss.value_and_grad(cross_entropy)(x, y, weight=weight, reduction="sum", **options)[1]
 
 
+@pytest.mark.one_backend  # Numba compiles for three minutes
 @settings(max_examples=60, deadline=None, database=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

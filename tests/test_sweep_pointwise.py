@@ -5,6 +5,7 @@ import pytest
 from sweep_pointwise import DTYPES, SWEEPS, worst
 
 import fastloss
+from fastloss import losses
 from fastloss.backends import load
 
 BACKENDS = [name for name in ("cython", "numpy", "numba") if load(name).available() is None]
@@ -25,6 +26,16 @@ MORE = {
 
 def most(sweep, dtype):
     return MORE.get((sweep.loss, sweep.domains[1], dtype), MOST[dtype])
+
+
+def test_every_loss_of_elements_is_swept():
+    elements = {loss.name for loss in losses.LOSSES if loss.kind != "classes"}
+    assert {sweep.loss for sweep in SWEEPS} == elements - {"rmse_loss"}  # whose formula is that of `mse_loss`
+
+
+def test_every_formula_is_compiled():
+    defined = {formula for formula in vars(losses).values() if isinstance(formula, losses.Formula)}
+    assert defined == set(losses.POINTWISE)
 
 
 @pytest.mark.any_backend("sweep")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastloss import _errors
 from fastloss.losses import Option
-
-
-def types_of(options: Sequence[Any]) -> tuple[type, ...]:
-    """The types of options, and of the axes among them: to a dictionary 1 == True == 1.0, which may not all be accepted."""
-    types = tuple(map(type, options))
-    return types + tuple(map(type, options[0])) if types and types[0] is tuple else types
 
 
 def checked(option: Option, value: Any) -> Any:

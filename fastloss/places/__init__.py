@@ -8,8 +8,8 @@ A place is a module with
     The operands as arrays of the place, and the positions of those that were Python numbers.
 ``signature(array, weak) -> Signature``
     What `resolve` is told about one array.
-``repeated(once, function, operands, options, want) -> result``, or None
-    The call by what was kept of an earlier one of its kind; else `once()`, of which it may keep something.
+``repeated(planned, function, operands, options, want) -> result``, or None
+    The call by what was kept of an earlier one of its kind; else `planned()`, of which it may keep something.
 ``plan(resolved, arrays, out) -> callable``
     The plan of a resolved call: ``plan(arrays, out, scale)`` returns the value, (value, gradients) or `Sums`, whichever
     was asked for.

@@ -175,7 +175,7 @@ def test_threads():
 
 
 def test_the_oldest_is_forgotten(monkeypatch):
-    monkeypatch.setattr(repeats, "MOST", 2)
+    monkeypatch.setattr("fastloss.calls.kept.MOST", 2)
     for n in range(3, 8):
         x, y = map(cuda.to_device, rows(n, 5))
         fastloss.cross_entropy(x, y)

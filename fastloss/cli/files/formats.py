@@ -137,9 +137,13 @@ def open_array(name: str) -> Source:
             return _reader(path, head).open_array(Wanted(name, path, member, head, file))
 
 
+def format_of(path: str, head: bytes) -> Format:
+    """The format of a file that begins with these bytes; of a directory, which has none."""
+    return next(format for format in FORMATS if format.recognises(path, head))
+
+
 def _reader(path: str, head: bytes) -> Reader:
-    found = next(format for format in FORMATS if format.recognises(path, head))
-    return cast(Reader, importlib.import_module(f".{found.module}", __package__))
+    return cast(Reader, importlib.import_module(f".{format_of(path, head).module}", __package__))
 
 
 def split(name: str) -> tuple[str, str | None]:

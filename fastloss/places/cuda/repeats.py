@@ -12,11 +12,8 @@ import threading
 import numpy as np
 
 from fastloss import _config
-from fastloss.calls.options import types_of
+from fastloss.calls.kept import keep, types_of
 from fastloss.places.cuda.arrays import library_of
-
-# Calls that are kept; the oldest goes when another comes.
-MOST = 1024
 
 # Below this, an argument is a size or a stride; no device has memory there.
 LEAST_ADDRESS = 1 << 32
@@ -32,41 +29,32 @@ def recording():
     return getattr(_here, "recording", None)
 
 
-def repeated(once, function, operands, options, want):
-    """What `once()` returns, by the launches of an earlier call if there was one of its kind."""
+def repeated(planned, function, operands, options, want):
+    """What `planned()` returns, by the launches of an earlier call if there was one of its kind."""
     found = _key_of(function, operands, options, want)
     if found is None:
-        return once()
+        return planned()
     key, library, device, stream, addresses = found
     try:
         call = _kept.get(key)
     except TypeError:  # an option that can't be hashed
-        return once()
+        return planned()
     if call is not None:
         result = call.again(library, device, stream, addresses)
         # where something is wrong, the long way says what
-        return once() if result is None else result
+        return planned() if result is None else result
     outer = recording()
     if outer is not None:
         outer.spoil()  # a call within a call: whose launches would be whose?
     _here.recording = Recording()
     try:
-        result = once()
+        result = planned()
         call = _here.recording.call_for(result)
     finally:
         _here.recording = outer
     if call is not None:
-        _keep(key, call)
+        keep(_kept, key, options, call)
     return result
-
-
-def _keep(key, call):
-    while len(_kept) >= MOST:
-        try:
-            del _kept[next(iter(_kept))]
-        except (KeyError, StopIteration, RuntimeError):  # another thread was faster
-            pass
-    _kept[key] = call
 
 
 def _key_of(function, operands, options, want):
