@@ -684,15 +684,14 @@ def _forecasts(function: Function, signatures: Sequence[Any], values: dict[str, 
     rows = x.shape[:axis] + x.shape[axis + 1 :]
     if not y.is_integer and y.size:
         raise _errors.not_index_dtype("target", y.dtype)
-    class_axis = None if x.ndim == 1 and y.shape == x.shape else axis
-    if class_axis is None:
-        pass
-    elif y.shape != rows:
+    if x.ndim == 1 and y.shape == x.shape:
+        return Forecasts(function, want, function.operands, real_of(x), x.shape, None, values)
+    if y.shape != rows:
         binary = f", or {x.shape} for predictions of one event" if x.ndim == 1 else ""
         raise _errors.wrong_shape("target", y.shape, f"{rows}, that of {name} without the class axis{binary}")
-    elif x.shape[axis] == 0 and math.prod(rows):
+    if x.shape[axis] == 0 and math.prod(rows):
         raise _errors.no_classes(name, x.shape)
-    return Forecasts(function, want, function.operands, real_of(x), x.shape, class_axis, values)
+    return Forecasts(function, want, function.operands, real_of(x), x.shape, axis, values)
 
 
 _FAMILIES: dict[str, Callable[..., Any]] = {

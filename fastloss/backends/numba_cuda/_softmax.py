@@ -11,11 +11,12 @@ of the exponentials matters no more than e^d there, and
 keep the relative accuracy of tiny losses, and of a logsumexp near a maximum of 0.  They are computed in float64, once
 per row.
 
-What a row's loss of float32 logits must be exact to is less than float32's own rounding of x - r, of its product with log2(e), of a sum, and
-than the hardware's exponential: all four are made up for.  A sum of many equal terms far below the maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label
+The accuracy required of a row's loss from float32 logits is higher than the rounding errors of x - r, of its product
+with log2(e), of the sum, and of the hardware's exponential allow: all four are corrected for.  Otherwise a sum of many
+equal terms far below the maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label
 smoothing, class probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
 
-Templates' holes: Real, the type that is computed in; Int, one that holds positions in a row; N elements a vector, V vectors a batch, BATCH = N V; LABELED whether there is
+Templates' holes: Real, the type that is computed in; Int, one that holds positions in a row; N elements per vector, V vectors per batch, BATCH = N V; LABELED whether there is
 a target to be left out; SPREAD whether there are coefficients q, DENSE whether they come with each element; BEST and RANK for scores.
 
 References
@@ -41,7 +42,7 @@ from fastloss.backends.numba_cuda._target import (
 )
 
 INF, NAN = math.inf, math.nan
-LOG2E, LN2 = math.log2(math.e), math.log(2)
+LOG2E = math.log2(math.e)
 LOG2E_SINGLE = float(np.float32(LOG2E))
 LOG2E_REST = 1.9259629911266175e-08  # log2(e) - LOG2E_SINGLE
 
