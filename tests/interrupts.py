@@ -61,9 +61,12 @@ def seconds_to_stop(call, after=0.2):
 
     signal.signal(signal.SIGALRM, handler)
     start = time.perf_counter()
-    signal.setitimer(signal.ITIMER_REAL, after)
     try:
-        call()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, after)
+            call()
+        finally:  # a timer left behind would end the process while the interpreter shuts down
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except Interruption:
         return time.perf_counter() - start - after
     raise AssertionError("the call ended before the signal came")
