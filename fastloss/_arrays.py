@@ -30,13 +30,13 @@ def asarray(value: Any, name: str) -> Any:
     """`value` as an ndarray of any dtype, sharing its memory if possible."""
     if type(value) is np.ndarray:
         return value
+    read = _foreign.reader(value)
+    if read is not None:
+        return read(value, name)
     if hasattr(value, "__cuda_array_interface__") or not _on_host(value):
         raise _errors.device_array(name)
     if isinstance(value, np.ma.MaskedArray):
         raise _errors.masked_array(name)
-    read = _foreign.reader(value)
-    if read is not None:
-        return read(value, name)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)

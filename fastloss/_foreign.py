@@ -27,12 +27,17 @@ def from_torch(value: Any, name: str) -> Any:
     """Convert a CPU tensor, even one that requires a gradient, or of bfloat16, which NumPy does not have."""
     torch = sys.modules["torch"]
     try:
-        value = value.detach().resolve_conj().resolve_neg()
-        if value.dtype == torch.bfloat16:
+        if value.requires_grad:
+            value = value.detach()
+        if value.is_conj() or value.is_neg():
+            value = value.resolve_conj().resolve_neg()
+        if value.dtype is torch.bfloat16:
             return value.view(torch.int16).numpy().view(bfloat16())
         return value.numpy()
-    except (TypeError, RuntimeError) as error:  # sparse, quantised
-        raise type(error)(f"{name}: {error}") from None
+    except (TypeError, RuntimeError) as error:
+        if value.device.type != "cpu":
+            raise _errors.device_array(name) from None
+        raise type(error)(f"{name}: {error}") from None  # sparse, quantised
 
 
 def _from_pandas(value: Any, name: str) -> Any:

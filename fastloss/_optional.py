@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
@@ -14,6 +15,7 @@ def require(module: str, extra: str, purpose: str) -> Any:
         raise ImportError(f"{purpose} needs the package {module!r}: pip install 'fastloss[{extra}]'") from None
 
 
+@functools.cache
 def bfloat16() -> Any:
     """The NumPy dtype of bfloat16."""
     return require("ml_dtypes", "bfloat16", "bfloat16").bfloat16
