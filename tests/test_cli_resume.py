@@ -323,7 +323,9 @@ def test_state_survives_json(folder):
     pytest.importorskip("numpy")
     from fastloss.cli.eval.stats.bootstrap import Resampling
 
-    measures = Measures(top_k=2, groups=True, report=True, resampling=Resampling(20, 1, "group"), against=True)
+    measures = Measures(
+        top_k=2, groups=True, report=True, resampling=Resampling(20, 1, "group"), against=True, documents=True, n_bytes="row"
+    )  # fmt: skip
     rng = np.random.default_rng(31)
     n = 500
     loss = rng.exponential(size=n) ** 8
@@ -333,9 +335,9 @@ def test_state_survives_json(folder):
         loss=np.where(flags[0], loss, 0), divisor=rng.random(n), counted=flags[0], correct=flags[1] & flags[0],
         in_top_k=flags[2], probability=rng.random(n), outcome=flags[3], target=np.arange(n), prediction=rng.random(n),
         kl=rng.random(n), same=flags[1], reference_loss=loss, reference_correct=flags[2], reference_in_top_k=flags[3],
-        delta_p=rng.normal(size=n), delta_p_squared=rng.random(n),
+        delta_p=rng.normal(size=n), delta_p_squared=rng.random(n), n_bytes=rng.integers(0, 9, n).astype(float),
     )  # fmt: skip
-    place = Place(2, 10, 1000, 300, 4, rng.integers(0, 5, n))
+    place = Place(2, 10, 1000, 300, 4, rng.integers(0, 5, n), rng.integers(0, 40, n), rng.integers(0, 9, n))
     whole, halves = State(measures), State(measures)
     whole.add(rows, place)
     for cut in (slice(250, n), slice(0, 250)):
@@ -347,6 +349,8 @@ def test_state_survives_json(folder):
         mine, its = (json.loads(json.dumps(p.to_json())) for p in (part, halves.parts[name]))
         if isinstance(mine, list) and name == "bootstrap":
             mine, its = ({tuple(e[:2]): e[2] for e in entries if any(e[2])} for entries in (mine, its))
+        if name == "documents":
+            mine, its = ({tuple(e[:2]): e[2:] for e in entries} for entries in (mine, its))
         assert mine == its, name
     assert len(whole.parts["worst"].rows) == 20 and whole.parts["worst"].rows[0][0] == max(loss[flags[0]])
 

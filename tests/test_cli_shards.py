@@ -541,7 +541,10 @@ def test_shards_that_do_not_stay_open(evaluate, folder, monkeypatch, opened, kep
         (["--resume"], "--resume: needs the journal of the run: --journal FILE, or its --output, "),
         (["--workers", 1, "--scheduler", "a"], "--workers: a scheduler has its own workers"),
         (["--per-sample", "a", "--reduction", "none", "--output", "b"], "--per-sample: --reduction none writes"),
-        (["--per-sample", "a", "--report", "a"], "--output, --per-sample, --report and --journal are different files"),
+        (
+            ["--per-sample", "a", "--report", "a"],
+            "--output, --per-sample, --per-document, --report and --journal are different files",
+        ),
         (["--per-sample", "y/step7_labels_0003.npy"], "y/step7_labels_0003.npy: is also an input"),
     ],
 )

@@ -43,13 +43,16 @@ Sums are exact, so that shards, workers and resumed runs give the same bits.
 A run of several shards that writes a file keeps a journal beside it until it is
 done; --resume goes on from there. --bootstrap is the Poisson bootstrap. Groups
 are a list (.npy, .txt, .csv, .json) with an entry for each row, for each index
-of the first axis, or for each shard.
+of the first axis, or for each shard; so are documents and bytes. Rows that are
+ignored, such as those of a question, do not count in a document; a document is
+greedy if each token that counts is the most likely one.
 
 examples:
   fastloss eval logits.npy labels.npy
   fastloss eval run.npz:logits run.npz:labels --ignore-index 0 --json
   fastloss eval logits.npy labels.npy --per-sample losses.npy --report page.html
   fastloss eval int4.npy labels.npy --against bf16.npy --bootstrap 1000
+  fastloss eval logits.npy labels.npy --documents offsets.npy --bytes bytes.npy
   fastloss eval 'out/*.safetensors:logits' labels/ --workers 8 --output run.json
 """
 
@@ -149,6 +152,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("row", "sample", "group", "shard"),
         default="row",
         help="what is resampled: rows (default), all of one index of the first axis, of one group, of one shard",
+    )
+    parser.add_argument(
+        "--documents",
+        metavar="FILE",
+        help="log-probabilities of documents: a list of the rows where they begin, from 0 to the number of rows, or of "
+        "the document of each row",
+    )
+    parser.add_argument(
+        "--per-document", metavar="FILE", help="write what is known of each document there: .npy, .parquet or .jsonl"
+    )
+    parser.add_argument(
+        "--bytes", metavar="FILE", help="bits per byte: the bytes of text of each row, document, sample or shard"
     )
     parser.add_argument("--per-sample", metavar="FILE", help="write the loss of each row of all shards there, as .npy")
     parser.add_argument(

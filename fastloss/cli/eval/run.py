@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fastloss.cli import library
 from fastloss.cli.eval.plan.opened import Opened, Request
@@ -21,10 +24,12 @@ from fastloss.cli.failure import Failure
 from fastloss.cli.files import split
 from fastloss.cli.files.output import OutputFile, take_back
 from fastloss.cli.files.shards import Shard, find, read_manifest
+from fastloss.cli.files.table import table_writer
 from fastloss.cli.printing import as_json, say
 
 if TYPE_CHECKING:
     from fastloss.cli.eval.stats.bootstrap import Resampling
+    from fastloss.cli.eval.stats.documents import Bytes, Documents
     from fastloss.cli.eval.stats.groups import Grouping
 
 
@@ -37,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         plan = survey(_shards(args), _request(args), None if losses_path is None else losses_dtype)
         _check_fitting(args, plan.first)
         grouping = _grouping(args, plan)
+        documents, n_bytes = _documents(args, plan)
         measures = Measures(
             top_k=args.top_k,
             groups=grouping is not None,
@@ -44,15 +50,18 @@ def run(args: argparse.Namespace) -> int:
             resampling=_resampling(args),
             losses=losses_path is not None,
             against=plan.first.reference is not None,
+            documents=documents is not None,
+            n_bytes=None if n_bytes is None else "row" if n_bytes.kind == "row" else "unit",
         )
 
-        paths = [path for path in (args.output, args.per_sample, args.report) if path is not None]
+        wanted = (args.output, args.per_sample, args.per_document, args.report)
+        paths = [path for path in wanted if path is not None]
         _check_outputs(paths, args, plan)
         journal = None
         if (journal_path := _journal_path(args, plan, paths)) is not None:
             from fastloss.cli.eval.work.journal import Journal
 
-            files = {"weight": args.weight, "group_by": args.group_by, "manifest": args.manifest}
+            files = {name: getattr(args, name) for name in ("weight", "group_by", "manifest", "documents", "bytes")}
             described = run_description(plan, measures, args.chunk_size, files) | {"losses": losses_path}
             journal = Journal(journal_path, described, args.resume)
             stack.callback(journal.close)
@@ -78,19 +87,35 @@ def run(args: argparse.Namespace) -> int:
             n_workers = None if args.workers is None else min(args.workers, n_left)  # a piece is what one worker does
             cluster = stack.enter_context(Cluster(n_workers, args.scheduler))
 
-        codes = None if grouping is None else grouping.codes
         n_rows = sum(shard.n_rows for shard in plan.shards)
         with Progress(n_rows, not args.json, plan.n_pieces) as progress:
             seconds = run_pieces(
-                plan, measures, codes, args.chunk_size, cluster, journal, state, done, writer, progress
+                plan,
+                measures,
+                _marks(grouping, documents, n_bytes),
+                args.chunk_size,
+                cluster,
+                journal,
+                state,
+                done,
+                writer,
+                progress,
             )
         names = None if grouping is None else grouping.names
-        figures = figures_of(plan.first, state, measures, n_rows, names, seconds)
+        table = None
+        if documents is not None:
+            from fastloss.cli.eval.stats.documents import table_of
+
+            table = table_of(state.parts["documents"], documents.names, n_bytes is not None, measures.against)
+        figures = figures_of(plan.first, state, measures, n_rows, names, table, seconds)
         printed = as_json(report.document(plan, figures, args, len(done)))
         if args.report is not None:
             from fastloss.cli.eval.show.page import page
 
             files_written[args.report].write(page(plan, figures, state, args).encode())
+        if args.per_document is not None:
+            assert table is not None
+            files_written[args.per_document].write(table_writer(args.per_document)(table))
         if args.output is not None and args.reduction != "none":
             files_written[args.output].write(printed.encode() + b"\n")
         for file in files_written.values():
@@ -132,7 +157,7 @@ def _check_options(args: argparse.Namespace) -> None:
             raise Failure("--no-targets", f"TARGETS are given: {args.targets}")
         if args.against is None and args.manifest is None:
             raise Failure("--no-targets", "there is nothing to compute without --against REFERENCE")
-        for option in ("ignore_index", "top_k", "report"):
+        for option in ("ignore_index", "top_k", "report", "documents", "bytes"):
             if getattr(args, option) is not None:
                 raise Failure(f"--{option.replace('_', '-')}", "needs targets")
         if args.loss not in (None, "cross_entropy"):
@@ -145,9 +170,14 @@ def _check_options(args: argparse.Namespace) -> None:
         raise Failure("--workers", "a scheduler has its own workers; give --workers or --scheduler")
     if args.resample == "group" and args.group_by is None and args.manifest is None:
         raise Failure("--resample group", "needs --group-by FILE")
-    paths = [os.path.realpath(path) for path in (args.output, args.per_sample, args.report, args.journal) if path]
+    if args.per_document is not None:
+        if args.documents is None:
+            raise Failure("--per-document", "needs --documents FILE, which says what they are")
+        table_writer(args.per_document)
+    written = (args.output, args.per_sample, args.per_document, args.report, args.journal)
+    paths = [os.path.realpath(path) for path in written if path]
     if len(set(paths)) < len(paths):
-        raise Failure(None, "--output, --per-sample, --report and --journal are different files")
+        raise Failure(None, "--output, --per-sample, --per-document, --report and --journal are different files")
 
 
 def _check_fitting(args: argparse.Namespace, opened: Opened) -> None:
@@ -162,10 +192,22 @@ def _check_fitting(args: argparse.Namespace, opened: Opened) -> None:
             )
         if args.top_k > (n_classes := opened.predictions.array.shape[opened.axis or 0]):
             raise Failure("--top-k", f"{args.top_k} of {n_classes} classes")
+    for option in ("documents", "bytes"):
+        if getattr(args, option) is not None and (problem := _no_log_probabilities(opened)):
+            raise Failure(f"--{option}", problem)
     if opened.per_output:
         for option in ("per_sample", "group_by", "bootstrap", "report"):
             if getattr(args, option) is not None:
                 raise Failure(f"--{option.replace('_', '-')}", "cannot be combined with --axis")
+
+
+def _no_log_probabilities(opened: Opened) -> str | None:
+    """Why the losses are no log-probabilities of targets."""
+    if opened.loss.family != "classes" or not opened.labels:
+        return f"sums up log-probabilities of class labels, not {opened.loss.name} of what the targets are here"
+    if opened.weights is not None or opened.label_smoothing:
+        return "sums up log-probabilities, which have neither weights nor label smoothing"
+    return None
 
 
 def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
@@ -184,6 +226,39 @@ def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
     return Grouping(labels, samples, losses, name)
 
 
+def _documents(args: argparse.Namespace, plan: Plan) -> tuple[Documents | None, Bytes | None]:
+    if args.documents is None and args.bytes is None:
+        return None, None
+    from fastloss.cli.eval.stats.documents import Bytes, Documents
+    from fastloss.cli.eval.stats.groups import read_labels
+
+    samples, losses = ([getattr(s, n) for s in plan.shards] for n in ("n_samples", "n_losses"))
+    documents = n_bytes = None
+    if args.documents is not None:
+        documents = Documents(read_labels(args.documents, "document"), samples, losses, args.documents)
+    if args.bytes is not None:
+        n_bytes = Bytes(read_labels(args.bytes, "bytes"), samples, losses, documents, args.bytes)
+    return documents, n_bytes
+
+
+def _marks(
+    grouping: Grouping | None, documents: Documents | None, n_bytes: Bytes | None
+) -> Callable[[int, int, int], dict[str, np.ndarray]]:
+    """What losses [start, stop) of a shard belong to, and what they stand for, as a `Place` has it."""
+
+    def marks(shard: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        found = {}
+        if grouping is not None:
+            found["groups"] = grouping.codes(shard, start, stop)
+        if documents is not None:
+            found["documents"] = documents.codes(shard, start, stop)
+        if n_bytes is not None:
+            found["n_bytes"] = n_bytes.amounts(shard, start, stop)
+        return found
+
+    return marks
+
+
 def _resampling(args: argparse.Namespace) -> Resampling | None:
     if args.bootstrap is None:
         return None
@@ -195,7 +270,9 @@ def _resampling(args: argparse.Namespace) -> Resampling | None:
 def _check_outputs(paths: list[str], args: argparse.Namespace, plan: Plan) -> None:
     """No output is an input."""
     names = [name for shard in plan.shards for name in shard.shard.files.values()]
-    inputs = [split(name)[0] for name in (*names, args.weight, args.group_by) if name is not None]
+    inputs = [
+        split(name)[0] for name in (*names, args.weight, args.group_by, args.documents, args.bytes) if name is not None
+    ]
     inputs += [args.manifest] if args.manifest is not None else []
     stamps = None
     for path in paths:
@@ -214,6 +291,7 @@ def _journal_path(args: argparse.Namespace, plan: Plan, paths: list[str]) -> str
         return f"{regular[0]}.journal" if regular else None
     if args.resume:
         raise Failure(
-            "--resume", "needs the journal of the run: --journal FILE, or its --output, --per-sample or --report"
+            "--resume",
+            "needs the journal of the run: --journal FILE, or its --output, --per-sample, --per-document or --report",
         )
     return None

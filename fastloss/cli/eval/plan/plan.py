@@ -85,10 +85,10 @@ class Plan:
         self,
         chunk_rows: int | None,
         measures: Measures,
-        codes: Callable[[int, int, int], np.ndarray] | None,
+        marks: Callable[[int, int, int], dict[str, np.ndarray]],
         done: set[int],
     ) -> Iterator[Piece]:
-        """The pieces that are not `done`, in order; `codes(shard, start, stop)` gives the groups of losses."""
+        """The pieces that are not `done`, in order; `marks(shard, start, stop)` tells what losses belong to."""
         number = -1
         for i, shard in enumerate(self.shards):
             for start, stop in zip(shard.bounds, shard.bounds[1:], strict=False):
@@ -97,9 +97,8 @@ class Plan:
                     continue
                 at, end = start * shard.losses_per_slice, stop * shard.losses_per_slice
                 place = Place(
-                    i, at, shard.first_loss + at, shard.first_sample, shard.losses_per_sample,
-                    None if codes is None else codes(i, at, end),
-                )  # fmt: skip
+                    i, at, shard.first_loss + at, shard.first_sample, shard.losses_per_sample, **marks(i, at, end)
+                )
                 yield Piece(
                     number, self.named(shard.shard), self.first.reason, self.part(i), start, stop, chunk_rows, place,
                     measures,

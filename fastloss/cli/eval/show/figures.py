@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -17,7 +18,8 @@ class Figures:
     """The result; None where a figure does not apply to the loss or was not asked for.
 
     `value` is what the reduction asked for (None for "none"), `mean` the mean loss in any case. Of each group `groups`
-    has a dictionary, `intervals` the ends of each figure's confidence interval. `against` says how another model differs.
+    has a dictionary, `intervals` the ends of each figure's confidence interval. `against` says how another model differs,
+    `documents` the means over documents.
     """
 
     value: Value | None
@@ -37,13 +39,22 @@ class Figures:
     groups: list[dict[str, Any]] | None = None
     intervals: dict[str, list[float]] = field(default_factory=dict)
     against: dict[str, Any] | None = None
+    bits_per_byte: float | None = None
+    n_bytes: int | None = None
+    documents: dict[str, Any] | None = None
 
 
 @np.errstate(all="ignore")
 def figures_of(
-    opened: Opened, state: State, measures: Measures, n_rows: int, group_names: list[Any] | None, seconds: float
+    opened: Opened,
+    state: State,
+    measures: Measures,
+    n_rows: int,
+    group_names: list[Any] | None,
+    table: dict[str, np.ndarray] | None,
+    seconds: float,
 ) -> Figures:
-    """The figures of a run over `n_rows` rows that ended in `state`."""
+    """The figures of a run over `n_rows` rows that ended in `state`; `table` is that of the documents."""
     sums = state.sums
     against = None
     if measures.against:
@@ -63,6 +74,12 @@ def figures_of(
     divisor = "divisor" if "divisor" in sums else "counted"
     mse, mae = (_shaped(opened, sums.mean(name, divisor)) if name in sums else None for name in ("squared", "absolute"))
     top_k = measures.top_k is not None
+    documents = None
+    if table is not None:
+        from fastloss.cli.eval.stats.documents import summary
+
+        documents = summary(table)
+    has_bytes = measures.n_bytes is not None
     return Figures(
         value={"mean": mean, "sum": loss, "none": None}[opened.reduction],
         mean=mean,
@@ -81,7 +98,15 @@ def figures_of(
         groups=_groups(opened, state, measures, group_names) if group_names is not None else None,
         intervals=_intervals(opened, state) if measures.resampling is not None else {},
         against=against,
+        bits_per_byte=_bits(sums) if has_bytes else None,
+        n_bytes=int(sums.total("n_bytes")) if has_bytes else None,
+        documents=documents,
     )
+
+
+def _bits(sums: Sums) -> float:
+    """Bits per byte of text."""
+    return float(sums.mean("loss", "n_bytes")) / math.log(2.0)
 
 
 def _shaped(opened: Opened, value: Value) -> Value:
@@ -106,6 +131,8 @@ def _groups(opened: Opened, state: State, measures: Measures, names: list[Any]) 
             entry["accuracy"] = float(sums.mean("correct", "counted"))
         if measures.top_k is not None:
             entry["top_k_accuracy"] = float(sums.mean("in_top_k", "counted"))
+        if measures.n_bytes is not None:
+            entry["bits_per_byte"] = _bits(sums)
         if measures.against:
             reference = float(sums.mean("reference_loss", "counted"))
             entry |= {"reference": reference, "difference": entry["mean"] - reference}
@@ -138,6 +165,8 @@ def _intervals(opened: Opened, state: State) -> dict[str, list[float]]:
     found = {"mean": interval(means)}
     if opened.loss.family == "classes":
         found["perplexity"] = interval(np.exp(means))
+    if "n_bytes" in bootstrap:
+        found["bits_per_byte"] = interval(bootstrap.means("loss", "n_bytes") / math.log(2.0))
     for name, column in (("accuracy", "correct"), ("top_k_accuracy", "in_top_k")):
         if column in bootstrap:
             found[name] = interval(bootstrap.means(column, "counted"))

@@ -66,6 +66,7 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
     names = [_text(getattr(args, which) or f"listed in {args.manifest}") for which in ("predictions", "targets")]
     sections = [
         _tiles(plan, figures, args),
+        _documents(figures),
         _against(figures, args),
         _distribution(state),
         _calibration(plan, state),
@@ -119,6 +120,7 @@ def _tiles(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
         ("MSE", figures.mse, ""),
         ("RMSE", figures.rmse, ""),
         ("MAE", figures.mae, ""),
+        ("bits per byte", figures.bits_per_byte, ends.get("bits_per_byte", f"{figures.n_bytes} bytes")),
         ("rows", figures.rows, f"{figures.ignored} ignored" if figures.ignored else ""),
         ("shards", len(plan.shards) if len(plan.shards) > 1 else None, ""),
     ]
@@ -175,6 +177,16 @@ def _against(figures: Figures, args: argparse.Namespace) -> str:
         f"{_table(['figure', 'these', 'reference', 'difference', '95 %'], rows)}{_table(['', 'value', '95 %'], others)}"
         f"<h2>Kullback-Leibler divergence</h2>{_table(['rows', 'nats', '95 %'], spread)}"
     )
+
+
+def _documents(figures: Figures) -> str:
+    """Means over documents."""
+    found = figures.documents
+    if found is None:
+        return ""
+    names = [name for name in found if name not in ("documents", "greedy_count")]
+    rows = [(name.replace("_", " ").replace("log prob", "log-probability"), number(found[name])) for name in names]
+    return f"<h2>{found['documents']} documents</h2>{_table(['mean over documents', 'value'], rows)}"
 
 
 def _distribution(state: State) -> str:

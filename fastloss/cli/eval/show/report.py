@@ -64,6 +64,10 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
             "top_k_accuracy": figures.top_k_accuracy,
             "top_k_correct": figures.top_k_correct,
         }
+    if figures.n_bytes is not None:
+        output |= {"bits_per_byte": figures.bits_per_byte, "bytes": figures.n_bytes}
+    if figures.documents is not None:
+        output["documents"] = {"file": args.documents} | figures.documents
     if figures.intervals:
         asked = {"level": 0.95, "resamples": args.bootstrap, "seed": args.seed, "unit": args.resample}
         output["intervals"] = asked | figures.intervals
@@ -73,7 +77,7 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         output["against"] = _described(*_input(plan, "reference", args)) | figures.against
     output |= {
         option: value
-        for option in ("workers", "scheduler", "per_sample", "report")
+        for option in ("workers", "scheduler", "per_sample", "per_document", "report")
         if (value := getattr(args, option)) is not None
     }
     if args.resume:
@@ -97,7 +101,8 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
     lines.append(("rows", f"{figures.rows} counted, {figures.ignored} ignored"))
     rates = f"{_rate(rows, figures.seconds):.3g} rows/s, {_rate(_n_bytes(plan) / 1e9, figures.seconds):.3g} GB/s"
     lines.append(("speed", f"{rates} ({figures.seconds:.3g} s)"))
-    for name, path in (("losses", args.per_sample), ("report", args.report)):
+    written = {"losses": args.per_sample, "documents": args.per_document, "report": args.report}
+    for name, path in written.items():
         if path is not None:
             lines.append((name, f"written to {printable(path)}"))
     width = max(len(name) for name, _ in lines) + 2
@@ -136,9 +141,22 @@ def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, 
     if figures.top_k_accuracy is not None:
         counts = f"({figures.top_k_correct} of {of})"
         yield f"top-{args.top_k}", f"{_number(figures.top_k_accuracy)} {counts}" + ends.get("top_k_accuracy", "")
+    if figures.n_bytes is not None:
+        shown = f"{_number(figures.bits_per_byte)} ({figures.n_bytes} bytes)"
+        yield "bits per byte", shown + ends.get("bits_per_byte", "")
+    if figures.documents is not None:
+        yield from _of_documents(figures.documents)
     for name, value in (("MSE", figures.mse), ("RMSE", figures.rmse), ("MAE", figures.mae)):
         if value is not None:
             yield name, _number(value)
+
+
+def _of_documents(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Means over documents."""
+    yield "documents", f"{found['documents']}, greedy {found['is_greedy']:.6g} ({found['greedy_count']})"
+    forms = [("sum", "log_prob"), ("per token", "log_prob_per_token"), ("per byte", "log_prob_per_byte")]
+    shown = ", ".join(f"{found[name]:.9g} {form}" for form, name in forms if name in found)
+    yield "log-prob", f"{shown} (means over documents)"
 
 
 # What the lines of the figures of both models are called.

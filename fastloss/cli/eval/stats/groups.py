@@ -87,26 +87,45 @@ class Grouping:
             return own[start:stop]
         return own[np.arange(start, stop) // (self._losses[shard] // self._samples[shard])]
 
+    def firsts(self) -> np.ndarray:
+        """Where the first loss of each group lies among all; -1 if it has none."""
+        begins = first_losses(self.kind, self._samples, self._losses)
+        found = np.full(len(self.names), -1)
+        there = np.flatnonzero(begins >= 0)[::-1]
+        found[self._codes[there]] = begins[there]  # of a code that is there several times, the first comes last
+        return found
 
-def read_labels(name: str) -> np.ndarray | Stored:
-    """The entries of a file of groups: integers or strings.
 
-    `.json` holds a list; `.jsonl`, `.txt` and `.csv` one entry a line (of a `.csv` the column called `group`, or the
+def first_losses(kind: str, samples: list[int], losses: list[int]) -> np.ndarray:
+    """Where the first loss of each row, sample or shard lies among all; -1 for shards without losses."""
+    begins = np.cumsum([0, *losses])[:-1]
+    if kind == "row":
+        return np.arange(sum(losses))
+    if kind == "shard":
+        return np.where(np.array(losses) > 0, begins, -1)
+    found = [begin + np.arange(n) * (m // n) for begin, n, m in zip(begins, samples, losses, strict=True) if n]
+    return np.concatenate(found)
+
+
+def read_labels(name: str, what: str = "group") -> np.ndarray | Stored:
+    """The entries of a file of groups, or of `what` else: integers or strings.
+
+    `.json` holds a list; `.jsonl`, `.txt` and `.csv` one entry per line (of a `.csv` the column called `what`, or the
     only one). Anything else is an array of integers, or a `.npy` file of strings.
     """
     path, _ = split(name)
     if path.lower().endswith(_TEXT):
         text = read_text(path)
         with reading(name):
-            entries = _entries(text, path.lower(), name)
-        return uniform(entries, name)
+            entries = _entries(text, path.lower(), name, what)
+        return uniform(entries, name, f"{what}s")
     if path.lower().endswith(".npy"):
         labels = _strings(path)
         if labels is not None:
             return labels
     array = open_array(name).array
     if array.dtype.kind not in "biu":
-        raise Failure(name, f"groups are integers or strings, not {array.dtype}")
+        raise Failure(name, f"{what}s are integers or strings, not {array.dtype}")
     return array
 
 
@@ -125,11 +144,11 @@ def _strings(path: str) -> np.ndarray | None:
     return labels
 
 
-def _entries(text: str, path: str, name: str) -> list[Any]:
+def _entries(text: str, path: str, name: str, what: str) -> list[Any]:
     if path.endswith(".json"):
         entries = json.loads(text)
         if not isinstance(entries, list):
-            raise Failure(name, "a list of groups is expected")
+            raise Failure(name, f"a list of {what}s is expected")
         return entries
     lines = io.StringIO(text, newline=None)  # str.splitlines knows many more ends of lines
     if path.endswith(".jsonl"):
@@ -139,18 +158,18 @@ def _entries(text: str, path: str, name: str) -> list[Any]:
     cells = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.endswith(".tsv") else ",")
     rows = [row for row in cells if row]
     at = 0
-    if rows and "group" in rows[0]:
-        at = rows.pop(0).index("group")
+    if rows and what in rows[0]:
+        at = rows.pop(0).index(what)
     elif any(len(row) != 1 for row in rows):
-        raise Failure(name, "has several columns, none of which is called 'group'")
+        raise Failure(name, f"has several columns, none of which is called {what!r}")
     if any(len(row) <= at for row in rows):
-        raise Failure(name, "has lines without a group")
+        raise Failure(name, f"has lines without a {what}")
     return [row[at] for row in rows]
 
 
-def uniform(entries: list[Any], name: str) -> np.ndarray:
+def uniform(entries: list[Any], name: str, what: str = "groups") -> np.ndarray:
     """The entries as one array: of integers, of any size, if all are; else of strings."""
-    with reading(name, "groups"):
+    with reading(name, what):
         check(entries, [LABEL])
     try:
         numbers = [int(entry) for entry in entries if str(int(entry)) == str(entry)]

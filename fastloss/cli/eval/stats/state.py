@@ -24,6 +24,10 @@ class Measures:
         Single losses are written down.
     against : bool
         The rows are compared with another model's.
+    documents : bool
+        Sums for each document.
+    n_bytes : {"row", "unit"} or None
+        Bytes of text are counted: those of each row, if it is not ignored, or of whole documents, samples or shards.
     """
 
     top_k: int | None = None
@@ -32,11 +36,13 @@ class Measures:
     resampling: Any = None
     losses: bool = False
     against: bool = False
+    documents: bool = False
+    n_bytes: str | None = None
 
     @property
     def rows(self) -> bool:
         """Whether single losses are looked at."""
-        return self.groups or self.report or self.resampling is not None or self.against
+        return self.groups or self.report or self.resampling is not None or self.against or self.documents
 
 
 class State:
@@ -84,6 +90,10 @@ def _kinds(measures: Measures) -> dict[str, tuple[Any, Any]]:
             "calibration": (Calibration, Calibration.from_json),
             "worst": (Worst, Worst.from_json),
         }
+    if measures.documents:
+        from .documents import DocumentSums
+
+        kinds["documents"] = DocumentSums, DocumentSums.from_json
     if measures.against:
         from .against import Divergences
 

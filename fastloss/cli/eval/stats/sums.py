@@ -28,8 +28,10 @@ class Place:
         The first loss's flat index in all shards; the first index of its shard in all shards' first axes.
     losses_per_sample : int
         How many losses one index of the first axis has: the tokens of a document.
-    groups : array or None
-        The groups of these losses, as codes.
+    groups, documents : array or None
+        The groups of these losses, and their documents, as codes.
+    n_bytes : array or None
+        How many bytes of text these losses stand for.
     """
 
     shard: int
@@ -38,6 +40,8 @@ class Place:
     sample: int
     losses_per_sample: int
     groups: np.ndarray | None = None
+    documents: np.ndarray | None = None
+    n_bytes: np.ndarray | None = None
 
     def samples(self, n: int) -> np.ndarray:
         """Of the next `n` losses, the index into all shards' first axes."""
@@ -45,8 +49,8 @@ class Place:
 
     def after(self, n: int) -> Place:
         """Where the loss `n` further on lies."""
-        groups = None if self.groups is None else self.groups[n:]
-        return Place(self.shard, self.position + n, self.loss + n, self.sample, self.losses_per_sample, groups)
+        marks = (None if of is None else of[n:] for of in (self.groups, self.documents, self.n_bytes))
+        return Place(self.shard, self.position + n, self.loss + n, self.sample, self.losses_per_sample, *marks)
 
 
 # Columns of what a model is compared with.
@@ -69,6 +73,8 @@ class Rows:
         For the calibration: the probability that was given, and whether it came true.
     target, prediction : array or None
         What is shown of the worst rows.
+    n_bytes : array or None
+        Bytes of text; 0 where a row is ignored.
     kl, same, reference_loss, reference_correct, reference_in_top_k, delta_p, delta_p_squared : array or None
         Against another model's: divergences (0 where a row is ignored), whether the most likely class is the same, that model's
         own results, and by how much the target's probability is above it.
@@ -90,6 +96,7 @@ class Rows:
     reference_in_top_k: np.ndarray | None = None
     delta_p: np.ndarray | None = None
     delta_p_squared: np.ndarray | None = None
+    n_bytes: np.ndarray | None = None
 
     def blocks(self, place: Place) -> Iterator[tuple[Rows, Place]]:
         """Pieces of which sums are exact."""
@@ -109,6 +116,7 @@ class Rows:
             "counted": counted,
             "correct": self.correct,
             "in_top_k": self.in_top_k,
+            "n_bytes": self.n_bytes,
             **{name: getattr(self, name) for name in AGAINST},
         }
         return {name: column for name, column in named.items() if column is not None}

@@ -91,7 +91,8 @@ def warm_up(opened: Opened, chunk_rows: int | None, measures: Measures) -> None:
     if measures.rows:  # what is done with single losses is slow, and quickly warm
         some = min(some, _WARM_LOSSES // layout.losses_per_slice)
     if some := min(some, layout.n_slices):
-        place = Place(0, 0, 0, 0, layout.losses_per_sample, np.zeros(some * layout.losses_per_slice, np.int32))
+        nowhere = np.zeros(some * layout.losses_per_slice, np.int32)
+        place = Place(0, 0, 0, 0, layout.losses_per_sample, nowhere, nowhere, nowhere)
         x, y, w, r = _collected(layout, 0, some)
         chunk = Chunk(opened, 0, x, y, w, place, measures, r)
         _step(opened)(chunk, State(measures), (lambda losses: None) if measures.losses else None)
@@ -186,6 +187,13 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
     sums.count("correct", np.count_nonzero(correct))
     if in_top_k is not None:
         sums.count("in_top_k", np.count_nonzero(in_top_k))
+    n_bytes = None
+    if measures.n_bytes is not None:
+        assert chunk.place.n_bytes is not None
+        n_bytes = chunk.place.n_bytes[: losses.size].astype(np.float64)
+        if measures.n_bytes == "row" and keep is not None:
+            n_bytes[~keep.reshape(-1)] = 0.0
+        sums.add_all("n_bytes", n_bytes)
     against = {} if chunk.r is None else _against(chunk, y, keep, best, sums)
     if measures.rows:
         probability = _confidence(chunk, best, axis, score) if measures.report else None
@@ -193,7 +201,7 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
             Rows(
                 loss=losses.reshape(-1), divisor=_flat(divisor), counted=_flat(keep), correct=_flat(correct),
                 in_top_k=_flat(in_top_k), probability=_flat(probability), outcome=_flat(correct),
-                target=_flat(truth), prediction=_flat(best), **against,
+                target=_flat(truth), prediction=_flat(best), n_bytes=n_bytes, **against,
             ),
             chunk.place,
         )  # fmt: skip

@@ -63,7 +63,7 @@ def loss_writer(plan: Plan, file: OutputFile) -> LossWriter:
 def run_pieces(
     plan: Plan,
     measures: Measures,
-    codes: Callable[[int, int, int], np.ndarray] | None,
+    marks: Callable[[int, int, int], dict[str, np.ndarray]],
     chunk_rows: int | None,
     cluster: Any,
     journal: Journal | None,
@@ -73,7 +73,7 @@ def run_pieces(
     progress: Progress,
 ) -> float:
     """Add the pieces that are not `done` to `state`; returns the seconds that took."""
-    pieces = plan.pieces(chunk_rows, measures, codes, done)
+    pieces = plan.pieces(chunk_rows, measures, marks, done)
     if cluster is None:
         warm_up(plan.first, chunk_rows, measures)
     progress.finished(len(done))
