@@ -53,6 +53,7 @@ examples:
   fastloss eval logits.npy labels.npy --per-sample losses.npy --report page.html
   fastloss eval int4.npy labels.npy --against bf16.npy --bootstrap 1000
   fastloss eval logits.npy labels.npy --documents offsets.npy --bytes bytes.npy
+  fastloss eval hidden.npy labels.npy --linear-weight model.safetensors:lm_head.weight
   fastloss eval 'out/*.safetensors:logits' labels/ --workers 8 --output run.json
 """
 
@@ -113,6 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="class weights (n_classes,) for the softmax family; else weights of rows (N,) or of elements, of all shards",
     )
+    parser.add_argument(
+        "--linear-weight",
+        metavar="FILE",
+        help="PREDICTIONS are hidden states (..., n_features): weights (n_classes, n_features) of the layer that makes "
+        "logits of them, which are never written",
+    )
+    parser.add_argument("--linear-bias", metavar="FILE", help="that layer's bias (n_classes,)")
     parser.add_argument(
         "--ignore-index",
         type=int,

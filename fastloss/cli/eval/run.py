@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from fastloss.cli.eval.stats.groups import Grouping
 
 
+# Options that name files of arrays and lists.
+_INPUTS = ("weight", "linear_weight", "linear_bias", "group_by", "documents", "bytes")
+
+
 def run(args: argparse.Namespace) -> int:
     """Score and report; bad input raises a `Failure`."""
     losses_path = args.output if args.reduction == "none" else args.per_sample
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         if (journal_path := _journal_path(args, plan, paths)) is not None:
             from fastloss.cli.eval.work.journal import Journal
 
-            files = {name: getattr(args, name) for name in ("weight", "group_by", "manifest", "documents", "bytes")}
+            files = {name: getattr(args, name) for name in (*_INPUTS, "manifest")}
             described = run_description(plan, measures, args.chunk_size, files) | {"losses": losses_path}
             journal = Journal(journal_path, described, args.resume)
             stack.callback(journal.close)
@@ -137,6 +141,8 @@ def _request(args: argparse.Namespace) -> Request:
         label_smoothing=args.label_smoothing,
         reduction=args.reduction,
         output=args.output,
+        linear_weight=args.linear_weight,
+        linear_bias=args.linear_bias,
     )
 
 
@@ -162,6 +168,10 @@ def _check_options(args: argparse.Namespace) -> None:
                 raise Failure(f"--{option.replace('_', '-')}", "needs targets")
         if args.loss not in (None, "cross_entropy"):
             raise Failure("--loss", f"{args.loss} needs targets")
+    if args.linear_weight is not None and (args.against is not None or args.no_targets):
+        raise Failure("--linear-weight", "models are compared by their logits; hidden states are scored alone")
+    if args.linear_bias is not None and args.linear_weight is None:
+        raise Failure("--linear-bias", "needs --linear-weight FILE, the layer's weights")
     if args.reduction == "none" and args.per_sample is not None:
         raise Failure("--per-sample", "--reduction none writes the same to --output; give one of the two")
     if args.per_sample is not None and args.loss == "rmse_loss":
@@ -190,7 +200,7 @@ def _check_fitting(args: argparse.Namespace, opened: Opened) -> None:
                 if opened.loss.family != "classes"
                 else "needs class labels, not distributions",
             )
-        if args.top_k > (n_classes := opened.predictions.array.shape[opened.axis or 0]):
+        if args.top_k > (n_classes := opened.n_classes):
             raise Failure("--top-k", f"{args.top_k} of {n_classes} classes")
     for option in ("documents", "bytes"):
         if getattr(args, option) is not None and (problem := _no_log_probabilities(opened)):
@@ -270,9 +280,7 @@ def _resampling(args: argparse.Namespace) -> Resampling | None:
 def _check_outputs(paths: list[str], args: argparse.Namespace, plan: Plan) -> None:
     """No output is an input."""
     names = [name for shard in plan.shards for name in shard.shard.files.values()]
-    inputs = [
-        split(name)[0] for name in (*names, args.weight, args.group_by, args.documents, args.bytes) if name is not None
-    ]
+    inputs = [split(name)[0] for name in (*names, *(getattr(args, option) for option in _INPUTS)) if name is not None]
     inputs += [args.manifest] if args.manifest is not None else []
     stamps = None
     for path in paths:

@@ -42,6 +42,26 @@ class Request:
     reduction: str = "mean"
     output: str | None = None
     reference: str | None = None
+    linear_weight: str | None = None
+    linear_bias: str | None = None
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """The layer that makes logits of hidden states: weights `(n_classes, n_features)`, and a bias."""
+
+    weight: Source
+    bias: Source | None
+
+    @property
+    def options(self) -> dict[str, np.ndarray]:
+        """As the library takes them."""
+        named = {"linear_weight": self.weight, "linear_bias": self.bias}
+        return {name: _read(source) for name, source in named.items() if source is not None}
+
+    @property
+    def n_bytes(self) -> int:
+        return self.weight.array.nbytes + (0 if self.bias is None else self.bias.array.nbytes)
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,8 @@ class Opened:
         Another model's predictions to compare with.
     has_targets : bool
         There are targets; else those that are part of the layout mean nothing.
+    layer : LinearLayer or None
+        What makes logits of the predictions, which are hidden states.
     """
 
     loss: LossInfo
@@ -92,6 +114,14 @@ class Opened:
     per_output: bool
     reference: Source | None = None
     has_targets: bool = True
+    layer: LinearLayer | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return (
+            (self.predictions.array.shape[self.axis or 0]) if self.layer is None else self.layer.weight.array.shape[0]
+        )
 
     @property
     def n_bytes(self) -> int:
@@ -119,6 +149,9 @@ def open_shard(request: Request, reason: str | None = None, part: Part | None = 
     """
     named = None if request.loss is None else find_loss(request.loss)
     predictions = open_array(request.predictions)
+    layer = _linear_layer(request, predictions)
+    if layer is not None:
+        named = find_loss("cross_entropy")
     if request.targets is None:
         named = find_loss(request.loss or "cross_entropy")
         targets = _unknown_targets(predictions, request.axis)
@@ -143,6 +176,8 @@ def open_shard(request: Request, reason: str | None = None, part: Part | None = 
     else:
         choice = Choice(named, _named_axis(named, predictions, targets, axis), reason)
     _check_options(choice.loss, request, axis, predictions)
+    if layer is not None and targets.array.shape != predictions.array.shape[:-1]:
+        raise mismatch(predictions, targets, predictions.array.ndim - 1)
     if reference is not None:
         _check_reference(choice, request, predictions, targets, reference)
 
@@ -172,8 +207,30 @@ def open_shard(request: Request, reason: str | None = None, part: Part | None = 
         per_output=per_output,
         reference=reference,
         has_targets=request.targets is not None,
+        layer=layer,
     )
     return opened if request.weight is None else weighted(opened, open_array(request.weight), part)
+
+
+def _linear_layer(request: Request, hidden: Source) -> LinearLayer | None:
+    """The layer, if there is one, checked against the hidden states."""
+    if request.linear_weight is None:
+        return None
+    if request.loss not in (None, "cross_entropy"):
+        raise Failure("--loss", f"{request.loss} is not computed from hidden states; cross_entropy is")
+    if request.axis not in (None, -1, hidden.array.ndim - 1):
+        raise Failure("--axis", f"features are along the last axis of hidden states; {request.axis} was given")
+    weight = open_array(request.linear_weight)
+    bias = None if request.linear_bias is None else open_array(request.linear_bias)
+    shape = weight.array.shape
+    if not hidden.array.ndim or len(shape) != 2 or shape[1] != hidden.array.shape[-1] or not shape[0]:
+        fitting = f"does not go with hidden states of shape {shape_text(hidden.array.shape)}"
+        raise Failure(weight.name, f"shape {shape_text(shape)} {fitting}; expected (n_classes, n_features)")
+    if bias is not None and bias.array.shape != shape[:1]:
+        problem = f"shape {shape_text(bias.array.shape)} does not go with {shape_text(shape)} of {weight.name}"
+        raise Failure(bias.name, problem)
+    weight, bias = _whole(weight), None if bias is None else _whole(bias)
+    return LinearLayer(weight, bias)
 
 
 def weighted(opened: Opened, weight: Source, part: Part | None) -> Opened:
@@ -186,7 +243,7 @@ def weighted(opened: Opened, weight: Source, part: Part | None) -> Opened:
     """
     if opened.loss.family == "classes":
         assert opened.axis is not None
-        check_class_weights(weight, opened.predictions.array.shape[opened.axis])
+        check_class_weights(weight, opened.n_classes)
         weights = _read(weight)
         return replace(opened, weight=replace(weight, array=weights), weights=weights)
     if part is not None and weight.array.shape[:1] == (part.n_all,):

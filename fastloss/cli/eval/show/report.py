@@ -57,6 +57,13 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         "output": args.output,
         "shards": len(plan.shards),
     }
+    if (layer := opened.layer) is not None:
+        named = {"linear_weight": layer.weight, "linear_bias": layer.bias}
+        output |= {
+            name: _described(source.name, source.array.dtype, source.array.shape)
+            for name, source in named.items()
+            if source is not None
+        }
     # These are there only where they were asked for.
     if args.top_k is not None:
         output |= {
@@ -95,6 +102,8 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
         lines.append(("shards", str(len(plan.shards))))
     if plan.weight is not None:
         lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
+    if (layer := opened.layer) is not None:
+        lines.append(("layer", _input_text(layer.weight.name, layer.weight.array.dtype, layer.weight.array.shape)))
     lines += _loss_lines(plan, figures, args) if opened.has_targets else []
     lines += [(name, value) for name, value in _derived(figures, args)]
     lines += [] if figures.against is None else _compared(figures, args)
@@ -117,7 +126,7 @@ def _loss_lines(plan: Plan, figures: Figures, args: argparse.Namespace) -> Itera
         "loss",
         f"{opened.loss.name} (guessed: {opened.reason}; --loss overrides)" if opened.reason else opened.loss.name,
     )
-    if opened.loss.family == "classes" and args.axis is None:
+    if opened.loss.family == "classes" and args.axis is None and opened.layer is None:
         other = other_axis(opened.predictions.array.shape, opened.targets.array.shape, opened.axis or 0)
         if other is not None:
             yield "class axis", f"{opened.axis} (--axis {other} would fit, too)"
@@ -224,6 +233,7 @@ def _rate(amount: float, seconds: float) -> float:
 
 def _n_bytes(plan: Plan) -> int:
     weight = 0 if plan.weight is None else plan.weight.array.nbytes
+    weight += 0 if plan.first.layer is None else plan.first.layer.n_bytes
     return weight + sum(shard.n_bytes for shard in plan.shards)
 
 

@@ -139,13 +139,23 @@ def _float_targets(opened: Opened, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _class_losses(chunk: Chunk, y: np.ndarray) -> np.ndarray:
     """Single losses of the softmax family."""
-    opened = chunk.opened
-    options: dict[str, Any] = {"axis": opened.layout.axis, "weight": opened.weights, "reduction": "none"}
+    opened, name = chunk.opened, chunk.opened.loss.name
+    options: dict[str, Any] = {"weight": opened.weights, "reduction": "none"}
+    if opened.layer is None:
+        options["axis"] = opened.layout.axis
+    else:
+        name, options = f"linear_{name}", options | opened.layer.options
     if opened.ignore_given:
         options["ignore_index"] = opened.ignore_index
     if opened.loss.smooths:
         options["label_smoothing"] = opened.label_smoothing
-    return _call(chunk, opened.loss.name, y, **options)
+    if opened.layer is None:
+        return _call(chunk, name, y, **options)
+
+    def call(name: str, x: np.ndarray, y: np.ndarray, linear_weight: np.ndarray, **options: Any) -> Any:
+        return library.loss(name, x, linear_weight, y, **options)
+
+    return _call(chunk, name, y, call=call, **options)
 
 
 def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
@@ -157,8 +167,12 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
         opened.loss.name == "cross_entropy" and opened.labels and opened.weights is None and not opened.label_smoothing
     )
     score, in_top_k = None, None
-    if plain or measures.top_k and opened.labels:
-        options: dict[str, Any] = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": measures.top_k}
+    if plain or measures.top_k and opened.labels or opened.layer is not None:
+        options: dict[str, Any] = {"ignore_index": opened.ignore_index, "top_k": measures.top_k}
+        if opened.layer is None:
+            options["axis"] = axis
+        else:
+            options |= {"top": 1 if measures.report else None} | opened.layer.options
         score = _call(chunk, "score", y, **options)
         in_top_k = score.in_top_k
     losses = score.nll if plain and score is not None else _class_losses(chunk, y)
@@ -274,6 +288,8 @@ def _flat(array: np.ndarray | None) -> np.ndarray | None:
 
 def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.ndarray:
     """The probability given to the most likely class."""
+    if chunk.opened.layer is not None:
+        return np.exp(score.top_log_probs[..., 0].astype(np.float64))
     top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis).astype(np.float64)
     if chunk.opened.loss.probabilities:
         return top

@@ -41,7 +41,10 @@ def _undisturbed() -> Iterator[None]:
 
 def _absolute(request: Request) -> Request:
     """The same with names that mean the same in any folder: workers that were started elsewhere are in another."""
-    named = {name: getattr(request, name) for name in ("predictions", "targets", "weight", "reference")}
+    named = {
+        name: getattr(request, name)
+        for name in ("predictions", "targets", "weight", "reference", "linear_weight", "linear_bias")
+    }
     return replace(request, **{name: os.path.abspath(path) for name, path in named.items() if path is not None})
 
 

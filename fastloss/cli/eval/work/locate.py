@@ -20,7 +20,7 @@ def refusal(opened: Opened, start: int, x: np.ndarray, y: np.ndarray, error: Exc
     The library names positions too, but within the chunk; so known reasons are looked for again here.
     """
     if isinstance(error, IndexError) and opened.labels:
-        n_classes = opened.predictions.array.shape[opened.axis or 0]
+        n_classes = opened.n_classes
 
         def wild(labels: np.ndarray) -> np.ndarray:
             return ((labels < 0) | (labels >= n_classes)) & (labels != opened.ignore_index)
@@ -62,8 +62,10 @@ def undefined(
     for source, values, rows in ((opened.predictions, x, counted), (opened.targets, y, None)):
         if found := _find(opened, start, values, np.isnan, rows):
             return Failure(source.name, f"NaN at {found[0]}")
-    if opened.weight is not None and (at := _first_nan(opened.weight)):
-        return Failure(opened.weight.name, f"NaN at {at}")
+    layer = () if opened.layer is None else (opened.layer.weight, opened.layer.bias)
+    for whole in (opened.weight, *layer):
+        if whole is not None and (at := _first_nan(whole)):
+            return Failure(whole.name, f"NaN at {at}")
     if opened.loss.probabilities and (failure := improbable(opened, start, opened.predictions, x, counted)):
         return failure
     losses = each()
@@ -73,7 +75,7 @@ def undefined(
     what = f"{opened.loss.name} at {_index(opened, start, losses.shape, local)} is undefined"
     if opened.loss.family != "classes":
         what += f" for prediction {x.flat[local]} and target {y.flat[local]}"
-    else:
+    elif opened.layer is None:
         row = np.moveaxis(x, opened.layout.axis or 0, -1)[np.unravel_index(local, losses.shape)]
         if np.any(row == np.inf):
             what += ": its logits hold +inf"
