@@ -324,7 +324,8 @@ def test_state_survives_json(folder):
     from fastloss.cli.eval.stats.bootstrap import Resampling
 
     measures = Measures(
-        top_k=2, groups=True, report=True, resampling=Resampling(20, 1, "group"), against=True, documents=True, n_bytes="row"
+        top_k=2, groups=True, report=True, resampling=Resampling(20, 1, "group"), against=True, documents=True, n_bytes="row",
+        brier=True, entropy=True, bins=10, macro="shard",
     )  # fmt: skip
     rng = np.random.default_rng(31)
     n = 500
@@ -335,7 +336,7 @@ def test_state_survives_json(folder):
         loss=np.where(flags[0], loss, 0), divisor=rng.random(n), counted=flags[0], correct=flags[1] & flags[0],
         in_top_k=flags[2], probability=rng.random(n), outcome=flags[3], target=np.arange(n), prediction=rng.random(n),
         kl=rng.random(n), same=flags[1], reference_loss=loss, reference_correct=flags[2], reference_in_top_k=flags[3],
-        delta_p=rng.normal(size=n), delta_p_squared=rng.random(n), n_bytes=rng.integers(0, 9, n).astype(float),
+        delta_p=rng.normal(size=n), delta_p_squared=rng.random(n), n_bytes=rng.integers(0, 9, n).astype(float), brier=rng.random(n), entropy=rng.random(n),
     )  # fmt: skip
     place = Place(2, 10, 1000, 300, 4, rng.integers(0, 5, n), rng.integers(0, 40, n), rng.integers(0, 9, n))
     whole, halves = State(measures), State(measures)

@@ -46,6 +46,9 @@ def positive(text: str) -> int:
 positive.__name__ = "whole number"
 
 resamples = _whole(f"lie in [1, {MOST_RESAMPLES}]", lambda n: 1 <= n <= MOST_RESAMPLES)
+MOST_BINS = 1 << 12
+
+bins = _whole(f"lie in [1, {MOST_BINS}]", lambda n: 1 <= n <= MOST_BINS)
 seed = _whole("lie in [0, 2**128)", lambda n: 0 <= n < 1 << 128)
 fraction = _number("lie in [0, 1]", lambda x: 0 <= x <= 1)
 seconds = _number("be above 0", lambda x: 0 < x < float("inf"))

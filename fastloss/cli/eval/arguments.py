@@ -145,6 +145,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-k", type=argument_types.positive, metavar="K", help="also how often the target is among the K largest"
     )
+    parser.add_argument("--brier", action="store_true", help="also the Brier score: the mean squared distance")
+    parser.add_argument("--entropy", action="store_true", help="also the mean entropy of the rows, in nats")
+    parser.add_argument(
+        "--calibration", action="store_true", help="also the expected and the maximum calibration error, with the bins"
+    )
+    parser.add_argument(
+        "--bins", type=argument_types.bins, metavar="N", help="of the calibration, of equal width (default: 15)"
+    )
+    parser.add_argument(
+        "--macro",
+        choices=("group", "shard"),
+        help="also the mean over groups (as always where there are groups) or over shards, each of the same weight",
+    )
     parser.add_argument("--group-by", metavar="FILE", help="results for each group too: a language, a task, a document")
     parser.add_argument(
         "--bootstrap",

@@ -16,6 +16,7 @@ from fastloss.cli.eval.plan.plan import Plan
 from fastloss.cli.eval.plan.survey import survey
 from fastloss.cli.eval.show import report
 from fastloss.cli.eval.show.figures import figures_of
+from fastloss.cli.eval.stats.distribution import BINS
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.eval.work.chunks import losses_dtype
 from fastloss.cli.eval.work.pieces import intact, loss_writer, run_description, run_pieces
@@ -56,6 +57,11 @@ def run(args: argparse.Namespace) -> int:
             against=plan.first.reference is not None,
             documents=documents is not None,
             n_bytes=None if n_bytes is None else "row" if n_bytes.kind == "row" else "unit",
+            brier=args.brier,
+            entropy=args.entropy,
+            bins=(args.bins or BINS) if args.calibration else None,
+            macro=args.macro or (None if grouping is None else "group"),
+            group_intervals=_has_group_intervals(args, grouping),
         )
 
         wanted = (args.output, args.per_sample, args.per_document, args.report)
@@ -163,8 +169,8 @@ def _check_options(args: argparse.Namespace) -> None:
             raise Failure("--no-targets", f"TARGETS are given: {args.targets}")
         if args.against is None and args.manifest is None:
             raise Failure("--no-targets", "there is nothing to compute without --against REFERENCE")
-        for option in ("ignore_index", "top_k", "report", "documents", "bytes"):
-            if getattr(args, option) is not None:
+        for option in ("ignore_index", "top_k", "report", "documents", "bytes", "brier", "entropy", "calibration"):
+            if getattr(args, option) not in (None, False):
                 raise Failure(f"--{option.replace('_', '-')}", "needs targets")
         if args.loss not in (None, "cross_entropy"):
             raise Failure("--loss", f"{args.loss} needs targets")
@@ -178,6 +184,10 @@ def _check_options(args: argparse.Namespace) -> None:
         raise Failure("--per-sample", "rmse_loss has no losses of single rows; take mse_loss")
     if args.workers is not None and args.scheduler is not None:
         raise Failure("--workers", "a scheduler has its own workers; give --workers or --scheduler")
+    if args.bins is not None and not args.calibration:
+        raise Failure("--bins", "needs --calibration")
+    if args.macro == "group" and args.group_by is None and args.manifest is None:
+        raise Failure("--macro group", "needs --group-by FILE")
     if args.resample == "group" and args.group_by is None and args.manifest is None:
         raise Failure("--resample group", "needs --group-by FILE")
     if args.per_document is not None:
@@ -202,11 +212,21 @@ def _check_fitting(args: argparse.Namespace, opened: Opened) -> None:
             )
         if args.top_k > (n_classes := opened.n_classes):
             raise Failure("--top-k", f"{args.top_k} of {n_classes} classes")
+    classifies = opened.loss.family == "binary" or opened.loss.family == "classes" and opened.labels
+    for option in ("brier", "calibration"):
+        if getattr(args, option) and not classifies:
+            raise Failure(
+                f"--{option}", f"needs predictions of classes, and labels; {opened.loss.name} has other ones here"
+            )
+    if args.brier and opened.layer is not None:
+        raise Failure("--brier", "is computed from logits, which --linear-weight does not write")
+    if args.entropy and (opened.loss.name != "cross_entropy" or not opened.labels):
+        raise Failure("--entropy", "needs logits and class labels, as cross_entropy has them")
     for option in ("documents", "bytes"):
         if getattr(args, option) is not None and (problem := _no_log_probabilities(opened)):
             raise Failure(f"--{option}", problem)
     if opened.per_output:
-        for option in ("per_sample", "group_by", "bootstrap", "report"):
+        for option in ("per_sample", "group_by", "bootstrap", "report", "macro"):
             if getattr(args, option) is not None:
                 raise Failure(f"--{option.replace('_', '-')}", "cannot be combined with --axis")
 
@@ -223,6 +243,8 @@ def _no_log_probabilities(opened: Opened) -> str | None:
 def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
     marked = plan.shards[0].shard.group is not None
     if args.group_by is None and not marked:
+        if args.macro == "group":
+            raise Failure("--macro group", "needs --group-by FILE, or groups in the manifest")
         if args.resample == "group":
             raise Failure("--resample group", "needs --group-by FILE, or groups in the manifest")
         return None
@@ -234,6 +256,17 @@ def _grouping(args: argparse.Namespace, plan: Plan) -> Grouping | None:
         name, labels = args.manifest, uniform([shard.shard.group for shard in plan.shards], args.manifest)
     samples, losses = ([getattr(s, n) for s in plan.shards] for n in ("n_samples", "n_losses"))
     return Grouping(labels, samples, losses, name)
+
+
+# Numbers of each sum that are kept for all groups together: beyond that, groups have no intervals.
+_MOST_RESAMPLED = 200_000
+
+
+def _has_group_intervals(args: argparse.Namespace, grouping: Grouping | None) -> bool:
+    """Whether resamples are summed for each group: where they are few, and not what is drawn as a whole."""
+    if grouping is None or args.bootstrap is None or args.resample == "group":
+        return False
+    return len(grouping.names) * args.bootstrap <= _MOST_RESAMPLED
 
 
 def _documents(args: argparse.Namespace, plan: Plan) -> tuple[Documents | None, Bytes | None]:

@@ -32,6 +32,28 @@ def plan_of(resolved, arrays, out):
     return _Forecasts(resolved, arrays[0].dtype)
 
 
+def distances(x: np.ndarray, y: np.ndarray, axis: int | None, ignore_index: int, from_logits: bool) -> np.ndarray:
+    """The squared distance between each row's prediction and its outcome, in float64; rows that are ignored have any.
+
+    `axis` is that of the classes, or None for the probability, or the logit, of label 1.
+    """
+    rows = x if axis is None else np.moveaxis(x, axis, -1)
+    shape = rows.shape if axis is None else rows.shape[:-1]
+    n_classes = 2 if axis is None else rows.shape[-1]
+    found = np.empty(shape)
+    batches = Batches(shape, max(1, SPAN // (1 if axis is None else max(n_classes, 1))))
+    for k in range(len(batches)):
+        batch = batches[k]
+        part = rows[batch].astype(np.float64, order="C")
+        labels, _, _ = usable_labels(y[batch].reshape(-1), n_classes, ignore_index)
+        predictions = (
+            _Event(part.reshape(-1), labels) if axis is None else _Classes(part.reshape(-1, n_classes), labels, 1)
+        )
+        each = predictions.distances_of_logits() if from_logits else predictions.distances()
+        found[batch] = each.reshape(found[batch].shape)
+    return found
+
+
 class _Forecasts:
     def __init__(self, resolved, dtype):
         self.resolved, self.real = resolved, REALS[resolved.real]

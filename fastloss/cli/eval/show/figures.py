@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from fastloss.cli.eval.plan.opened import Opened
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.eval.stats.sums import Sums, Value
 
+from .parts import groups_of, macro_of, resampled
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -19,7 +21,7 @@ class Figures:
 
     `value` is what the reduction asked for (None for "none"), `mean` the mean loss in any case. Of each group `groups`
     has a dictionary, `intervals` the ends of each figure's confidence interval. `against` says how another model differs,
-    `documents` the means over documents.
+    `documents` the means over documents, `macro` those over groups or shards; `calibration` has the errors and the bins.
     """
 
     value: Value | None
@@ -42,6 +44,10 @@ class Figures:
     bits_per_byte: float | None = None
     n_bytes: int | None = None
     documents: dict[str, Any] | None = None
+    brier: float | None = None
+    entropy: float | None = None
+    calibration: dict[str, Any] | None = None
+    macro: dict[str, Any] | None = None
 
 
 @np.errstate(all="ignore")
@@ -64,8 +70,10 @@ def figures_of(
     if not opened.has_targets:
         unknown = dict.fromkeys((f.name for f in fields(Figures) if f.default is MISSING), None)
         known = {"rows": sums.counted("counted"), "ignored": 0, "seconds": seconds, "against": against}
-        groups = _divergences_of_groups(state, group_names) if group_names is not None else None
-        return Figures(**unknown | known | {"groups": groups, "intervals": {}})
+        groups = groups_of(opened, state, measures, group_names) if group_names is not None else None
+        return Figures(
+            **unknown | known | {"groups": groups, "intervals": {}, "macro": macro_of(opened, state, measures)}
+        )
     loss, mean = _shaped(opened, sums.total("loss")), _mean(opened, sums)
     if opened.loss.name == "rmse_loss":
         loss = np.sqrt(loss)  # as the library: the root of the sum
@@ -95,12 +103,16 @@ def figures_of(
         ignored=sums.counted("ignored"),
         elements=None if classes else counted,
         seconds=seconds,
-        groups=_groups(opened, state, measures, group_names) if group_names is not None else None,
-        intervals=_intervals(opened, state) if measures.resampling is not None else {},
+        groups=groups_of(opened, state, measures, group_names) if group_names is not None else None,
+        intervals=_intervals(opened, state, measures) if measures.resampling is not None else {},
         against=against,
         bits_per_byte=_bits(sums) if has_bytes else None,
         n_bytes=int(sums.total("n_bytes")) if has_bytes else None,
         documents=documents,
+        brier=float(sums.mean("brier", "counted")) if measures.brier else None,
+        entropy=float(sums.mean("entropy", "counted")) if measures.entropy else None,
+        calibration=_calibration(state) if measures.bins is not None else None,
+        macro=macro_of(opened, state, measures),
     )
 
 
@@ -119,55 +131,23 @@ def _mean(opened: Opened, sums: Sums) -> Value:
     return np.sqrt(mean) if opened.loss.name == "rmse_loss" else mean
 
 
-def _groups(opened: Opened, state: State, measures: Measures, names: list[Any]) -> list[dict[str, Any]]:
-    """Of each group that occurs: its name, mean loss, what follows from it, and how much was counted."""
-    found = []
-    for code, sums in sorted(state.parts["groups"].groups.items()):
-        mean = _mean(opened, sums)
-        entry: dict[str, Any] = {"group": names[code], "mean": float(mean)}
-        if opened.loss.family == "classes":
-            entry["perplexity"] = float(np.exp(mean))
-        if opened.loss.family in ("classes", "binary"):
-            entry["accuracy"] = float(sums.mean("correct", "counted"))
-        if measures.top_k is not None:
-            entry["top_k_accuracy"] = float(sums.mean("in_top_k", "counted"))
-        if measures.n_bytes is not None:
-            entry["bits_per_byte"] = _bits(sums)
-        if measures.against:
-            reference = float(sums.mean("reference_loss", "counted"))
-            entry |= {"reference": reference, "difference": entry["mean"] - reference}
-            entry |= {"kl": float(sums.mean("kl", "counted"))}
-        found.append(entry | {"counted": sums.counted("counted")})
-    return found
-
-
-def _divergences_of_groups(state: State, names: list[Any]) -> list[dict[str, Any]]:
-    """Of each group that occurs, without targets."""
-    return [
-        {
-            "group": names[code],
-            "kl": float(sums.mean("kl", "counted")),
-            "same_argmax": float(sums.mean("same", "counted")),
-            "counted": sums.counted("counted"),
-        }
-        for code, sums in sorted(state.parts["groups"].groups.items())
-    ]
-
-
-def _intervals(opened: Opened, state: State) -> dict[str, list[float]]:
+def _intervals(opened: Opened, state: State, measures: Measures) -> dict[str, list[float]]:
     """Of the mean and what follows from it, the ends of the confidence interval."""
     from fastloss.cli.eval.stats.bootstrap import interval
 
-    bootstrap = state.parts["bootstrap"]
-    means = bootstrap.means("loss", "divisor" if "divisor" in bootstrap else "counted")
-    if opened.loss.name == "rmse_loss":
-        means = np.sqrt(means)
-    found = {"mean": interval(means)}
-    if opened.loss.family == "classes":
-        found["perplexity"] = interval(np.exp(means))
-    if "n_bytes" in bootstrap:
-        found["bits_per_byte"] = interval(bootstrap.means("loss", "n_bytes") / math.log(2.0))
-    for name, column in (("accuracy", "correct"), ("top_k_accuracy", "in_top_k")):
-        if column in bootstrap:
-            found[name] = interval(bootstrap.means(column, "counted"))
-    return found
+    in_each = resampled(opened, state.parts["bootstrap"].whole(), replace(measures, against=False))
+    return {name: interval(values) for name, values in in_each.items()}
+
+
+def _calibration(state: State) -> dict[str, Any]:
+    """Both calibration errors, and the bins that hold anything."""
+    calibration = state.parts["calibration"]
+    bins = calibration.bins()
+    n = len(bins)
+    table = [
+        {"low": i / n, "high": (i + 1) / n, "counted": count, "probability": given, "outcome": share}
+        for i, (count, given, share) in enumerate(bins)
+        if count
+    ]
+    errors = {"ece": calibration.error(), "mce": calibration.maximum()}
+    return {"bins": n} | {name: math.nan if e is None else e for name, e in errors.items()} | {"table": table}

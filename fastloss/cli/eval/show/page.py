@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -17,7 +19,7 @@ from fastloss.cli.failure import printable
 from . import charts
 from .charts import number
 from .figures import Figures
-from .report import group_columns
+from .report import group_cells, group_columns
 
 _SHOWN_GROUPS = 1000
 
@@ -50,14 +52,41 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { text-align: right; padding: .3rem .7rem; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; }
+th { color: var(--soft); font-weight: 600; cursor: pointer; }
+th[aria-sort=descending]::after { content: " \\2193"; }
+th[aria-sort=ascending]::after { content: " \\2191"; }
 th:first-child, td:first-child, .text { text-align: left; overflow-wrap: anywhere; }
 details { margin-top: .5rem; color: var(--soft); }
 summary { cursor: pointer; }
 """
 
-# Nothing is loaded, whatever a file's name holds.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+# A click on the head of a column, or Enter there, sorts the table by it: numbers as numbers, the other way round the next time.
+_SCRIPT = """
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, i) => {
+    const sort = () => {
+      const down = head.getAttribute("aria-sort") !== "descending";
+      const key = row => row.cells[i].textContent, of = text => text === "" ? NaN : Number(text.split(/[ %]/)[0]);
+      const order = (a, b) => {
+        const [x, y] = [of(a), of(b)];
+        return isNaN(x) && isNaN(y) ? a.localeCompare(b) : isNaN(x) ? 1 : isNaN(y) ? -1 : x - y;
+      };
+      const rows = [...body.rows].sort((a, b) => (down ? -1 : 1) * order(key(a), key(b)));
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      body.append(...rows);
+    };
+    head.tabIndex = 0;
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
+  });
+}
+"""
+
+# Nothing is loaded, and no script but this one runs, whatever a file's name holds.
+_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_HASH}'"
 
 
 def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -> str:
@@ -70,6 +99,7 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
         _against(figures, args),
         _distribution(state),
         _calibration(plan, state),
+        _macro(figures, args),
         _groups(figures, args),
         _worst(plan, state),
     ]
@@ -93,6 +123,7 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
 {"".join(sections)}
 </main>
 <footer><p>fastloss {_text(library.version())}, backend {_text(library.backend_in_use())}, {figures.seconds:.3g} s</p></footer>
+<script>{_SCRIPT}</script>
 </body>
 </html>
 """
@@ -121,6 +152,8 @@ def _tiles(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
         ("RMSE", figures.rmse, ""),
         ("MAE", figures.mae, ""),
         ("bits per byte", figures.bits_per_byte, ends.get("bits_per_byte", f"{figures.n_bytes} bytes")),
+        ("Brier score", figures.brier, ends.get("brier", "")),
+        ("entropy", figures.entropy, ends.get("entropy", "")),
         ("rows", figures.rows, f"{figures.ignored} ignored" if figures.ignored else ""),
         ("shards", len(plan.shards) if len(plan.shards) > 1 else None, ""),
     ]
@@ -233,7 +266,7 @@ def _calibration(plan: Plan, state: State) -> str:
     table = _table(["probability", "rows", "mean probability", outcome], rows)
     return (
         f"<h2>Calibration</h2><figure>{charts.reliability(bins, outcome)}"
-        f"<figcaption><p>Expected calibration error {number(error)} over {len(bins)} bins of the probability {given} "
+        f"<figcaption><p>Expected calibration error {number(error)}, maximum {number(calibration.maximum())}, over {len(bins)} bins of the probability {given} "
         "(Guo et al. 2017). Bars of more rows are stronger; dots are at the mean probability.</p></figcaption></figure>"
         f"{_details('The bins as a table', table)}"
     )
@@ -243,13 +276,34 @@ def _groups(figures: Figures, args: argparse.Namespace) -> str:
     if not figures.groups:
         return ""
     head = group_columns(figures.groups, args.top_k)
-    rows = [
-        [number(value) if isinstance(value, float) else value for value in entry.values()]
-        for entry in figures.groups[:_SHOWN_GROUPS]
-    ]
+    rows = [group_cells(entry, number) for entry in figures.groups[:_SHOWN_GROUPS]]
     rest = len(figures.groups) - _SHOWN_GROUPS
     note = f"<p>{rest} more groups; --json gives all.</p>" if rest > 0 else ""
+    if "intervals" in figures.groups[0]:
+        note += f"<p>Intervals are those of the {head[1]}.</p>"
     return f"<h2>Groups</h2>{_table(head, rows)}{note}"
+
+
+def _macro(figures: Figures, args: argparse.Namespace) -> str:
+    """Means over groups or shards, beside those over rows."""
+    found = figures.macro
+    if not found or not found["units"]:
+        return ""
+    intervals = found.get("intervals", {})
+    micro = (figures.against or {}).get("difference", {})
+    micro = {"difference": micro.get("mean"), "kl": (figures.against or {}).get("kl", {}).get("mean")}
+    micro["reference"] = (figures.against or {}).get("reference", {}).get("mean")
+    rows = []
+    for name, value in found.items():
+        if name in ("unit", "units", "intervals"):
+            continue
+        of_rows = micro[name] if name in micro else getattr(figures, name)
+        ends = f"{number(intervals[name][0])} to {number(intervals[name][1])}" if name in intervals else ""
+        rows.append(
+            (name.replace("top_k", f"top-{args.top_k}").replace("_", " "), number(float(of_rows)), number(value), ends)
+        )
+    head = ["figure", "over rows", f"over {found['unit']}s", "95 %"]
+    return f"<h2>Averages over {found['units']} {found['unit']}s</h2>{_table(head, rows)}"
 
 
 def _worst(plan: Plan, state: State) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,11 +75,16 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         output |= {"bits_per_byte": figures.bits_per_byte, "bytes": figures.n_bytes}
     if figures.documents is not None:
         output["documents"] = {"file": args.documents} | figures.documents
+    output |= {
+        name: value for name in ("brier", "entropy", "calibration") if (value := getattr(figures, name)) is not None
+    }
     if figures.intervals:
         asked = {"level": 0.95, "resamples": args.bootstrap, "seed": args.seed, "unit": args.resample}
         output["intervals"] = asked | figures.intervals
     if figures.groups is not None:
         output["groups"] = figures.groups
+    if figures.macro is not None:
+        output["macro"] = figures.macro
     if figures.against is not None:
         output["against"] = _described(*_input(plan, "reference", args)) | figures.against
     output |= {
@@ -106,6 +111,7 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
         lines.append(("layer", _input_text(layer.weight.name, layer.weight.array.dtype, layer.weight.array.shape)))
     lines += _loss_lines(plan, figures, args) if opened.has_targets else []
     lines += [(name, value) for name, value in _derived(figures, args)]
+    lines += [] if figures.macro is None else _macro_lines(figures.macro, args.top_k)
     lines += [] if figures.against is None else _compared(figures, args)
     lines.append(("rows", f"{figures.rows} counted, {figures.ignored} ignored"))
     rates = f"{_rate(rows, figures.seconds):.3g} rows/s, {_rate(_n_bytes(plan) / 1e9, figures.seconds):.3g} GB/s"
@@ -153,11 +159,29 @@ def _derived(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str, 
     if figures.n_bytes is not None:
         shown = f"{_number(figures.bits_per_byte)} ({figures.n_bytes} bytes)"
         yield "bits per byte", shown + ends.get("bits_per_byte", "")
+    if figures.brier is not None:
+        yield "Brier score", _number(figures.brier) + ends.get("brier", "")
+    if figures.entropy is not None:
+        yield "entropy", _number(figures.entropy) + ends.get("entropy", "")
+    if (found := figures.calibration) is not None:
+        yield "calibration", f"ECE {found['ece']:.6g}, MCE {found['mce']:.6g} ({found['bins']} bins)"
     if figures.documents is not None:
         yield from _of_documents(figures.documents)
     for name, value in (("MSE", figures.mse), ("RMSE", figures.rmse), ("MAE", figures.mae)):
         if value is not None:
             yield name, _number(value)
+
+
+def _macro_lines(found: dict[str, Any], top_k: int | None) -> list[tuple[str, str]]:
+    """The mean over groups or shards, each of the same weight."""
+    names = [name for name in found if name not in ("unit", "units", "intervals")]
+    shown = ", ".join(f"{_column(name, top_k)} {found[name]:.6g}" for name in names)
+    lines = [("macro average", f"{shown} ({found['units']} {found['unit']}s)")]
+    if "intervals" in found:
+        first = names[0]
+        low, high = found["intervals"][first]
+        lines.append(("interval", f"macro {_column(first, top_k)}, {LEVEL} in [{low:.6g}, {high:.6g}]"))
+    return lines
 
 
 def _of_documents(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -206,7 +230,25 @@ def _compared(figures: Figures, args: argparse.Namespace) -> Iterator[tuple[str,
 
 def group_columns(groups: list[dict[str, Any]], top_k: int | None) -> list[str]:
     """What the columns of a table of groups are called."""
-    return [f"top-{top_k}" if name == "top_k_accuracy" else name for name in groups[0]]
+    return [_column(name, top_k) for name in groups[0]]
+
+
+def group_cells(entry: dict[str, Any], number: Callable[[float], str]) -> list[str]:
+    """A row of that table: what is in its cells; of the intervals that of the first figure."""
+    cells = []
+    for name, value in entry.items():
+        if name == "intervals":
+            low, high = next(iter(value.values()))
+            cells.append(f"{number(low)} to {number(high)}")
+        else:
+            cells.append(number(value) if isinstance(value, float) else str(value))
+    return cells
+
+
+def _column(name: str, top_k: int | None) -> str:
+    if name == "intervals":
+        return LEVEL
+    return f"top-{top_k}" if name == "top_k_accuracy" else name.replace("_", " ")
 
 
 def _group_table(groups: list[dict[str, Any]], top_k: int | None) -> str:
@@ -214,7 +256,7 @@ def _group_table(groups: list[dict[str, Any]], top_k: int | None) -> str:
     names = group_columns(groups, top_k)
     cells = [names]
     for entry in groups[:_SHOWN_GROUPS]:
-        cells.append([f"{v:.6g}" if isinstance(v, float) else printable(str(v)) for v in entry.values()])
+        cells.append([printable(cell) for cell in group_cells(entry, "{:.6g}".format)])
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     lines = [
         "  ".join(

@@ -92,7 +92,7 @@ def figures_against(state: State, measures: Measures, has_targets: bool) -> dict
             },
         }
     if measures.resampling is not None:
-        found |= _resampled(state.parts["bootstrap"], measures, has_targets)
+        found |= _resampled(state.parts["bootstrap"].whole(), measures, has_targets)
     return found
 
 

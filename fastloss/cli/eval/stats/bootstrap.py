@@ -70,16 +70,8 @@ class Bootstrap:
         self._sums: dict[tuple[str, int], np.ndarray] = {}
 
     def add(self, rows: Rows, place: Place) -> None:
-        parts: list[tuple[tuple[str, int], np.ndarray]] = []
-        for name, column in rows.columns().items():
-            if column.dtype == bool:
-                parts.append(((name, 0), column.astype(np.float64)))
-                continue
-            column, special = finite(column)
-            parts += [((name, e), part) for e, part in levels(column)]
-            if special is not None:
-                parts += [((f"{name} +", 0), (special == np.inf) * 1.0), ((f"{name} -", 0), (special == -np.inf) * 1.0)]
-        keys = self._keys(rows, place)
+        parts = _parts(rows)
+        keys = _keys(self.resampling.unit, rows.loss.size, place)
         if self.resampling.unit != "row":
             keys, inverse = np.unique(keys, return_inverse=True)
             parts = [(name, np.bincount(inverse, part, len(keys))) for name, part in parts]
@@ -89,19 +81,16 @@ class Bootstrap:
         for start in range(0, len(keys), step):
             cut = slice(start, start + step)
             totals += stacked[:, cut] @ frequencies(keys[cut], self.resampling)
-        for (part, _), total in zip(parts, totals, strict=True):
-            self._add(part, total.astype(np.int64).astype(object))
+        self.add_totals([name for name, _ in parts], totals)
 
-    def _keys(self, rows: Rows, place: Place) -> np.ndarray:
-        n = rows.loss.size
-        if self.resampling.unit == "row":
-            return place.loss + np.arange(n)
-        if self.resampling.unit == "sample":
-            return place.samples(n)
-        if self.resampling.unit == "shard":
-            return np.full(n, place.shard)
-        assert place.groups is not None
-        return place.groups[:n]
+    def add_totals(self, names: list[tuple[str, int]], totals: np.ndarray) -> None:
+        """Add whole numbers, a row of them for each name."""
+        for name, total in zip(names, totals, strict=True):
+            self._add(name, total.astype(np.int64).astype(object))
+
+    def whole(self) -> Bootstrap:
+        """The sums of all rows."""
+        return self
 
     def _add(self, name: tuple[str, int], total: np.ndarray) -> None:
         self._sums[name] = self._sums[name] + total if name in self._sums else total
@@ -137,6 +126,81 @@ class Bootstrap:
         new = cls(resampling)
         new._sums = {(name, e): np.array(total, dtype=object) for name, e, total in data}
         return new
+
+
+class GroupedBootstrap:
+    """The same for each group; those of all rows are the sums of these, which are exact."""
+
+    def __init__(self, resampling: Resampling) -> None:
+        self.resampling = resampling
+        self.groups: dict[int, Bootstrap] = {}
+
+    def add(self, rows: Rows, place: Place) -> None:
+        assert place.groups is not None
+        parts = _parts(rows)
+        names, stacked = [name for name, _ in parts], np.stack([part for _, part in parts])
+        keys = _keys(self.resampling.unit, rows.loss.size, place)
+        codes, inverse = np.unique(place.groups[: rows.loss.size], return_inverse=True)
+        totals = np.zeros((len(codes), len(parts), self.resampling.n))
+        step = max(1, _AT_ONCE // self.resampling.n)
+        for start in range(0, len(keys), step):
+            cut = slice(start, start + step)
+            units, of = np.unique(keys[cut], return_inverse=True)
+            numbers = frequencies(units, self.resampling)[of]
+            for group in np.unique(inverse[cut]):
+                mine = np.flatnonzero(inverse[cut] == group)
+                totals[group] += stacked[:, cut][:, mine] @ numbers[mine]
+        for code, total in zip(codes, totals, strict=True):
+            self._of(int(code)).add_totals(names, total)
+
+    def _of(self, code: int) -> Bootstrap:
+        return self.groups.setdefault(code, Bootstrap(self.resampling))
+
+    def merge(self, other: GroupedBootstrap) -> None:
+        for code, sums in other.groups.items():
+            self._of(code).merge(sums)
+
+    def whole(self) -> Bootstrap:
+        """The sums of all rows."""
+        found = Bootstrap(self.resampling)
+        for sums in self.groups.values():
+            found.merge(sums)
+        return found
+
+    def to_json(self) -> Any:
+        return {str(code): sums.to_json() for code, sums in self.groups.items()}
+
+    @classmethod
+    def from_json(cls, data: Any, resampling: Resampling) -> GroupedBootstrap:
+        new = cls(resampling)
+        new.groups = {int(code): Bootstrap.from_json(sums, resampling) for code, sums in data.items()}
+        return new
+
+
+def _parts(rows: Rows) -> list[tuple[tuple[str, int], np.ndarray]]:
+    """What is summed of each row: whole numbers, in units of 2**e, by column and e."""
+    parts: list[tuple[tuple[str, int], np.ndarray]] = []
+    for name, column in rows.columns().items():
+        if column.dtype == bool:
+            parts.append(((name, 0), column.astype(np.float64)))
+            continue
+        column, special = finite(column)
+        parts += [((name, e), part) for e, part in levels(column)]
+        if special is not None:
+            parts += [((f"{name} +", 0), (special == np.inf) * 1.0), ((f"{name} -", 0), (special == -np.inf) * 1.0)]
+    return parts
+
+
+def _keys(unit: str, n: int, place: Place) -> np.ndarray:
+    """What each of the next `n` losses is drawn with."""
+    if unit == "row":
+        return place.loss + np.arange(n)
+    if unit == "sample":
+        return place.samples(n)
+    if unit == "shard":
+        return np.full(n, place.shard)
+    assert place.groups is not None
+    return place.groups[:n]
 
 
 def interval(values: np.ndarray) -> list[float]:

@@ -85,8 +85,8 @@ class Calibration:
     Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, sections 2 and 3.
     """
 
-    def __init__(self) -> None:
-        self.table = np.zeros((3, BINS), np.int64)  # counts, hits, and probabilities in units of 2**-30
+    def __init__(self, n_bins: int = BINS) -> None:
+        self.table = np.zeros((3, n_bins), np.int64)  # counts, hits, and probabilities in units of 2**-30
 
     def add(self, rows: Rows, place: Place) -> None:
         if rows.probability is None or rows.outcome is None:
@@ -94,10 +94,13 @@ class Calibration:
         p, outcome = rows.probability, rows.outcome
         if rows.counted is not None:
             p, outcome = p[rows.counted], outcome[rows.counted]
+        n_bins = self.table.shape[1]
+        # float32's 0.2 is on the edge 0.2, although it is larger than float64's
+        edges = (np.arange(1, n_bins + 1) / n_bins).astype(p.dtype if p.dtype.kind not in "biu" else np.float64)
         p = np.clip(p.astype(np.float64), 0.0, 1.0)
-        bins = np.clip(np.ceil(p * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        bins = np.minimum(np.searchsorted(edges.astype(np.float64), p, side="left"), n_bins - 1)
         columns = (None, outcome, np.rint(p / _CONFIDENCE_UNIT))
-        self.table += np.stack([np.bincount(bins, column, BINS) for column in columns]).astype(np.int64)
+        self.table += np.stack([np.bincount(bins, column, n_bins) for column in columns]).astype(np.int64)
 
     def merge(self, other: Calibration) -> None:
         self.table += other.table
@@ -116,12 +119,16 @@ class Calibration:
         n = int(self.table[0].sum())
         return sum(count * abs(p - share) for count, p, share in self.bins()) / n if n else None
 
+    def maximum(self) -> float | None:
+        """The maximum calibration error: that distance in the bin where it is the largest."""
+        return max((abs(p - share) for count, p, share in self.bins() if count), default=None)
+
     def to_json(self) -> Any:
         return self.table.tolist()
 
     @classmethod
     def from_json(cls, data: Any) -> Calibration:
-        new = cls()
+        new = cls(len(data[0]))
         new.table = np.array(data, np.int64)
         return new
 

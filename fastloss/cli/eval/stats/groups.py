@@ -27,8 +27,7 @@ class GroupSums:
         self.groups: dict[int, Sums] = {}
 
     def add(self, rows: Rows, place: Place) -> None:
-        assert place.groups is not None
-        codes, inverse = np.unique(place.groups[: rows.loss.size], return_inverse=True)
+        codes, inverse = np.unique(self._codes(place, rows.loss.size), return_inverse=True)
         present = [self.groups.setdefault(int(code), Sums()) for code in codes]
         for name, column in rows.columns().items():
             if column.dtype == bool:
@@ -46,6 +45,10 @@ class GroupSums:
                     for sums, number in zip(present, np.bincount(inverse, special, len(codes)), strict=True):
                         sums.add_units(name, 0, float(number))
 
+    def _codes(self, place: Place, n: int) -> np.ndarray:
+        assert place.groups is not None
+        return place.groups[:n]
+
     def merge(self, other: GroupSums) -> None:
         for code, sums in other.groups.items():
             self.groups.setdefault(code, Sums()).merge(sums)
@@ -58,6 +61,13 @@ class GroupSums:
         new = cls()
         new.groups = {int(code): Sums.from_json(sums) for code, sums in data.items()}
         return new
+
+
+class ShardSums(GroupSums):
+    """Sums for each shard."""
+
+    def _codes(self, place: Place, n: int) -> np.ndarray:
+        return np.full(n, place.shard)
 
 
 class Grouping:

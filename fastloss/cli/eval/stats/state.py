@@ -28,6 +28,14 @@ class Measures:
         Sums for each document.
     n_bytes : {"row", "unit"} or None
         Bytes of text are counted: those of each row, if it is not ignored, or of whole documents, samples or shards.
+    brier, entropy : bool
+        Brier scores, and entropies.
+    bins : int or None
+        Of the calibration.
+    macro : {"group", "shard"} or None
+        What has the same weight in a second mean, however many rows it has.
+    group_intervals : bool
+        Sums of the resamples are kept for each group.
     """
 
     top_k: int | None = None
@@ -38,11 +46,24 @@ class Measures:
     against: bool = False
     documents: bool = False
     n_bytes: str | None = None
+    brier: bool = False
+    entropy: bool = False
+    bins: int | None = None
+    macro: str | None = None
+    group_intervals: bool = False
 
     @property
     def rows(self) -> bool:
         """Whether single losses are looked at."""
-        return self.groups or self.report or self.resampling is not None or self.against or self.documents
+        return (
+            self.groups
+            or self.report
+            or self.resampling is not None
+            or self.against
+            or self.documents
+            or self.bins is not None
+            or self.macro is not None
+        )
 
 
 class State:
@@ -83,13 +104,21 @@ def _kinds(measures: Measures) -> dict[str, tuple[Any, Any]]:
 
         kinds["groups"] = GroupSums, GroupSums.from_json
     if measures.report:
-        from .distribution import Calibration, Histogram, Worst
+        from .distribution import Histogram, Worst
 
         kinds |= {
             "histogram": (Histogram, Histogram.from_json),
-            "calibration": (Calibration, Calibration.from_json),
             "worst": (Worst, Worst.from_json),
         }
+    if measures.report or measures.bins is not None:
+        from .distribution import BINS, Calibration
+
+        n_bins = measures.bins or BINS
+        kinds["calibration"] = (lambda: Calibration(n_bins)), Calibration.from_json
+    if measures.macro == "shard":
+        from .groups import ShardSums
+
+        kinds["shards"] = ShardSums, ShardSums.from_json
     if measures.documents:
         from .documents import DocumentSums
 
@@ -99,7 +128,8 @@ def _kinds(measures: Measures) -> dict[str, tuple[Any, Any]]:
 
         kinds["divergences"] = Divergences, Divergences.from_json
     if resampling := measures.resampling:
-        from .bootstrap import Bootstrap
+        from .bootstrap import Bootstrap, GroupedBootstrap
 
-        kinds["bootstrap"] = (lambda: Bootstrap(resampling)), (lambda data: Bootstrap.from_json(data, resampling))
+        kind = GroupedBootstrap if measures.group_intervals else Bootstrap
+        kinds["bootstrap"] = (lambda: kind(resampling)), (lambda data: kind.from_json(data, resampling))
     return kinds

@@ -75,6 +75,8 @@ class Rows:
         What is shown of the worst rows.
     n_bytes : array or None
         Bytes of text; 0 where a row is ignored.
+    brier, entropy : array or None
+        Squared distances to the outcome, and entropies; 0 where a row is ignored.
     kl, same, reference_loss, reference_correct, reference_in_top_k, delta_p, delta_p_squared : array or None
         Against another model's: divergences (0 where a row is ignored), whether the most likely class is the same, that model's
         own results, and by how much the target's probability is above it.
@@ -97,6 +99,8 @@ class Rows:
     delta_p: np.ndarray | None = None
     delta_p_squared: np.ndarray | None = None
     n_bytes: np.ndarray | None = None
+    brier: np.ndarray | None = None
+    entropy: np.ndarray | None = None
 
     def blocks(self, place: Place) -> Iterator[tuple[Rows, Place]]:
         """Pieces of which sums are exact."""
@@ -117,6 +121,8 @@ class Rows:
             "correct": self.correct,
             "in_top_k": self.in_top_k,
             "n_bytes": self.n_bytes,
+            "brier": self.brier,
+            "entropy": self.entropy,
             **{name: getattr(self, name) for name in AGAINST},
         }
         return {name: column for name, column in named.items() if column is not None}

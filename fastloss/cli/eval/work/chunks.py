@@ -14,6 +14,7 @@ from fastloss.cli.eval.plan.layout import Layout
 from fastloss.cli.eval.plan.opened import Opened
 from fastloss.cli.eval.stats.state import Measures, State
 from fastloss.cli.eval.stats.sums import Place, Rows, Sums, Value
+from fastloss.cli.failure import Failure
 from fastloss.cli.files.pages import collected, resident
 
 from .best import best_class
@@ -167,12 +168,13 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
         opened.loss.name == "cross_entropy" and opened.labels and opened.weights is None and not opened.label_smoothing
     )
     score, in_top_k = None, None
-    if plain or measures.top_k and opened.labels or opened.layer is not None:
+    if plain or measures.top_k and opened.labels or measures.entropy or opened.layer is not None:
         options: dict[str, Any] = {"ignore_index": opened.ignore_index, "top_k": measures.top_k}
+        options["entropy"] = measures.entropy
         if opened.layer is None:
             options["axis"] = axis
         else:
-            options |= {"top": 1 if measures.report else None} | opened.layer.options
+            options |= {"top": 1 if _wants_probability(measures) else None} | opened.layer.options
         score = _call(chunk, "score", y, **options)
         in_top_k = score.in_top_k
     losses = score.nll if plain and score is not None else _class_losses(chunk, y)
@@ -208,17 +210,30 @@ def _classes(chunk: Chunk, state: State, sink: Sink | None) -> None:
         if measures.n_bytes == "row" and keep is not None:
             n_bytes[~keep.reshape(-1)] = 0.0
         sums.add_all("n_bytes", n_bytes)
+    more = {}
+    if measures.brier:
+        more["brier"] = library.squared_distances(x, y, axis, opened.ignore_index, not opened.loss.probabilities)
+    if measures.entropy and score is not None:
+        more["entropy"] = score.entropy
+    for name, column in more.items():
+        more[name] = column if keep is None else np.where(keep, column, column.dtype.type(0))
+        sums.add_all(name, more[name])
     against = {} if chunk.r is None else _against(chunk, y, keep, best, sums)
     if measures.rows:
-        probability = _confidence(chunk, best, axis, score) if measures.report else None
+        probability = _confidence(chunk, best, axis, score) if _wants_probability(measures) else None
         state.add(
             Rows(
                 loss=losses.reshape(-1), divisor=_flat(divisor), counted=_flat(keep), correct=_flat(correct),
                 in_top_k=_flat(in_top_k), probability=_flat(probability), outcome=_flat(correct),
-                target=_flat(truth), prediction=_flat(best), n_bytes=n_bytes, **against,
+                target=_flat(truth), prediction=_flat(best), n_bytes=n_bytes, brier=_flat(more.get("brier")),
+                entropy=_flat(more.get("entropy")), **against,
             ),
             chunk.place,
         )  # fmt: skip
+
+
+def _wants_probability(measures: Measures) -> bool:
+    return measures.report or measures.bins is not None
 
 
 def _compared(chunk: Chunk, y: np.ndarray | None) -> Any:
@@ -290,9 +305,10 @@ def _confidence(chunk: Chunk, best: np.ndarray, axis: int, score: Any) -> np.nda
     """The probability given to the most likely class."""
     if chunk.opened.layer is not None:
         return np.exp(score.top_log_probs[..., 0].astype(np.float64))
-    top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis).astype(np.float64)
+    top = np.take_along_axis(chunk.x, np.expand_dims(best, axis), axis).squeeze(axis)
     if chunk.opened.loss.probabilities:
         return top
+    top = top.astype(np.float64)
     if chunk.opened.loss.name == "nll_loss":
         return np.exp(top)
     lse = score.lse if score is not None else library.loss("logsumexp", chunk.x, axis=axis)
@@ -310,15 +326,20 @@ def _binary(chunk: Chunk, state: State, sink: Sink | None) -> None:
     state.sums.add("loss", loss)
     state.sums.count("counted", x.size)
     state.sums.count("correct", np.count_nonzero(said == truth))
+    brier = None
+    if chunk.measures.brier:
+        if not ((y == 0) | (y == 1)).all():
+            raise Failure("--brier", f"needs labels 0 and 1; {opened.targets.name} holds other numbers")
+        brier = library.squared_distances(x, truth, None, opened.ignore_index, not opened.loss.probabilities)
+        state.sums.add_all("brier", brier)
     if losses is not None and chunk.measures.rows:
         probability = None
-        if chunk.measures.report:
-            wide = x.astype(np.float64)
-            probability = wide if opened.loss.probabilities else 1 / (1 + np.exp(-wide))
+        if _wants_probability(chunk.measures):
+            probability = x if opened.loss.probabilities else 1 / (1 + np.exp(-x.astype(np.float64)))
         state.add(
             Rows(
                 loss=losses.reshape(-1), correct=_flat(said == truth), probability=_flat(probability),
-                outcome=_flat(truth), target=_flat(y), prediction=_flat(x),
+                outcome=_flat(truth), target=_flat(y), prediction=_flat(x), brier=_flat(brier),
             ),
             chunk.place,
         )  # fmt: skip
