@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from fastloss.bench import cases, contenders, report, session
+from fastloss.bench import cases, contenders, grid, report, session, sweep, sweep_report
 
 _CHOSEN = pytest.StashKey[tuple[list[cases.Case], list[contenders.Contender]]]()
 _RESULTS = pytest.StashKey[dict[str, session.Result]]()
+_SWEPT = pytest.StashKey[dict[str, list[sweep.Outcome]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--case-seconds", type=float, default=20.0, help="how long to measure each case (default: 20)")
     group.addoption("--threads", type=int, help="number of threads (default: FASTLOSS_NUM_THREADS, or all)")
     group.addoption("--scale", type=float, default=1.0, help="share of each case's rows, to try things out")
+    group.addoption("--functions", help="of the sweep: which functions, or function/way, separated by commas")
+    group.addoption("--sizes", help="of the sweep: which numbers of elements, separated by commas")
+    group.addoption(
+        "--sweep-seconds", type=float, default=1800.0, help="how long to measure the sweep in all (default: 1800)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("the benchmarks need pytest-benchmark: pip install 'fastloss[bench]'")
     config.stash[_CHOSEN] = _select(config)
     config.stash[_RESULTS] = {}
+    config.stash[_SWEPT] = {}
 
 
 def _threads(config: pytest.Config) -> int:
@@ -72,6 +79,9 @@ _REPLAYS: dict[tuple[str, str], Replay] = {}  # by names of case and contender
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "swept" in metafunc.fixturenames:
+        metafunc.parametrize("swept", list(_swept(metafunc.config)))
+        return
     found, who = metafunc.config.stash[_CHOSEN]
     params = []
     for case in found:
@@ -82,6 +92,46 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 marks.append(pytest.mark.skip(reason=reason))
             params.append(pytest.param(case.name, contender.name, marks=marks, id=f"{case.name}-{contender.name}"))
     metafunc.parametrize(("case", "contender"), params)
+
+
+def _swept(config: pytest.Config) -> dict[str, list[grid.Cell]]:
+    """The cells of the sweep by function."""
+    functions, sizes = config.getoption("--functions"), config.getoption("--sizes")
+    try:
+        cells = grid.cells(functions and functions.split(","), sizes and [int(float(n)) for n in sizes.split(",")])
+    except (LookupError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from None
+    found: dict[str, list[grid.Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.function, []).append(cell)
+    return found
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The sweep takes half an hour: it runs only where `-k sweep` asks for it."""
+    if "sweep" in (config.getoption("keyword") or ""):
+        return
+    swept = [item for item in items if "swept" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=swept)
+    items[:] = [item for item in items if item not in swept]
+
+
+@pytest.fixture
+def sweep_of(request: pytest.FixtureRequest) -> Callable[[str], list[sweep.Outcome]]:
+    """Measures the cells of a function, in the share of the sweep's time that their number gives it."""
+    config = request.config
+    cells = _swept(config)
+    kept = config.stash[_SWEPT]
+
+    def outcomes(function: str) -> list[sweep.Outcome]:
+        threads, patterns = _threads(config), config.getoption("--contenders")
+        runners = sweep.select(None if patterns == "all" else patterns.split(","), threads)
+        mine, everything = cells[function], sum(map(len, cells.values()))
+        seconds = config.getoption("--sweep-seconds") * len(mine) / everything
+        kept[function] = sweep.run(mine, runners, seconds=seconds, threads=threads)
+        return kept[function]
+
+    return outcomes
 
 
 @pytest.fixture
@@ -121,6 +171,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(report.heading(session.conditions(config.stash[_CHOSEN][1], _threads(config))))
         for result in results.values():
             terminalreporter.write_line(f"\n{report.table(result)}")
+    swept = [outcome for outcomes in config.stash[_SWEPT].values() for outcome in outcomes]
+    if swept:
+        terminalreporter.section("the sweep: worst ratios to the best of the others, and worst shares of the limit")
+        terminalreporter.write_line(report.heading(session.conditions(config.stash[_CHOSEN][1], _threads(config))))
+        n_cells = sum(len(cells) for name, cells in _swept(config).items() if name in config.stash[_SWEPT])
+        terminalreporter.write_line(sweep_report.text(swept, n_cells))
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int64": 8}
+ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 INDEX = "int64"  # torch takes no other
 
 

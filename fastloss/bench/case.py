@@ -16,9 +16,9 @@ from .arrays import ITEM_BYTES, Array
 # What a call spends its time on: its overhead, arithmetic on data in cache, or reading memory.
 BOUNDS = ("launch", "cache", "memory")
 
-# How it is called: the function itself, value and gradient, in batches by an Accumulator, as chunks of Dask arrays,
+# How it is called: the function itself, value and gradient, the same with a new array for the gradient, in batches by an Accumulator, as chunks of Dask arrays,
 # from files by `fastloss eval`, or a user's own case.
-WAYS = ("value", "grad", "accumulate", "dask", "eval", "own")
+WAYS = ("value", "grad", "fresh", "accumulate", "dask", "eval", "own")
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Case:
             return f"{self.loss} of {self.source}{options}"
         how = {
             "grad": " and its gradient",
+            "fresh": " and its gradient in a new array",
             "accumulate": " in pieces",
             "dask": " of Dask arrays",
             "eval": " of files",

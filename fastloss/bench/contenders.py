@@ -7,7 +7,7 @@ import fnmatch
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -132,7 +132,11 @@ def select(patterns: Iterable[str] | None) -> list[Contender]:
     LookupError
         If a pattern matches none, or one that is not installed.
     """
-    everyone = contenders()
+    return chosen(patterns, contenders())
+
+
+def chosen(patterns: Iterable[str] | None, everyone: Mapping[str, Contender]) -> list[Contender]:
+    """Likewise, of `everyone`."""
     installed = {name for name, contender in everyone.items() if not contender.missing()}
     if patterns is None:
         return [contender for name, contender in everyone.items() if name in installed and not contender.patient]

@@ -18,7 +18,7 @@ Call = Callable[[], Any]
 _started_with: int | None = None  # number of threads; XLA makes its pool once per process
 
 
-def _start(threads: int) -> None:
+def start(threads: int) -> None:
     """Import JAX so that it runs on the CPU, with that many threads."""
     global _started_with
     if _started_with is None:
@@ -53,7 +53,7 @@ def _losses(axis: int) -> dict[str, Callable[[Any, Any], Any]]:
 
 def jitted_call(case: Case, x: np.ndarray, y: np.ndarray, threads: int) -> Call:
     """The mean of optax's loss, compiled; the call waits for the result."""
-    _start(threads)
+    start(threads)
     import jax
     import jax.numpy as jnp
 

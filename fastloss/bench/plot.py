@@ -83,7 +83,7 @@ def save(results: Sequence[Result], conditions: Mapping[str, Any], path: str, *,
         handles, labels = _legend(axes, names)
         look: dict[str, Any] = {"frameon": False, "fontsize": 7, "handlelength": 1.6, "columnspacing": 1.4}
         figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 9), **look)
-        figure.supxlabel(_caption(conditions), fontsize=6, color="#555555")
+        figure.supxlabel(caption(conditions), fontsize=6, color="#555555")
         figure.savefig(path, dpi=dpi)
 
 
@@ -166,7 +166,9 @@ def _gigabytes(bandwidth: float) -> str:
     return f"{amount:.1f}" if amount < 10 else f"{amount:.0f}"
 
 
-def _caption(conditions: Mapping[str, Any]) -> str:
+def caption(conditions: Mapping[str, Any]) -> str:
+    """The CPU, threads and versions of a run, in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
     threads = conditions["threads"]
-    return f"{conditions['cpu']}, {threads} thread{'s' if threads > 1 else ''}; {versions}"
+    instructions = f" ({conditions['instruction_set']})" if conditions.get("instruction_set") else ""
+    return f"{conditions['cpu']}{instructions}, {threads} thread{'s' if threads > 1 else ''}; {versions}"

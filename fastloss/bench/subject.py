@@ -88,6 +88,8 @@ def _grad(case: Any, function: Call, arrays: Sequence[np.ndarray]) -> Call:
     if not hasattr(fastloss, "value_and_grad"):
         raise Unsupported("this version has no value_and_grad")
     positional, keywords = _arguments(case, arrays)
+    if case.op == "fresh":
+        return partial(fastloss.value_and_grad(function), *positional, **keywords)
     # Gradients are written to the same array each time, as in training; otherwise the allocation of fresh pages would
     # be timed.
     first = positional[0]
@@ -150,6 +152,7 @@ def _eval(case: Any, function: Call, arrays: Sequence[np.ndarray]) -> Call:
 _WAYS: dict[str, Callable[[Any, Call, Sequence[np.ndarray]], Call]] = {
     "value": _value,
     "grad": _grad,
+    "fresh": _grad,
     "accumulate": _accumulate,
     "dask": _dask,
     "eval": _eval,

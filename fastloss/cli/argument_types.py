@@ -45,6 +45,19 @@ def positive(text: str) -> int:
 
 positive.__name__ = "whole number"
 
+MOST_ELEMENTS = 10**9
+
+
+def size(text: str) -> int:
+    """A number of elements, which may be written as 3e7."""
+    number = float(text)
+    if not (1 <= number <= MOST_ELEMENTS and number.is_integer()):
+        raise argparse.ArgumentTypeError(f"must be a whole number in [1, {MOST_ELEMENTS:g}], not {text}")
+    return int(number)
+
+
+size.__name__ = "number of elements"
+
 resamples = _whole(f"lie in [1, {MOST_RESAMPLES}]", lambda n: 1 <= n <= MOST_RESAMPLES)
 MOST_BINS = 1 << 12
 

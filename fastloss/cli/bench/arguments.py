@@ -6,6 +6,10 @@ a copy): the roof. A table shows the median time, GB/s of what the definition
 has to read, the share of the roof, and how many times as long as fastloss
 each takes, with the 95 % interval.
 
+With --sweep everything is measured instead of chosen cases: each function,
+from 1 to 3e7 elements, in every way of calling, beside the best of the others
+and beside what this CPU allows at most. Tables show the worst of both.
+
 With --against two sides are set against each other instead: builds of
 fastloss, versions of what it stands on, interpreters or settings. Pairs of
 processes take turns until each case is told to be slower, faster or the same
@@ -45,6 +49,7 @@ the rest.
 examples:
   fastloss bench --plot losses.png
   fastloss bench --cases 'ce_*' --contenders fastloss torch --json > today.json
+  fastloss bench --sweep --functions 'mse_loss' 'cross_entropy/C=10*' --plot heat.png
   fastloss bench --against main --markdown "$GITHUB_STEP_SUMMARY"
   fastloss bench --against 'numba==0.67.*' --contenders fastloss-numba
   fastloss bench --against FASTLOSS_CPU=avx2 --cases 'mse_loss/*' --limit 1.1
@@ -66,13 +71,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=argument_types.seconds,
         metavar="S",
-        help="how long to measure in all (default: 60; with --against 300)",
+        help="how long to measure in all (default: 60; with --against 300, with --sweep 1800)",
     )
     parser.add_argument("--threads", type=argument_types.positive, metavar="N", help="number of threads (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--output", metavar="FILE", help="write that object there as well")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the results (.png, .svg or .pdf)")
     parser.add_argument("--list", action="store_true", help="show cases and contenders, and measure nothing")
+    everywhere = parser.add_argument_group("everywhere")
+    everywhere.add_argument(
+        "--sweep",
+        action="store_true",
+        help="every function, size and way of calling, beside the best of the others and beside the CPU's limit",
+    )
+    everywhere.add_argument(
+        "--functions",
+        nargs="+",
+        metavar="PATTERN",
+        help="of these functions alone, or function/way (default: all; --list shows them)",
+    )
+    everywhere.add_argument(
+        "--sizes",
+        nargs="+",
+        type=argument_types.size,
+        metavar="N",
+        help="of these numbers of elements alone (default: half decades from 1 to 3e7)",
+    )
     two = parser.add_argument_group("two sides")
     two.add_argument(
         "--against", "--compare", nargs="+", metavar="SIDE", help="what to compare with, such as an earlier --json"
@@ -109,12 +133,22 @@ def run(args: argparse.Namespace) -> int:
     with ends_at_once():
         from . import measure, sides
 
+    if args.sweep:
+        return _sweep(args)
+    for option, given in (("--functions", args.functions), ("--sizes", args.sizes)):
+        if given is not None:
+            raise Failure(option, "goes with --sweep")
     if args.list:
         return measure.show_list(args)
     if args.bisect is not None:
         return sides.bisect(args)
     if args.against is not None:
         return sides.compare(args)
+    _refuse_of_two_sides(args)
+    return measure.measure(args)
+
+
+def _refuse_of_two_sides(args: argparse.Namespace) -> None:
     for option, given in (
         ("--with", args.new),
         ("--allow", args.allow),
@@ -129,4 +163,18 @@ def run(args: argparse.Namespace) -> int:
             raise Failure(option, "goes with --against")
     if args.case is not None:
         raise Failure("--case", "goes with --bisect")
-    return measure.measure(args)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    for option, given in (
+        ("--cases", args.cases),
+        ("--cases-from", args.cases_from),
+        ("--against", args.against),
+        ("--bisect", args.bisect),
+    ):
+        if given is not None:
+            raise Failure(option, "does not go with --sweep")
+    _refuse_of_two_sides(args)
+    from . import sweep
+
+    return sweep.run(args)

@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace) -> int:
         stack.enter_context(library.settings(None, args.threads))
         output = None if args.output is None else stack.enter_context(OutputFile(args.output))
         if args.plot is not None:
-            _check_plot(args.plot)
+            check_plot(args.plot)
         threads = library.n_threads()
         conditions = session.conditions(who, threads)
         if not args.json:
@@ -100,7 +100,7 @@ def finish(document: dict[str, Any], args: argparse.Namespace, output: OutputFil
         say(text)
 
 
-def _check_plot(path: str) -> None:
+def check_plot(path: str) -> None:
     """Fail now rather than after a minute."""
     with failing("--plot", ImportError):
         plot.require()
