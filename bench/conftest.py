@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--functions", help="of the sweep: which functions, or function/way, separated by commas")
     group.addoption("--sizes", help="of the sweep: which numbers of elements, separated by commas")
     group.addoption(
-        "--sweep-seconds", type=float, default=1800.0, help="how long to measure the sweep in all (default: 1800)"
+        "--sweep-seconds", type=float, default=3600.0, help="how long to measure the sweep in all (default: 3600)"
     )
 
 
@@ -108,7 +108,7 @@ def _swept(config: pytest.Config) -> dict[str, list[grid.Cell]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The sweep takes half an hour: it runs only where `-k sweep` asks for it."""
+    """The sweep takes an hour: it runs only where `-k sweep` asks for it."""
     if "sweep" in (config.getoption("keyword") or ""):
         return
     swept = [item for item in items if "swept" in getattr(item, "fixturenames", ())]

@@ -8,7 +8,7 @@ pytest.importorskip("numba")
 import all_arguments
 from all_arguments import FUNCTIONS, search, subjects
 
-# In ulp: what all arguments have shown, rounded up.
+# In ulp: a little above what `all_arguments.py` has shown, see docs/accuracy.md.
 MOST = {
     "exp": 1.1,
     "expm1": 1.6,
@@ -16,10 +16,10 @@ MOST = {
     "log1p": 1.0,
     "tanh": 2.6,
     "decay": 1.1,
-    "softplus_tail": 1.6,
+    "softplus_tail": 1.7,
     "log_clamped": 1.0,
     "log1p_moderate": 1.0,
-    "log_complement": 1.1,
+    "log_complement": 1.2,
 }
 STRIDE = 65_521  # a prime, so that every bit takes part
 

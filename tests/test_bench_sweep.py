@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 import warnings
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from fastloss import losses
 from fastloss.bench import case as described
-from fastloss.bench import expressions, grid, limit, subject, sweep, sweep_plot, sweep_report
+from fastloss.bench import contenders, expressions, grid, limit, subject, sweep, sweep_plot, sweep_report
 from fastloss.cli import main
 
 PLENTY = 3000  # elements that every number of classes but the largest has rows of
@@ -235,6 +236,23 @@ def test_within_its_time():
     assert len(outcomes) == 1  # never none
 
 
+def test_peers_far_behind_drop_out():
+    cell = grid.cells(["mse_loss/1-D"], [100])[0]
+    value = subject.value_of(subject.fastloss_call(cell.case, grid.Data().inputs(cell.case), None)())
+
+    def peer(name, seconds):
+        def call():
+            time.sleep(seconds)
+            return value
+
+        return sweep.Runner(contenders.Contender(name, ("numpy",), ("numpy",), lambda *_: call, compiles=False), 1)
+
+    runners = [*sweep.select(["fastloss"], 1)[:1], peer("quick", 0), peer("slower", 0.01), peer("slowest", 0.15)]
+    found = sweep.measure(cell, grid.Data(), runners, seconds=0.2, threads=1)
+    assert found.skipped.keys() == {"slowest"} and "left out: a call took 0.15" in found.skipped["slowest"]
+    assert found.best == "quick" and len(found.seconds["slower"]) == 1 < len(found.seconds["quick"])
+
+
 # --- the limit --------------------------------------------------------------------------------------------------------
 
 
@@ -254,8 +272,6 @@ def test_every_cell_has_a_pace(cells, loops):
 
 
 def test_passes_take_longer_the_more_they_compute(loops):
-    import time
-
     def seconds(kind):
         least = math.inf
         for _ in range(50):

@@ -1,7 +1,7 @@
 """The sweep: every public function, at every size, however it is called, beside the best of the others and beside the limit.
 
-In each cell the contenders and the limit take turns, and what is reported are medians of ratios within a round.  A peer whose first calls
-take over twice as long as the fastest peer's takes no further part: it is not the best one.
+In each cell the contenders and the limit take turns, and what is reported are medians of ratios within a round.  A peer that is far behind
+the fastest one takes no further part: it is not the best one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from .subject import Call, Unsupported, fastloss_call, value_of
 EQUAL_SECONDS, EQUAL_FACTOR = 5e-6, 1.1
 
 _LEAST, _MOST = 3, 25  # rounds
-_HOPELESS = 2.0
+_HOPELESS = 2.0  # times as slow as the fastest peer, in the first round
+_HOPELESS_AT_ONCE = 6.0  # before that, where calls are long
+_LONG = 0.1  # seconds
 _LEAST_SECONDS = 0.05  # per cell, preparations not counted
 _MOST_SECONDS = 2.0
 
@@ -244,6 +246,7 @@ def _prepared(
     calls: dict[str, tuple[Runner, Batch]] = {}
     values: dict[str, float] = {}
     skipped: dict[str, str] = {}
+    known: dict[str, float] = {}  # seconds of a warm call
     for runner in runners:
         name = runner.name
         try:
@@ -252,10 +255,15 @@ def _prepared(
                     call = fastloss_call(case, arrays, name.removeprefix("fastloss-"))
                 else:
                     call = runner.contender.prepare(case, arrays, threads)
-                values[name] = value_of(_on_host(call()))
                 began = time.perf_counter()
-                call()
-                calls[name] = runner, Batch(call, seconds=time.perf_counter() - began)
+                values[name] = value_of(_on_host(call()))
+                once = time.perf_counter() - began
+                if once < _LONG or runner.contender.compiles:
+                    began = time.perf_counter()
+                    call()
+                    once = time.perf_counter() - began
+                calls[name] = runner, Batch(call, seconds=once)
+                known[name] = once
         except Unsupported as reason:
             skipped[name] = str(reason)
         except Exception as error:
@@ -263,6 +271,14 @@ def _prepared(
                 raise
             values.pop(name, None)
             skipped[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    peers = {
+        name: took for name, took in known.items() if not name.startswith("fastloss") and math.isfinite(values[name])
+    }
+    fastest = min(peers.values(), default=math.inf)
+    for name, took in peers.items():
+        if took > max(_LONG, _HOPELESS_AT_ONCE * fastest):
+            del calls[name], values[name]
+            skipped[name] = f"left out: a call took {took:.3g} s, the fastest peer's {fastest:.3g}"
     return calls, values, skipped
 
 

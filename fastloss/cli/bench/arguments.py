@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=argument_types.seconds,
         metavar="S",
-        help="how long to measure in all (default: 60; with --against 300, with --sweep 1800)",
+        help="how long to measure in all (default: 60; with --against 300, with --sweep 3600)",
     )
     parser.add_argument("--threads", type=argument_types.positive, metavar="N", help="number of threads (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
