@@ -78,6 +78,14 @@ def logsumexp(state, tails, peak):
     return np.where(np.isfinite(peak), state[:, TOP] + tails, peak)
 
 
+def mixed_loss(share, mass, tails):
+    """The smoothed losses of rows, from the sums of q (top - x) and of q.
+
+    A class of infinite weight makes them infinite, even where that class is on top and 0 times infinity has left NaN.
+    """
+    return np.where(np.isinf(mass) & ~np.isnan(tails), mass, share + mass * tails)
+
+
 def finish(state, labels, w, keep, spread):
     """(losses, logsumexp minus the largest logit, the targets' weights) of rows all of whose classes have been added.
 
@@ -94,7 +102,7 @@ def finish(state, labels, w, keep, spread):
             losses = keep * weights * nll
             losses[(keep * weights == 0.0) & ~np.isnan(nll)] = 0.0
         if spread is not None:
-            losses = losses + (state[:, SHARE] + state[:, MASS] * tails)
+            losses = losses + mixed_loss(state[:, SHARE], state[:, MASS], tails)
     if labels is not None:
         losses[labels < 0] = 0.0
     return losses, tails, weights

@@ -88,6 +88,9 @@ def cross_entropy(
     of -inf are classes of probability 0, and a target among them costs inf.  A row that contains NaN or +inf, or only
     -inf, is NaN.  If every target is ignored, the mean is NaN and the sum 0.
 
+    The weight of a class that no target has does not count, even if it is infinite or NaN.  With `label_smoothing` every
+    class has a part in every target: a class of infinite weight makes each row's loss inf, and gradients inf or NaN.
+
     With `temperature` or `softcap` the loss is that of ``softcap * tanh(logits / softcap) / temperature``, computed in
     float64, a few rows at a time, from the distance of each logit from its row's largest: the accuracy is the same
     however low or high the temperature is, and no array of the logits' size is made.  Gradients are with respect to

@@ -734,7 +734,7 @@ INLINE void NAME(mix_lanes)(
     for (int lane = 0; lane < lanes; lane++) {
         rows->mass[lane] += mass_lows[lane];
         const double gaps = (rows->smooth[lane] + lows[lane]) * temper.rate / unit;
-        rows->smooth[lane] = gaps + rows->mass[lane] * rows->tail[lane];
+        rows->smooth[lane] = mixed_loss(gaps, rows->mass[lane], rows->tail[lane]);
     }
 }
 

@@ -146,6 +146,7 @@ cdef extern from "inner.h" nogil:
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double rise_of(double loss, double base, double d) noexcept
+    double mixed_loss(double share, double mass, double tail) noexcept
     double scaled(double share, double loss) noexcept
     void put(char *out, Py_ssize_t size, double value) noexcept
     int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index) noexcept

@@ -528,6 +528,13 @@ INLINE double coefficient(double y, const double *w, Py_ssize_t c, double keep, 
     return q != 0.0 ? q * v : 0.0;
 }
 
+/* A row's smoothed loss, from the sums of q (top - x) and of q.  A class of infinite weight makes it infinite, even where that class
+is on top and 0 times infinity has left NaN in the first of them. */
+INLINE double mixed_loss(double share, double mass, double tail)
+{
+    return fabs(mass) == INFINITY && tail == tail ? mass : share + mass * tail;
+}
+
 /* logsumexp of a row whose maximum m is infinite: m, unless there is a NaN. */
 static double infinite_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double m)
 {

@@ -107,7 +107,7 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
         if w != NULL and wants_rest(group.x[k], top, tail, 2.0):
             tail = tail_without_top(call, row, n, top)
         call.real.mix(row, call.x.kind, n, NULL, 0, ABSENT, w, top, call.keep, call.spread, &smooth, NULL, call.temper)
-        loss += smooth + call.mass * tail
+        loss += mixed_loss(smooth, call.mass, tail)
     count(partial, loss, v, 1)
     put_loss(call, i, j, loss)
     if call.gradient.data != NULL:
@@ -221,7 +221,7 @@ cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
                 row, call.x.kind, n, y, call.target.step[2], call.target.kind, w, top, call.keep, call.spread, &loss, &mass,
                 call.temper,
             )
-            loss += mass * tail
+            loss = mixed_loss(loss, mass, tail)
             count(partial, loss, 1.0, 1)
             put_loss(call, i, j, loss)
             if call.gradient.data != NULL:

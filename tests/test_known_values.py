@@ -71,6 +71,14 @@ def _difference(loss, *arrays, **options):
     return loss(*arrays, **options) - value_and_grad(loss)(*arrays, **options)[0]
 
 
+def _smoothed_by_infinity(n_classes, axis):
+    """Of a row whose most likely class weighs inf, though it is not the target."""
+    logits, weight = np.zeros((1, n_classes), F), np.ones(n_classes)
+    logits[0, 2], weight[2] = 3.0, np.inf
+    logits = logits if axis else np.ascontiguousarray(logits.T)
+    return fl.cross_entropy(logits, [0], weight=weight, axis=axis, label_smoothing=0.1)
+
+
 # What is called, the right value (an exception's type where there is none), and how many ulp of the result's type it may be off.
 CASES = {
     "msle_loss f32 (0, 1e8)": (lambda: fl.msle_loss(F([0]), F([1e8])), 339.3215, 4),
@@ -108,6 +116,24 @@ CASES = {
         2,
     ),
     "the gradient beside it": (lambda: _slope(fl.cross_entropy, F([[0, 0]]), [0], weight=[1, np.inf])[0, 0], -0.5, 2),
+    "a class weight of inf, smoothed": (lambda: _smoothed_by_infinity(3, 1), np.inf, 0),
+    "the same, 200 classes": (lambda: _smoothed_by_infinity(200, 1), np.inf, 0),
+    "the same along axis 0": (lambda: _smoothed_by_infinity(3, 0), np.inf, 0),
+    "the same, class probabilities": (
+        lambda: fl.cross_entropy(F([[1, 2, 3]]), F([[0.1, 0.2, 0.7]]), weight=[1, 2, np.inf]),
+        np.inf,
+        0,
+    ),
+    "the same, of a layer": (
+        lambda: fl.linear_cross_entropy(F([[1]]), F([[1], [2], [3]]), [0], weight=[1, 2, np.inf], label_smoothing=0.1),
+        np.inf,
+        0,
+    ),
+    "the same, NaN in the row": (
+        lambda: fl.cross_entropy(F([[1, np.nan, 3]]), [0], weight=[1, 2, np.inf], label_smoothing=0.1),
+        np.nan,
+        0,
+    ),
     "ignore_index 2**64 - 1": (
         lambda: fl.cross_entropy(np.zeros((2, 3), F), np.array([0, TOP], np.uint64), ignore_index=TOP),
         1.0986122886681098,

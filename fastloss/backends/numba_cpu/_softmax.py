@@ -127,6 +127,15 @@ def scaled(share, loss):
 
 
 @exactly
+def mixed_loss(share, mass, tail):
+    """A row's smoothed loss, from the sums of q (top - x) and of q.
+
+    A class of infinite weight makes it infinite, even where that class is on top and 0 times infinity has left NaN.
+    """
+    return mass if abs(mass) == INF and tail == tail else share + mass * tail
+
+
+@exactly
 def target_slope(s, g, x, top, total, share, mass, own):
     """Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
 

@@ -73,6 +73,7 @@ from fastloss.backends.numba_cpu._softmax import (
     is_ignored,
     is_uint64,
     mass_of,
+    mixed_loss,
     note_bad,
     put,
     scaled,
@@ -317,7 +318,7 @@ def _exact_tails(x, limit, most, work, state):
 
 def _mix_lanes(x, y, w, keep, spread, tile, other, state):
     """Reduce each row to the state's SMOOTH and, where there is a y, MASS, from q = w (keep * y + spread): sums of q
-    nll and of q."""
+    (top - x) and of q."""
     for strip in range(strips(x.shape[1])):
         loss, loss_low, mass, mass_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
         top = get(state, TOP, strip)
@@ -342,7 +343,7 @@ def _mix_lanes(x, y, w, keep, spread, tile, other, state):
         if y is not None:
             set_(state, MASS, strip, mass + mass_low)
         loss = (loss + loss_low) * in_lanes(1.0 / unit)
-        set_(state, SMOOTH, strip, loss + get(state, MASS, strip) * get(state, TAIL, strip))
+        set_(state, SMOOTH, strip, loss)
 
 
 def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes, out):
@@ -472,7 +473,7 @@ def index_columns(
                 v = weight(w, label)
                 loss = scaled(keep * v, state[NLL, lane])
                 if spread is not None:
-                    loss += state[SMOOTH, lane]
+                    loss += mixed_loss(state[SMOOTH, lane], mass, state[TAIL, lane])
                 state[COUNTED, lane] = loss
                 weights += v
                 counted += 1
@@ -515,8 +516,9 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
             mix_lanes(columns, y, w, keep, spread, tile, other, state)
             loss_sum = 0.0
             for lane in range(width):
-                loss_sum += state[SMOOTH, lane]
-                put(out, (i, start + lane), state[SMOOTH, lane])
+                loss = mixed_loss(state[SMOOTH, lane], state[MASS, lane], state[TAIL, lane])
+                loss_sum += loss
+                put(out, (i, start + lane), loss)
                 state[FACTOR, lane] = scale * state[MASS, lane]
             count(partials, b, loss_sum, width, width)
             if gradient is not None:

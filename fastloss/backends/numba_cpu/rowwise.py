@@ -70,6 +70,7 @@ from fastloss.backends.numba_cpu._softmax import (
     lies_together,
     log_probability,
     mass_of,
+    mixed_loss,
     note_bad,
     put,
     scaled,
@@ -295,7 +296,7 @@ def index_rows(
                     if w is not None and wants_rest(own_x[k], tops[k], tail, 2.0):
                         _, tail, _ = normalised(x[i, j])
                     smooth, _ = sum_mixed(x[i, j], None, w, top, keep, spread, scratch)
-                    loss += smooth + mass * tail
+                    loss += mixed_loss(smooth, mass, tail)
                 count(partials, b, loss, v, 1)
                 put(out, (i, j), loss)
                 if gradient is not None:
@@ -319,7 +320,7 @@ def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, 
             row, y = x[i, j], target[i, j]
             top, tail, row_sum = normalised(row)
             loss, mass = sum_mixed(row, y, w, top, keep, spread, scratch)
-            loss += mass * tail
+            loss = mixed_loss(loss, mass, tail)
             count(partials, b, loss, 1, 1)
             put(out, (i, j), loss)
             if gradient is not None:

@@ -132,6 +132,12 @@ def added(total, low, term):
     return t, (t - total) - y
 
 
+def added_to_any(total, low, term):
+    """The same where the total may become infinite, and then stays so."""
+    total, low = added(total, low, term)
+    return total, low if low == low else Real(0.0)
+
+
 def rescaled(total, low, scale):
     """(total - low) * scale as such a pair."""
     product = total * scale
@@ -246,7 +252,9 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
         if SPREAD:
             high = larger(largest(batch), top)
             if high > top:
-                share, share_low = added(share, share_low, mass * (high - top) if top > Real(-INF) else Real(0.0))
+                share, share_low = added_to_any(
+                    share, share_low, mass * (high - top) if top > Real(-INF) else Real(0.0)
+                )
                 top = high
             base = top if top > Real(-INF) else Real(0.0)
             for v in range(V):
@@ -254,9 +262,9 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
                     c = at + v * step + k
                     if c < end:
                         q = coefficient(c, y, y_origin, y_stride, w, keep, spread)
-                        mass, mass_low = added(mass, mass_low, q)
+                        mass, mass_low = added_to_any(mass, mass_low, q)
                         if q != Real(0.0):
-                            share, share_low = added(share, share_low, q * (base - batch[v * N + k]))
+                            share, share_low = added_to_any(share, share_low, q * (base - batch[v * N + k]))
         if RANK:
             for v in range(V):
                 for k in range(N):
@@ -365,6 +373,14 @@ def merged(left, r, s, top, share, mass, best, rank):
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
+
+
+def mixed_loss(share, mass, tail):
+    """A row's smoothed loss, from the sums of q (top - x) and of q.
+
+    A class of infinite weight makes it infinite, even where that class is on top and 0 times infinity has left NaN.
+    """
+    return mass if abs(mass) == INF and tail == tail else share + mass * tail
 
 
 def finish(left, r, s):

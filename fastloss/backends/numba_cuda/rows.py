@@ -49,7 +49,7 @@ stage = memory_of = origin_of = None  # holes: `_staging`
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
 write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
-sweep = merged = finish = scaled = settle = fill = coefficient = exactly_powered = (
+sweep = merged = finish = mixed_loss = scaled = settle = fill = coefficient = exactly_powered = (
     None  # holes: `_softmax` and `_settle`
 )
 place_of = label_of = None  # holes: `labels`
@@ -73,7 +73,7 @@ def row_loss(label, left, r, s, top, share, mass, w, keep):
             weight = np.float64(read_weight(w, label))
         loss = scaled(keep * weight, nll)
     if SPREAD:
-        loss += share + mass * tail
+        loss += mixed_loss(share, mass, tail)
     return loss, weight, tail
 
 

@@ -178,8 +178,8 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     holes["fill"] = _jit.inlined(fill, purpose, **holes)
     holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
     pieces = (
-        s.added, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.halved, s.in_eights, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
-        s.least_of_group, s.merged, s.finish, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
+        s.added, s.added_to_any, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.halved, s.in_eights, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
+        s.least_of_group, s.merged, s.finish, s.mixed_loss, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
     holes |= _settle.functions(threads, real) | {

@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from fastloss._tiles import exp_of_difference
+from fastloss._tiles import exp_of_difference, mixed_loss
 from fastloss.backends import LANES
 from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
 
@@ -72,7 +72,7 @@ class Batch:
         """The sum of q times -log softmax, where a q of 0 adds 0; q is (n_classes,) or has a row for each row."""
         # the difference of two float64 logits may overflow; that of their halves does not
         shares = np.sum(plus(q, 0.5 * self.top - 0.5 * self.x), axis=1)
-        return 2.0 * shares + np.sum(q, axis=-1) * self.tail[:, 0]
+        return mixed_loss(2.0 * shares, np.sum(q, axis=-1), self.tail[:, 0])
 
     @property
     def softmax(self):
