@@ -103,6 +103,24 @@ def test_diabetes(evaluate):
     assert result["accuracy"] is None and result["correct"] is None
 
 
+@pytest.mark.parametrize("dtype, error", [("f8", 1e200), ("f8", 1e-170), ("f4", 2e20), ("f4", 1e-30)])
+def test_roots_outside_the_range_of_squares(evaluate, save, tmp_path, dtype, error):
+    """Squares that overflow or vanish do not keep their root from being finite: of the whole, of groups and of outputs."""
+    x = save(np.full((4, 2), error, dtype))
+    y = save(np.zeros((4, 2), dtype))
+    groups = tmp_path / "groups.txt"
+    groups.write_text("a\na\nb\nb\n")
+    right = pytest.approx(float(np.array(error, dtype)), rel=1e-7)
+    result = evaluate(x, y, "--loss", "rmse_loss", "--group-by", groups, "--chunk-size", 1)
+    assert result["value"] == result["rmse"] == right
+    assert [group["mean"] for group in result["groups"]] == [right, right]
+    for loss in ("mse_loss", "l1_loss"):
+        assert evaluate(x, y, "--loss", loss)["rmse"] == right
+    assert evaluate(x, y, "--loss", "rmse_loss", "--axis", 0)["value"] == [right, right]
+    total = evaluate(x, y, "--loss", "rmse_loss", "--reduction", "sum")["value"]
+    assert total == pytest.approx(right.expected * 8**0.5, rel=1e-7)
+
+
 def test_equal_to_scikit_learn(evaluate):
     metrics = pytest.importorskip("sklearn.metrics")
     logits, labels = map(np.load, DIGITS)

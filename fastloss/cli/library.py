@@ -11,7 +11,7 @@ import numpy as np
 from fastloss import _config, _info, _plan, functional
 from fastloss._version import __version__
 from fastloss.accumulate import sums_of
-from fastloss.calls.want import Bins
+from fastloss.calls.want import Bins, Squares
 
 from .failure import failing
 
@@ -43,6 +43,13 @@ def squared_distances(
     from fastloss.places.host import forecasts  # only here: few runs want it
 
     return forecasts.distances(x, y, axis, ignore_index, from_logits)
+
+
+def squares(name: str, *arrays: Any, **options: Any) -> dict[str, Any]:
+    """The sums that the root of a mean of squared errors is made of, by name: those outside float64's range are apart, see `Squares`."""
+    sums = sums_of(functional.LOSSES[getattr(functional, name)], *arrays, **options)
+    assert isinstance(sums, Squares)
+    return {"squared": sums.total, "squared_huge": sums.huge, "squared_tiny": sums.tiny}
 
 
 @contextlib.contextmanager

@@ -76,11 +76,14 @@ def figures_of(
         )
     loss, mean = _shaped(opened, sums.total("loss")), _mean(opened, sums)
     if opened.loss.name == "rmse_loss":
-        loss = np.sqrt(loss)  # as the library: the root of the sum
+        loss = _shaped(opened, sums.root(None))  # as the library: the root of the sum
     classes, counts = opened.loss.family == "classes", opened.loss.family in ("classes", "binary")
     counted = sums.counted("counted")
     divisor = "divisor" if "divisor" in sums else "counted"
     mse, mae = (_shaped(opened, sums.mean(name, divisor)) if name in sums else None for name in ("squared", "absolute"))
+    rmse = None if mse is None else _shaped(opened, sums.root(divisor))
+    if rmse is not None and ("squared_huge" in sums or "squared_tiny" in sums):
+        mse = np.square(rmse)
     top_k = measures.top_k is not None
     documents = None
     if table is not None:
@@ -97,7 +100,7 @@ def figures_of(
         top_k_accuracy=float(sums.mean("in_top_k", "counted")) if top_k else None,
         top_k_correct=sums.counted("in_top_k") if top_k else None,
         mse=mse,
-        rmse=None if mse is None else np.sqrt(mse),
+        rmse=rmse,
         mae=mae,
         rows=counted if classes else n_rows,
         ignored=sums.counted("ignored"),
@@ -127,8 +130,9 @@ def _shaped(opened: Opened, value: Value) -> Value:
 
 
 def _mean(opened: Opened, sums: Sums) -> Value:
-    mean = _shaped(opened, sums.mean("loss", "divisor" if "divisor" in sums else "counted"))
-    return np.sqrt(mean) if opened.loss.name == "rmse_loss" else mean
+    divisor = "divisor" if "divisor" in sums else "counted"
+    mean = sums.root(divisor) if opened.loss.name == "rmse_loss" else sums.mean("loss", divisor)
+    return _shaped(opened, mean)
 
 
 def _intervals(opened: Opened, state: State, measures: Measures) -> dict[str, list[float]]:

@@ -20,8 +20,9 @@ def entry_of(opened: Opened, sums: Sums, measures: Measures) -> dict[str, Any]:
     if not opened.has_targets:
         found = {"kl": float(sums.mean("kl", "counted")), "same_argmax": float(sums.mean("same", "counted"))}
         return found | {"counted": sums.counted("counted")}
-    mean = sums.mean("loss", "divisor" if "divisor" in sums else "counted")
-    found = {"mean": float(np.sqrt(mean) if opened.loss.name == "rmse_loss" else mean)}
+    divisor = "divisor" if "divisor" in sums else "counted"
+    mean = sums.root(divisor) if opened.loss.name == "rmse_loss" else sums.mean("loss", divisor)
+    found = {"mean": float(mean)}
     if opened.loss.family == "classes":
         found["perplexity"] = float(np.exp(mean))
     if opened.loss.family in ("classes", "binary"):

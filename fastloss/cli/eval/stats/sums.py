@@ -56,6 +56,9 @@ class Place:
 # Columns of what a model is compared with.
 AGAINST = ("kl", "same", "reference_loss", "reference_correct", "reference_in_top_k", "delta_p", "delta_p_squared")
 
+# Columns of squared errors, of which a root is taken: those outside float64's range are apart, see `calls.want.Squares`.
+SQUARES = ("squared", "squared_huge", "squared_tiny")
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -80,6 +83,8 @@ class Rows:
     kl, same, reference_loss, reference_correct, reference_in_top_k, delta_p, delta_p_squared : array or None
         Against another model's: divergences (0 where a row is ignored), whether the most likely class is the same, that model's
         own results, and by how much the target's probability is above it.
+    squared, squared_huge, squared_tiny : array or None
+        Weighted squares of errors where a root is taken of their mean.
     """
 
     loss: np.ndarray
@@ -101,6 +106,9 @@ class Rows:
     n_bytes: np.ndarray | None = None
     brier: np.ndarray | None = None
     entropy: np.ndarray | None = None
+    squared: np.ndarray | None = None
+    squared_huge: np.ndarray | None = None
+    squared_tiny: np.ndarray | None = None
 
     def blocks(self, place: Place) -> Iterator[tuple[Rows, Place]]:
         """Pieces of which sums are exact."""
@@ -123,7 +131,7 @@ class Rows:
             "n_bytes": self.n_bytes,
             "brier": self.brier,
             "entropy": self.entropy,
-            **{name: getattr(self, name) for name in AGAINST},
+            **{name: getattr(self, name) for name in AGAINST + SQUARES},
         }
         return {name: column for name, column in named.items() if column is not None}
 
@@ -176,6 +184,21 @@ class Sums:
         below = self._sums.get(denominator) or [counting(self._counts.get(denominator, 0))]
         ratios = [_reduce.mean_of_sums(total, below[i % len(below)], rowwise=False) for i, total in enumerate(totals)]
         return ratios[0] if len(ratios) == 1 else np.array(ratios)
+
+    def root(self, denominator: str | None) -> Value:
+        """The root of the mean of "squared", or without denominator of its sum: of what "squared_huge" and "squared_tiny" have, too."""
+        totals = self._sums["squared"]
+        none = [ExactSum()] * len(totals)
+        huge, tiny = (self._sums.get(f"squared_{name}", none) for name in ("huge", "tiny"))
+        below: list[ExactSum | None] = [None]
+        if denominator is not None:
+            below = [*(self._sums.get(denominator) or [counting(self._counts.get(denominator, 0))])]
+        parts = zip(totals, huge, tiny, strict=True)
+        roots = [
+            _reduce.root_of_sums(total, below[i % len(below)], above, under)
+            for i, (total, above, under) in enumerate(parts)
+        ]
+        return roots[0] if len(roots) == 1 else np.array(roots)
 
     def merge(self, other: Sums) -> None:
         """Add what another has."""

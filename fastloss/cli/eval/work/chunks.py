@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastloss import _reduce
 from fastloss.cli import library
 from fastloss.cli.eval.plan.layout import Layout
 from fastloss.cli.eval.plan.opened import Opened
@@ -19,6 +20,9 @@ from fastloss.cli.files.pages import collected, resident
 
 from .best import best_class
 from .locate import improbable, refusal, undefined
+
+# Sums of squares below which digits are lost where float32 is computed in.
+_LEAST_SQUARES = 1e-28
 
 Sink = Callable[[np.ndarray], None]  # takes the single losses of chunks in order
 
@@ -359,14 +363,44 @@ def _regression(chunk: Chunk, state: State, sink: Sink | None) -> None:
         state.sums.add("divisor", divisor)
     loss, losses = _elements(chunk, name, sink, divisor, weight=w, axis=axis)
     state.sums.add("loss", loss)
-    for error, part in (("mse_loss", "squared"), ("l1_loss", "absolute")):
-        if opened.loss.errors:
-            errors = loss if name == error else _total(chunk, error, divisor, weight=w, axis=axis)
-            state.sums.add(part, errors)
+    if opened.loss.errors:
+        absolute = loss if name == "l1_loss" else _total(chunk, "l1_loss", divisor, weight=w, axis=axis)
+        state.sums.add("absolute", absolute)
+        squares = {"squared": loss} if name == "mse_loss" and _usual(loss) else _squares(chunk, weight=w, axis=axis)
+        for part, sums in squares.items():
+            if part == "squared" or np.any(sums):
+                state.sums.add(part, sums)
     state.sums.count("counted", x.size)
     if losses is not None and chunk.measures.rows:
-        rows = Rows(losses.reshape(-1), _flat(divisors), target=_flat(chunk.y), prediction=_flat(x))
+        squared = _single_squares(chunk, losses) if opened.loss.name == "rmse_loss" else {}
+        rows = Rows(losses.reshape(-1), _flat(divisors), target=_flat(chunk.y), prediction=_flat(x), **squared)
         state.add(rows, chunk.place)
+
+
+def _usual(squares: Value) -> bool:
+    """Whether no square of an error was too large or too small for sums of them."""
+    return bool(np.all((np.asarray(squares) >= _LEAST_SQUARES) & (np.asarray(squares) < np.inf)))
+
+
+def _squares(chunk: Chunk, **options: Any) -> dict[str, Value]:
+    """The sums of a chunk's squared errors, those outside float64's range apart."""
+    found: dict[str, Value] = _call(chunk, "rmse_loss", call=library.squares, **options)
+    return found
+
+
+def _single_squares(chunk: Chunk, squares: np.ndarray) -> dict[str, np.ndarray | None]:
+    """The single squares of a chunk's errors, those outside float64's range apart."""
+    found = {"squared": squares}
+    for name, far, by in (
+        ("squared_huge", squares == np.inf, 1.0 / _reduce.FAR_ROOT),
+        ("squared_tiny", squares < _reduce.SMALL_SQUARES, _reduce.FAR_ROOT),
+    ):
+        if far.any():
+            errors = chunk.x.astype(np.float64) * by - chunk.y.astype(np.float64) * by
+            weighed = np.square(errors) if chunk.w is None else np.square(errors) * chunk.w
+            found[name] = np.where(far, weighed, 0.0)
+            found["squared"] = np.where(far, 0.0, found["squared"])
+    return {name: _flat(column) for name, column in found.items()}
 
 
 def _elements(
@@ -376,7 +410,9 @@ def _elements(
     loss = _total(chunk, name, divisor, **options)
     if sink is None and not chunk.measures.rows:
         return loss, None
-    losses = _call(chunk, name, weight=options["weight"], reduction="none")
+    # of a root, rows are squares, which would leave float32's range
+    wide = replace(chunk, x=chunk.x.astype(np.float64)) if chunk.opened.loss.name == "rmse_loss" else chunk
+    losses = _call(wide, name, weight=options["weight"], reduction="none")
     if sink is not None:
         sink(losses)
     return loss, losses
