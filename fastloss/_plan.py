@@ -73,18 +73,30 @@ def is_short(n_elements: int, ns: float) -> bool:
 
 def is_long(n_elements: int, ns: float) -> bool:
     """Whether signal handlers are to run in the middle of so much work, even if it is one block."""
-    return int(n_elements * ns) >= _threads.FIRST
+    return int(n_elements * ns) >= (_threads.SLOW if getattr(backend(), "share", None) is None else _threads.FIRST)
 
 
-def run(call: Callable[..., Any], n_blocks: int, n_elements: int, ns: float, *, kernel: bool = True) -> None:
+def goes_aside(n_blocks: int, n_elements: int, ns: float, *, kernel: bool = True) -> bool:
+    """Whether blocks are so slow that they may still be computed when `run` has raised: they must not write to the caller's arrays.
+
+    kernel : as of `run`.
+    """
+    looks = kernel and hasattr(backend(), "share")  # compiled kernels look at signals themselves
+    return not looks and int(n_elements * ns) >= _threads.SLOW * n_blocks
+
+
+def run(
+    call: Callable[..., Any], n_blocks: int, n_elements: int, ns: float, *, kernel: bool = True, aside: bool = False
+) -> None:
     """Call ``call(first, last)`` for ranges that cover all blocks, on as many threads as n_elements are worth.
 
     ns : nanoseconds per element on one CPU, see `_costs`.
     kernel : whether `call` only calls a kernel of the current backend, once.
+    aside : what `goes_aside` said of these blocks, if `call` heeds it.
     """
     if is_short(n_elements, ns):
         call(0, n_blocks)
         return
     work = int(n_elements * ns)
     share = getattr(backend(), "share", None) if kernel else None
-    _threads.run(call, n_blocks, _config.threads.get(), work, share and share())
+    _threads.run(call, n_blocks, _config.threads.get(), work, share and share(), aside)

@@ -29,9 +29,15 @@ WAKE_FROM = 150_000
 # The least nanoseconds of work per piece.
 PIECE = 20_000
 
+# The nanoseconds of work per block from which the main thread leaves all blocks to others, and waits: it can stop waiting at once
+# where a signal handler raises, but not compute half a block.  Backends without compiled kernels take many times as long.
+SLOW = 500_000
+
 # The most nanoseconds a piece should take, and what the first is assumed to take: signal handlers run between pieces.
 LONG = 20_000_000
 FIRST = 2_000_000
+
+_FORKED = "forked in the middle of a call, whose other threads are missing in the child process"
 
 _clock = time.perf_counter_ns
 
@@ -42,12 +48,15 @@ def run(
     n_threads: int,
     work: int,
     share: Callable[..., object] | None = None,
+    aside: bool = False,
 ) -> None:
     """Call ``call(first, last)`` for ranges that cover all blocks, about `work` ns of work, on up to n_threads.
 
     Which thread computes which blocks, and how many at a time, is left to chance: results must not depend on it.
 
     share : what `backends.cython.share` returned, if `call` only calls one such kernel; otherwise None.
+    aside : whether slow blocks may still be computed when this has raised what a signal handler did: if they only write to arrays
+        that nobody else has.
     """
     if share is not None:
         share(n_threads, work, work >= FIRST and _thread.get_ident() == threading.main_thread().ident)
@@ -58,7 +67,9 @@ def run(
         return
     limit = max(1, n_blocks * FIRST // work)
     n_helpers = min(n_threads - 1, n_blocks - 1, work // WAKE_FROM)
-    if n_helpers > 0:
+    if aside and work >= SLOW * n_blocks and _thread.get_ident() == threading.main_thread().ident:
+        _run_aside(call, n_blocks, max(1, min(n_threads, n_blocks)), work)
+    elif n_helpers > 0:
         _run_with_helpers(call, n_blocks, n_helpers, work, limit)
     elif limit < n_blocks:
         Job(call, ((0, n_blocks), None), limit).work()
@@ -85,7 +96,31 @@ def _run_with_helpers(call, n_blocks, n_helpers, work, limit):
     if job.error is not None:
         raise job.error
     if job.process is not _process and job.busy:
-        raise RuntimeError("forked in the middle of a call, whose other threads are missing in the child process")
+        raise RuntimeError(_FORKED)
+
+
+def _run_aside(call, n_blocks, n_helpers, work):
+    """All blocks on other threads; what a signal handler raises meanwhile is raised at once, and blocks that have begun are finished
+    for nothing."""
+    n_done = []
+
+    def counted(first, last):
+        call(first, last)
+        n_done.append(last - first)
+
+    job = Job(counted, _pieces(n_blocks, n_helpers, work), 1)
+    try:
+        if not _enlist(job, n_helpers, new=True):  # there are no other threads
+            job.work()
+        while sum(n_done) < n_blocks and job.error is None and job.process is _process:
+            job.gate.wait(1.0)
+    except BaseException:
+        job.stopped = True
+        raise
+    if job.error is not None:
+        raise job.error
+    if job.process is not _process and sum(n_done) < n_blocks:
+        raise RuntimeError(_FORKED)
 
 
 def _pieces(n_blocks, n_threads, work):
@@ -100,21 +135,27 @@ def _pieces(n_blocks, n_threads, work):
     yield from (None,) * n_threads
 
 
-def _enlist(job, n_helpers):
-    """Give the job to n_helpers, idle ones first, then new ones."""
+def _enlist(job, n_helpers, new=False):
+    """Give the job to n_helpers, idle ones first, then new ones; returns how many have it.
+
+    new : whether as many new ones may be started, however many are busy.
+    """
     pool = _pool
+    n = 0
     try:
         for _ in range(n_helpers):
             helper = pool.take()
             if helper is not None:
                 helper.job = job
                 helper.gate.open()
-            elif len(pool.helpers) >= n_helpers or not pool.start(job):
+            elif len(pool.helpers) >= n_helpers and not new or not pool.start(job):
                 break
+            n += 1
     except BaseException:
         # a helper removed from the idle ones, but not given the job, would never become idle again
         _replace(pool)
         raise
+    return n
 
 
 class Job:

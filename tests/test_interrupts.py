@@ -129,6 +129,84 @@ def test_one_long_block_stops_soon(call, n_threads):
     check(code_of(text, "cython"))
 
 
+@pytest.mark.parametrize("backend, power", [("numba", 28), ("numpy", 24)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fastloss.cross_entropy(np.broadcast_to(np.float32(0.5), (1, n)), label)",
+        "fastloss.cross_entropy(wide, label, label_smoothing=0.1)",
+        "fastloss.value_and_grad(fastloss.cross_entropy)(wide, label, out=gradient)",
+        "fastloss.softmax(wide, out=gradient)",
+        "fastloss.mse_loss(wide, wide, axis=1)",
+        "fastloss.huber_loss(gradient.reshape(2, -1)[:, 1:], wide.reshape(2, -1)[:, 1:], reduction='none', out=rows)",
+    ],
+)
+def test_one_long_block_of_other_backends(call, backend, power):
+    """The main thread only waits for blocks that can't be left: it goes on at once, and what they wrote to is nobody's."""
+    text = f"""
+        n = 1 << {power}
+        wide, label = np.zeros((1, n // 2)), np.zeros(1, int)
+        gradient, rows = np.full((1, n // 2), 7.0), np.full((2, n // 4 - 1), 7.0)
+        call = lambda: {call}
+        times = []
+        for _ in range(3):
+            try:
+                times.append(seconds_to_stop(call, after=0.005))
+                for _ in range(5):
+                    assert gradient.min() == rows.min() == 7.0 and gradient.max() == rows.max() == 7.0
+                    time.sleep(0.02)
+            except AssertionError as error:
+                if "ended before" not in str(error):
+                    raise
+                times.append(0.0)
+                gradient.fill(7.0)
+                rows.fill(7.0)
+        assert min(times) < 0.2, times
+        call()
+        x, y = logits_and_labels(100)
+        assert 6.0 < fastloss.cross_entropy(x, y) < 9.0
+        print("fine")
+    """
+    check(code_of(text, backend))
+
+
+def test_a_long_block_aside():
+    """All blocks are computed by others, whose errors are raised; what a handler raises is raised while they still compute."""
+    code = """
+caller = threading.get_ident()
+done = []
+
+def call(first, last):
+    assert threading.get_ident() != caller
+    time.sleep(0.05)
+    done.extend(range(first, last))
+
+for n_threads in (1, 2, 3):
+    done.clear()
+    run(call, 4, n_threads, 10**7, aside=True)
+    assert sorted(done) == [0, 1, 2, 3], done
+done.clear()
+took = seconds_to_stop(lambda: run(call, 1, 1, 10**7, aside=True), after=0.01)
+assert took < 0.04 and not done, (took, done)
+run(call, 1, 1, 10**7, aside=True)  # by another thread, as that one is busy
+time.sleep(0.1)
+assert done == [0, 0], done
+
+def broken(first, last):
+    raise ValueError("from a helper")
+
+for _ in range(20):
+    try:
+        run(broken, 8, 2, 10**8, aside=True)
+    except ValueError as error:
+        assert str(error) == "from a helper"
+    else:
+        raise AssertionError
+print("fine")
+"""
+    check(code)
+
+
 @pytest.mark.parametrize(
     "call",
     [

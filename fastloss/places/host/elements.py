@@ -104,6 +104,9 @@ class _Plan:
         self.n_blocks = self.geometry.n_blocks
         self.ns = _costs.of_elements(resolved.formula.ns, resolved.want.what == "slopes", resolved.real == "float64")
         self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
+        self.goes_aside = _plan.goes_aside(
+            max(self.n_blocks, 1), self.size, self.ns, kernel=resolved.formula.text is None
+        )  # then what is written must be new arrays
         self.is_short = self.is_one or _plan.is_short(self.size, self.ns)
 
     def prepared(self, operands):
@@ -132,6 +135,7 @@ class _Plan:
             self.size,
             self.ns,
             kernel=self.resolved.formula.text is None,
+            aside=self.goes_aside,
         )
 
     def sums(self, kernel, operands, scale=1.0, out=None):
@@ -253,7 +257,7 @@ class _Each(_Plan):
     def __call__(self, operands, out, scale):
         operands = self.prepared(operands)
         # the caller's array is not written to before all operands are known to be inside their domains
-        result = destination(None if self.domains else out, self.resolved.shape, self.real, operands)
+        result = destination(None if self.domains or self.goes_aside else out, self.resolved.shape, self.real, operands)
         if self.size:
             self.run(self.kernel, operands, 1.0, result, None)
             if self.domains and _holds_nan(result):
@@ -382,7 +386,7 @@ class _Slopes(_Reduced):
             scale = scale * (known / by) / by
         if by != 1.0:  # errors are scaled for the slopes as they were for the value
             kernel = self.kernel_to("slope", losses.MSE_SCALED, (by,))
-        full = destination(out if self.own_shape else None, resolved.shape, self.real, operands)
+        full = destination(out if self.own_shape and not self.goes_aside else None, resolved.shape, self.real, operands)
         total, weights = self.sums(kernel, operands, scale * factor, full)
         if total != total and self.domains:
             self.check_domain(operands)

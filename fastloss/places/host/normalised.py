@@ -32,7 +32,7 @@ class _Normalised:
 
     def __call__(self, operands, out, scale):
         x, _, _ = self.rows.prepared((*operands, None, None))
-        result = destination(out, self.shape, self.real, (x,))
+        result = destination(None if self.rows.goes_aside else out, self.shape, self.real, (x,))
         outs = [None] * 3
         outs[self.place] = result
         self.rows.write(x, tuple(outs))

@@ -200,6 +200,9 @@ class RowKernel:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
             make = functools.partial(Transformed, transform)
         self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
+        self.goes_aside = _plan.goes_aside(
+            max(self.n_blocks, 1), self.size, self.ns, kernel=not self.is_transformed
+        )  # then what is written must be new arrays
         self.kernel = make(
             op,
             geometry.across,
@@ -262,6 +265,7 @@ class RowKernel:
             self.size,
             self.ns,
             kernel=not self.is_transformed,
+            aside=self.goes_aside,
         )
 
     def weigh(self, y, w):
@@ -340,9 +344,9 @@ class _RowsPlan:
             _require_probabilities(x)
         losses = gradient = None
         if self.of_rows:
-            losses = destination(out, resolved.rows_shape, self.real, (x, y))
+            losses = destination(None if self.rows.goes_aside else out, resolved.rows_shape, self.real, (x, y))
         if self.has_gradient:
-            gradient = destination(gradient_out, resolved.shape, self.real, (x, y))
+            gradient = destination(None if self.rows.goes_aside else gradient_out, resolved.shape, self.real, (x, y))
             if resolved.op == "gather":
                 gradient[...] = 0.0
             if scale is None:
@@ -463,7 +467,7 @@ class _Known:
         if counted is not None:  # whatever the mean is
             factor, own = np.where(counted, factor, 0), np.where(counted, own, 0)
         (x, _, _) = self.softmax.prepared((x, None, None))
-        gradient = destination(out, resolved.shape, self.real, (x,))
+        gradient = destination(None if self.softmax.goes_aside else out, resolved.shape, self.real, (x,))
         # the class axis last, where rows can be counted over
         by_row = gradient.reshape(-1, resolved.n_classes) if axis == gradient.ndim - 1 else None
         factors = np.expand_dims(factor, axis)
