@@ -40,7 +40,10 @@ def asarray(value: Any, name: str) -> Any:
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        return np.asarray(value)
+        found = np.asarray(value)
+        if name == "target" and not found.size and type(value) in (list, tuple):
+            return found.astype(np.int64)  # NumPy's float64 says nothing about what is not there: these may be labels
+        return found
     except (TypeError, RuntimeError, BufferError) as error:
         if hasattr(value, "detach"):  # a user's subclass of torch.Tensor
             return _foreign.from_torch(value, name)

@@ -134,6 +134,9 @@ CASES = {
         np.nan,
         0,
     ),
+    "no labels in a list": (lambda: fl.cross_entropy(np.zeros((0, 3), F), [], reduction="sum"), 0.0, 0),
+    "no labels in a list, scored": (lambda: fl.score(np.zeros((0, 3), F), []).nll.size, 0, 0),
+    "no targets in a list": (lambda: fl.binary_cross_entropy(np.zeros(0, F), [], reduction="sum"), 0.0, 0),
     "ignore_index 2**64 - 1": (
         lambda: fl.cross_entropy(np.zeros((2, 3), F), np.array([0, TOP], np.uint64), ignore_index=TOP),
         1.0986122886681098,
