@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import reference
 
+import fastloss
 from fastloss.cli import main
 from fastloss.cli.eval.show.charts import bars, histogram, quantiles
 from fastloss.cli.eval.stats.distribution import BINS, Histogram
@@ -196,6 +197,47 @@ def test_nothing_counted_and_infinite_losses(folder, report):
     np.save("x.npy", np.zeros(3))
     _, page, _ = report("x.npy", "y.npy", "--loss", "mse_loss")  # all losses are 0
     assert sum(int(row[1]) for row in page.table("loss")) == 3
+
+
+def test_against_another_model(folder, report):
+    """The charts' numbers, from tables beside them, against what `compare` finds in each row."""
+    rng = np.random.default_rng(3)
+    r = rng.normal(0, 2, (3_000, 8)).astype(np.float32)
+    x, y = r + rng.normal(0, 0.3, r.shape).astype(np.float32), rng.integers(0, 8, 3_000)
+    y[::10] = -100
+    np.save("x.npy", x), np.save("y.npy", y), np.save("r.npy", r)
+    _, page, text = report("x.npy", "y.npy", "--against", "r.npy")
+    counted = np.flatnonzero(y != -100)
+    found = fastloss.compare(r[counted], x[counted], y[counted])
+
+    assert sum(int(row[1]) for row in page.table("divergence")) == counted.size
+    p = np.exp(-found.reference_nll.astype(float))
+    for i, (_, rows, mean, root) in enumerate(page.table("reference's probability")):
+        change = found.delta_p[np.clip((p * 20).astype(int), 0, 19) == i].astype(float)
+        assert int(rows) == change.size
+        if change.size:
+            assert float(mean) == pytest.approx(change.mean(), rel=1e-3, abs=1e-8)
+            assert float(root) == pytest.approx(np.sqrt((change**2).mean()), rel=1e-3)
+    order = np.argsort(-found.kl, kind="stable")[:20]
+    tables = [table for table in page.tables if "reference's most likely class" in table[0]]
+    for row, i in zip(tables[0][1:], order, strict=True):
+        at = int(counted[i])
+        assert row[:5] == ["x.npy", f"[{at}]", str(y[at]), str(r[at].argmax()), str(x[at].argmax())]
+        assert float(row[5]) == pytest.approx(found.delta_p[i], rel=1e-3) and float(row[6]) == pytest.approx(
+            found.kl[i], rel=1e-3
+        )
+    for chart in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(chart)
+    identifiers = re.findall(r'id="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers)) == 8
+
+
+def test_a_model_against_itself(folder, report):
+    """Nothing has changed: no chart divides by it."""
+    x, y = classes(folder, 50)
+    np.save("x.npy", x), np.save("y.npy", y)
+    _, _, text = report("x.npy", "y.npy", "--against", "x.npy")
+    assert "The rows that changed most" in text and "nan" not in text
 
 
 def test_everything_is_escaped(folder, report):

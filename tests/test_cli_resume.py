@@ -336,7 +336,7 @@ def test_state_survives_json(folder):
         loss=np.where(flags[0], loss, 0), divisor=rng.random(n), counted=flags[0], correct=flags[1] & flags[0],
         in_top_k=flags[2], probability=rng.random(n), outcome=flags[3], target=np.arange(n), prediction=rng.random(n),
         kl=rng.random(n), same=flags[1], reference_loss=loss, reference_correct=flags[2], reference_in_top_k=flags[3],
-        delta_p=rng.normal(size=n), delta_p_squared=rng.random(n), n_bytes=rng.integers(0, 9, n).astype(float), brier=rng.random(n), entropy=rng.random(n),
+        delta_p=rng.normal(size=n), delta_p_squared=rng.random(n), n_bytes=rng.integers(0, 9, n).astype(float), brier=rng.random(n), entropy=rng.random(n), reference_prediction=np.arange(n)[::-1],
         squared=rng.random(n), squared_huge=loss, squared_tiny=rng.random(n),
     )  # fmt: skip
     place = Place(2, 10, 1000, 300, 4, rng.integers(0, 5, n), rng.integers(0, 40, n), rng.integers(0, 9, n))

@@ -1,4 +1,4 @@
-"""The report's two charts, as SVG whose colours the page's style sets. Every mark has a title, every chart a table."""
+"""The report's charts, as SVG whose colours the page's style sets. Every mark has a title, every chart a table."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _clipped(scale: Callable[[float], float], edge: float, low: float, high: flo
     return ends[0] if edge <= low else ends[1] if edge >= high else scale(edge)
 
 
-def histogram(shown: Bars) -> str:
-    """The distribution of losses."""
+def histogram(shown: Bars, what: str = "loss", name: str = "Distribution of losses") -> str:
+    """The distribution of losses, or of `what` else; no two charts of a page begin with the same word."""
     top = max(*shown.counts, shown.zeros) or 1.0
     ticks = _ticks(0, top, 4, whole=True)
     top = max(top, ticks[-1])
@@ -145,10 +145,10 @@ def histogram(shown: Bars) -> str:
     ]
     if shown.zeros:
         x_labels.insert(0, (_LEFT + width, "0"))
-    axis = "loss (logarithmic)" if shown.logarithmic else "loss"
+    axis = f"{what} (logarithmic)" if shown.logarithmic else what
     y_labels = [(_y(tick, 0, top), _short(tick)) for tick in ticks]
     body = _frame(x_labels, y_labels, axis, "rows") + f'<g class="bar">{"".join(marks)}</g>'
-    return _svg("Distribution of losses", f"Histogram of {len(slots)} bars.", body)
+    return _svg(name, f"Histogram of {len(slots)} bars.", body)
 
 
 def span(low: float, high: float) -> str:
@@ -198,6 +198,33 @@ def reliability(bins: list[tuple[int, float, float]], outcome: str) -> str:
         "Shares that came true against the probability given; a calibrated model is on the diagonal.",
         body,
     )
+
+
+def changes(bins: list[tuple[int, float, float]]) -> str:
+    """Changes of the target's probability, against the one that the reference gave it: the mean, within one standard deviation."""
+    width = (_WIDTH - _LEFT - _RIGHT) / len(bins)
+    spreads = [math.sqrt(max(0.0, root * root - mean * mean)) for _, mean, root in bins]
+    most = max((abs(mean) + spread for (_, mean, _), spread in zip(bins, spreads, strict=True)), default=0.0) or 1.0
+    ticks = _ticks(-most, most, 4)
+    low, high = min(ticks[0], -most), max(ticks[-1], most)
+    marks, points = [], []
+    for i, ((count, mean, root), spread) in enumerate(zip(bins, spreads, strict=True)):
+        if not count:
+            continue
+        title = f"{count} rows given {number(i / len(bins))} to {number((i + 1) / len(bins))}: mean change {number(mean)}, RMS {number(root)}"
+        top, bottom = _y(mean + spread, low, high), _y(mean - spread, low, high)
+        marks.append(
+            f'<rect x="{_LEFT + i * width + 1:.2f}" y="{top:.2f}" width="{width - 2:.2f}" height="{max(bottom - top, 1):.2f}">'
+            f"<title>{escape(title)}</title></rect>"
+        )
+        place = f'cx="{_LEFT + (i + 0.5) * width:.2f}" cy="{_y(mean, low, high):.2f}"'
+        points.append(f'<circle {place} r="4"><title>{escape(title)}</title></circle>')
+    x_labels = [(_LEFT + i / 5 * (_WIDTH - _LEFT - _RIGHT), number(i / 5)) for i in range(6)]
+    y_labels = [(_y(t, low, high), number(t)) for t in ticks]
+    zero = f'<path class="even" d="M{_LEFT} {_y(0, low, high):.2f}H{_WIDTH - _RIGHT}"/>'
+    body = _frame(x_labels, y_labels, "probability given by the reference", "change")
+    body += f'<g class="bar">{"".join(marks)}</g>{zero}<g class="point">{"".join(points)}</g>'
+    return _svg("Changes of the target's probability", "Mean changes, and one standard deviation on both sides.", body)
 
 
 def _y(value: float, low: float, high: float) -> float:

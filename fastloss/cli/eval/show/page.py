@@ -97,6 +97,7 @@ def page(plan: Plan, figures: Figures, state: State, args: argparse.Namespace) -
         _tiles(plan, figures, args),
         _documents(figures),
         _against(figures, args),
+        _changes(plan, state) if figures.against is not None else "",
         _distribution(state),
         _calibration(plan, state),
         _macro(figures, args),
@@ -212,6 +213,48 @@ def _against(figures: Figures, args: argparse.Namespace) -> str:
     )
 
 
+def _changes(plan: Plan, state: State) -> str:
+    """How the divergences are distributed, where the target's probability has changed, and which rows changed most."""
+    buckets = state.parts["divergence_histogram"].buckets()
+    found = ""
+    if any(np.isfinite(low) for low, *_ in buckets):
+        shown = charts.bars(buckets)
+        rows = [
+            (charts.span(*ends), f"{count:.0f}")
+            for *ends, count in zip(shown.edges, shown.edges[1:], shown.counts, strict=False)
+        ]
+        if shown.zeros:
+            rows.insert(0, ("0", f"{shown.zeros:.0f}"))
+        chart = charts.histogram(shown, "divergence in nats", "Kullback-Leibler divergence of rows")
+        found += f"<figure>{chart}</figure>{_details('The bars as a table', _table(['divergence', 'rows'], rows))}"
+    bins = state.parts["changes"].bins()
+    if any(count for count, *_ in bins):
+        edges = [f"{i / len(bins):.2f} to {(i + 1) / len(bins):.2f}" for i in range(len(bins))]
+        of_bins = [
+            (edge, str(count), number(mean) if count else "", number(root) if count else "")
+            for edge, (count, mean, root) in zip(edges, bins, strict=True)
+        ]
+        table = _table(["reference's probability", "rows", "mean change", "RMS change"], of_bins)
+        found += (
+            f"<h2>Changes of the target's probability</h2><figure>{charts.changes(bins)}<figcaption><p>Dots are mean changes of rows "
+            "by the probability that the reference gave the target; bars reach one standard deviation to both sides.</p></figcaption>"
+            f"</figure>{_details('The bins as a table', table)}"
+        )
+    changed = [
+        [*_where(plan, shard, position), _plain(target), _plain(before), _plain(after), _plain(change), number(kl)]
+        for kl, shard, position, target, before, after, change in state.parts["most_changed"].rows
+    ]
+    head = ["file", "row", "target", "reference's most likely class", "most likely class", "change of p", "divergence"]
+    return found + (f"<h2>The rows that changed most</h2>{_table(head, changed)}" if changed else "")
+
+
+def _where(plan: Plan, shard: int, position: int) -> list[Any]:
+    """The file of a row, and its index in there."""
+    found = plan.shards[shard]
+    index = [int(i) for i in np.unravel_index(position, found.shape)] if found.shape else []
+    return [found.shard.predictions, index]
+
+
 def _documents(figures: Figures) -> str:
     """Means over documents."""
     found = figures.documents
@@ -310,9 +353,7 @@ def _worst(plan: Plan, state: State) -> str:
     classes = plan.first.loss.family == "classes"
     rows = []
     for loss, shard, position, target, prediction, probability in state.parts["worst"].rows:
-        found = plan.shards[shard]
-        index = [int(i) for i in np.unravel_index(position, found.shape)] if found.shape else []
-        row: list[Any] = [found.shard.predictions, index, _plain(target), _plain(prediction)]
+        row = [*_where(plan, shard, position), _plain(target), _plain(prediction)]
         rows.append([*row, *([] if probability is None else [number(probability)]), number(loss)])
     if not rows:
         return ""

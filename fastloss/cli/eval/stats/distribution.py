@@ -16,8 +16,11 @@ _INFINITE = 0x7FF0000000000000 >> _DROPPED
 
 BINS = 15  # of the calibration, as in Guo et al. 2017
 _CONFIDENCE_UNIT = 2.0**-30
+_CHANGE_UNIT = 2.0**-36
 
 WORST = 20
+
+CHANGE_BINS = 20  # of the probability that the other model gives the target
 
 
 class Histogram:
@@ -28,8 +31,12 @@ class Histogram:
         self.counts: dict[int, int] = {}
         self.low, self.high = math.inf, -math.inf  # of the finite losses
 
+    def _values(self, rows: Rows) -> np.ndarray:
+        return rows.loss
+
     def add(self, rows: Rows, place: Place) -> None:
-        loss = (rows.loss if rows.counted is None else rows.loss[rows.counted]).astype(np.float64)
+        values = self._values(rows)
+        loss = (values if rows.counted is None else values[rows.counted]).astype(np.float64)
         keys = (np.abs(loss).view(np.int64) >> _DROPPED) + 1
         keys = np.where(loss < 0, -keys, np.where(loss == 0, 0, keys))
         for key, count in zip(*np.unique(keys, return_counts=True), strict=True):
@@ -75,6 +82,14 @@ class Histogram:
         counts, new.low, new.high = data
         new.counts = {int(key): count for key, count in counts.items()}
         return new
+
+
+class DivergenceHistogram(Histogram):
+    """The same of divergences from another model."""
+
+    def _values(self, rows: Rows) -> np.ndarray:
+        assert rows.kl is not None
+        return rows.kl
 
 
 class Calibration:
@@ -137,21 +152,25 @@ class Worst:
     """The rows of the largest losses; of equal ones the first."""
 
     def __init__(self) -> None:
-        # (loss, shard, flat index in the shard, target, prediction, probability), the worst first
-        self.rows: list[tuple[float, int, int, Any, Any, float | None]] = []
+        # (loss, shard, flat index in the shard, and what is shown beside them), the worst first
+        self.rows: list[tuple[Any, ...]] = []
+
+    def _values(self, rows: Rows) -> np.ndarray:
+        return rows.loss
+
+    def _shown(self, rows: Rows) -> tuple[np.ndarray | None, ...]:
+        return rows.target, rows.prediction, rows.probability
 
     def add(self, rows: Rows, place: Place) -> None:
-        at = np.arange(rows.loss.size) if rows.counted is None else np.flatnonzero(rows.counted)
-        loss = rows.loss[at]
+        values = self._values(rows)
+        at = np.arange(values.size) if rows.counted is None else np.flatnonzero(rows.counted)
+        loss = values[at]
         if loss.size > WORST:
             least = np.partition(loss, loss.size - WORST)[loss.size - WORST]
             at = np.concatenate((at[loss > least], at[loss == least][:WORST]))
         for i in at:
-            target, prediction, probability = (
-                None if a is None else a[i].item() for a in (rows.target, rows.prediction, rows.probability)
-            )
-            entry = (float(rows.loss[i]), place.shard, place.position + int(i), target, prediction, probability)
-            self.rows.append(entry)
+            shown = (None if column is None else column[i].item() for column in self._shown(rows))
+            self.rows.append((float(values[i]), place.shard, place.position + int(i), *shown))
         self._cut()
 
     def _cut(self) -> None:
@@ -168,4 +187,51 @@ class Worst:
     def from_json(cls, data: Any) -> Worst:
         new = cls()
         new.rows = [tuple(row) for row in data]
+        return new
+
+
+class MostChanged(Worst):
+    """The rows of the largest divergences from another model."""
+
+    def _values(self, rows: Rows) -> np.ndarray:
+        assert rows.kl is not None
+        return rows.kl
+
+    def _shown(self, rows: Rows) -> tuple[np.ndarray | None, ...]:
+        return rows.target, rows.reference_prediction, rows.prediction, rows.delta_p
+
+
+class Changes:
+    """Changes of the target's probability, in bins of the probability that the other model gave it."""
+
+    def __init__(self) -> None:
+        # counts; changes and their squares in units of 2**-36: exact sums of a block of rows, and of any number of blocks
+        self.table = np.zeros((3, CHANGE_BINS), object)
+
+    def add(self, rows: Rows, place: Place) -> None:
+        assert rows.reference_loss is not None and rows.delta_p is not None and rows.delta_p_squared is not None
+        counted = slice(None) if rows.counted is None else rows.counted
+        p = np.exp(-rows.reference_loss[counted].astype(np.float64))
+        bins = np.clip((p * CHANGE_BINS).astype(np.int64), 0, CHANGE_BINS - 1)
+        columns = [np.rint(column[counted] / _CHANGE_UNIT) for column in (rows.delta_p, rows.delta_p_squared)]
+        found = [np.bincount(bins, column, CHANGE_BINS) for column in (None, *columns)]
+        self.table += np.stack(found).astype(np.int64).astype(object)
+
+    def merge(self, other: Changes) -> None:
+        self.table += other.table
+
+    def bins(self) -> list[tuple[int, float, float]]:
+        """Of each bin: count, mean change, and the root of its mean square (the last two 0 in an empty one)."""
+        return [
+            (n, change / (n or 1) * _CHANGE_UNIT, math.sqrt(square / (n or 1) * _CHANGE_UNIT))
+            for n, change, square in self.table.T.tolist()
+        ]
+
+    def to_json(self) -> Any:
+        return self.table.tolist()
+
+    @classmethod
+    def from_json(cls, data: Any) -> Changes:
+        new = cls()
+        new.table = np.array(data, object)
         return new

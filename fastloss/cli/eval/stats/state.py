@@ -110,6 +110,14 @@ def _kinds(measures: Measures) -> dict[str, tuple[Any, Any]]:
             "histogram": (Histogram, Histogram.from_json),
             "worst": (Worst, Worst.from_json),
         }
+    if measures.report and measures.against:
+        from .distribution import Changes, DivergenceHistogram, MostChanged
+
+        kinds |= {
+            "divergence_histogram": (DivergenceHistogram, DivergenceHistogram.from_json),
+            "changes": (Changes, Changes.from_json),
+            "most_changed": (MostChanged, MostChanged.from_json),
+        }
     if measures.report or measures.bins is not None:
         from .distribution import BINS, Calibration
 

@@ -80,6 +80,8 @@ class Rows:
         Bytes of text; 0 where a row is ignored.
     brier, entropy : array or None
         Squared distances to the outcome, and entropies; 0 where a row is ignored.
+    reference_prediction : array or None
+        The other model's most likely class, shown of the rows that changed most.
     kl, same, reference_loss, reference_correct, reference_in_top_k, delta_p, delta_p_squared : array or None
         Against another model's: divergences (0 where a row is ignored), whether the most likely class is the same, that model's
         own results, and by how much the target's probability is above it.
@@ -109,6 +111,7 @@ class Rows:
     squared: np.ndarray | None = None
     squared_huge: np.ndarray | None = None
     squared_tiny: np.ndarray | None = None
+    reference_prediction: np.ndarray | None = None
 
     def blocks(self, place: Place) -> Iterator[tuple[Rows, Place]]:
         """Pieces of which sums are exact."""

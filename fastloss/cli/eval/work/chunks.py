@@ -274,6 +274,7 @@ def _against(
         flags["reference_in_top_k"] = score.in_top_k
     for name, column in columns.items():
         sums.add_all(name, column)
+    columns["reference_prediction"] = score.argmax
     for name, flag in flags.items():
         sums.count(name, np.count_nonzero(flag))
     return {name: _flat(column) for name, column in (columns | flags).items()}
