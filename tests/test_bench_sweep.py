@@ -375,6 +375,8 @@ def test_list(capsys):
     assert main([*QUICK[:5], "--list"]) == 0
     out = capsys.readouterr().out
     assert "mse_loss/axis=1" in out and "cross_entropy/C=10 smoothing" in out and "huber" not in out
+    assert main([*QUICK[:5], "--sizes", "30", "--list", "--json"]) == 0
+    assert "mse_loss/axis=1/30" in json.loads(capsys.readouterr().out)["cells"]
 
 
 def test_plot(tmp_path, cells):

@@ -195,11 +195,13 @@ def run(
     progress: Callable[[int, int, Cell], None] = lambda k, n, cell: None,
 ) -> list[Outcome]:
     """Measure the cells, spread over all of them, until the time is over; in their own order, without those there was no time for."""
+    import fastloss
+
+    for module in {name for runner in runners if runner.name != "jax" for name in runner.contender.modules}:
+        importlib.import_module(module)  # takes seconds; JAX has to be told first on how many threads it runs
     end = time.perf_counter() + seconds
     found: dict[int, Outcome] = {}
     data = Data()
-    import fastloss
-
     with fastloss.use_threads(threads):
         for k, place in enumerate(spread(len(cells))):
             left = end - time.perf_counter()

@@ -9,7 +9,7 @@ from fastloss.bench import build, grid, limit, report, session, sweep, sweep_plo
 from fastloss.cli import library
 from fastloss.cli.failure import Failure, failing
 from fastloss.cli.files.output import OutputFile
-from fastloss.cli.printing import note, say, show_passing
+from fastloss.cli.printing import as_json, note, say, show_passing
 
 from .measure import EXIT_OK, check_plot, finish
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     if not cells:
         raise Failure("--sizes", "no function has a cell of these sizes")
     if args.list:
-        say(sweep_report.listing(cells))
+        say(as_json({"cells": [cell.name for cell in cells]}) if args.json else sweep_report.listing(cells))
         return EXIT_OK
     with contextlib.ExitStack() as stack:
         stack.enter_context(library.settings(None, args.threads))
