@@ -1,8 +1,7 @@
 """Estimated cost per element: nanoseconds on one CPU with the data in its cache, for the compiled kernels with AVX-512.
 
 They decide how many threads are worth using, and how many blocks are computed between two checks for signals; a factor
-of 2 does not matter.  On other CPUs, or with data in memory, they are too low rather than too high, so that no thread
-is started needlessly.
+of 2 does not matter.  On other CPUs they are too low rather than too high, so that no thread is started needlessly.
 """
 
 from __future__ import annotations
@@ -15,9 +14,19 @@ SLOPES = 1.6  # factor if slopes are computed as well
 WIDE = 2.0  # factor for float64
 
 
+# Nanoseconds per byte read or written on one CPU: from its second-level cache, and of so many bytes that they are in memory or a
+# cache that all CPUs share.
+NEAR, FAR, FAR_FROM = 0.016, 0.025, 1 << 21
+
+
 def of_elements(ns: float, slopes: bool = False, wide: bool = False) -> float:
     """Nanoseconds per element of a pointwise loss whose formula takes `ns`."""
     return ns * (SLOPES if slopes else 1.0) * (WIDE if wide else 1.0)
+
+
+def of_bytes(n_bytes: int) -> float:
+    """Nanoseconds that so many bytes take, whatever is computed from them."""
+    return n_bytes * (FAR if n_bytes >= FAR_FROM else NEAR)
 
 
 def of_rows(n_classes: int, written: bool = False, wide: bool = False) -> float:

@@ -7,6 +7,7 @@ has imported it already.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -19,8 +20,14 @@ from fastloss._optional import bfloat16
 
 def reader(value: Any) -> Any:
     """A function that converts values of this type to NumPy arrays, or None if `np.asarray` does."""
-    read, mark = _READERS.get(type(value).__module__.partition(".")[0], (None, ""))
-    return read if read and hasattr(value, mark) else None
+    kind: Any = type(value)
+    return _reader_of(kind)
+
+
+@functools.lru_cache(128)
+def _reader_of(kind: Any) -> Any:
+    read, mark = _READERS.get(kind.__module__.partition(".")[0], (None, ""))
+    return read if read and hasattr(kind, mark) else None
 
 
 def from_torch(value: Any, name: str) -> Any:
@@ -29,11 +36,12 @@ def from_torch(value: Any, name: str) -> Any:
     try:
         if value.requires_grad:
             value = value.detach()
-        if value.is_conj() or value.is_neg():
-            value = value.resolve_conj().resolve_neg()
         if value.dtype is torch.bfloat16:
-            return value.view(torch.int16).numpy().view(bfloat16())
-        return value.numpy()
+            return value.resolve_neg().view(torch.int16).numpy().view(bfloat16())
+        try:
+            return value.numpy()
+        except RuntimeError:
+            return value.resolve_conj().resolve_neg().numpy()
     except (TypeError, RuntimeError) as error:
         if value.device.type != "cpu":
             raise _errors.device_array(name) from None

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 
 # Nanoseconds of work from which a second thread is worth it, for kernels with their own threads ...
-WORTHWHILE = 30_000
+WORTHWHILE = 16_000
 
 # ... and here, per additional thread: waking one costs the caller 12 us on a virtual machine, it runs 20 to 40 us
 # later, and as much is lost again whenever one of them has to wait for the GIL.

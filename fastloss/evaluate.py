@@ -42,7 +42,7 @@ def evaluate(
 
     Returns the value; (value, gradients) for "slopes"; `Sums` for "sums".
     """
-    key = key_of(function, operands, options, out, want)
+    key = key_of(function, operands, options, out, want) if type(operands[0]) is _ndarray else None
     if key is not None:
         try:
             plan = _plans.get(key)

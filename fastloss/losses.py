@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ class Function:
     options: tuple[Option, ...] = ()
     optional: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def operands(self) -> tuple[str, ...]:
         """Names of all arrays, in the order in which the function passes them to `evaluate`."""
         return (*self.arrays, *self.more_arrays)
@@ -310,7 +311,7 @@ class Loss(Function):
         if not self.differentiable:
             object.__setattr__(self, "differentiable", self.arrays[:1])
 
-    @property
+    @cached_property
     def operands(self) -> tuple[str, ...]:
         """Names of all arrays; for pointwise losses always prediction, target, third operand ("" if there is none) and
         weight."""

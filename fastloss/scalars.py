@@ -137,12 +137,24 @@ def mse_scaled_slope(x, y, scale):
 
 
 def charbonnier(x, y, eps):
-    """sqrt(d^2 + eps^2) - eps (Charbonnier et al. 1994): d^2 over the sum of the two, each divided by the larger one of |d| and eps."""
+    """sqrt(d^2 + eps^2) - eps (Charbonnier et al. 1994): d^2 over the sum of the two, each divided by the larger one of |d| and eps.
+
+    What the difference lacks for its rounding, times the slope, is added.
+    """
     T = type(x)
-    a = abs(x - y)
+    d = x - y
+    a = abs(d)
     ratio = min(a, eps) / max(a, eps)
     root = sqrt(T(1.0) + ratio * ratio)
-    return a / (root + ratio) if a >= eps else a * ratio / (root + T(1.0))
+    value = a / (root + ratio) if a >= eps else a * ratio / (root + T(1.0))
+    low = difference_low(x, y, d) * ((T(1.0) if a >= eps else ratio) / root)
+    return value + (low if d >= T(0.0) else -low) if low == low else value
+
+
+def difference_low(x, y, d):
+    """x - y - d, where d is the difference rounded (Moller 1965); NaN where that is not finite."""
+    back = d - x
+    return (x - (d - back)) - (y + back)
 
 
 def charbonnier_slope(x, y, eps):
@@ -399,7 +411,7 @@ def bce_logits_positive(x, y, positive):
 def bce_logits_positive_slope(x, y, positive):
     """(1 - y) sigmoid(x) - positive y sigmoid(-x)."""
     T = type(x)
-    e = exp(-abs(x))
+    e = decay(abs(x))
     big = T(1.0) / (T(1.0) + e)
     small = e * big
     up = big if x >= T(0.0) else small
@@ -635,8 +647,7 @@ def square_low(a, b, s):
     """What the square (a - b)^2 / (a + b) lacks for the roundings of difference (Moller 1965), sum and their quotient s, over s."""
     T = type(a)
     difference = a - b
-    back = difference - a
-    low = (a - (difference - back)) - (b + back)
+    low = difference_low(a, b, difference)
     scale = halving(a, b)
     most = scale * max(a, b)
     least = scale * min(a, b)

@@ -326,11 +326,7 @@ INLINE REAL NAME(log_clamped)(REAL u)
     const REAL y = u * 33554432.0f + 0.0f; /* 2^25 brings subnormal numbers among the normal ones; 0 ends up below -100 */
     const UINT k = NAME(exponent)(y);
     const REAL f = FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - 1.0f, n = NAME(as_number)(k) - 25.0f;
-#if FUSED
-    const REAL value = NAME(recomposed)(n, NAME(log_tail)(f));
-#else /* without fused operations more is rounded */
     const REAL value = NAME(logarithm)(n, f);
-#endif
 #else
     const REAL value = NAME(log)(u);
 #endif

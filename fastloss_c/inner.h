@@ -77,6 +77,8 @@ typedef struct {
     void (*summed)(const Formula *, const void *, const void *, const void *, const void *, Py_ssize_t, double *);
     void (*add_weighted)(void *, double *, Py_ssize_t, double *, double *);
     void (*add_each)(const void *, const double *, Py_ssize_t, double *, double *);
+    void (*sum_rows)(const void *, Py_ssize_t, Py_ssize_t, double *);
+    void (*add_rows)(const void *, Py_ssize_t, Py_ssize_t, double *);
     void (*weigh)(void *, const double *, Py_ssize_t);
     void (*likelihoods)(const double *, const double *, const double *, double *, int, double);
     double (*top_of)(const char *, int, Py_ssize_t);
@@ -117,7 +119,8 @@ typedef struct {
 #define ARITHMETIC(type, kernels, kind, slopes)                                                                        \
     {                                                                                                                  \
         sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)looped_##type,      \
-            (void *)summed_##type, (void *)add_weighted_##type, (void *)add_each_##type, (void *)weigh_##type,         \
+            (void *)summed_##type, (void *)add_weighted_##type, (void *)add_each_##type, (void *)sum_rows_##type,      \
+            (void *)add_rows_##type, (void *)weigh_##type,                                                             \
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##kernels, mix_##kernels, fill_##kernels,          \
             log_probabilities_##kernels, (void *)add_##type, first_of_all_##type, count_before_##type,                 \
             (void *)detail_##type, find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                   \

@@ -68,6 +68,8 @@ cdef extern from "inner.h" nogil:
             double *sums) noexcept nogil
         void (*add_weighted)(void *v, double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
         void (*add_each)(const void *v, const double *w, Py_ssize_t n, double *sums, double *weights) noexcept nogil
+        void (*sum_rows)(const void *v, Py_ssize_t n, Py_ssize_t n_rows, double *out) noexcept nogil
+        void (*add_rows)(const void *v, Py_ssize_t n, Py_ssize_t n_rows, double *sums) noexcept nogil
         void (*weigh)(void *v, const double *w, Py_ssize_t n) noexcept nogil
         void (*likelihoods)(const double *s, const double *g, const double *x, double *losses, int n, double rate) noexcept nogil
         double (*top_of)(const char *x, int kind, Py_ssize_t n) noexcept nogil

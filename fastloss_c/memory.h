@@ -100,6 +100,31 @@ static void NAME(add_values)(REAL *RESTRICT v, Py_ssize_t n, double *RESTRICT su
             sums[k] += (double)((v[i + k] + v[i + 16 + k]) + (v[i + 32 + k] + v[i + 48 + k]));
 }
 
+/* The sum of each of n_rows rows of n values, as above, to every second number; it reads up to BLOCK values beyond the last. */
+static void NAME(sum_rows)(const REAL *RESTRICT v, Py_ssize_t n, Py_ssize_t n_rows, double *RESTRICT out)
+{
+    const int rest = (int)(n % BLOCK);
+    const Py_ssize_t whole = n - rest;
+    for (Py_ssize_t row = 0; row < n_rows; row++, v += n) {
+        double sums[16] = {0};
+        for (Py_ssize_t i = 0; i < whole; i += BLOCK)
+            for (int k = 0; k < 16; k++)
+                sums[k] += (double)((v[i + k] + v[i + 16 + k]) + (v[i + 32 + k] + v[i + 48 + k]));
+        if (rest) {
+            const REAL *RESTRICT last = v + whole;
+#define KEPT_AT(i) FLOAT_OF(BITS_OF(last[i]) & (0 - (UINT)((i) < rest))) /* what belongs to the next row becomes 0 */
+            for (int k = 0; k < 16; k++)
+                sums[k] += (double)((KEPT_AT(k) + KEPT_AT(k + 16)) + (KEPT_AT(k + 32) + KEPT_AT(k + 48)));
+#undef KEPT_AT
+        }
+        for (int k = 0; k < 8; k++) /* as `folded`, which compilers make a loop of */
+            sums[k] += sums[k + 8];
+        for (int k = 0; k < 4; k++)
+            sums[k] += sums[k + 4];
+        out[2 * row] = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+    }
+}
+
 /* The values of n elements. */
 static void NAME(summed)(
     const Formula *formula, const REAL *x, const REAL *y, const REAL *z, const REAL *p, Py_ssize_t n, double *sums)
@@ -135,7 +160,7 @@ static void NAME(add_weighted)(
                 sums[k] += (double)v[i + k];
 }
 
-/* Each value into a sum of its own; weights as above. */
+/* Each value into a sum of its own, and each weight, if there are any. */
 static void NAME(add_each)(
     const REAL *RESTRICT v, const double *RESTRICT w, Py_ssize_t n, double *RESTRICT sums, double *RESTRICT weights)
 {
@@ -145,10 +170,19 @@ static void NAME(add_each)(
             weights[i] += w[i];
         }
     else
-        for (Py_ssize_t i = 0; i < n; i++) {
+        for (Py_ssize_t i = 0; i < n; i++)
             sums[i] += (double)v[i];
-            weights[i] += 1.0;
-        }
+}
+
+/* n_rows rows of n values, each column into a sum of its own; of four rows two of the additions are in REAL. */
+static void NAME(add_rows)(const REAL *RESTRICT v, Py_ssize_t n, Py_ssize_t n_rows, double *RESTRICT sums)
+{
+    for (; n_rows >= 4; n_rows -= 4, v += 4 * n)
+        for (Py_ssize_t i = 0; i < n; i++)
+            sums[i] += (double)((v[i] + v[n + i]) + (v[2 * n + i] + v[3 * n + i]));
+    for (; n_rows; n_rows--, v += n)
+        for (Py_ssize_t i = 0; i < n; i++)
+            sums[i] += (double)v[i];
 }
 
 /* values * weights in place, in float64; weights as above. */

@@ -45,6 +45,7 @@ cdef struct Job:
     Py_ssize_t size  # elements of a row
     int what
     char *out
+    bint *suspect  # set where a loss is not finite
 
 
 cdef struct Sums:
@@ -60,6 +61,13 @@ cdef struct Scratch:  # room for the padding of sums
     double values[1024 + 64]
     double weights[1024 + 64]
     float losses[1024]
+
+
+cdef bint is_packed(const Job *job, const Operand *operand, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t n) noexcept nogil:
+    """Whether n_rows rows of n elements follow one another, so that they may be read as one."""
+    return n_rows == 1 or (
+        operand.step[1] == n * operand.step[2] and row // job.middle == (row + n_rows - 1) // job.middle
+    )
 
 
 cdef void stage_rows(
@@ -86,9 +94,10 @@ cdef void stage(
         if operand.data == NULL:
             continue
         operands[k] = scratch.operand[k]
-        if n_rows == 1:
+        if is_packed(job, operand, row, n_rows, n):
             operands[k] = job.real.staged(
-                at(operand, row // job.middle, row % job.middle, start), operand.step[2], operand.kind, n, scratch.operand[k]
+                at(operand, row // job.middle, row % job.middle, start), operand.step[2], operand.kind, n * n_rows,
+                scratch.operand[k],
             )
         else:
             stage_rows(job, operand, row, n_rows, start, n, <char *>scratch.operand[k])
@@ -157,7 +166,10 @@ cdef void run_chunk(
     run_loop(job, job.formula.slopes if job.what & SLOPE else job.formula.values, operands, size, out)
     if w != NULL:
         job.real.weigh(out, w, size)
-    if job.real.size == 4 and not all_finite_float(<float *>out, size):
+    if not (all_finite_float(<float *>out, size) if job.real.size == 4 else all_finite_double(<double *>out, size)):
+        job.suspect[0] = True
+        if job.real.size == 8:
+            return
         compute_wide(job, row, n_rows, start, n, job.what & SLOPE, scratch)
         if w != NULL:
             ARITHMETICS[1].weigh(scratch.values, w, size)
@@ -235,6 +247,32 @@ cdef void run_block(
         partial[0] = total_of(sums.values, sums.total)
 
 
+cdef void run_each_row(Job *job, Py_ssize_t first, Py_ssize_t last, double *partials) noexcept nogil:
+    """The sums of each of the rows [first, last), which have at most SPAN // 2 elements, several at a time."""
+    cdef Scratch scratch
+    cdef const void *operands[3]
+    cdef double sums[2][16]
+    cdef double *w
+    cdef Py_ssize_t row = first, n = job.size, n_rows, k
+    while row < last:
+        n_rows = smaller(SPAN // n, last - row)
+        w = stage_weights(job, row, n_rows, 0, n, &scratch)
+        stage(job, row, n_rows, 0, n, &scratch, operands)
+        run_loop(job, job.formula.values, operands, n * n_rows, scratch.values)
+        if w == NULL:
+            job.real.sum_rows(scratch.values, n, n_rows, partials + 2 * row)
+        for k in range(n_rows - 1, -1, -1):  # the last one first, as weighted rows are padded over their successors
+            if w == NULL:
+                partials[2 * (row + k) + 1] = <double>n
+            else:
+                memset(sums, 0, sizeof(sums))
+                job.real.add_weighted(<char *>scratch.values + k * n * job.real.size, w + k * n, n, sums[0], sums[1])
+                partials[2 * (row + k)], partials[2 * (row + k) + 1] = folded_double(sums[0]), folded_double(sums[1])
+            if job.real.size == 4 and not fabs(partials[2 * (row + k)]) < INFINITY:
+                run_block(job, row + k, row + k + 1, 0, n, partials + 2 * (row + k))
+        row += n_rows
+
+
 cdef enum Schedule:
     FLAT  # one long axis, cut into blocks
     BY_ROWS  # rows of any strides, so many per block
@@ -254,6 +292,9 @@ cdef void divided(void *division, Py_ssize_t first, Py_ssize_t last) noexcept no
     cdef Division d = (<Division *>division)[0]
     cdef Job job = d.job[0]  # a copy, as blocks write to it
     cdef Py_ssize_t b, n_rows = d.outer * job.middle
+    if d.schedule == BY_ROWS and d.block == 1 and job.what == TOTAL and 0 < job.size <= SPAN // 2:
+        run_each_row(&job, first, last, d.partials)
+        return
     for b in range(first, last):
         if d.schedule == FLAT:
             run_block(&job, 0, 1, b * d.block, smaller((b + 1) * d.block, job.size), d.partials + 2 * b)
@@ -317,20 +358,25 @@ cdef class ElementKernel:
         return 0
 
     def run(self, tuple operands, double scale, out, Py_ssize_t first, Py_ssize_t last, partials):
-        """Blocks [first, last): sums to `partials`, losses or slopes to `out`."""
+        """Blocks [first, last): sums to `partials`, losses or slopes to `out`; whether one of these may be infinite or NaN."""
         cdef Job job
+        cdef bint suspect = False
         cdef double *sums = NULL if partials is None else sums_of(partials)
         cdef Division division = Division(&job, self.schedule, self.outer, self.block, sums)
         self.start(&job, operands, scale, out)
+        job.suspect = &suspect
         divide(divided, &division, first, last)
+        return suspect
 
     def once(self, tuple operands, double scale, out):
         """The only block: its sums of weight * loss and of weights, as floats."""
         cdef Job job
         cdef double partial[2]
+        cdef bint suspect
         cdef Division division = Division(&job, self.schedule, self.outer, self.block, &partial[0])
         partial[0] = partial[1] = 0.0
         self.start(&job, operands, scale, out)
+        job.suspect = &suspect
         with nogil:
             divided(&division, 0, 1)
         return partial[0], partial[1]
@@ -364,39 +410,78 @@ cdef void add_span(
     ARITHMETICS[1].add_each(scratch.values, w, n, total, weights)
 
 
+cdef struct Several:  # losses of several rows, or sums
+    double losses[4 * 1024]
+
+
+cdef void add_unweighted(
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Scratch *scratch, Several *several,
+    double *total,
+) noexcept nogil:
+    """n sums over rows, four of which are added at a time.  Which four does not depend on how many are computed at a time."""
+    cdef const void *operands[3]
+    cdef Py_ssize_t at_once = smaller(4 * SPAN // n // 4 * 4, n_rows), size, k
+    cdef bint packed = n == job.size
+    for k in range(3):
+        if job.operand[k].data != NULL:
+            packed &= is_packed(job, &job.operand[k], row, n_rows, n) and job.operand[k].kind == job.real.kind
+            packed &= job.operand[k].step[2] == job.real.size
+    while n_rows:
+        at_once = smaller(at_once, n_rows)
+        if packed:
+            stage(job, row, at_once, start, n, scratch, operands)
+            run_loop(job, job.formula.values, operands, n * at_once, several.losses)
+        else:
+            for k in range(at_once):
+                stage(job, row + k, 1, start, n, scratch, operands)
+                run_loop(job, job.formula.values, operands, n, <char *>several.losses + k * n * job.real.size)
+        job.real.add_rows(several.losses, n, at_once, total)
+        row += at_once
+        n_rows -= at_once
+
+
 cdef void add_few(
-    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Scratch *scratch, double *total,
-    double *weights,
+    const Job *job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n, Scratch *scratch, Several *several,
+    double *total, double *weights,
 ) noexcept nogil:
     """n sums over so few rows that their rounding errors do not matter; `total` and `weights` are 0 before."""
     cdef Py_ssize_t k
-    for k in range(n_rows):
-        add_span(job, row + k, start, n, False, scratch, total, weights)
-    if job.real.size == 4 and not all_finite_double(total, n):
-        memset(total, 0, n * sizeof(double))
-        memset(weights, 0, n * sizeof(double))
+    if job.w.data == NULL:
+        add_unweighted(job, row, n_rows, start, n, scratch, several, total)
+    else:
         for k in range(n_rows):
-            add_span(job, row + k, start, n, True, scratch, total, weights)
+            add_span(job, row + k, start, n, False, scratch, total, weights)
+    if job.real.size == 4 and not all_finite_double(total, n):
+        memset(several, 0, sizeof(Several))
+        for k in range(n_rows):
+            add_span(job, row + k, start, n, True, scratch, several.losses, several.losses + SPAN)
+        for k in range(n):  # no sum depends on its neighbours
+            if not fabs(total[k]) < INFINITY:
+                total[k] = several.losses[k]
 
 
 cdef void add_lanes(
     const Job *job, Py_ssize_t i, Py_ssize_t first, Py_ssize_t last, double *total, double *weights
 ) noexcept nogil:
-    """Sums over positions [first, last) of the middle axis."""
+    """Sums over positions [first, last) of the middle axis; those of weights if there are any."""
     cdef Scratch scratch
+    cdef Several several
     cdef double part[2][1024]
     cdef Py_ssize_t start = 0, j, k, n
     while start < job.size and GOES_ON(start, 20):
         n = smaller(SPAN, job.size - start)
         memset(total + start, 0, n * sizeof(double))
-        memset(weights + start, 0, n * sizeof(double))
-        add_few(job, i * job.middle + first, smaller(FEW, last - first), start, n, &scratch, total + start, weights + start)
+        if job.w.data != NULL:
+            memset(weights + start, 0, n * sizeof(double))
+        add_few(job, i * job.middle + first, smaller(FEW, last - first), start, n, &scratch, &several, total + start, weights + start)
         j = first + FEW
         while j < last:
             memset(part, 0, sizeof(part))
-            add_few(job, i * job.middle + j, smaller(FEW, last - j), start, n, &scratch, part[0], part[1])
+            add_few(job, i * job.middle + j, smaller(FEW, last - j), start, n, &scratch, &several, part[0], part[1])
             for k in range(n):
                 total[start + k] += part[0][k]
-                weights[start + k] += part[1][k]
+            if job.w.data != NULL:
+                for k in range(n):
+                    weights[start + k] += part[1][k]
             j += FEW
         start += n

@@ -72,7 +72,7 @@ enum { POOL_SLEEPS = 1 << 30 };  /* beside a number of workers: the caller is to
 
 /* Nanoseconds. */
 enum {
-    POOL_SHARE = 15000,        /* work for each thread, at least */
+    POOL_SHARE = 8000,         /* work for each thread, at least */
     POOL_ASLEEP_FROM = 120000, /* work for which one that sleeps is woken */
     POOL_PIECE = 4000,         /* work in a piece, at least */
     POOL_FIRST = 2000000,      /* work in the first piece of a long call: what it takes tells how long pieces may be */

@@ -19,6 +19,7 @@ MODULES = {
     "test_accumulate": EVERY,
     "test_accuracy": COMPILED,
     "test_accuracy_pointwise": COMPILED,
+    "test_axes": EVERY,
     "test_backends": EVERY,
     "test_bounds": EVERY,
     "test_compare": EVERY,

@@ -12,9 +12,9 @@ def asked(monkeypatch):
     """What `_threads.run` was asked for: (n_threads, ns of work, whether kernels have threads of their own) per call."""
     calls, run = [], _threads.run
 
-    def noted(call, n_blocks, n_threads, work, share=None):
+    def noted(call, n_blocks, n_threads, work, share=None, *more):
         calls.append((n_threads, work, share is not None))
-        run(call, n_blocks, n_threads, work, share)
+        run(call, n_blocks, n_threads, work, share, *more)
 
     monkeypatch.setattr(_threads, "run", noted)
     with fastloss.use_threads(2):
@@ -28,6 +28,24 @@ def test_costs_grow_with_what_is_done():
     rows = [[_costs.of_rows(n, written) for n in (2, 10, 64, 200, 1000, 200_000)] for written in (False, True)]
     assert all(row == sorted(row, reverse=True) for row in rows)
     assert all(a < b for a, b in zip(*rows, strict=True))
+
+
+@pytest.mark.parametrize("op", ["value", "none", "gradient"])
+def test_what_is_written_counts(asked, op):
+    """Memory takes its time even where hardly anything is computed."""
+    x, y = np.zeros((2, 90_000), np.float32)
+    calls = {
+        "value": lambda: fastloss.mse_loss(x, y),
+        "none": lambda: fastloss.mse_loss(x, y, reduction="none"),
+        "gradient": lambda: fastloss.value_and_grad(fastloss.mse_loss)(x, y),
+    }
+    with fastloss.use_backend("numpy"):
+        calls[op]()
+    assert [work for _, work, _ in asked] == ([] if op == "value" else [int(90_000 * 12 * _costs.NEAR)])
+
+
+def test_bytes_that_are_far_away_take_longer():
+    assert _costs.of_bytes(_costs.FAR_FROM) > 1.3 * _costs.of_bytes(_costs.FAR_FROM - 1)
 
 
 def test_threads_are_asked_for_by_time(asked):

@@ -30,9 +30,10 @@ layouts : of prediction, target, third operand and weight: (dtype, three strides
 block : elements per block of one long axis, rows per block, or positions of the middle axis per block.
 
 ``kernel.run(operands, scale, out, first, last, partials)`` computes blocks [first, last): sums of weight * loss and of
-weights to rows of `partials`, (n_blocks, 2) float64 (for lanes (blocks along the middle axis, 2, outer, size)); losses,
-or `scale` times slopes, to `out`, which is contiguous.  ``kernel.once(operands, scale, out)`` computes the only block
-and returns its two sums.
+weights to rows of `partials`, (n_blocks, 2) float64 (for lanes (blocks along the middle axis, 2, outer, size), and
+without weights it may leave their sums out); losses, or `scale` times slopes, to `out`, which is contiguous.  It may
+return False to say that none of these is infinite or NaN.  ``kernel.once(operands, scale, out)`` computes the only
+block and returns its two sums.
 
 Kernels of rows
 ---------------

@@ -17,6 +17,7 @@ A place is a module with
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,20 +36,34 @@ def of(operands: Iterable[Any]) -> Any:
     for value in operands:
         if type(value) not in _HOST:
             if is_dask(value):
-                from fastloss.places import dask
-
-                return dask
+                return _dask()
             if on_device(value):
-                from fastloss.places import cuda
+                return _cuda()
+    return _cuda() if _config.backend.get() == "cuda" else _host()
 
-                return cuda
-    if _config.backend.get() == "cuda":
-        from fastloss.places import cuda
 
-        return cuda
+# An import statement takes longer than the rest of `of`, even of a module that has been imported.
+
+
+@functools.cache
+def _host() -> Any:
     from fastloss.places import host
 
     return host
+
+
+@functools.cache
+def _cuda() -> Any:
+    from fastloss.places import cuda
+
+    return cuda
+
+
+@functools.cache
+def _dask() -> Any:
+    from fastloss.places import dask
+
+    return dask
 
 
 def is_dask(value):

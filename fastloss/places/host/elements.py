@@ -102,7 +102,13 @@ class _Plan:
             steps = self.steps or (None,) * 4
             self.steps = tuple(then(step, self.geometry.copies.get(i)) for i, step in enumerate(steps))
         self.n_blocks = self.geometry.n_blocks
-        self.ns = _costs.of_elements(resolved.formula.ns, resolved.want.what == "slopes", resolved.real == "float64")
+        slopes = resolved.want.what == "slopes"
+        n_written = self.size if slopes or resolved.reduction == "none" else 0
+        n_bytes = sum(a.nbytes for a in arrays if a is not None) + n_written * self.real.itemsize
+        self.ns = max(
+            _costs.of_elements(resolved.formula.ns, slopes, resolved.real == "float64"),
+            _costs.of_bytes(n_bytes) / max(self.size, 1),
+        )
         self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
         self.goes_aside = _plan.goes_aside(
             max(self.n_blocks, 1), self.size, self.ns, kernel=resolved.formula.text is None
@@ -126,9 +132,9 @@ class _Plan:
         )
 
     def run(self, kernel, operands, scale, out, partials):
+        """Run the kernel; False if it says that all it has written to `out` is finite."""
         if self.is_short:
-            kernel.run(operands, scale, out, 0, self.n_blocks, partials)
-            return
+            return kernel.run(operands, scale, out, 0, self.n_blocks, partials)
         _plan.run(
             lambda first, last: kernel.run(operands, scale, out, first, last, partials),
             self.n_blocks,
@@ -137,6 +143,7 @@ class _Plan:
             kernel=self.resolved.formula.text is None,
             aside=self.goes_aside,
         )
+        return None
 
     def sums(self, kernel, operands, scale=1.0, out=None):
         """(sum of weight * loss, sum of weights) as floats."""
@@ -259,8 +266,8 @@ class _Each(_Plan):
         # the caller's array is not written to before all operands are known to be inside their domains
         result = destination(None if self.domains or self.goes_aside else out, self.resolved.shape, self.real, operands)
         if self.size:
-            self.run(self.kernel, operands, 1.0, result, None)
-            if self.domains and _holds_nan(result):
+            finite = self.run(self.kernel, operands, 1.0, result, None) is False
+            if self.domains and not finite and _holds_nan(result):
                 self.check_domain(operands)
         return stored(result, out)
 
@@ -280,12 +287,15 @@ class _Along(_Plan):
         super().__init__(resolved, arrays, resolved.axes)
         self.kernel = self.kernel_to("total")
         self.finish = _plan.backend().finish_means
-        check_out(out, resolved.result_shape)
+        self.result_shape = resolved.result_shape
+        check_out(out, self.result_shape)
         self.by_rows = self.geometry.schedule == "rows"
-        n = math.prod(resolved.result_shape)
+        n = math.prod(self.result_shape)
         divisor = 1.0 if resolved.reduction == "sum" else resolved.divisor
         by_weight = divisor is None
         step, weights_from = (2, 1) if self.by_rows else (1, n)
+        outer, _, inner = self.geometry.shape3
+        self.partials_shape = (self.n_blocks, 2) if self.by_rows else (self.geometry.n_chunks, 2, outer, inner)
         self.finishing = n, step, weights_from, 1.0 if by_weight else divisor, by_weight, resolved.root
 
     def __call__(self, operands, out, scale):
@@ -293,7 +303,7 @@ class _Along(_Plan):
         partials = self._partials(operands)
         if resolved.want.what == "sums":
             return self._sums(partials, operands)
-        result = destination(out, resolved.result_shape, self.real, operands)
+        result = destination(out, self.result_shape, self.real, operands)
         if result.size:
             if self.finish(partials, *self.finishing, result) and self.domains:
                 self.check_domain(operands)
@@ -317,21 +327,20 @@ class _Along(_Plan):
         return self._partials(operands, self.kernel_to("total", losses.MSE_SCALED, (by,)))
 
     def _partials(self, operands, kernel=None):
-        """The sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes."""
+        """The sums of weight * loss and of weights, (n, 2) for rows and (2, n) for lanes, or (1, n) if there are no weights."""
         if not self.size:
-            return np.zeros((2, math.prod(self.resolved.result_shape)))
+            return np.zeros((2, math.prod(self.result_shape)))
+        partials = np.empty(self.partials_shape)
         if self.by_rows:
-            partials = np.empty((self.n_blocks, 2))
             self.run(kernel or self.kernel, operands, 1.0, None, partials)
             return partials
-        outer, _, inner = self.geometry.shape3
-        partials = np.empty((self.geometry.n_chunks, 2, outer, inner))
         self.run(kernel or self.kernel, operands, 1.0, None, partials)
-        return _reduce.total(partials)
+        return _reduce.total(partials if self.geometry.layouts[3] else partials[:, :1])
 
     def _sums(self, partials, operands):
         shape = self.resolved.result_shape
-        values, weights = partials.T if self.by_rows and self.size else partials
+        partials = partials.T if self.by_rows and self.size else partials
+        values, weights = partials[0], partials[-1]  # weights are used where there are any
         if self.domains and np.isnan(values).any():
             self.check_domain(operands)
         divisor = self.resolved.divisor

@@ -17,9 +17,10 @@ REALS = {"float32": FLOAT32, "float64": FLOAT64}
 
 def as_arrays(function, operands):
     """The operands as NumPy's arrays, and the positions of those that were Python numbers."""
-    weak = tuple(i for i, value in enumerate(operands) if type(value) in _WEAK)
-    names = function.operands
-    return tuple(None if a is None else _arrays.asarray(a, name) for a, name in zip(operands, names, strict=True)), weak
+    # lists rather than generators, which would take as long as the conversion of a tensor
+    weak = tuple([i for i, value in enumerate(operands) if type(value) in _WEAK])
+    arrays = [None if a is None else _arrays.asarray(a, n) for a, n in zip(operands, function.operands, strict=True)]
+    return tuple(arrays), weak
 
 
 # --- in ---------------------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def prepare(steps, operands):
 
 def class_weights(w):
     """Class weights for kernels, or None: always float64, so that weights outside float32's range work."""
-    return None if w is None else np.ascontiguousarray(w, np.float64)
+    return None if w is None else w.astype(FLOAT64, "C", "unsafe", True, False)
 
 
 # --- out --------------------------------------------------------------------------------------------------------------

@@ -222,7 +222,14 @@ class RowKernel:
         )
 
     def prepared(self, operands):
-        return operands if self.steps is None else prepare(self.steps, operands)
+        if self.steps is None:
+            return operands
+        (x, y, w), (of_x, of_y, of_w) = operands, self.steps  # a loop would take longer than some calls
+        return (
+            x if of_x is None else of_x(x),
+            y if of_y is None else of_y(y),
+            w if of_w is None else of_w(w),
+        )
 
     def sums(self, x, y, w, outs=(), scale=1.0):
         """(loss, weight, count, first bad row or inf) of all rows, as floats."""
