@@ -28,6 +28,13 @@ enum { MOST_AT_ONCE = 1 << 20 };
 #define ASK_FOR(address) ((void)(address))
 #endif
 
+/* Before loops over so few elements that gcc would write each out, and only then look for registers to put them in. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define IN_LANES _Pragma("GCC unroll 1")
+#else
+#define IN_LANES
+#endif
+
 /* Whether a product and a sum are rounded once: n ln 2 then needs no splitting into parts that multiply exactly. */
 #if defined(__FMA__) || defined(__aarch64__)
 #define FUSED 1

@@ -8,7 +8,8 @@ the maximum keeps its digits however small it is.  Softmax leaves its terms wher
 #define FASTLOSS_NORMALISE
 
 enum { TILED = 128 };    /* classes of rows that are taken LANES at a time */
-enum { TOGETHER = 16 };  /* longer rows whose logarithms are taken at once */
+enum { TOGETHER = 16 };  /* longer rows that are taken at once */
+enum { STEP = 16 };      /* neighbours in a row, one in each lane */
 
 /* What is made of rows: each may be absent. */
 typedef struct {
@@ -18,11 +19,12 @@ typedef struct {
 
 #endif
 
-/* The probability of a term: times by + low.  The largest is rounded once: the only class of a row gets 1. */
+/* The probability of a term: times by + low.  The largest is rounded once: the only class of a row gets 1.  Fused operations on floats
+round everything once, as `by` and `low` have twice their digits. */
 INLINE REAL NAME(share)(REAL e, REAL most, REAL largest, REAL by, REAL low)
 {
     const REAL share = MULTIPLY_ADD(e, by, e * low); /* which of the products is fused must not be left to the compiler */
-    return e == most ? largest : share;
+    return SINGLE && FUSED ? share : e == most ? largest : share;
 }
 
 /* The sum of a row's terms as s exp(g), of which the maximum has been left out once; `rest` are those below it. */
@@ -75,40 +77,81 @@ static void NAME(normalise_exactly)(
 
 /* --- rows across lanes ------------------------------------------------------------------------------------------------- */
 
-/* Terms of LANES rows, added up: those below the maximum, and how many equal it.  With `keeps` they take the place of the logits. */
-INLINE void NAME(add_lane_terms)(
-    REAL *RESTRICT tile, int classes, const REAL *RESTRICT peak, const REAL *RESTRICT lowest, const UINT *RESTRICT biases,
-    double *RESTRICT sums, double *RESTRICT lows, REAL *RESTRICT ties, const int lanes, const int keeps,
-    const Temper temper)
+/* Raises the peaks of STRIP rows to the largest of all classes; may drop a number where there is a NaN: the row is NaN then. */
+INLINE void NAME(peaks_of_strip)(const REAL *RESTRICT tile, int classes, REAL *RESTRICT peak)
 {
     int c = 0;
-    for (; c + 2 <= classes; c += 2) {
-        REAL *RESTRICT p = tile + c * LANES, *RESTRICT q = p + LANES;
-        for (int lane = 0; lane < lanes; lane++) {
-            const REAL a = p[lane], b = q[lane], most = peak[lane];
-            const REAL u = NAME(whole_term)(a, lowest[lane], biases[lane], temper), v = NAME(whole_term)(b,
-                lowest[lane], biases[lane], temper);
-            const REAL below = (a == most ? (REAL)0.0 : u) + (b == most ? (REAL)0.0 : v);
-            ties[lane] += (a == most ? (REAL)1.0 : (REAL)0.0) + (b == most ? (REAL)1.0 : (REAL)0.0);
+    for (; c + 4 <= classes; c += 4) {
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            const REAL *v = tile + c * LANES + k;
+            const REAL most = NAME(larger)(NAME(larger)(v[0], v[LANES]), NAME(larger)(v[2 * LANES], v[3 * LANES]));
+            peak[k] = NAME(larger)(most, peak[k]);
+        }
+    }
+    for (; c < classes; c++) {
+        IN_LANES
+        for (int k = 0; k < STRIP; k++)
+            peak[k] = NAME(larger)(tile[c * LANES + k], peak[k]);
+    }
+}
+
+/* Terms of STRIP rows, added up: those below the maximum, and how many equal it.  With `keeps` they take the place of the logits. */
+INLINE void NAME(add_strip_terms)(
+    REAL *RESTRICT tile, int classes, const REAL *RESTRICT peak, const REAL *RESTRICT lowest, const UINT *RESTRICT biases,
+    NAME(Ahead) ahead, NAME(Ahead) written, double *RESTRICT sums, double *RESTRICT lows, REAL *RESTRICT ties,
+    const int keeps, const Temper temper)
+{
+    const REAL none = 0.0;
+    double some[STRIP] = {0.0}, low[STRIP] = {0.0};
+    UINT count[STRIP] = {0};
+    int c = 0;
+    for (; c + 4 <= classes; c += 4) {
+        REAL *RESTRICT v = tile + c * LANES;
+        for (int k = c; k < c + 4; k++) {
+            NAME(ask_for)(ahead, k);
+            NAME(ask_for)(written, k);
+        }
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            const REAL p = v[k], q = v[LANES + k], r = v[2 * LANES + k], s = v[3 * LANES + k], most = peak[k];
+            const REAL t = NAME(whole_term)(p, lowest[k], biases[k], temper);
+            const REAL u = NAME(whole_term)(q, lowest[k], biases[k], temper);
+            const REAL w = NAME(whole_term)(r, lowest[k], biases[k], temper);
+            const REAL z = NAME(whole_term)(s, lowest[k], biases[k], temper);
+            const REAL below =
+                ((p == most ? none : t) + (q == most ? none : u)) + ((r == most ? none : w) + (s == most ? none : z));
+            count[k] += (UINT)(p == most) + (UINT)(q == most) + ((UINT)(r == most) + (UINT)(s == most));
             if (SINGLE)
-                sums[lane] += (double)below;
+                some[k] += (double)below;
             else
-                accumulate(&sums[lane], &lows[lane], (double)below);
+                accumulate(&some[k], &low[k], (double)below);
             if (keeps) {
-                p[lane] = u;
-                q[lane] = v;
+                v[k] = t;
+                v[LANES + k] = u;
+                v[2 * LANES + k] = w;
+                v[3 * LANES + k] = z;
             }
         }
     }
-    if (c < classes) {
-        REAL *RESTRICT p = tile + c * LANES;
-        for (int lane = 0; lane < lanes; lane++) {
-            const REAL a = p[lane], u = NAME(whole_term)(a, lowest[lane], biases[lane], temper);
-            ties[lane] += a == peak[lane] ? (REAL)1.0 : (REAL)0.0;
-            sums[lane] += a == peak[lane] ? 0.0 : (double)u;
+    for (; c < classes; c++) {
+        REAL *RESTRICT v = tile + c * LANES;
+        NAME(ask_for)(ahead, c);
+        NAME(ask_for)(written, c);
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            const REAL p = v[k], t = NAME(whole_term)(p, lowest[k], biases[k], temper);
+            some[k] += p == peak[k] ? 0.0 : (double)t;
+            count[k] += (UINT)(p == peak[k]);
             if (keeps)
-                p[lane] = u;
+                v[k] = t;
         }
+    }
+    IN_LANES
+    for (int k = 0; k < STRIP; k++) {
+        sums[k] = some[k];
+        lows[k] = low[k];
+        ties[k] = (REAL)(int32_t)count[k];
     }
 }
 
@@ -125,29 +168,26 @@ INLINE void NAME(normalise_lanes)(
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile + start * LANES);
     }
-    int c = 0;
-    for (; c + 4 <= n_classes; c += 4)
-        for (int lane = 0; lane < lanes; lane++) {
-            const REAL *v = tile + c * LANES + lane;
-            const REAL ab = NAME(larger)(v[0], v[LANES]), cd = NAME(larger)(v[2 * LANES], v[3 * LANES]);
-            const REAL most = NAME(larger)(ab, cd); /* may drop a number where there is a NaN: the row is NaN then */
-            peak[lane] = NAME(larger)(most, peak[lane]);
-        }
-    for (; c < n_classes; c++)
-        for (int lane = 0; lane < lanes; lane++)
-            peak[lane] = NAME(larger)(tile[c * LANES + lane], peak[lane]);
+    for (int lane = 0; lane < lanes; lane += STRIP)
+        NAME(peaks_of_strip)(tile + lane, n_classes, peak + lane);
     for (int lane = 0; lane < lanes; lane++) {
         const REAL n = NAME(base_of)(peak[lane], temper);
         base[lane] = n;
         lowest[lane] = NAME(lowest)(n, temper);
         biases[lane] = NAME(bias)(n);
-        sums[lane] = lows[lane] = 0.0;
-        ties[lane] = 0;
     }
-    if (out.shares)
-        NAME(add_lane_terms)(tile, n_classes, peak, lowest, biases, sums, lows, ties, lanes, 1, temper);
-    else
-        NAME(add_lane_terms)(tile, n_classes, peak, lowest, biases, sums, lows, ties, lanes, 0, temper);
+    const Columns written = {out.shares ? out.shares : out.logs ? out.logs : x->data, class_step, lane_step, NATIVE};
+    for (int lane = 0; lane < lanes; lane += STRIP) {
+        const NAME(Ahead) next = NAME(ahead_of)(x, n_classes, 0, lane), after = NAME(ahead_of)(&written, n_classes, 0, lane);
+        if (out.shares)
+            NAME(add_strip_terms)(
+                tile + lane, n_classes, peak + lane, lowest + lane, biases + lane, next, after, sums + lane, lows + lane,
+                ties + lane, 1, temper);
+        else
+            NAME(add_strip_terms)(
+                tile + lane, n_classes, peak + lane, lowest + lane, biases + lane, next, after, sums + lane, lows + lane,
+                ties + lane, 0, temper);
+    }
     REAL most[LANES], largest[LANES], by[LANES], low[LANES];
     int far = 0, small = 0;
     for (int lane = 0; lane < lanes; lane++) {
@@ -162,7 +202,7 @@ INLINE void NAME(normalise_lanes)(
         tops[lane] = (double)peak[lane];
     }
     if (out.shares)
-        for (c = 0; c < n_classes; c++)
+        for (int c = 0; c < n_classes; c++)
             for (int lane = 0; lane < lanes; lane++) {
                 const REAL e = tile[c * LANES + lane];
                 tile[c * LANES + lane] = NAME(share)(e, most[lane], largest[lane], by[lane], low[lane]);
@@ -180,7 +220,7 @@ INLINE void NAME(normalise_lanes)(
         if (out.logs) {
             for (int lane = 0; lane < lanes; lane++)
                 by[lane] = (REAL)tails[lane];
-            for (c = 0; c < n_classes; c++)
+            for (int c = 0; c < n_classes; c++)
                 for (int lane = 0; lane < lanes; lane++)
                     tile[c * LANES + lane] = NAME(gap)(tile[c * LANES + lane], peak[lane], temper) - by[lane];
         }
@@ -211,99 +251,243 @@ static void NAME(normalise_columns)(
 
 /* --- rows one after the other ------------------------------------------------------------------------------------------ */
 
-/* Terms of whole blocks, added up by fours in REAL, then in float64; with `keeps` also written. */
-INLINE void NAME(add_row_terms)(
-    const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL top, REAL lowest, UINT bias, double *RESTRICT sums,
-    REAL *RESTRICT ties, REAL *RESTRICT out, const int keeps, const Temper temper)
+/* The largest of n elements; may drop a number where there is a NaN: the row is NaN then. */
+INLINE REAL NAME(row_top)(const REAL *RESTRICT x, Py_ssize_t n)
 {
-    const REAL none = 0.0, one = 1.0;
-    for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK) {
-        for (int k = 0; k < 16; k++) {
-            const REAL p = x[k], q = x[k + 16], r = x[k + 32], s = x[k + 48];
+    REAL tops[STEP];
+    Py_ssize_t i = 0;
+    IN_LANES
+    for (int k = 0; k < STEP; k++)
+        tops[k] = -(REAL)INFINITY;
+    for (; i + BLOCK <= n; i += BLOCK)
+        IN_LANES
+        for (int k = 0; k < STEP; k++) {
+            const REAL *v = x + i + k;
+            const REAL most = NAME(larger)(NAME(larger)(v[0], v[STEP]), NAME(larger)(v[2 * STEP], v[3 * STEP]));
+            tops[k] = NAME(larger)(most, tops[k]);
+        }
+    for (; i + STEP <= n; i += STEP)
+        IN_LANES
+        for (int k = 0; k < STEP; k++)
+            tops[k] = NAME(larger)(x[i + k], tops[k]);
+    if (i < n && n >= STEP) /* some once more */
+        IN_LANES
+        for (int k = 0; k < STEP; k++)
+            tops[k] = NAME(larger)(x[n - STEP + k], tops[k]);
+    else
+        for (; i < n; i++)
+            tops[0] = NAME(larger)(x[i], tops[0]);
+    IN_LANES
+    for (int k = 0; k < 8; k++)
+        tops[k] = NAME(larger)(tops[k + 8], tops[k]);
+    IN_LANES
+    for (int k = 0; k < 4; k++)
+        tops[k] = NAME(larger)(tops[k + 4], tops[k]);
+    return NAME(larger)(NAME(larger)(tops[0], tops[1]), NAME(larger)(tops[2], tops[3]));
+}
+
+/* Terms of n elements, added up by fours in REAL, then in float64: those below the maximum, and how many equal it.  With `keeps` also
+written.  Memory is asked for what comes AHEAD of x and of `written`, while it is idle. */
+INLINE void NAME(add_row_terms)(
+    const REAL *RESTRICT x, Py_ssize_t n, REAL top, REAL lowest, UINT bias, double *RESTRICT sums, UINT *RESTRICT ties,
+    REAL *RESTRICT out, const REAL *written, const int keeps, const Temper temper)
+{
+    const REAL none = 0.0;
+    Py_ssize_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) {
+        const REAL *RESTRICT from = x + i;
+        REAL *RESTRICT to = keeps ? out + i : NULL;
+        NAME(ask_ahead)(from, BLOCK * sizeof(REAL));
+        NAME(ask_ahead)(written + i, BLOCK * sizeof(REAL));
+        IN_LANES
+        for (int k = 0; k < STEP; k++) {
+            const REAL p = from[k], q = from[k + STEP], r = from[k + 2 * STEP], s = from[k + 3 * STEP];
             const REAL t = NAME(whole_term)(p, lowest, bias, temper), u = NAME(whole_term)(q, lowest, bias, temper);
             const REAL v = NAME(whole_term)(r, lowest, bias, temper), w = NAME(whole_term)(s, lowest, bias, temper);
             sums[k] += (double)(((p == top ? none : t) + (q == top ? none : u)) + ((r == top ? none : v) + (s == top ? none : w)));
-            ties[k] += ((p == top ? one : none) + (q == top ? one : none)) + ((r == top ? one : none) + (s == top ? one : none));
+            ties[k] += (UINT)(p == top) + (UINT)(q == top) + ((UINT)(r == top) + (UINT)(s == top));
             if (keeps) {
-                out[k] = t;
-                out[k + 16] = u;
-                out[k + 32] = v;
-                out[k + 48] = w;
+                to[k] = t;
+                to[k + STEP] = u;
+                to[k + 2 * STEP] = v;
+                to[k + 3 * STEP] = w;
             }
         }
-        if (keeps)
-            out += BLOCK;
     }
+    for (; i + STEP <= n; i += STEP) {
+        NAME(ask_ahead)(x + i, STEP * sizeof(REAL));
+        NAME(ask_ahead)(written + i, STEP * sizeof(REAL));
+        IN_LANES
+        for (int k = 0; k < STEP; k++) {
+            const REAL p = x[i + k], t = NAME(whole_term)(p, lowest, bias, temper);
+            sums[k] += (double)(p == top ? none : t);
+            ties[k] += (UINT)(p == top);
+            if (keeps)
+                out[i + k] = t;
+        }
+    }
+    if (i == n)
+        return;
+    if (n >= STEP) { /* some once more, which are not counted twice */
+        const UINT done = (UINT)(STEP - (n - i));
+        IN_LANES
+        for (int k = 0; k < STEP; k++) {
+            const REAL p = x[n - STEP + k], t = NAME(whole_term)(p, lowest, bias, temper);
+            const _Bool is_new = (UINT)k >= done;
+            sums[k] += (double)(is_new & (p != top) ? t : none);
+            ties[k] += (UINT)(is_new & (p == top));
+            if (keeps)
+                out[n - STEP + k] = t;
+        }
+        return;
+    }
+    for (int k = 0; i < n; i++, k++) {
+        const REAL t = NAME(whole_term)(x[i], lowest, bias, temper);
+        sums[k] += (double)(x[i] == top ? none : t);
+        ties[k] += (UINT)(x[i] == top);
+        if (keeps)
+            out[i] = t;
+    }
+}
+
+/* How many elements of a row are read at once. */
+INLINE Py_ssize_t NAME(row_span)(int kind)
+{
+    return !SINGLE ? SPAN / 4 : kind == NATIVE ? MOST_AT_ONCE : SPAN;
+}
+
+INLINE REAL NAME(top_of_row)(const char *x, int kind, Py_ssize_t n_elements)
+{
+    const Py_ssize_t span = kind == NATIVE ? MOST_AT_ONCE : SPAN, size = SIZE_OF(kind);
+    REAL scratch[SPAN], top = -(REAL)INFINITY;
+    for (Py_ssize_t start = 0; start < n_elements && GOES_ON(start, 20); start += span) {
+        const Py_ssize_t n = n_elements - start < span ? n_elements - start : span;
+        top = NAME(larger)(NAME(row_top)(NAME(staged)(x + start * size, size, kind, n, scratch), n), top);
+    }
+    return top;
 }
 
 /* The sum of a row's terms below its maximum, and how many equal it. */
 INLINE double NAME(row_terms)(
-    const char *x, int kind, Py_ssize_t n_elements, REAL top, REAL n, double *ties, REAL *out, const int keeps,
-        const Temper temper)
+    const char *x, int kind, Py_ssize_t n_elements, REAL top, REAL lowest, UINT bias, double *ties, REAL *out,
+    const REAL *written, const int keeps, const Temper temper)
 {
-    const REAL lowest = NAME(lowest)(n, temper);
-    const UINT bias = NAME(bias)(n);
-    const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? MOST_AT_ONCE : SPAN, size = SIZE_OF(kind);
-    REAL scratch[SPAN], block[BLOCK], counts[16] = {0};
-    double sums[16] = {0.0};
+    const Py_ssize_t span = NAME(row_span)(kind), size = SIZE_OF(kind);
+    REAL scratch[SPAN];
+    UINT counts[STEP] = {0};
+    double sums[STEP] = {0.0};
     Lanes lanes = {{0.0}, {0.0}};
     for (Py_ssize_t start = 0; start < n_elements && GOES_ON(start, 20); start += span) {
-        const Py_ssize_t m = n_elements - start < span ? n_elements - start : span, full = m / BLOCK, rest = m % BLOCK;
-        const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
-        REAL *to = keeps ? out + start : NULL;
-        NAME(add_row_terms)(p, full, top, lowest, bias, sums, counts, to, keeps, temper);
-        if (rest) {
-            NAME(padded)(p + full * BLOCK, rest, block);
-            REAL terms[BLOCK];
-            NAME(add_row_terms)(block, 1, top, lowest, bias, sums, counts, terms, keeps, temper);
-            if (keeps)
-                memcpy(to + full * BLOCK, terms, rest * sizeof(REAL));
-        }
+        const Py_ssize_t n = n_elements - start < span ? n_elements - start : span;
+        const REAL *p = NAME(staged)(x + start * size, size, kind, n, scratch);
+        NAME(add_row_terms)(
+            p, n, top, lowest, bias, sums, counts, keeps ? out + start : NULL, written + start, keeps, temper);
         if (!SINGLE)
             take_up(&lanes, sums);
     }
-    *ties = 0.0;
-    for (int k = 0; k < 16; k++)
-        *ties += (double)counts[k];
+    UINT count = 0;
+    IN_LANES
+    for (int k = 0; k < STEP; k++)
+        count += counts[k];
+    *ties = (double)(int64_t)count;
     return SINGLE ? NAME(folded)(sums) : total_of(&lanes);
 }
 
-/* Up to TOGETHER rows of contiguous classes; where each begins, and where what is made of it goes. */
+/* Terms become probabilities, where they are. */
+INLINE void NAME(scale_row)(REAL *RESTRICT x, Py_ssize_t n, REAL most, REAL largest, REAL by, REAL low)
+{
+    REAL last[STEP];
+    Py_ssize_t i = 0;
+    if (n >= STEP)
+        IN_LANES
+        for (int k = 0; k < STEP; k++)
+            last[k] = NAME(share)(x[n - STEP + k], most, largest, by, low);
+    for (; i + STEP <= n; i += STEP)
+        IN_LANES
+        for (int k = 0; k < STEP; k++)
+            x[i + k] = NAME(share)(x[i + k], most, largest, by, low);
+    if (n >= STEP)
+        memcpy(x + n - STEP, last, sizeof last);
+    else
+        for (; i < n; i++)
+            x[i] = NAME(share)(x[i], most, largest, by, low);
+}
+
+/* out = (x - top) / T - tail, which keeps a small tail. */
+INLINE void NAME(row_logs)(const REAL *RESTRICT x, Py_ssize_t n, REAL top, REAL tail, REAL *RESTRICT out, const Temper temper)
+{
+    Py_ssize_t i = 0;
+    for (; i + STEP <= n; i += STEP)
+        IN_LANES
+        for (int k = 0; k < STEP; k++)
+            out[i + k] = NAME(gap)(x[i + k], top, temper) - tail;
+    if (i < n && n >= STEP) /* some once more */
+        IN_LANES
+        for (int k = 0; k < STEP; k++)
+            out[n - STEP + k] = NAME(gap)(x[n - STEP + k], top, temper) - tail;
+    else
+        for (; i < n; i++)
+            out[i] = NAME(gap)(x[i], top, temper) - tail;
+}
+
+/* Up to TOGETHER rows of contiguous classes; where each begins, and where what is made of it goes.  What is done once per row is done
+for all of them at once, and nothing waits for it. */
 static void NAME(normalise_rows)(
     const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs, char *const *shares,
-        const Temper temper)
+    const Temper temper)
 {
-    double s[TOGETHER], g[TOGETHER], tops[TOGETHER], tails[TOGETHER], unused;
     const Py_ssize_t size = SIZE_OF(kind), out_step = sizeof(REAL);
-    for (int k = 0; k < TOGETHER; k++)
-        s[k] = g[k] = tops[k] = 0.0;
-    for (int k = 0; k < n_rows; k++) {
-        const REAL top = (REAL)NAME(top_of)(x[k], kind, n), base = NAME(base_of)(top, temper);
-        tops[k] = (double)top;
-        if (NAME(is_far)(top, temper))
-            continue;
-        double ties;
-        const REAL most = NAME(whole_term)(top, NAME(lowest)(base, temper), NAME(bias)(base), temper);
-        if (!shares) {
-            const double rest = NAME(row_terms)(x[k], kind, n, top, base, &ties, NULL, 0, temper);
-            NAME(sum_of_others)(rest, ties, (double)most, base, &s[k], &g[k], temper);
-            continue;
-        }
-        REAL *RESTRICT out = (REAL *)shares[k];
-        const double rest = NAME(row_terms)(x[k], kind, n, top, base, &ties, out, 1, temper),
-            total = rest + ties * (double)most;
-        const REAL largest = (REAL)((double)most / total), by = (REAL)(1.0 / total), low = (REAL)(1.0 / total - (double)by);
-        for (Py_ssize_t i = 0; i < n; i++)
-            out[i] = NAME(share)(out[i], most, largest, by, low);
-        NAME(sum_of_others)(rest, ties, (double)most, base, &s[k], &g[k], temper);
+    REAL peak[TOGETHER], base[TOGETHER], lowest[TOGETHER], most[TOGETHER], largest[TOGETHER], by[TOGETHER], low[TOGETHER];
+    UINT biases[TOGETHER];
+    double rest[TOGETHER], ties[TOGETHER], s[TOGETHER], g[TOGETHER], tops[TOGETHER], tails[TOGETHER], unused;
+    IN_LANES
+    for (int k = 0; k < TOGETHER; k++) {
+        peak[k] = 0.0;
+        rest[k] = ties[k] = 1.0;
     }
-    if (lse || logs)
-        NAME(likelihoods)(s, g, tops, tails, TOGETHER, temper.rate);
+    for (int k = 0; k < n_rows; k++)
+        peak[k] = NAME(top_of_row)(x[k], kind, n);
+    IN_LANES
+    for (int k = 0; k < TOGETHER; k++) {
+        base[k] = NAME(base_of)(peak[k], temper);
+        lowest[k] = NAME(lowest)(base[k], temper);
+        biases[k] = NAME(bias)(base[k]);
+        most[k] = NAME(whole_term)(peak[k], lowest[k], biases[k], temper);
+        tops[k] = (double)peak[k];
+    }
     for (int k = 0; k < n_rows; k++) {
-        if (NAME(is_far)((REAL)tops[k], temper)) {
+        REAL *const out = shares ? (REAL *)shares[k] : NULL;
+        /* logarithms are written next, and so is what they lie in asked for; without results no more than x */
+        const char *const written = shares ? shares[k] : logs ? logs[k] - AHEAD : x[k];
+        if (shares)
+            rest[k] = NAME(row_terms)(
+                x[k], kind, n, peak[k], lowest[k], biases[k], &ties[k], out, (const REAL *)written, 1, temper);
+        else
+            rest[k] = NAME(row_terms)(
+                x[k], kind, n, peak[k], lowest[k], biases[k], &ties[k], NULL, (const REAL *)written, 0, temper);
+    }
+    if (shares) {
+        IN_LANES
+        for (int k = 0; k < TOGETHER; k++) {
+            const double total = rest[k] + ties[k] * (double)most[k], inverse = 1.0 / total;
+            largest[k] = (REAL)((double)most[k] / total);
+            by[k] = (REAL)inverse;
+            low[k] = (REAL)(inverse - (double)by[k]);
+        }
+        for (int k = 0; k < n_rows; k++)
+            NAME(scale_row)((REAL *)shares[k], n, most[k], largest[k], by[k], low[k]);
+    }
+    if (lse || logs) {
+        IN_LANES
+        for (int k = 0; k < TOGETHER; k++)
+            NAME(sum_of_others)(rest[k], ties[k], (double)most[k], base[k], &s[k], &g[k], temper);
+        NAME(likelihoods)(s, g, tops, tails, TOGETHER, temper.rate);
+    }
+    for (int k = 0; k < n_rows; k++) {
+        if (NAME(is_far)(peak[k], temper)) {
             NAME(normalise_exactly)(
                 x[k], size, kind, n, tops[k], lse ? lse + k : &unused, logs ? logs[k] : NULL,
-                    shares ? shares[k] : NULL, out_step, temper);
+                shares ? shares[k] : NULL, out_step, temper);
             continue;
         }
         if (!lse && !logs)
@@ -312,7 +496,11 @@ static void NAME(normalise_rows)(
             tails[k] = NAME(exact_tail)(x[k], size, kind, n, tops[k], temper);
         if (lse)
             lse[k] = tops[k] * temper.rate + tails[k];
-        if (logs)
+        if (!logs)
+            continue;
+        if (kind == NATIVE)
+            NAME(row_logs)((const REAL *)x[k], n, peak[k], (REAL)tails[k], (REAL *)logs[k], temper);
+        else
             NAME(log_probabilities)(x[k], kind, n, tops[k], tails[k], logs[k], temper);
     }
 }

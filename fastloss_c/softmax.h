@@ -606,7 +606,7 @@ static double top_of_halves(const int16_t *RESTRICT x, int kind, Py_ssize_t n)
     for (int k = 0; k < BLOCK; k++)
         top = tops[k] > top ? tops[k] : top;
     top = in_order(top);
-    return element((const char *)&top, kind);
+    return kind == BFLOAT16 ? from_bfloat((uint16_t)top) : from_half((uint16_t)top);
 }
 #endif
 
@@ -698,12 +698,14 @@ static void NAME(add_terms)(
 
 static double NAME(folded)(const double *sums)
 {
-    double s[16];
-    memcpy(s, sums, sizeof s);
-    for (int half = 8; half; half /= 2)
-        for (int k = 0; k < half; k++)
-            s[k] += s[k + half];
-    return s[0];
+    double s[8];
+    IN_LANES
+    for (int k = 0; k < 8; k++)
+        s[k] = sums[k] + sums[k + 8];
+    IN_LANES
+    for (int k = 0; k < 4; k++)
+        s[k] += s[k + 4];
+    return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
 /* Sum of exp(x) 2^-n over a row without its element `skip`, and its largest element but that one, which leaves out NaN; infinite

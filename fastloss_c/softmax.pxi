@@ -231,12 +231,18 @@ cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
                 )
 
 
+cdef inline Py_ssize_t rows_at_once(const Call *call, Py_ssize_t n) noexcept nogil:
+    """How many rows stay in the first-level cache beside what is made of them."""
+    cdef Py_ssize_t fit = 16384 // (n * call.real.size + 1)
+    return smaller(TOGETHER, fit if fit > 1 else 1)
+
+
 cdef void normalise_row_blocks(
     Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last, const Operand *log_softmax, const Operand *softmax
 ) noexcept nogil:
     """logsumexp, log-softmax and softmax of blocks of rows: those that are there."""
     cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], end = smaller(last * block, call.x.length[0] * middle)
-    cdef Py_ssize_t start = first * block, at_once = 1 if n >= LONG_ROW else TOGETHER, i, j
+    cdef Py_ssize_t start = first * block, at_once = rows_at_once(call, n), i, j
     cdef const char *rows[16]
     cdef char *logs[16]
     cdef char *shares[16]

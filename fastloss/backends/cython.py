@@ -41,7 +41,9 @@ def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
 def rowwise_from(op, real, written):
     """The number of classes at which the kernels' times cross, see `backends`."""
     if op == "normalise":
-        return 64 if written else 128
+        if real.itemsize == 8:
+            return 64 if written else 128
+        return 64 if instruction_set() == "avx512" else 96
     return 128 if real.itemsize == 8 or op == "detail" else 192
 
 
