@@ -909,6 +909,7 @@ INLINE void NAME(slope_lanes)(
     float tile[(KEPT + 1) * LANES], by[LANES], own[LANES];
     double pairs[LANES];
     NAME(Sums) sums;
+    const Columns slopes = {out, class_step, lane_step, NATIVE};
     const int classes = (int)n_classes;
     int suspect = 0;
     for (int start = 0; start < classes; start += GROUP)
@@ -933,9 +934,13 @@ INLINE void NAME(slope_lanes)(
                 sums.power + lane, sums.sum + lane, sums.low + lane, 1, temper);
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
         NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, by + lane, own + lane);
-        for (int c = 0; c < classes; c++)
+        const NAME(Ahead) written = NAME(ahead_of)(&slopes, n_classes, 0, lane);
+        for (int c = 0; c < classes; c++) {
+            NAME(ask_for)(written, c);
+            IN_LANES
             for (int k = lane; k < lane + STRIP; k++)
                 tile[c * LANES + k] *= by[k];
+        }
     }
     for (int lane = 0; lane < width; lane++) {
         if (rows->labels[lane] >= 0)

@@ -96,7 +96,8 @@ INLINE void NAME(peaks_of_strip)(const REAL *RESTRICT tile, int classes, REAL *R
     }
 }
 
-/* Terms of STRIP rows, added up: those below the maximum, and how many equal it.  With `keeps` they take the place of the logits. */
+/* Terms of STRIP rows, added up by twos in REAL, then in float64: those below the maximum, and how many equal it.  With `keeps` they
+take the place of the logits.  Memory is asked for what comes next of these and of results. */
 INLINE void NAME(add_strip_terms)(
     REAL *RESTRICT tile, int classes, const REAL *RESTRICT peak, const REAL *RESTRICT lowest, const UINT *RESTRICT biases,
     NAME(Ahead) ahead, NAME(Ahead) written, double *RESTRICT sums, double *RESTRICT lows, REAL *RESTRICT ties,
@@ -119,13 +120,15 @@ INLINE void NAME(add_strip_terms)(
             const REAL u = NAME(whole_term)(q, lowest[k], biases[k], temper);
             const REAL w = NAME(whole_term)(r, lowest[k], biases[k], temper);
             const REAL z = NAME(whole_term)(s, lowest[k], biases[k], temper);
-            const REAL below =
-                ((p == most ? none : t) + (q == most ? none : u)) + ((r == most ? none : w) + (s == most ? none : z));
+            const REAL first = (p == most ? none : t) + (q == most ? none : u);
+            const REAL second = (r == most ? none : w) + (s == most ? none : z);
             count[k] += (UINT)(p == most) + (UINT)(q == most) + ((UINT)(r == most) + (UINT)(s == most));
             if (SINGLE)
-                some[k] += (double)below;
-            else
-                accumulate(&some[k], &low[k], (double)below);
+                some[k] += (double)first + (double)second;
+            else {
+                accumulate(&some[k], &low[k], (double)first);
+                accumulate(&some[k], &low[k], (double)second);
+            }
             if (keeps) {
                 v[k] = t;
                 v[LANES + k] = u;
@@ -141,7 +144,11 @@ INLINE void NAME(add_strip_terms)(
         IN_LANES
         for (int k = 0; k < STRIP; k++) {
             const REAL p = v[k], t = NAME(whole_term)(p, lowest[k], biases[k], temper);
-            some[k] += p == peak[k] ? 0.0 : (double)t;
+            const double below = p == peak[k] ? 0.0 : (double)t;
+            if (SINGLE)
+                some[k] += below;
+            else
+                accumulate(&some[k], &low[k], below);
             count[k] += (UINT)(p == peak[k]);
             if (keeps)
                 v[k] = t;
