@@ -560,14 +560,30 @@ static void NAME(raise)(const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL *RESTR
             tops[k] = x[k] > tops[k] ? x[k] : tops[k];
 }
 
+/* The largest of 16. */
+INLINE REAL NAME(largest_of_lanes)(const REAL *tops)
+{
+    REAL folded[8];
+    IN_LANES
+    for (int k = 0; k < 8; k++)
+        folded[k] = tops[k] > tops[k + 8] ? tops[k] : tops[k + 8];
+    IN_LANES
+    for (int k = 0; k < 4; k++)
+        folded[k] = folded[k] > folded[k + 4] ? folded[k] : folded[k + 4];
+    const REAL a = folded[0] > folded[2] ? folded[0] : folded[2], b = folded[1] > folded[3] ? folded[1] : folded[3];
+    return a > b ? a : b;
+}
+
 INLINE REAL NAME(largest)(const REAL *tops)
 {
-    REAL folded[BLOCK];
-    memcpy(folded, tops, sizeof folded);
-    for (int half = BLOCK / 2; half; half /= 2)
-        for (int k = 0; k < half; k++)
-            folded[k] = folded[k] > folded[k + half] ? folded[k] : folded[k + half];
-    return folded[0];
+    REAL most[16];
+    IN_LANES
+    for (int k = 0; k < 16; k++) {
+        const REAL ab = tops[k] > tops[k + 32] ? tops[k] : tops[k + 32];
+        const REAL cd = tops[k + 16] > tops[k + 48] ? tops[k + 16] : tops[k + 48];
+        most[k] = ab > cd ? ab : cd;
+    }
+    return NAME(largest_of_lanes)(most);
 }
 
 /* A BLOCK of which only some elements are there; -inf for the others. */
@@ -716,11 +732,12 @@ static double NAME(sum_without)(
     double sums[16] = {0.0};
     Lanes lanes = {{0.0}, {0.0}};
     REAL scratch[SPAN], some[2 * BLOCK]; /* the block that x[skip] is in; what is left after whole blocks */
-    REAL tops[BLOCK];
+    REAL tops[16];
     const REAL lowest = NAME(lowest)(n, temper);
     const UINT bias = NAME(bias)(n);
     const Py_ssize_t span = !SINGLE ? SPAN / 4 : kind == NATIVE ? MOST_AT_ONCE : SPAN, size = SIZE_OF(kind);
-    for (int k = 0; k < BLOCK; k++)
+    IN_LANES
+    for (int k = 0; k < 16; k++)
         tops[k] = -(REAL)INFINITY;
     for (Py_ssize_t start = 0; start < n_elements && GOES_ON(start, 20); start += span) {
         const Py_ssize_t m = n_elements - start < span ? n_elements - start : span;
@@ -751,7 +768,7 @@ static double NAME(sum_without)(
         if (!SINGLE)
             take_up(&lanes, sums);
     }
-    *most = NAME(largest)(tops);
+    *most = NAME(largest_of_lanes)(tops);
     return *most > NAME(highest)(n, temper) ? INFINITY : SINGLE ? NAME(folded)(sums) : total_of(&lanes);
 }
 
@@ -762,14 +779,12 @@ static REAL NAME(first_guess)(const char *x, int kind, Py_ssize_t n)
     if (n < BLOCK)
         return (REAL)NAME(top_of)(x, kind, n);
     const REAL *p = NAME(staged)(x, SIZE_OF(kind), kind, BLOCK, scratch);
+    IN_LANES
     for (int k = 0; k < 16; k++) {
         const REAL ab = p[k] > p[k + 16] ? p[k] : p[k + 16], cd = p[k + 32] > p[k + 48] ? p[k + 32] : p[k + 48];
         most[k] = ab > cd ? ab : cd;
     }
-    for (int half = 8; half; half /= 2)
-        for (int k = 0; k < half; k++)
-            most[k] = most[k] > most[k + half] ? most[k] : most[k + half];
-    return most[0];
+    return NAME(largest_of_lanes)(most);
 }
 
 /* (s, g): the elements but x[skip] sum to s exp(g).  `top` is the largest of them, or an upper bound near it, or NaN if none is
