@@ -190,6 +190,17 @@ INLINE void NAME(labels_from)(const Rows *rows, Py_ssize_t start, UINT *RESTRICT
     }
 }
 
+/* Raises the largest of each row so far, and where it was found, to those of some classes of a tile. */
+APART void NAME(find_larger)(const REAL *RESTRICT tile, int classes, REAL *RESTRICT best, UINT *RESTRICT found)
+{
+    for (int c = 0; c < classes; c++)
+        for (int lane = 0; lane < LANES; lane++) {
+            const REAL v = tile[c * LANES + lane];
+            found[lane] = v > best[lane] ? (UINT)c : found[lane];
+            best[lane] = v > best[lane] ? v : best[lane];
+        }
+}
+
 /* The first class of each row that has its maximum; 0 if all is NaN. */
 INLINE void NAME(find_lanes_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, const int lanes)
 {
@@ -204,12 +215,15 @@ INLINE void NAME(find_lanes_peaks)(const Columns *x, Py_ssize_t n_classes, int w
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int lane = 0; lane < lanes; lane++)
             found[lane] = GROUP;
-        for (int c = 0; c < classes; c++)
-            for (int lane = 0; lane < lanes; lane++) {
-                const REAL v = tile[c * LANES + lane];
-                found[lane] = v > best[lane] ? (UINT)c : found[lane];
-                best[lane] = v > best[lane] ? v : best[lane];
-            }
+        if (lanes == LANES)
+            NAME(find_larger)(tile, classes, best, found);
+        else
+            for (int c = 0; c < classes; c++)
+                for (int lane = 0; lane < lanes; lane++) {
+                    const REAL v = tile[c * LANES + lane];
+                    found[lane] = v > best[lane] ? (UINT)c : found[lane];
+                    best[lane] = v > best[lane] ? v : best[lane];
+                }
         for (int lane = 0; lane < lanes; lane++)
             rows->labels[lane] = found[lane] < GROUP ? start + (int64_t)found[lane] : rows->labels[lane];
     }
@@ -688,6 +702,62 @@ static void find_tails(Rows *rows, int width, double rate)
 }
 #endif
 
+#if SINGLE
+/* Sums of q (top - x), and of q, over some classes of a tile, with q = keep y + spread. */
+INLINE void NAME(mix_classes)(
+    const REAL *RESTRICT tile, const REAL *RESTRICT other, int classes, double keep, double spread, Rows *rows, const int lanes)
+{
+    for (int lane = 0; lane < lanes; lane += STRIP) {
+        double sums[STRIP] = {0.0}, masses[STRIP] = {0.0}, top[STRIP];
+        memcpy(top, rows->top + lane, sizeof top);
+        for (int c = 0; c < classes; c++)
+            for (int k = 0; k < STRIP; k++) {
+                const double q = keep * (double)other[c * LANES + lane + k] + spread;
+                sums[k] += weighed(q, top[k] - (double)tile[c * LANES + lane + k]);
+                masses[k] += q;
+            }
+        for (int k = 0; k < STRIP; k++) {
+            rows->smooth[lane + k] += sums[k];
+            rows->mass[lane + k] += masses[k];
+        }
+    }
+}
+
+/* Sums of x[label] - x of each row, of as many as there are lanes; of lanes without a label nothing that means anything. */
+INLINE void NAME(gaps_of_lanes)(
+    const Columns *x, Py_ssize_t n_classes, int width, const int64_t *labels, double *gaps, const int lanes)
+{
+    REAL tile[GROUP * LANES];
+    double own[LANES];
+    for (int lane = 0; lane < lanes; lane++) {
+        const int64_t label = lane < width && labels[lane] > 0 ? labels[lane] : 0;
+        own[lane] = lane < width ? element(x->data + lane * x->lane_step + label * x->class_step, x->kind) : 0.0;
+        gaps[lane] = 0.0;
+    }
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        NAME(load_tile)(x, start, classes, width, lanes, tile);
+        for (int lane = 0; lane < lanes; lane += STRIP) {
+            double sums[STRIP] = {0.0}, from[STRIP];
+            memcpy(from, own + lane, sizeof from);
+            for (int c = 0; c < classes; c++)
+                for (int k = 0; k < STRIP; k++)
+                    sums[k] += from[k] - (double)tile[c * LANES + lane + k];
+            for (int k = 0; k < STRIP; k++)
+                gaps[lane + k] += sums[k];
+        }
+    }
+}
+
+static void NAME(gaps_of_columns)(const Columns *x, Py_ssize_t n_classes, int width, const int64_t *labels, double *gaps)
+{
+    if (width <= NARROW)
+        NAME(gaps_of_lanes)(x, n_classes, width, labels, gaps, NARROW);
+    else
+        NAME(gaps_of_lanes)(x, n_classes, width, labels, gaps, LANES);
+}
+#endif
+
 /* Each row's smooth, and its mass where there is a y, from q = w (keep y + spread): sums of q nll and of q. */
 INLINE void NAME(mix_lanes)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep, double spread,
@@ -706,6 +776,12 @@ INLINE void NAME(mix_lanes)(
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
             NAME(load_tile)(y, start, classes, width, lanes, other);
+#if SINGLE
+        if (y && !w) {
+            NAME(mix_classes)(tile, other, classes, keep, spread, rows, lanes);
+            continue;
+        }
+#endif
         for (int c = 0; c < classes; c++) {
             if (c % 8 == 0)
                 for (int lane = 0; lane < lanes; lane++)

@@ -50,7 +50,9 @@ cdef void scan_side(const Call *call, Group *group, int size, const int64_t *lab
         left_out = labels[k] if labels[k] >= 0 else -1
         call.real.scan(sides[k].x, sides[k].kind, n, left_out, NAN, &group.s[k], &group.g[k], &group.most[k],
             call.temper)
-        group.x[k] = element(sides[k].x + left_out * sides[k].step, sides[k].kind) if left_out >= 0 else -INFINITY
+        group.x[k] = -INFINITY
+        if left_out >= 0:
+            group.x[k] = call.real.logit(element(sides[k].x + left_out * sides[k].step, sides[k].kind), call.temper)
     call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
     for k in range(size):
         sides[k].top = group.x[k] if group.x[k] > group.most[k] else group.most[k]

@@ -1,4 +1,4 @@
-/* Everything that is compiled for a type, for both types and for tempered float32, and a table of each. */
+/* Everything that is compiled for a type, for both types and for tempered and capped float32, and a table of each. */
 #ifndef FASTLOSS_INNER_H
 #define FASTLOSS_INNER_H
 
@@ -46,6 +46,8 @@
 #include "normalise.h"
 #include "divergence.h"
 
+#include "capped.h"
+#include "gather.h"
 #include "pointwise.h"
 
 /* T = 1 where there is none. */
@@ -63,6 +65,18 @@ static Temper temper_of(double temperature)
     temper.low = (float)(power - (double)temper.high);
     temper.limit = (float)(temperature * REACH);
     temper.level = (float)(temperature * 1000.0);
+    return temper;
+}
+
+/* Of logits that have a soft cap, too. */
+static Temper capping(double cap, double temperature, int slopes)
+{
+    Temper temper = UNTEMPERED;
+    temper.cap = cap;
+    temper.per_cap = 1.0 / cap;
+    temper.rise = cap / temperature;
+    temper.steepness = 1.0 / temperature;
+    temper.slopes = slopes;
     return temper;
 }
 
@@ -113,10 +127,13 @@ typedef struct {
         const Side *, const Side *, Py_ssize_t, double *, double *, Py_ssize_t *, Py_ssize_t *, Temper);
     void (*diverge_columns)(
         const Columns *, const Columns *, Py_ssize_t, int, const Rows *, const Rows *, double *, double *, Temper);
+    void (*gaps_of_columns)(const Columns *, Py_ssize_t, int, const int64_t *, double *); /* only of float32 as it is */
+    double (*logit)(double, Temper);     /* what rows are computed from, of an element as it comes */
+    double (*steepness)(double, Temper); /* the derivative of that, but for a temperature */
 } Arithmetic;
 
 /* `kernels` is the suffix of those that know of a temperature. */
-#define ARITHMETIC(type, kernels, kind, slopes)                                                                        \
+#define ARITHMETIC(type, kernels, kind, slopes, columns, gaps, logits, rises)                                          \
     {                                                                                                                  \
         sizeof(type), kind, FORMULAS_##type, (void *)copied_##type, (void *)staged_##type, (void *)looped_##type,      \
             (void *)summed_##type, (void *)add_weighted_##type, (void *)add_each_##type, (void *)sum_rows_##type,      \
@@ -125,13 +142,18 @@ typedef struct {
             log_probabilities_##kernels, (void *)add_##type, first_of_all_##type, count_before_##type,                 \
             (void *)detail_##type, find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                   \
             mix_columns_##kernels, fill_columns_##kernels, slopes, log_columns_##kernels,                              \
-            normalise_columns_##kernels, normalise_rows_##kernels, divergence_##kernels, quick_divergence_##kernels,   \
-            diverge_columns_##kernels                                                                                  \
+            columns, normalise_rows_##kernels, divergence_##kernels, quick_divergence_##kernels,                       \
+            diverge_columns_##kernels, gaps, logits, rises                                                             \
     }
 
-static const Arithmetic ARITHMETICS[3] = {
-    ARITHMETIC(float, float, FLOAT32, slope_columns_float), ARITHMETIC(double, double, FLOAT64, NULL),
-    ARITHMETIC(float, tempered, FLOAT32, slope_columns_tempered)};
+enum { TEMPERED_FLOATS = 2, CAPPED_FLOATS = 3 };
+
+static const Arithmetic ARITHMETICS[4] = {
+    ARITHMETIC(
+        float, float, FLOAT32, slope_columns_float, normalise_columns_float, gaps_of_columns_float, same_logit, no_steepness),
+    ARITHMETIC(double, double, FLOAT64, NULL, normalise_columns_double, NULL, same_logit, no_steepness),
+    ARITHMETIC(float, tempered, FLOAT32, slope_columns_tempered, normalise_columns_tempered, NULL, same_logit, no_steepness),
+    ARITHMETIC(float, capped, FLOAT32, NULL, NULL, NULL, capped_logit, capped_steepness)};
 
 /* --- one element, whatever it is ---------------------------------------------------------------------------------------- */
 

@@ -123,11 +123,23 @@ cdef extern from "inner.h" nogil:
         void (*diverge_columns)(
             const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows,
             double *kl, double *gaps, Temper temper) noexcept nogil
+        void (*gaps_of_columns)(
+            const Columns *x, Py_ssize_t n_classes, int width, const int64_t *labels, double *gaps) noexcept nogil
+        double (*logit)(double x, Temper temper) noexcept nogil
+        double (*steepness)(double x, Temper temper) noexcept nogil
 
-    const Arithmetic ARITHMETICS[3]  # of float32, float64, and float32 that a temperature divides
+    enum:
+        TEMPERED_FLOATS, CAPPED_FLOATS
+
+    const Arithmetic ARITHMETICS[4]  # of float32, float64, and float32 with a temperature, and with a soft cap
     const Temper UNTEMPERED
     Temper temper_of(double temperature) noexcept
+    Temper capping(double cap, double temperature, int slopes) noexcept
 
+    void chosen(
+        const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *labels, int n,
+        double *values) noexcept
+    double sum_of_chosen(const double *values, int n) noexcept
     void copied_double(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *out) noexcept
     double folded_double(const double *sums) noexcept
     double element(const char *p, int kind) noexcept

@@ -16,14 +16,17 @@ enum { MOST_AT_ONCE = 1 << 20 };
 
 #if defined(__GNUC__) || defined(__clang__)
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline)) /* where a compiler that sees the loops around would turn them inside out */
 #define RESTRICT __restrict__
 #define ASK_FOR(address) __builtin_prefetch((address), 0, 2) /* into the second-level cache; any address will do */
 #elif defined(_MSC_VER)
 #define INLINE static __forceinline
+#define APART static __declspec(noinline)
 #define RESTRICT __restrict
 #define ASK_FOR(address) ((void)(address))
 #else
 #define INLINE static inline
+#define APART static
 #define RESTRICT restrict
 #define ASK_FOR(address) ((void)(address))
 #endif

@@ -74,12 +74,15 @@ cdef class RowKernel:
 
     def __cinit__(
         self, bint wide, str op, bint across, tuple lengths, x, target, w, tuple outs, Py_ssize_t block, ignore_index=-1,
-        double keep=1.0, spread=None, bint take_log=False, Py_ssize_t m=0, double temperature=1.0,
+        double keep=1.0, spread=None, bint take_log=False, Py_ssize_t m=0, double temperature=1.0, double softcap=0.0,
     ):
         cdef int k
         cdef tuple rows = (1, lengths[0], lengths[2] if across else lengths[1])
-        self.call.real = &ARITHMETICS[wide if temperature == 1.0 else 2]
+        self.call.real = &ARITHMETICS[wide if temperature == 1.0 else TEMPERED_FLOATS]
         self.call.temper = temper_of(temperature)
+        if softcap != 0.0:
+            self.call.real = &ARITHMETICS[CAPPED_FLOATS]
+            self.call.temper = capping(softcap, temperature, op != "normalise")
         self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
                    "compare": COMPARE, "detail": DETAIL}[op]
         self.across, self.take_log, self.m, self.block = across, take_log, m, block

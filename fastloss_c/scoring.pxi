@@ -28,7 +28,7 @@ cdef void put_scores(
     if label == -1:
         note_bad(partial, i * out.nll.length[2] + j)
     if label >= 0 and out.rank.data != NULL:
-        before = call.real.count_before(row, step, call.x.kind, n, label, x)
+        before = call.real.count_before(row, step, call.x.kind, n, label, element(row + label * step, call.x.kind))
     put(at(&out.nll, 0, i, j), call.real.size, loss if label >= 0 else 0.0)
     put(at(&out.lse, 0, i, j), call.real.size, lse)
     (<int64_t *>at(&out.best, 0, i, j))[0] = best
@@ -68,12 +68,12 @@ cdef void score_row_blocks(
                     call.real.peak_of(row, call.x.kind, n, &left_out[k])
                 call.real.scan(row, call.x.kind, n, left_out[k], NAN, &group.s[k], &group.g[k], &group.most[k],
                     call.temper)
-                group.x[k] = element(row + left_out[k] * call.x.step[2], call.x.kind)
+                group.x[k] = logit_at(call, row + left_out[k] * call.x.step[2])
             call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
             for k in range(size):
                 i, j = (start + k) // middle, (start + k) % middle
                 row = at(&call.x, i, j, 0)
-                top = call.real.peak_of(row, call.x.kind, n, &best)
+                top = call.real.logit(call.real.peak_of(row, call.x.kind, n, &best), call.temper)
                 tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
                 if wants_rest(group.x[k], top, tail, 1.0) and fabs(top * call.temper.rate + tail) < 1.0:
                     tail = tail_without_top(call, row, n, top)

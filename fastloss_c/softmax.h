@@ -48,6 +48,9 @@ typedef struct {
     float per_power, high, low;     /* 1 / (T ln 2), and T ln 2 in parts as LN2_HI and LN2_LO */
     float brief, rest, last;        /* likewise, as LN2_SHORT, LN2_REST and LN2_LAST */
     float limit, level;             /* T times what these are without it */
+    double cap, per_cap;            /* a soft cap c, 1 / c: see capped.h, to whose kernels T is 1 above */
+    double rise, steepness;         /* c / T, 1 / T */
+    int slopes;                     /* whether derivatives are with respect to the logits before the cap */
 } Temper;
 
 static const Temper UNTEMPERED = {.value = 1.0, .rate = 1.0};
@@ -814,6 +817,49 @@ static void NAME(scan)(
 #endif
 }
 
+#if SINGLE
+/* Sums of q (base - x), and of q, with q = keep y + spread; only of `spread` where there is no y. */
+static void NAME(mix_evenly)(
+    const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, double base, double keep,
+    double spread, double *loss, double *mass)
+{
+    double sums[16] = {0.0}, masses[16] = {0.0};
+    REAL x_scratch[SPAN], y_scratch[SPAN];
+    const Py_ssize_t size = SIZE_OF(kind);
+    double rest = 0.0, rest_mass = 0.0;
+    for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
+        const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, whole = m - m % 16;
+        const REAL *p = NAME(staged)(x + start * size, size, kind, m, x_scratch);
+        if (y_kind == ABSENT) {
+            if (spread == 0.0)
+                continue; /* whatever the logits are */
+            for (Py_ssize_t i = 0; i < whole; i += 16)
+                for (int k = 0; k < 16; k++)
+                    sums[k] += base - (double)p[i + k];
+            for (Py_ssize_t i = whole; i < m; i++)
+                rest += base - (double)p[i];
+            continue;
+        }
+        const REAL *t = NAME(staged)(y + start * y_step, y_step, y_kind, m, y_scratch);
+        for (Py_ssize_t i = 0; i < whole; i += 16)
+            for (int k = 0; k < 16; k++) {
+                const double q = keep * (double)t[i + k] + spread;
+                sums[k] += weighed(q, base - (double)p[i + k]);
+                masses[k] += q;
+            }
+        for (Py_ssize_t i = whole; i < m; i++) {
+            const double q = keep * (double)t[i] + spread;
+            rest += weighed(q, base - (double)p[i]);
+            rest_mass += q;
+        }
+    }
+    const double total = NAME(folded)(sums) + rest;
+    *loss = y_kind == ABSENT ? (spread == 0.0 ? 0.0 : spread * total) : total;
+    if (mass)
+        *mass = y_kind == ABSENT ? spread * (double)n : NAME(folded)(masses) + rest_mass;
+}
+#endif
+
 /* Sums of q (base - x) / T, and of q where `mass` is wanted, with q = w (keep y + spread); y and w may be absent. */
 static void NAME(mix)(
     const char *x, int kind, Py_ssize_t n, const char *y, Py_ssize_t y_step, int y_kind, const double *w, double base,
@@ -823,6 +869,13 @@ static void NAME(mix)(
     REAL x_scratch[SPAN], y_scratch[SPAN];
     double q[SPAN], shares[SPAN], sums[16] = {0.0}, masses[16] = {0.0};
     const double unit = SINGLE ? 1.0 : 0.5; /* the difference of two float64 logits may overflow; that of their halves does not */
+#if SINGLE
+    if (!w) {
+        NAME(mix_evenly)(x, kind, n, y, y_step, y_kind, base, keep, spread, loss, mass);
+        *loss *= temper.rate;
+        return;
+    }
+#endif
     for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t m = n - start < SPAN ? n - start : SPAN, size = SIZE_OF(kind);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, x_scratch);

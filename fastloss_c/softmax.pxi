@@ -55,6 +55,11 @@ cdef inline double weight_of(const Call *call, int64_t label) noexcept nogil:
     return (<const double *>call.w.data)[label] if call.w.data != NULL else 1.0
 
 
+cdef inline double logit_at(const Call *call, const char *p) noexcept nogil:
+    """An element of x, as rows are computed from it."""
+    return call.real.logit(element(p, call.x.kind), call.temper)
+
+
 cdef void find_mass(Call *call, Py_ssize_t n_classes) noexcept nogil:
     """What the smoothed part of each row weighs."""
     cdef double weights = n_classes
@@ -86,7 +91,7 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     cdef const char *row = at(&call.x, i, j, 0)
     cdef char *slopes
     cdef const double *w = <const double *>call.w.data
-    cdef double v, loss, top = 0.0, tail = 0.0, smooth, own, slope, total
+    cdef double v, loss, top = 0.0, tail = 0.0, smooth, own, slope, total, steepness
     cdef int64_t label = group.labels[k]
     if label < 0:
         if label == -1:
@@ -113,13 +118,14 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     if call.gradient.data != NULL:
         slopes = at(&call.gradient, i, j, 0)
         total = total_of_row(group.s[k], group.g[k], group.x[k], top, call.temper.rate)
+        steepness = call.real.steepness(element(row + label * call.x.step[2], call.x.kind), call.temper)
         call.real.fill(
             row, call.x.kind, n, top, total, call.scale * (call.keep * v + call.mass), call.mixed, NULL, 0, ABSENT, w,
             call.scale, call.keep, call.spread, slopes, call.temper,
         )
         slope = target_slope(group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own,
             call.temper.rate)
-        put(slopes + label * call.gradient.step[2], call.real.size, call.scale * slope)
+        put(slopes + label * call.gradient.step[2], call.real.size, call.scale * slope * steepness)
 
 
 cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -149,7 +155,7 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
                     call.real.scan(
                         row, call.x.kind, n, group.labels[k], NAN, &group.s[k], &group.g[k], &group.most[k], call.temper
                     )
-                    group.x[k] = element(row + group.labels[k] * call.x.step[2], call.x.kind)
+                    group.x[k] = logit_at(call, row + group.labels[k] * call.x.step[2])
             call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
             for k in range(size):
                 r = start + k
@@ -163,7 +169,7 @@ cdef void normalised(
     """A row's maximum, logsumexp less that, and the sum of exp(x - top)."""
     cdef double s, g, most
     cdef Py_ssize_t left_out
-    top[0] = call.real.peak_of(row, call.x.kind, n, &left_out)
+    top[0] = call.real.logit(call.real.peak_of(row, call.x.kind, n, &left_out), call.temper)
     call.real.scan(row, call.x.kind, n, left_out, top[0], &s, &g, &most, call.temper)
     call.real.likelihoods(&s, &g, top, tail, 1, call.temper.rate)
     total[0] = total_of_row(s, g, top[0], top[0], call.temper.rate)
@@ -275,6 +281,12 @@ cdef inline Columns columns_of(const Operand *operand, Py_ssize_t i, Py_ssize_t 
     return columns
 
 
+cdef inline bint is_mild(const Call *call) noexcept nogil:
+    """Whether the smoothed part may be computed from the loss of the label: where that weighs enough, its error times the number of classes
+    is small beside it."""
+    return call.real.gaps_of_columns != NULL and call.w.data == NULL and call.keep >= 0.5 and call.spread != 0.0
+
+
 cdef void index_tile(
     Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial, double *sums
 ) noexcept nogil:
@@ -282,7 +294,9 @@ cdef void index_tile(
     cdef Columns x = columns_of(&call.x, i, start)
     cdef Py_ssize_t n = call.x.length[1]
     cdef bint finishing = call.mixed or call.gradient.data != NULL, missing
-    cdef bint once = finishing and not call.mixed and call.real.size == 4 and n <= KEPT
+    cdef bint quick = call.mixed and is_mild(call)
+    cdef double gaps[64]
+    cdef bint once = finishing and not call.mixed and call.real.slope_columns != NULL and n <= KEPT
     cdef const double *w = <const double *>call.w.data
     cdef double weights = 0.0, loss, v, own
     cdef Py_ssize_t counted = 0
@@ -301,15 +315,20 @@ cdef void index_tile(
             call.temper
         )
         finishing = False
-    elif finishing:
+    elif call.gradient.data != NULL or call.mixed and not quick:
         call.real.scan_columns(&x, n, width, rows, call.temper)
     else:
         call.real.find_losses(&x, n, width, rows, call.temper)
-    if call.mixed:
+    if quick:
+        call.real.gaps_of_columns(&x, n, width, rows.labels, gaps)
+        for lane in range(width):
+            loss = rows.loss[lane]
+            rows.smooth[lane] = call.spread * (n * loss + gaps[lane]) if loss < INFINITY else loss
+    elif call.mixed:
         find_tails(rows, width, call.temper.rate)
     if finishing and call.gradient.data != NULL:
         find_totals(rows, width, call.temper.rate)
-    if call.mixed:
+    if call.mixed and not quick:
         for lane in range(LANES):
             rows.mass[lane] = call.mass
         if w != NULL:
@@ -357,7 +376,7 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
     cdef const double *w = <const double *>call.w.data
     cdef double loss_sum = 0.0
     cdef int lane
-    normalise_tile(call, &x, width, rows)
+    normalise_tile(call, &x, width, rows, call.gradient.data != NULL)
     call.real.mix_columns(&x, &y, n, width, w, call.keep, call.spread, rows, call.temper)
     for lane in range(width):
         loss_sum += rows.smooth[lane]
@@ -374,12 +393,13 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
                 put(at(&call.gradient, i, 0, start + lane), call.real.size, 0.0 * rows.total[lane])
 
 
-cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows) noexcept nogil:
-    """The rows' maxima, logsumexp less these, and sums of exp(x - top)."""
+cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows, bint with_totals) noexcept nogil:
+    """The rows' maxima, logsumexp less these, and sums of exp(x - top) where they are wanted."""
     call.real.find_peaks(x, call.x.length[1], width, rows)
     call.real.scan_columns(x, call.x.length[1], width, rows, call.temper)
     find_tails(rows, width, call.temper.rate)
-    find_totals_of_peaks(rows, width, call.temper.rate)
+    if with_totals:
+        find_totals_of_peaks(rows, width, call.temper.rate)
 
 
 cdef void put_normalised(
@@ -397,7 +417,7 @@ cdef void put_normalised(
         for lane in range(width):
             put_loss(call, i, start + lane, -INFINITY)
         return
-    if n <= TILED and (log_softmax.data == NULL or softmax.data == NULL):
+    if n <= TILED and call.real.normalise_columns != NULL and (log_softmax.data == NULL or softmax.data == NULL):
         wanted.lse = lse if call.out.data != NULL else NULL
         wanted.logs = at(log_softmax, i, 0, start)
         wanted.shares = at(softmax, i, 0, start)
@@ -406,7 +426,7 @@ cdef void put_normalised(
         for lane in range(width):
             put_loss(call, i, start + lane, lse[lane])
         return
-    normalise_tile(call, &x, width, rows)
+    normalise_tile(call, &x, width, rows, softmax.data != NULL)
     for lane in range(width):
         top = rows.top[lane]
         value = top * call.temper.rate + rows.tail[lane]
@@ -467,33 +487,60 @@ cdef void column_blocks(
 # --- one element per row ---------------------------------------------------------------------------------------------
 
 
+cdef void gather_some(
+    Call *call, bint take_log, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels, const double *values,
+    double *partial
+) noexcept nogil:
+    """-x[target] or -log x[target] of some rows, weighted by class."""
+    cdef double value, slope, v, loss
+    cdef int64_t label
+    cdef Py_ssize_t j
+    cdef int lane
+    for lane in range(width):
+        label, j = labels[lane], start + lane
+        if label < 0:
+            if label == -1:
+                note_bad(partial, i * call.x.length[2] + j)
+            put_loss(call, i, j, 0.0 if label == -2 else NAN)
+            continue
+        value = values[lane]
+        slope = -1.0
+        if take_log:
+            slope = -1.0 / value if value != 0.0 else -INFINITY
+            value = log_of(value) if value <= 1.0 else NAN
+        v = weight_of(call, label)
+        loss = scaled(v, -value)
+        count(partial, loss, v, 1)
+        put_loss(call, i, j, loss)
+        if call.gradient.data != NULL:
+            put(at(&call.gradient, i, label, j), call.real.size, scaled(v * call.scale, slope))
+
+
 cdef void gather_blocks(
     Call *call, bint take_log, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """-x[target] or -log x[target], weighted by class."""
-    cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, r, i, j
-    cdef double value, slope, v, loss
+    """The same of blocks of rows, up to LANES neighbours at a time."""
+    cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, end, i, j, r
+    cdef bint plain = not take_log and call.w.data == NULL and call.gradient.data == NULL and call.out.data == NULL
+    cdef bint missing
+    cdef double values[64]
+    cdef int64_t labels[64]
     cdef double *partial
-    cdef int64_t label
+    cdef int width
     for b in range(first, last):
         partial = call.partials + 4 * b
         start_block(partial)
-        for r in range(b * block, smaller((b + 1) * block, call.x.length[0] * inner)):
-            i, j = r // inner, r % inner
-            label = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
-            if label < 0:
-                if label == -1:
-                    note_bad(partial, r)
-                put_loss(call, i, j, 0.0 if label == -2 else NAN)
-                continue
-            value = element(at(&call.x, i, label, j), call.x.kind)
-            slope = -1.0
-            if take_log:
-                slope = -1.0 / value if value != 0.0 else -INFINITY
-                value = log_of(value) if value <= 1.0 else NAN
-            v = weight_of(call, label)
-            loss = scaled(v, -value)
-            count(partial, loss, v, 1)
-            put_loss(call, i, j, loss)
-            if call.gradient.data != NULL:
-                put(at(&call.gradient, i, label, j), call.real.size, scaled(v * call.scale, slope))
+        r, end = b * block, smaller((b + 1) * block, call.x.length[0] * inner)
+        while r < end:
+            i = r // inner
+            j = r - i * inner
+            width = <int>smaller(LANES, smaller(inner - j, end - r))
+            missing = find_labels(
+                at(&call.target, 0, i, j), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
+            )
+            chosen(at(&call.x, i, 0, j), call.x.step[1], call.x.step[2], call.x.kind, labels, width, values)
+            if plain and not missing:
+                count(partial, -sum_of_chosen(values, width), width, width)
+            else:
+                gather_some(call, take_log, i, j, width, labels, values, partial)
+            r += width

@@ -209,6 +209,67 @@ def test_temperatures(n_classes, temperature):
             assert_ulp(got if axis else got.T, exact, 4, at=at, what=f"gradient, axis={axis}, {more}")
 
 
+@pytest.mark.parametrize("softcap, temperature", [(30.0, 1.0), (30.0, 0.3), (2.0, 1e-3), (1e5, 100.0), (1e-3, 1.0)])
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 10, 70, 192, 193, 1100])
+def test_soft_caps(n_classes, softcap, temperature):
+    """Kernels cap logits below and beyond the cap in two ways, and take a maximum only where caps are far apart."""
+    rng = generator("soft caps", n_classes)
+    n_rows = max(2000 // n_classes, 24)
+    x = softcap * rng.normal(size=(n_rows, n_classes)) * rng.choice([0.01, 0.5, 1.0, 4.0], (n_rows, 1))
+    x[rng.random(x.shape) < 0.1] = softcap
+    x = x.astype(np.float32)
+    x[3, 0] = -np.inf
+    x[4] = -np.float32(softcap)
+    target = np.where(rng.random(n_rows) < 0.5, x.argmax(axis=1), rng.integers(0, n_classes, n_rows))
+    target[3] = n_classes - 1
+    across = np.ascontiguousarray(x.T)
+    options = {"softcap": softcap, "temperature": temperature}
+    exact = reference.loss("cross_entropy", x, target, reduction="none", **options)
+    losses = fastloss.cross_entropy(x, target, reduction="none", **options)
+    assert_ulp(losses, exact, 2, what="rows")
+    assert_ulp(fastloss.cross_entropy(across, target, axis=0, reduction="none", **options), exact, 2, what="columns")
+    assert same_bits(fastloss.cross_entropy(x[5:11], target[5:11], reduction="none", **options), losses[5:11])
+    exact = reference.logsumexp(x, **options)
+    assert_ulp(fastloss.logsumexp(x, **options), exact, 2, what="logsumexp")
+    for scores in (fastloss.score(x, target, **options), fastloss.score(across, target, axis=0, **options)):
+        assert np.array_equal(scores.argmax, np.argmax(x, axis=1))
+        assert_ulp(scores.lse, exact, 2, what="score")
+        assert same_bits(scores.nll, losses) or n_classes >= 192
+    for name in ("log_softmax", "softmax"):
+        exact = getattr(reference, name)(x, **options)
+        for got in (getattr(fastloss, name)(x, **options), getattr(fastloss, name)(across, axis=0, **options).T):
+            assert_ulp(got, exact, 4, at=1e-30, what=name)
+    for more in ({}, {"label_smoothing": 0.1}):
+        _, exact = reference.value_and_grad("cross_entropy", x, target, **options, **more)
+        for a, axis in ((x.copy(), 1), (across.copy(), 0)):
+            _, got = fastloss.value_and_grad(fastloss.cross_entropy)(a, target, axis=axis, out=a, **options, **more)
+            # the smoothed part cancels, and in the oracle 1 less a target's probability does
+            at = (0.1 if more else 1e-11) / temperature / n_rows
+            assert_ulp(got if axis else got.T, exact, 4, at=at, what=f"gradient, axis={axis}, {more}")
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("n_classes", [1, 2, 10, 70, 200, 1100])
+def test_smoothed_rows(n_classes, smoothing):
+    """Also of targets far below the maximum, whose losses nearly cancel in those of the other classes."""
+    rng = generator("smoothed rows", n_classes)
+    n_rows = max(2000 // n_classes, 24)
+    x = rng.normal(size=(n_rows, n_classes)) * rng.choice([0.1, 3, 30], (n_rows, 1)) + rng.choice(
+        [0, 50, 1e5], (n_rows, 1)
+    )
+    x = x.astype(np.float32)
+    target = np.where(rng.random(n_rows) < 0.5, x.argmax(axis=1), x.argmin(axis=1))
+    x[2], x[3, 0], x[4, target[4]], x[5, 0] = 1e30, -np.inf, -np.inf, np.inf
+    for probabilities in (False, True):
+        y = np.eye(n_classes, dtype=np.float32)[target] if probabilities else target
+        options = {"reduction": "none", "label_smoothing": smoothing}
+        with np.errstate(invalid="ignore"):
+            exact = reference.loss("cross_entropy", x, y, **options)
+        assert_ulp(fastloss.cross_entropy(x, y, **options), exact, 2, what="rows")
+        across = np.ascontiguousarray(x.T), np.ascontiguousarray(y.T)
+        assert_ulp(fastloss.cross_entropy(*across, axis=0, **options), exact, 2, what="columns")
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maps and protects memory pages")
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_labels_at_the_end_of_a_page(name):

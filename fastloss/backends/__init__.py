@@ -53,6 +53,8 @@ keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 
 take_log : whether "gather" reads probabilities.
 temperature : what logits are divided by; passed only to backends whose ``takes_temperature(op, real, written, temperature)`` is
     true.
+softcap : of logits before that; passed only to backends whose ``takes_softcap(op, across, real, n_classes, temperature, softcap)``
+    is true.
 m : how many of a row's first elements "detail" finds; at least HEAVIEST, or all if a row has fewer.
 
 ``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count,

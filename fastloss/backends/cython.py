@@ -5,6 +5,8 @@ import zlib  # not hashlib, whose import takes longer than the first call should
 
 from fastloss import scalars
 
+CAPPED_CLASSES = 192  # of rows across lanes that soft caps are computed for, as in capped.h
+
 
 @functools.cache
 def available():
@@ -54,6 +56,14 @@ def takes_temperature(op, real, written, temperature):
     if op == "normalise" and not written:
         return False  # at some temperatures logsumexp is near 0: little of a sum in float32 would be left
     return real.itemsize == 4 and 2.0**-40 <= temperature <= 2.0**40
+
+
+def takes_softcap(op, across, real, n_classes, temperature, softcap):
+    """Whether `row_kernel` takes one after the temperature: of float32, where capped logits are no further apart than rounding allows."""
+    if op in ("detail", "gather") or real.itemsize != 4 or across and n_classes > CAPPED_CLASSES:
+        return False
+    inside = all(2.0**-100 <= value <= 2.0**100 for value in (temperature, softcap))
+    return inside and softcap / temperature <= 4096.0
 
 
 @functools.cache

@@ -115,6 +115,14 @@ def _divides(op, real, written, transform):
     return takes is not None and transform.softcap is None and takes(op, real, written, transform.temperature)
 
 
+def _caps(op, across, real, n_classes, transform):
+    """Whether the backend's own kernel caps its logits, and divides them."""
+    takes = getattr(_plan.backend(), "takes_softcap", None)
+    if takes is None or transform.softcap is None:
+        return False
+    return takes(op, across, real, n_classes, transform.temperature, transform.softcap)
+
+
 # How many blocks of rows are written before they are processed again.
 _AT_ONCE = 4
 
@@ -190,11 +198,15 @@ class RowKernel:
         self.size = x.size
         written = any(out is not None and out[1] is True for out in outs) or spread is not None
         written = written or op in ("score", "compare", "detail")
-        make, temperature = _plan.backend().row_kernel, ()
-        if transform is not None and geometry.n_classes > 0 and _divides(op, real, any(outs[1:]), transform):
-            transform, temperature = None, (transform.temperature,)
+        make, transforming, capped = _plan.backend().row_kernel, (), False
+        if transform is not None and geometry.n_classes > 0:
+            capped = _caps(op, geometry.across, real, geometry.n_classes, transform)
+            if capped:
+                transform, transforming = None, (float(transform.temperature), float(transform.softcap))
+            elif _divides(op, real, any(outs[1:]), transform):
+                transform, transforming = None, (transform.temperature,)
         self.is_transformed = transform is not None and geometry.n_classes > 0
-        ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8 or self.is_transformed)
+        ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8 or capped or self.is_transformed)
         self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # reads one element per row
         if self.is_transformed:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
@@ -218,7 +230,7 @@ class RowKernel:
             spread,
             take_log,
             m,
-            *temperature,
+            *transforming,
         )
 
     def prepared(self, operands):

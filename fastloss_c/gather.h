@@ -1,0 +1,27 @@
+/* Elements that labels select. */
+
+/* Of up to LANES rows each its label's, as float64; of rows without a label 0. */
+static void chosen(
+    const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *RESTRICT labels, int n,
+    double *RESTRICT values)
+{
+    if (kind == FLOAT32)
+        for (int i = 0; i < n; i++)
+            values[i] = labels[i] < 0 ? 0.0 : (double)*(const float *)(p + i * row_step + labels[i] * class_step);
+    else
+        for (int i = 0; i < n; i++)
+            values[i] = labels[i] < 0 ? 0.0 : element(p + i * row_step + labels[i] * class_step, kind);
+}
+
+/* The sum of up to LANES values, whose order is fixed. */
+static double sum_of_chosen(const double *values, int n)
+{
+    double sums[8] = {0.0};
+    int i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++)
+            sums[k] += values[i + k];
+    for (; i < n; i++)
+        sums[i % 8] += values[i];
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
