@@ -492,12 +492,14 @@ cdef void gather_some(
     double *partial
 ) noexcept nogil:
     """-x[target] or -log x[target] of some rows, weighted by class."""
-    cdef double value, slope, v, loss
+    cdef double value, slope, v
+    cdef double losses[64]
     cdef int64_t label
     cdef Py_ssize_t j
     cdef int lane
     for lane in range(width):
         label, j = labels[lane], start + lane
+        losses[lane] = 0.0
         if label < 0:
             if label == -1:
                 note_bad(partial, i * call.x.length[2] + j)
@@ -509,11 +511,12 @@ cdef void gather_some(
             slope = -1.0 / value if value != 0.0 else -INFINITY
             value = log_of(value) if value <= 1.0 else NAN
         v = weight_of(call, label)
-        loss = scaled(v, -value)
-        count(partial, loss, v, 1)
-        put_loss(call, i, j, loss)
+        losses[lane] = scaled(v, -value)
+        count(partial, 0.0, v, 1)
+        put_loss(call, i, j, losses[lane])
         if call.gradient.data != NULL:
             put(at(&call.gradient, i, label, j), call.real.size, scaled(v * call.scale, slope))
+    partial[LOSS] += sum_of_chosen(losses, width)  # in the order in which losses alone are added up
 
 
 cdef void gather_blocks(
