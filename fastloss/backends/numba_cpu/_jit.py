@@ -10,6 +10,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
 
 from fastloss import _branchless, _dialect, _templates, _tiles, scalars
+from fastloss.backends.numba_cpu._passes import KERNEL, PART
 
 # What LLVM may assume in the loops around the scalars: sums in any order (fixed per machine), contraction to fma, no
 # signed zeros.  Never `nnan` or `ninf`, which would delete the handling of special values.
@@ -45,12 +46,12 @@ def _filled(template, name, holes):
 def called(template, purpose="", **holes):
     """`template` with its holes filled, as a function that kernels call; `purpose` makes its name unique."""
     name = f"{template.__name__}_{purpose}"
-    return register_jitable(fastmath=LOOP_FLAGS, error_model="numpy")(_filled(template, name, holes))
+    return register_jitable(fastmath=LOOP_FLAGS, error_model="numpy", **PART)(_filled(template, name, holes))
 
 
 def inlined(function, flags=LOOP_FLAGS):
     """`function` for use inside loops: always inlined, because otherwise the loop would not vectorise."""
-    return register_jitable(fastmath=flags, error_model="numpy", forceinline=True)(function)
+    return register_jitable(fastmath=flags, error_model="numpy", forceinline=True, **PART)(function)
 
 
 def exactly(function):
@@ -66,10 +67,10 @@ def chain(pieces, purpose, **holes):
     return holes
 
 
-def specialise(template, name, **holes):
-    """Compile `template` with its holes filled, as a kernel called `name`."""
+def specialise(template, name, allocates=False, **holes):
+    """Compile `template` with its holes filled, as a kernel called `name`; `allocates` if it makes arrays on the heap."""
     copy = _filled(template, name, holes)
-    kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy", no_cfunc_wrapper=True)
+    kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy", _nrt=allocates, **KERNEL)
     try:
         kernel._cache = _ForgivingCache(copy)
     except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself

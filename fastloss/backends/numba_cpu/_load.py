@@ -7,12 +7,16 @@ one.  Numba compiles a kernel for its operands' types, so that none of these dec
 
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic, overload
+from numba.np.arrayobj import populate_array
 
 from fastloss.backends.numba_cpu._jit import inlined
 from fastloss.backends.numba_cpu._math import bfloat_to_float, half_to_float
+from fastloss.backends.numba_cpu._passes import PART
 
-_INLINED = {"jit_options": {"forceinline": True}}
+INLINED = {"jit_options": {"forceinline": True, **PART}}
 
 
 @inlined
@@ -21,11 +25,65 @@ def smaller(a, b):
     return a if a < b else b
 
 
+def _part(n_indices, sliced):
+    """A function that makes a view of an array, without any of the checks that Numba's own indexing takes time to compile.
+
+    It takes n_indices indices, all within the array, and then, if `sliced`, where to start and stop along the next axis, which must
+    be the last.  Scalars and None are returned as they are.
+    """
+
+    def typing(operand, indices):
+        if not isinstance(operand, types.Array):
+            return operand(operand, *indices), lambda context, builder, signature, args: args[0]
+        kind = operand.copy(ndim=operand.ndim - n_indices, layout="C" if operand.layout == "C" else "A")
+
+        def codegen(context, builder, signature, args):
+            value, *at = args
+            array = context.make_array(operand)(context, builder, value)
+            shape = cgutils.unpack_tuple(builder, array.shape, operand.ndim)
+            strides = cgutils.unpack_tuple(builder, array.strides, operand.ndim)
+            data = array.data
+            for index, stride in zip(at, strides, strict=False):
+                data = cgutils.pointer_add(builder, data, builder.mul(index, stride))
+            if sliced:
+                shape[-1] = builder.sub(at[-1], at[-2])
+            view = context.make_array(kind)(context, builder)
+            populate_array(
+                view, data, shape[n_indices:], strides[n_indices:], array.itemsize, array.meminfo, array.parent
+            )
+            return impl_ret_borrowed(context, builder, kind, view._getvalue())
+
+        return kind(operand, *indices), codegen
+
+    return typing
+
+
+_span, _row, _span_row = _part(0, sliced=True), _part(2, sliced=False), _part(1, sliced=False)
+
+
+@intrinsic
+def span(typingctx, operand, start, stop):
+    """operand[start:stop], which must lie within the operand."""
+    return _span(operand, (start, stop))
+
+
+@intrinsic
+def row(typingctx, operand, i, j):
+    """operand[i, j] of a three-dimensional operand: one row."""
+    return _row(operand, (i, j))
+
+
+@intrinsic
+def span_row(typingctx, operand, i):
+    """operand[i] of a two-dimensional operand."""
+    return _span_row(operand, (i,))
+
+
 def load(operand, i):
     """The i-th element, widened to the type that is computed in."""
 
 
-@overload(load, **_INLINED)
+@overload(load, **INLINED)
 def _load(operand, i):
     if not isinstance(operand, types.Array):
         return lambda operand, i: operand
@@ -36,63 +94,30 @@ def _load(operand, i):
     return lambda operand, i: operand[i]
 
 
-def span(operand, start, stop):
-    """operand[start:stop]; scalars and None are returned as they are."""
-
-
-@overload(span, **_INLINED)
-def _span(operand, start, stop):
-    if isinstance(operand, types.Array):
-        return lambda operand, start, stop: operand[start:stop]
-    return lambda operand, start, stop: operand
-
-
 def staged(operand, start, stop, scratch):
     """operand[start:stop] as a contiguous array: copied to `scratch` unless its type says that it is contiguous."""
 
 
-@overload(staged, **_INLINED)
+@overload(staged, jit_options={**INLINED["jit_options"], "_nrt": True})  # without, no function may return a new array
 def _staged(operand, start, stop, scratch):
     if not isinstance(operand, types.Array):
         return lambda operand, start, stop, scratch: operand
     if operand.layout == "C":
-        return lambda operand, start, stop, scratch: operand[start:stop]
+        return lambda operand, start, stop, scratch: span(operand, start, stop)
 
     def copied(operand, start, stop, scratch):
         for k in range(stop - start):
             scratch[k] = load(operand, start + k)
-        return scratch[: stop - start]
+        return span(scratch, 0, stop - start)
 
     return copied
-
-
-def row(operand, i, j):
-    """operand[i, j] of a three-dimensional operand: one row."""
-
-
-@overload(row, **_INLINED)
-def _row(operand, i, j):
-    if isinstance(operand, types.Array):
-        return lambda operand, i, j: operand[i, j]
-    return lambda operand, i, j: operand
-
-
-def span_row(operand, i):
-    """operand[i] of a two-dimensional operand."""
-
-
-@overload(span_row, **_INLINED)
-def _span_row(operand, i):
-    if isinstance(operand, types.Array):
-        return lambda operand, i: operand[i]
-    return lambda operand, i: operand
 
 
 def weigh(w, i, value):
     """`value` times the i-th weight."""
 
 
-@overload(weigh, **_INLINED)
+@overload(weigh, **INLINED)
 def _weigh(w, i, value):
     if isinstance(w, types.NoneType):
         return lambda w, i, value: value
@@ -103,7 +128,7 @@ def weight(w, i):
     """The i-th weight in float64; 1 where there are no weights."""
 
 
-@overload(weight, **_INLINED)
+@overload(weight, **INLINED)
 def _weight(w, i):
     if isinstance(w, types.NoneType):
         return lambda w, i: 1.0
@@ -114,7 +139,7 @@ def blend(y, i, keep, spread):
     """keep * y[i] + spread: a smoothed target."""
 
 
-@overload(blend, **_INLINED)
+@overload(blend, **INLINED)
 def _blend(y, i, keep, spread):
     if isinstance(y, types.NoneType):
         return lambda y, i, keep, spread: spread

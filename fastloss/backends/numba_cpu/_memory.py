@@ -3,8 +3,13 @@
 No access assumes more alignment than that of an element, so that results don't depend on where an array begins.
 """
 
+import math
+
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from fastloss.backends.numba_cpu._lanes import (
     DOUBLE,
@@ -92,3 +97,39 @@ def offset(array, i):
 def real_of(array):
     """The type that an array's elements are widened to."""
     return types.float32 if array.dtype in _WIDENED else array.dtype
+
+
+def on_stack(*shape, zeroed=False):
+    """A function (dtype) that makes an array of this shape in the kernel's stack frame.
+
+    numpy.empty and zeros would take a quarter of a second to compile.  As the memory is the frame's, it is the same whenever a
+    loop comes by, and no array may be returned.
+    """
+
+    @intrinsic
+    def new(typingctx, dtype):
+        kind = types.Array(dtype.instance_type, len(shape), "C")
+
+        def codegen(context, builder, signature, args):
+            item = context.get_data_type(kind.dtype)
+            size = context.get_abi_sizeof(item)
+            with builder.goto_entry_block():  # cgutils.alloca_once would fill it element by element
+                memory = builder.alloca(ir.ArrayType(item, math.prod(shape)))
+            memory.align = 64
+            if zeroed:
+                cgutils.memset(builder, memory, ir.Constant(INT64, size * math.prod(shape)), 0)
+            strides = [size * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+            array = context.make_array(kind)(context, builder)
+            populate_array(
+                array,
+                data=builder.bitcast(memory, item.as_pointer()),
+                shape=[ir.Constant(INT64, n) for n in shape],
+                strides=[ir.Constant(INT64, n) for n in strides],
+                itemsize=ir.Constant(INT64, size),
+                meminfo=None,
+            )
+            return array._getvalue()
+
+        return kind(dtype), codegen
+
+    return new

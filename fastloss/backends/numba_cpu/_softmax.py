@@ -24,8 +24,10 @@ from numba.extending import overload
 from fastloss.backends.numba_cpu._jit import called, exactly
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import exp_of_difference, folded, full_likelihood, with_value
-from fastloss.backends.numba_cpu._load import blend, load, smaller, weight
+from fastloss.backends.numba_cpu._load import INLINED, blend, load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT
+from fastloss.backends.numba_cpu._memory import on_stack
+from fastloss.backends.numba_cpu._passes import PART
 from fastloss.backends.numba_cpu._registers import in_lanes, lanes_at
 
 NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
@@ -38,6 +40,7 @@ def doubtful(s, m, least):
 
 
 SPAN = 256  # elements that are summed exactly at a time
+span_of = on_stack(SPAN)
 
 
 @called
@@ -52,16 +55,15 @@ def exact_sum(x, skip):
         most = v if v > most and i != skip else most
     if most == NEG_INF:
         most = np.float64(load(x, skip if skip > 0 else 0))
-    powers = np.empty((SPAN // WIDTH, WIDTH))
-    flat = powers.reshape(-1)
+    powers = span_of(np.float64)
     high, low = in_lanes(0.0), in_lanes(0.0)
     for start in range(0, x.size, SPAN):
         size = smaller(SPAN, x.size - start)
         for i in range(SPAN):
-            flat[i] = 0.0
+            powers[i] = 0.0
         for i in range(size):
             v = np.float64(load(x, start + i))
-            flat[i] = exp_of_difference(1.0, v if start + i != skip else NEG_INF, most)
+            powers[i] = exp_of_difference(1.0, v if start + i != skip else NEG_INF, most)
         for k in range((size + WIDTH - 1) // WIDTH):
             high, low = with_value(high, low, lanes_at(powers, k))
     return folded(high, low), most
@@ -168,7 +170,7 @@ def is_ignored(label, ignore_index):
     """Whether the label equals `ignore_index`."""
 
 
-@overload(is_ignored, jit_options={"forceinline": True})
+@overload(is_ignored, **INLINED)
 def _is_ignored(label, ignore_index):
     if label == types.uint64:
         return lambda label, ignore_index: ignore_index >= 0 and label == np.uint64(ignore_index)
@@ -179,7 +181,7 @@ def is_uint64(label):
     """Whether the label's type is uint64, the only one that int64 can't hold."""
 
 
-@overload(is_uint64, jit_options={"forceinline": True})
+@overload(is_uint64, **INLINED)
 def _is_uint64(label):
     answer = label == types.uint64
     return lambda label: answer
@@ -189,7 +191,7 @@ def is_class(label, n_classes):
     """Whether the label lies in [0, n_classes)."""
 
 
-@overload(is_class, jit_options={"forceinline": True})
+@overload(is_class, **INLINED)
 def _is_class(label, n_classes):
     if label == types.uint64:
         return lambda label, n_classes: label < np.uint64(n_classes)
@@ -228,7 +230,7 @@ def put(out, i, value):
     """out[i] = value, unless `out` is None."""
 
 
-@overload(put, jit_options={"forceinline": True})
+@overload(put, **INLINED)
 def _put(out, i, value):
     if isinstance(out, types.NoneType):
         return lambda out, i, value: None
@@ -246,7 +248,7 @@ def mass_of(w, spread, n_classes):
     """The weight of the smoothed part of each row."""
 
 
-@overload(mass_of)
+@overload(mass_of, jit_options=PART)
 def _mass_of(w, spread, n_classes):
     if isinstance(spread, types.NoneType):
         return lambda w, spread, n_classes: 0.0
@@ -266,7 +268,7 @@ def lies_together(a):
     """Whether an array's type says that it is contiguous."""
 
 
-@overload(lies_together, jit_options={"forceinline": True})
+@overload(lies_together, **INLINED)
 def _lies_together(a):
     answer = isinstance(a, types.Array) and a.layout == "C"
     return lambda a: answer

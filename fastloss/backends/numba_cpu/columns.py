@@ -28,6 +28,7 @@ from fastloss.backends.numba_cpu._likelihood import (
 )
 from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, power_of
+from fastloss.backends.numba_cpu._memory import on_stack
 from fastloss.backends.numba_cpu._registers import (
     EIGHT,
     any_missing,
@@ -98,6 +99,9 @@ WORK = 3
 # Rows of the notes, int32: the class of the maximum, and how many classes come before the label's.
 BEST, AHEAD = range(2)
 NOTES = 2
+
+new_tile, new_state = on_stack(STRIPS * GROUP, WIDTH, zeroed=True), on_stack(STATE, LANES, zeroed=True)
+new_work, new_notes, new_lanes = on_stack(WORK, LANES), on_stack(NOTES, LANES), on_stack(LANES)
 
 # holes: the type computed in, the `nll` accurate enough for it, the smallest sum that is exact, how many classes are
 # summed before they are added to the row's sum, and the unit of differences of logits
@@ -429,11 +433,11 @@ def index_columns(
     """Cross-entropy with class indices."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    tile = np.zeros((STRIPS * GROUP, WIDTH), Real)
-    work = np.empty((WORK, LANES), Real)
-    state = np.zeros((STATE, LANES))
-    labels = np.empty(LANES, np.int32)
-    slopes = np.empty(LANES)
+    tile = new_tile(Real)
+    work = new_work(Real)
+    state = new_state(np.float64)
+    labels = new_lanes(np.int32)
+    slopes = new_lanes(np.float64)
     state[MASS] = mass = mass_of(w, spread, n_classes)
     for b in range(first, last):
         start_block(partials, b)
@@ -499,11 +503,11 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
     """Cross-entropy with class probabilities; target is shaped like x."""
     outer, _, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    tile = np.zeros((STRIPS * GROUP, WIDTH), Real)
-    other = np.zeros((STRIPS * GROUP, WIDTH), Real)
-    work = np.empty((WORK, LANES), Real)
-    state = np.zeros((STATE, LANES))
-    labels = np.empty(LANES, np.int32)
+    tile = new_tile(Real)
+    other = new_tile(Real)
+    work = new_work(Real)
+    state = new_state(np.float64)
+    labels = new_lanes(np.int32)
     for b in range(first, last):
         start_block(partials, b)
         for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
@@ -534,11 +538,11 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
     """logsumexp (outer, inner), log-softmax and softmax (like x): those that are not None."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    tile = np.zeros((STRIPS * GROUP, WIDTH), Real)
-    work = np.empty((WORK, LANES), Real)
-    state = np.zeros((STATE, LANES))
+    tile = new_tile(Real)
+    work = new_work(Real)
+    state = new_state(np.float64)
     state[FACTOR] = 1.0
-    labels = np.empty(LANES, np.int32)
+    labels = new_lanes(np.int32)
     for q in range(first * block, smaller(last * block, outer * tiles)):
         i, start = q // tiles, (q % tiles) * LANES
         width = smaller(LANES, inner - start)

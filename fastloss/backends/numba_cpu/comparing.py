@@ -23,10 +23,10 @@ from fastloss.backends.numba_cpu._divergence import (
     with_step,
 )
 from fastloss.backends.numba_cpu._jit import called, chain, specialise
-from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import tail_above
 from fastloss.backends.numba_cpu._load import load, smaller
 from fastloss.backends.numba_cpu._math import LIMIT, power_of
+from fastloss.backends.numba_cpu._memory import on_stack
 from fastloss.backends.numba_cpu._registers import STEP, in_lanes, lanes_at, reach_of, total
 from fastloss.backends.numba_cpu._softmax import (
     INF,
@@ -47,6 +47,7 @@ divergence = diverge_lanes = put_comparison = None
 # Rows of the array with what `diverge_lanes` needs for each pair of rows, (PAIR, LANES) of the type computed in.
 R_POWER, X_POWER, SCALE, HIGH, LOW, MOST = range(6)
 PAIR = 6
+new_pair, new_found, new_notes = on_stack(PAIR, LANES, zeroed=True), on_stack(2, LANES), on_stack(2)
 
 
 def _put_comparison(i, j, label, divergence, same_peak, loss, base, d, kl, same, nll, reference_nll, delta_p):
@@ -94,7 +95,7 @@ def compare_rows(
 ):
     """Comparisons of contiguous rows; in an ignored row everything that depends on the target is 0."""
     middle, n_classes = x.shape[1], x.shape[2]
-    notes = np.empty(2, np.int64)
+    notes = new_notes(np.int64)
     for b in range(first, last):
         start_block(partials, b)
         for row in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
@@ -190,15 +191,14 @@ def compare_columns(
     """Comparisons across rows: logits are (outer, n_classes, inner), all else (outer, inner); `block` counts tiles."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    r_tile, x_tile = (
-        np.zeros((columns.STRIPS * columns.GROUP, WIDTH), Real),
-        np.zeros((columns.STRIPS * columns.GROUP, WIDTH), Real),
-    )
-    r_work, x_work = np.empty((columns.WORK, LANES), Real), np.empty((columns.WORK, LANES), Real)
-    r_state, x_state = np.empty((columns.STATE, LANES)), np.empty((columns.STATE, LANES))
-    r_notes, x_notes = np.empty((columns.NOTES, LANES), np.int32), np.empty((columns.NOTES, LANES), np.int32)
-    pair = np.zeros((PAIR, LANES), Real)
-    labels, found = np.full(LANES, -1, np.int32), np.empty((2, LANES))
+    r_tile, x_tile = columns.new_tile(Real), columns.new_tile(Real)
+    r_work, x_work = columns.new_work(Real), columns.new_work(Real)
+    r_state, x_state = columns.new_state(np.float64), columns.new_state(np.float64)
+    r_notes, x_notes = columns.new_notes(np.int32), columns.new_notes(np.int32)
+    pair, found = new_pair(Real), new_found(np.float64)
+    labels = columns.new_lanes(np.int32)
+    for lane in range(LANES):
+        labels[lane] = -1
     for b in range(first, last):
         start_block(partials, b)
         for q in range(b * block, smaller((b + 1) * block, outer * tiles)):

@@ -274,4 +274,4 @@ TEMPLATES = {f.__name__: f for f in (detail_rows, detail_columns)}
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
     name = np.dtype(real).name
-    return specialise(TEMPLATES[op], f"{op}_{name}", **chain(PIECES, name, Real=real))
+    return specialise(TEMPLATES[op], f"{op}_{name}", allocates=True, **chain(PIECES, name, Real=real))

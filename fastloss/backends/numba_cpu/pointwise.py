@@ -14,10 +14,12 @@ import numpy as np
 from fastloss.backends.numba_cpu._elements import GROUP, WIDTH, sum_with, written
 from fastloss.backends.numba_cpu._jit import called, inlined, specialise
 from fastloss.backends.numba_cpu._load import row, smaller, span, staged, weight
+from fastloss.backends.numba_cpu._memory import on_stack
 from fastloss.backends.numba_cpu._registers import in_lanes, total
 
 # Elements per span: their operands and losses fit in the first-level cache.
 SPAN = 2048
+new_span, new_pair, new_spans = on_stack(SPAN), on_stack(2, SPAN), on_stack(4, SPAN)
 
 # How many spans are summed before their total is added to that of the block.
 FEW = 64
@@ -210,7 +212,7 @@ def flat_total(
     partials,  # OUT (n_blocks, 2)
 ):
     """Sums over blocks [first, last)."""
-    scratch, wide = np.empty(SPAN, Real), np.empty(SPAN)
+    scratch, wide = new_span(Real), new_span(np.float64)
     for b in range(first, last):
         sums = (0.0, 0.0, 0.0, 0.0, 0)
         end = smaller((b + 1) * block, size)
@@ -247,7 +249,7 @@ def flat_slope(
     partials,  # OUT (n_blocks, 2)
 ):
     """The sums of `flat_total`, and the gradient while the operands are in L1."""
-    scratch, wide = np.empty(SPAN, Real), np.empty(SPAN)
+    scratch, wide = new_span(Real), new_span(np.float64)
     for b in range(first, last):
         sums = (0.0, 0.0, 0.0, 0.0, 0)
         end = smaller((b + 1) * block, size)
@@ -266,7 +268,7 @@ def flat_slope(
 
 def rows_total(x, y, z, w, p, shape, block, first, last, partials):
     """Sums over blocks of `block` rows; a row is x[i, j, :], rows in C order."""
-    scratch, wide = np.empty((4, SPAN), Real), np.empty(SPAN)
+    scratch, wide = new_spans(Real), new_span(np.float64)
     n_rows, middle, size = shape[0] * shape[1], shape[1], shape[2]
     for b in range(first, last):
         sums = (0.0, 0.0, 0.0, 0.0, 0)
@@ -286,7 +288,7 @@ def rows_total(x, y, z, w, p, shape, block, first, last, partials):
 
 def rows_each(x, y, z, w, p, shape, block, first, last, out):
     """out[i, j, k] = weight * loss over blocks of rows."""
-    scratch, weights = np.empty((3, SPAN), Real), np.empty(SPAN)
+    scratch, weights = new_spans(Real), new_span(np.float64)
     middle, size = shape[1], shape[2]
     for r in range(first * block, smaller(last * block, shape[0] * middle)):
         i, j = r // middle, r % middle
@@ -301,7 +303,7 @@ def rows_each(x, y, z, w, p, shape, block, first, last, out):
 
 def rows_slope(x, y, z, w, p, scale, shape, block, first, last, gradient, partials):
     """The sums of `rows_total`, and the gradient in the broadcast shape."""
-    scratch, wide, weights = np.empty((4, SPAN), Real), np.empty(SPAN), np.empty(SPAN)
+    scratch, wide, weights = new_spans(Real), new_span(np.float64), new_span(np.float64)
     n_rows, middle, size = shape[0] * shape[1], shape[1], shape[2]
     for b in range(first, last):
         sums = (0.0, 0.0, 0.0, 0.0, 0)
@@ -338,8 +340,7 @@ def lanes_total(
 ):
     """Sums over the middle axis; the lanes of a register are neighbours along the last one."""
     outer, n, inner = shape
-    width = smaller(SPAN, inner)
-    scratch, wide, few = np.empty((4, width), Real), np.empty(width), np.empty((2, width))
+    scratch, wide, few = new_spans(Real), new_span(np.float64), new_pair(np.float64)
     for b in range(first, last):
         i, c = b % outer, b // outer
         end = smaller((c + 1) * block, n)

@@ -27,6 +27,7 @@ from fastloss.backends.numba_cpu._likelihood import (
 )
 from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import LIMIT, exp, fast_max, fine_exp, power_of
+from fastloss.backends.numba_cpu._memory import on_stack
 from fastloss.backends.numba_cpu._registers import (
     STEP,
     coefficients,
@@ -74,6 +75,7 @@ from fastloss.backends.numba_cpu._softmax import (
     note_bad,
     put,
     scaled,
+    span_of,
     start_block,
     target_slope,
     wants_rest,
@@ -85,6 +87,8 @@ LONG_ROW = 8192
 
 # How far the maximum may rise above the one for which the power of two was chosen.
 SLACK = 30.0
+
+new_state = on_stack(5, WIDTH, zeroed=True)
 
 Real = likelihood = least = unit = None  # holes
 
@@ -174,9 +178,8 @@ def _normalised(x):
 def _sum_mixed(x, y, w, base, keep, spread, scratch):
     """Sums of q (base - x) and of q, the coefficients q being those of the smoothed, weighted target.
 
-    scratch : (SPAN / WIDTH, WIDTH) float64.
+    scratch : (SPAN,) float64.
     """
-    targets = scratch.reshape(-1)
     share, share_low, mass, mass_low = in_lanes(0.0), in_lanes(0.0), in_lanes(0.0), in_lanes(0.0)
     last_share, last_mass = 0.0, 0.0
     top = in_lanes(np.float64(base))
@@ -184,7 +187,7 @@ def _sum_mixed(x, y, w, base, keep, spread, scratch):
         size = smaller(SPAN, x.size - start)
         if y is not None and not lies_together(y):
             for i in range(size):
-                targets[i] = np.float64(load(y, start + i))
+                scratch[i] = np.float64(load(y, start + i))
         shares, masses = in_lanes(0.0), in_lanes(0.0)
         for k in range(size // WIDTH):
             q = in_lanes(np.float64(spread))
@@ -255,9 +258,9 @@ def index_rows(
     """Cross-entropy with class indices."""
     middle, n_classes = x.shape[1], x.shape[2]
     group = WIDTH if n_classes < LONG_ROW else 1
-    scratch = np.empty((SPAN // WIDTH, WIDTH))
+    scratch = span_of(np.float64)
     mass = mass_of(w, spread, n_classes)
-    state = np.zeros((5, WIDTH))
+    state = new_state(np.float64)
     s, g, own_x, tops, losses = state[0], state[1], state[2], state[3], state[4]
     for b in range(first, last):
         start_block(partials, b)
@@ -312,7 +315,7 @@ def index_rows(
 def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, out, gradient):
     """Cross-entropy with class probabilities; target is (outer, middle, n_classes)."""
     middle = x.shape[1]
-    scratch = np.empty((SPAN // WIDTH, WIDTH))
+    scratch = span_of(np.float64)
     for b in range(first, last):
         start_block(partials, b)
         for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):

@@ -15,6 +15,7 @@ from fastloss.backends.numba_cpu._jit import specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import tail_above
 from fastloss.backends.numba_cpu._load import load, smaller
+from fastloss.backends.numba_cpu._memory import on_stack
 from fastloss.backends.numba_cpu._registers import lanes_at, put_lanes
 from fastloss.backends.numba_cpu._softmax import (
     INF,
@@ -29,6 +30,8 @@ from fastloss.backends.numba_cpu._softmax import (
     start_block,
     wants_rest,
 )
+
+new_state, new_notes, new_levels = on_stack(6, WIDTH, zeroed=True), on_stack(2), on_stack(1, LANES)
 
 Real = likelihood = scan = scan_lanes = find_tails = normalised = exact_tails = None  # holes
 
@@ -50,9 +53,9 @@ def score_rows(
     """Scores of contiguous rows; an ignored row has nll 0 and rank -1."""
     middle, n_classes = x.shape[1], x.shape[2]
     group = WIDTH if n_classes < rowwise.LONG_ROW else 1
-    state = np.zeros((6, WIDTH))
+    state = new_state(np.float64)
     s, g, own_x, tops, losses, tails = state[0], state[1], state[2], state[3], state[4], state[5]
-    notes = np.empty(2, np.int64)
+    notes = new_notes(np.int64)
     for b in range(first, last):
         start_block(partials, b)
         end = smaller((b + 1) * block, x.shape[0] * middle)
@@ -95,12 +98,12 @@ def score_columns(x, target, ignore_index, block, first, last, partials, nll, ls
     """Scores across rows: x is (outer, n_classes, inner), all else (outer, inner); `block` counts tiles."""
     outer, n_classes, inner = x.shape
     tiles = (inner + LANES - 1) // LANES
-    tile = np.zeros((columns.STRIPS * columns.GROUP, WIDTH), Real)
-    work = np.empty((columns.WORK, LANES), Real)
-    state = np.zeros((columns.STATE, LANES))
-    notes = np.empty((columns.NOTES, LANES), np.int32)
-    levels = np.empty((1, LANES), Real)
-    labels = np.empty(LANES, np.int32)
+    tile = columns.new_tile(Real)
+    work = columns.new_work(Real)
+    state = columns.new_state(np.float64)
+    notes = columns.new_notes(np.int32)
+    levels = new_levels(Real)
+    labels = columns.new_lanes(np.int32)
     for b in range(first, last):
         start_block(partials, b)
         for q in range(b * block, smaller((b + 1) * block, outer * tiles)):

@@ -11,11 +11,10 @@ import numpy as np
 from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S
 from fastloss.backends.numba_cpu import rowwise
 from fastloss.backends.numba_cpu._jit import called, exactly, specialise
-from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import row_total
 from fastloss.backends.numba_cpu._load import load, smaller, span_row
 from fastloss.backends.numba_cpu._math import exp
-from fastloss.backends.numba_cpu._softmax import INF, NAN, NEG_INF, SPAN, infinite_sum, target_slope
+from fastloss.backends.numba_cpu._softmax import INF, NAN, NEG_INF, infinite_sum, span_of, target_slope
 
 Real = find_peak = scan = sum_mixed = fill_softmax = subtract_target = None  # holes
 
@@ -57,7 +56,7 @@ def reduce_tile(
     state,  # IN OUT (n_rows, 6)
 ):
     """Merge a tile into the rows' states."""
-    scratch = np.empty((SPAN // WIDTH, WIDTH))
+    scratch = span_of(np.float64)
     for r in range(first * block, smaller(last * block, x.shape[0])):
         row = x[r]
         if bias is not None:
