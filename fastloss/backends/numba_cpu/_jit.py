@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import numba
+from numba import types
+from numba.core import sigutils
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
@@ -67,15 +69,44 @@ def chain(pieces, purpose, **holes):
     return holes
 
 
-def specialise(template, name, allocates=False, **holes):
-    """Compile `template` with its holes filled, as a kernel called `name`; `allocates` if it makes arrays on the heap."""
+def across(i, array):
+    """Kernels across rows, which take any strides but those of vectors of weights."""
+    return array.ndim > 1
+
+
+def along(i, array):
+    """Kernels along rows, which take any strides of what has one element per row."""
+    return array.ndim == 2
+
+
+def specialise(template, name, allocates=False, takes_strides=lambda i, array: False, **holes):
+    """Compile `template` with its holes filled, as a kernel called `name`.
+
+    allocates : whether the kernel makes arrays on the heap.
+    takes_strides : which arguments (position, Numba type) are indexed by their strides alone, so that the code for strided arrays
+        serves contiguous ones as well.
+    """
     copy = _filled(template, name, holes)
     kernel = numba.njit(copy, nogil=True, fastmath=LOOP_FLAGS, error_model="numpy", _nrt=allocates, **KERNEL)
     try:
         kernel._cache = _ForgivingCache(copy)
     except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself
         pass
+    kernel.compile = functools.partial(_compile_once, kernel, kernel.compile, takes_strides)
     return kernel
+
+
+def _compile_once(kernel, compile, takes_strides, signature):
+    """Compile a kernel for arrays that may be written to, and of any strides where it takes them, and use the code for all others."""
+    given, _ = sigutils.normalize_signature(signature)
+    general = tuple(
+        a.copy(readonly=False, layout="A" if takes_strides(i, a) else a.layout) if isinstance(a, types.Array) else a
+        for i, a in enumerate(given)
+    )
+    entry = compile(general)
+    if general != given:
+        kernel._insert([a._code for a in given], entry, False)
+    return entry
 
 
 # A fork while another thread compiles would leave the child with a lock that nobody can release.

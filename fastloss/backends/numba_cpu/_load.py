@@ -25,17 +25,17 @@ def smaller(a, b):
     return a if a < b else b
 
 
-def _part(n_indices, sliced):
+def _part(n_indices, sliced, together=False):
     """A function that makes a view of an array, without any of the checks that Numba's own indexing takes time to compile.
 
     It takes n_indices indices, all within the array, and then, if `sliced`, where to start and stop along the next axis, which must
-    be the last.  Scalars and None are returned as they are.
+    be the last.  `together`: the view is contiguous, even if its type can't tell.  Scalars and None are returned as they are.
     """
 
     def typing(operand, indices):
         if not isinstance(operand, types.Array):
             return operand(operand, *indices), lambda context, builder, signature, args: args[0]
-        kind = operand.copy(ndim=operand.ndim - n_indices, layout="C" if operand.layout == "C" else "A")
+        kind = operand.copy(ndim=operand.ndim - n_indices, layout="C" if together or operand.layout == "C" else "A")
 
         def codegen(context, builder, signature, args):
             value, *at = args
@@ -59,12 +59,19 @@ def _part(n_indices, sliced):
 
 
 _span, _row, _span_row = _part(0, sliced=True), _part(2, sliced=False), _part(1, sliced=False)
+_contiguous_span = _part(0, sliced=True, together=True)
 
 
 @intrinsic
 def span(typingctx, operand, start, stop):
     """operand[start:stop], which must lie within the operand."""
     return _span(operand, (start, stop))
+
+
+@intrinsic
+def contiguous_span(typingctx, operand, start, stop):
+    """The same where the elements are known to be neighbours."""
+    return _contiguous_span(operand, (start, stop))
 
 
 @intrinsic
@@ -95,7 +102,7 @@ def _load(operand, i):
 
 
 def staged(operand, start, stop, scratch):
-    """operand[start:stop] as a contiguous array: copied to `scratch` unless its type says that it is contiguous."""
+    """operand[start:stop] as a contiguous array: copied to `scratch` unless it is contiguous."""
 
 
 @overload(staged, jit_options={**INLINED["jit_options"], "_nrt": True})  # without, no function may return a new array
@@ -110,7 +117,14 @@ def _staged(operand, start, stop, scratch):
             scratch[k] = load(operand, start + k)
         return span(scratch, 0, stop - start)
 
-    return copied
+    def copied_if_strided(operand, start, stop, scratch):
+        if operand.strides[0] == operand.itemsize:
+            return contiguous_span(operand, start, stop)
+        for k in range(stop - start):
+            scratch[k] = load(operand, start + k)
+        return span(scratch, 0, stop - start)
+
+    return copied_if_strided if operand.dtype == scratch.dtype and operand.aligned else copied
 
 
 def weigh(w, i, value):

@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 from fastloss.backends import LANES
-from fastloss.backends.numba_cpu._jit import called, chain, inlined, specialise
+from fastloss.backends.numba_cpu._jit import across, called, chain, inlined, specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import (
     LEAST_SUM,
@@ -594,4 +594,4 @@ def pieces(real):
 
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces(real))
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", takes_strides=across, **pieces(real))

@@ -22,7 +22,7 @@ from fastloss.backends.numba_cpu._divergence import (
     with_class,
     with_step,
 )
-from fastloss.backends.numba_cpu._jit import called, chain, specialise
+from fastloss.backends.numba_cpu._jit import across, along, called, chain, specialise
 from fastloss.backends.numba_cpu._likelihood import tail_above
 from fastloss.backends.numba_cpu._load import load, smaller
 from fastloss.backends.numba_cpu._math import LIMIT, power_of
@@ -245,4 +245,5 @@ def kernel(op, real):
     family, own = (rowwise, _divergence) if op == "compare_rows" else (columns, _diverge_lanes)
     holes = {**family.pieces(real), "far": FAR[real]}
     filled = chain((_put_comparison, own), name, **holes)
-    return specialise(TEMPLATES[op], f"{op}_{name}", **filled)
+    takes_strides = along if op == "compare_rows" else across
+    return specialise(TEMPLATES[op], f"{op}_{name}", takes_strides=takes_strides, **filled)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastloss.backends.numba_cpu._jit import specialise
+from fastloss.backends.numba_cpu._jit import across, specialise
 from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import log
 from fastloss.backends.numba_cpu._softmax import NAN, count, is_class, is_ignored, note_bad, put, scaled, start_block
@@ -56,4 +56,4 @@ TEMPLATES = {"gather_index": gather_index}
 
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", Real=real)
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", takes_strides=across, Real=real)

@@ -10,6 +10,7 @@ partials: float64 (n_blocks, 2), the block's sum of weight * loss and its sum of
 import functools
 
 import numpy as np
+from numba.np.numpy_support import from_dtype
 
 from fastloss.backends.numba_cpu._elements import GROUP, WIDTH, sum_with, written
 from fastloss.backends.numba_cpu._jit import called, inlined, specialise
@@ -421,4 +422,9 @@ def _loops(template, purpose, name, intrinsics):
 
 def kernel(loss, op, real):
     """The kernel `op` (a name in TEMPLATES) of a pointwise loss, computing in `real`."""
-    return specialise(TEMPLATES[op], f"{loss.name}_{op}_{np.dtype(real).name}", Real=real, **_spans(loss, real))
+
+    def staged(i, array):  # x, y and z, see `_load`
+        return i < 3 and array.ndim == 3 and array.dtype == from_dtype(np.dtype(real))
+
+    name = f"{loss.name}_{op}_{np.dtype(real).name}"
+    return specialise(TEMPLATES[op], name, takes_strides=staged, Real=real, **_spans(loss, real))

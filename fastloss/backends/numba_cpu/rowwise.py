@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from fastloss.backends.numba_cpu._jit import called, chain, specialise
+from fastloss.backends.numba_cpu._jit import along, called, chain, specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import (
     LEAST_SUM,
@@ -364,4 +364,4 @@ def pieces(real):
 
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces(real))
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", takes_strides=along, **pieces(real))

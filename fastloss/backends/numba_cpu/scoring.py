@@ -11,7 +11,7 @@ import numpy as np
 
 from fastloss.backends import LANES
 from fastloss.backends.numba_cpu import columns, rowwise
-from fastloss.backends.numba_cpu._jit import specialise
+from fastloss.backends.numba_cpu._jit import across, along, specialise
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import tail_above
 from fastloss.backends.numba_cpu._load import load, smaller
@@ -147,5 +147,6 @@ TEMPLATES = {"score_rows": score_rows, "score_columns": score_columns}
 @functools.cache
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    pieces = (rowwise if op == "score_rows" else columns).pieces(real)
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **pieces)
+    family, takes_strides = (rowwise, along) if op == "score_rows" else (columns, across)
+    pieces = family.pieces(real)
+    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", takes_strides=takes_strides, **pieces)
