@@ -2,6 +2,7 @@
 pairs."""
 
 import functools
+import gc
 
 import pytest
 import selection
@@ -70,6 +71,12 @@ def pytest_collection_modifyitems(items):
     """The oracle has no backends: its comparisons run once.  What is beyond a cover of pairs is marked `full`."""
     items[:] = [item for item in items if not _is_oracle_again(item)]
     selection.mark(items)
+
+
+def pytest_collection_finish(session):
+    """What is there before the first test stays: tens of thousands of items need not be searched for garbage during each compilation."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_oracle_again(item):

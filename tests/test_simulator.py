@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from amounts import few_or_many
 
 DEVICE = Path(__file__).parent / "device"
 
@@ -17,15 +18,9 @@ DEVICE = Path(__file__).parent / "device"
 )
 # torch, CuPy and JAX see no simulated GPU
 @pytest.mark.parametrize("module", sorted({path.stem for path in DEVICE.glob("test_*.py")} - {"test_libraries"}))
-def test_in_the_simulator(module):
-    options = [
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-    ]  # with what the run around it may leave to -m full
+@few_or_many("selection", "not slow and not full", "not slow")
+def test_in_the_simulator(module, selection):
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-m", selection]
     command = [sys.executable, "-m", "pytest", *options, DEVICE / f"{module}.py"]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)

@@ -71,4 +71,4 @@ def tile_kernel(op, real):
 def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out):
     """Write results from sums along axes, see `backends`."""
     finish = kernel(None, "finish_sums", out.dtype)
-    return finish(partials.reshape(-1), n, step, weights_from, divisor, by_weight, root, out.reshape(-1))
+    return finish(partials.reshape(-1), n, step, weights_from, float(divisor), by_weight, root, out.reshape(-1))
