@@ -42,14 +42,26 @@ cdef inline void take_side(const Operand *x, Py_ssize_t i, Py_ssize_t j, Side *s
     side.x, side.step, side.kind = at(x, i, j, 0), x.step[2], x.kind
 
 
-cdef void scan_side(const Call *call, Group *group, int size, const int64_t *labels, Side *sides) noexcept nogil:
-    """The sums of some rows of one of the two arrays, without their labels where they have some."""
+cdef void scan_side(
+    const Call *call, Group *group, int size, const int64_t *labels, Side *sides, const Others *others, int which,
+    const int *found
+) noexcept nogil:
+    """The sums of some rows of one of the two arrays, without their labels where they have some.
+
+    `found` says of which of them one sweep has found all that is wanted: the divergence (1), and `others` (2).
+    """
     cdef Py_ssize_t n = call.x.length[2], left_out
     cdef int k
     for k in range(size):
         left_out = labels[k] if labels[k] >= 0 else -1
-        call.real.scan(sides[k].x, sides[k].kind, n, left_out, NAN, &group.s[k], &group.g[k], &group.most[k],
-            call.temper)
+        if found[k] == 2:
+            group.s[k], group.g[k] = others[2 * k + which].s, others[2 * k + which].g
+            group.most[k] = others[2 * k + which].most
+        elif found[k] == 1 and left_out < 0:  # the loss is not looked at
+            group.s[k], group.g[k], group.most[k] = 0.0, 0.0, -INFINITY
+        else:
+            call.real.scan(sides[k].x, sides[k].kind, n, left_out, NAN, &group.s[k], &group.g[k], &group.most[k],
+                call.temper)
         group.x[k] = -INFINITY
         if left_out >= 0:
             group.x[k] = call.real.logit(element(sides[k].x + left_out * sides[k].step, sides[k].kind), call.temper)
@@ -96,7 +108,8 @@ cdef void compare_row_blocks(
     cdef double kl[16]
     cdef double gaps[16]
     cdef bint same[16]
-    cdef bint quick[16]
+    cdef int quick[16]
+    cdef Others others[32]
     cdef double *partial
     cdef int k, size
     # the sums that likelihoods are made of find a long row in cache
@@ -116,14 +129,15 @@ cdef void compare_row_blocks(
                 group.labels[k] = target_at(call, i, j, n)
                 take_side(&call.reference, i, j, &sides[0][k])
                 take_side(&call.x, i, j, &sides[1][k])
-                # the same whether there are targets or not
+                # the divergence is the same whether there are targets or not
                 quick[k] = call.real.quick_divergence(
-                    &sides[0][k], &sides[1][k], n, &kl[k], &gaps[k], &r_peak, &x_peak, call.temper
+                    &sides[0][k], &sides[1][k], n, group.labels[k] if group.labels[k] >= 0 else -1, &kl[k], &gaps[k],
+                    &r_peak, &x_peak, &others[2 * k], call.temper
                 )
                 same[k] = r_peak == x_peak if quick[k] else False
             if call.target.data != NULL or not quick[0]:
-                scan_side(call, &group, size, group.labels, sides[1])
-                scan_side(call, &reference, size, group.labels, sides[0])
+                scan_side(call, &group, size, group.labels, sides[1], others, 1, quick)
+                scan_side(call, &reference, size, group.labels, sides[0], others, 0, quick)
             for k in range(size):
                 if not quick[k]:
                     kl[k] = compared(call, &sides[0][k], &sides[1][k], n, &gaps[k], &same[k])

@@ -19,6 +19,15 @@ typedef struct {
     double top, tail; /* the maximum, and logsumexp minus the maximum divided by T */
 } Side;
 
+/* What the likelihood of a row's target is made of, as `scan` finds it: the sum of the others' terms, what they are relative to, and
+the row's maximum. */
+typedef struct {
+    double s, g, most;
+} Others;
+
+/* Least share of a sum that the others have to be if they are what is left of it: then next to nothing cancels. */
+#define LEAST_OTHERS 1e-4
+
 /* Where p (exp(-d) - 1 + d) is taken by the polynomial: |d| <= ln(2) / 2. */
 #define NEAR 0.34657359
 
@@ -207,6 +216,7 @@ INLINE REAL NAME(close_excess)(
 /* What one sweep sums up, in lanes; and the largest logits and d. */
 typedef struct {
     double totals[16], sums[16], shares[16]; /* of p, p (exp(-d) - 1 + d) and p d */
+    double x_totals[16];                     /* of q, where likelihoods are wanted */
     REAL r_tops[16], x_tops[16], most[16];
 } NAME(Swept);
 
@@ -249,6 +259,15 @@ static void NAME(sweep_blocks)(
     }
 }
 
+/* Adds the q of whole blocks, which are in cache: in a loop of its own, so that a divergence has the same bits without. */
+static void NAME(add_whole_terms)(
+    const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, UINT bias, double *RESTRICT totals, const Temper temper)
+{
+    for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK)
+        for (int k = 0; k < 16; k++)
+            totals[k] += (double)NAME(four_whole_terms)(x + k, lowest, bias, temper);
+}
+
 INLINE double NAME(highest_of)(const REAL *tops)
 {
     REAL top = tops[0];
@@ -266,13 +285,39 @@ INLINE double NAME(block_total)(const REAL *x, REAL lowest, UINT bias, const Tem
     return NAME(folded)(sums);
 }
 
+#if SINGLE
+/* What is left of a row's total, which is in lanes, without the term of its element `own`; false if that is too little to be told. */
+static _Bool NAME(find_others)(
+    const Side *x, Py_ssize_t n, Py_ssize_t own, REAL power, REAL lowest, UINT bias, const double *totals, double top,
+    Others *others, const Temper temper)
+{
+    REAL scratch[SPAN], block[BLOCK];
+    double rest[16];
+    const int lane = (int)(own % 16);
+    const Py_ssize_t start = own - own % BLOCK, m = n - start < BLOCK ? n - start : BLOCK;
+    NAME(padded)(NAME(staged)(x->x + start * x->step, x->step, x->kind, m, scratch), m, block);
+    memcpy(rest, totals, sizeof rest);
+    rest[lane] -= (double)NAME(four_whole_terms)(block + lane, lowest, bias, temper);
+    block[own % BLOCK] = -(REAL)INFINITY;
+    rest[lane] += (double)NAME(four_whole_terms)(block + lane, lowest, bias, temper);
+    others->s = NAME(folded)(rest);
+    others->g = log_of_power((double)power, 0.0) * temper.value;
+    others->most = top;
+    const double total = NAME(folded)(totals);
+    return others->s >= LEAST_OTHERS * total && others->s > TINY && total < HUGE_SUM &&
+        (REAL)top <= NAME(highest)(power, temper);
+}
+#endif
+
 /* The same in one sweep over both, with what the gap is between their first elements; and where their maxima are.  False where
 the sums can't be relied on: rows with NaN or infinities, rows that differ in a constant that is large beside all other
-differences, and such as that gap is not near enough for. */
+differences, and such as that gap is not near enough for.  2 if `others` of both rows are found, too: those than the element `own`, unless that is
+below 0. */
 static int NAME(quick_divergence)(
-    const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak, Py_ssize_t *x_peak,
-        const Temper temper)
+    const Side *r, const Side *x, Py_ssize_t n, Py_ssize_t own, double *kl, double *gap, Py_ssize_t *r_peak,
+        Py_ssize_t *x_peak, Others *others, const Temper temper)
 {
+    const int both = SINGLE && own >= 0;
     REAL r_scratch[SPAN], x_scratch[SPAN], r_rest[BLOCK], x_rest[BLOCK];
     NAME(Swept) swept;
     NAME(Pair) pair;
@@ -295,7 +340,7 @@ static int NAME(quick_divergence)(
     pair.low = 0;
     pair.scale = (REAL)exp_double(log_of_power((double)x_power - (double)r_power, -(double)pair.high * temper.rate));
     for (int k = 0; k < 16; k++) {
-        swept.totals[k] = swept.sums[k] = swept.shares[k] = 0.0;
+        swept.totals[k] = swept.sums[k] = swept.shares[k] = swept.x_totals[k] = 0.0;
         swept.most[k] = -(REAL)INFINITY;
     }
     const Py_ssize_t span = r->kind == NATIVE && x->kind == NATIVE ? 8 * SPAN : SPAN;
@@ -306,10 +351,14 @@ static int NAME(quick_divergence)(
         for (int k = 0; k < 16; k++)
             swept.r_tops[k] = swept.x_tops[k] = -(REAL)INFINITY;
         NAME(sweep_blocks)(p, q, whole / BLOCK, &pair, &swept, temper);
+        if (both)
+            NAME(add_whole_terms)(q, whole / BLOCK, pair.x_lowest, pair.x_bias, swept.x_totals, temper);
         if (whole < m) {
             NAME(padded)(p + whole, m - whole, r_rest);
             NAME(padded)(q + whole, m - whole, x_rest);
             NAME(sweep_blocks)(r_rest, x_rest, 1, &pair, &swept, temper);
+            if (both)
+                NAME(add_whole_terms)(x_rest, 1, pair.x_lowest, pair.x_bias, swept.x_totals, temper);
         }
         const double r_here = NAME(highest_of)(swept.r_tops), x_here = NAME(highest_of)(swept.x_tops);
         r_from = r_here > r_top ? start : r_from;
@@ -329,6 +378,14 @@ static int NAME(quick_divergence)(
         return 0;
     *r_peak = r_from + NAME(position_of)(r->x + r_from * r->step, r->kind, n - r_from < span ? n - r_from : span, r_top);
     *x_peak = x_from + NAME(position_of)(x->x + x_from * x->step, x->kind, n - x_from < span ? n - x_from : span, x_top);
+#if SINGLE
+    if (both &&
+        NAME(find_others)(r, n, own, r_power, pair.r_lowest, pair.r_bias, swept.totals, r_top, &others[0], temper) &&
+        NAME(find_others)(x, n, own, x_power, pair.x_lowest, pair.x_bias, swept.x_totals, x_top, &others[1], temper))
+        return 2;
+#else
+    (void)others;
+#endif
     return 1;
 }
 

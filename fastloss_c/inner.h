@@ -124,7 +124,7 @@ typedef struct {
     void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *, Temper);
     double (*divergence)(const Side *, const Side *, Py_ssize_t, double *, Temper);
     int (*quick_divergence)(
-        const Side *, const Side *, Py_ssize_t, double *, double *, Py_ssize_t *, Py_ssize_t *, Temper);
+        const Side *, const Side *, Py_ssize_t, Py_ssize_t, double *, double *, Py_ssize_t *, Py_ssize_t *, Others *, Temper);
     void (*diverge_columns)(
         const Columns *, const Columns *, Py_ssize_t, int, const Rows *, const Rows *, double *, double *, Temper);
     void (*gaps_of_columns)(const Columns *, Py_ssize_t, int, const int64_t *, double *); /* only of float32 as it is */

@@ -55,6 +55,9 @@ cdef extern from "inner.h" nogil:
         int kind
         double top, tail
 
+    ctypedef struct Others:
+        double s, g, most
+
     ctypedef struct Arithmetic:
         Py_ssize_t size
         int kind
@@ -118,8 +121,8 @@ cdef extern from "inner.h" nogil:
             char *const *shares, Temper temper) noexcept nogil
         double (*divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap, Temper temper) noexcept nogil
         int (*quick_divergence)(
-            const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak,
-            Py_ssize_t *x_peak, Temper temper) noexcept nogil
+            const Side *r, const Side *x, Py_ssize_t n, Py_ssize_t own, double *kl, double *gap, Py_ssize_t *r_peak,
+            Py_ssize_t *x_peak, Others *others, Temper temper) noexcept nogil
         void (*diverge_columns)(
             const Columns *r, const Columns *x, Py_ssize_t n_classes, int width, const Rows *reference, const Rows *rows,
             double *kl, double *gaps, Temper temper) noexcept nogil

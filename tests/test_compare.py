@@ -203,6 +203,29 @@ def test_with_targets(shape, dtype):
                 assert abs(mpmath.mpf(float(got.delta_p[k])) - change) <= 2e-6 * abs(change)
 
 
+@pytest.mark.parametrize("n_classes", [64, 1000, 9001])
+def test_losses_large_and_tiny(n_classes):
+    """To 2 ulp, whether the target has next to all of the probability, some or none: what others have is summed in different ways."""
+    r, x = pair(60, n_classes, 0.1)
+    rng = generator("compare losses", n_classes)
+    y = rng.integers(0, n_classes, 60)
+    heights = np.repeat([0.0, 5.0, 10.0, 16.0, 22.0, 40.0], 10).astype(np.float32)
+    for logits in (r, x):
+        logits[np.arange(60), y] += heights
+    found = fastloss.compare(r, x, y)
+    np.testing.assert_array_equal(found.kl > 0, True)
+    least = np.inf
+    for got, logits in ((found.nll, x), (found.reference_nll, r)):
+        wide = logits.astype(np.longdouble)
+        others = np.exp(wide - wide[np.arange(60), y][:, None])
+        others[np.arange(60), y] = 0
+        exact = np.log1p(others.sum(axis=1))
+        unit = np.spacing(exact.astype(np.float32)).astype(np.longdouble)
+        assert (np.abs(got.astype(np.longdouble) - exact) <= 2 * unit).all()
+        least = min(least, float(exact.min()))
+    assert least < 1e-8  # where nothing is left of a difference
+
+
 def test_shapes_and_axes():
     r, x = (a.reshape(4, 5, 3, 7) for a in pair(60, 7, 0.1))
     rng = generator("compare axes")
