@@ -3,12 +3,14 @@ pairs."""
 
 import functools
 import gc
+import json
 
 import pytest
 import selection
 
 import fastloss
 from fastloss.backends import load
+from fastloss.cli import main
 
 # The compiled backends, and the one that is used if neither is available, which is slow, so that tests with large
 # arrays leave it out.  Numba comes last, because its kernels have to be compiled: where a cover of pairs has a choice,
@@ -100,3 +102,30 @@ def backend(request):
     yield name
     with chosen:  # takes it back
         pass
+
+
+@pytest.fixture
+def evaluate(capsys):
+    """Runs `fastloss eval --json` with these arguments; returns the document."""
+
+    def run(*arguments):
+        code = main(["eval", *map(str, arguments), "--json"])
+        captured = capsys.readouterr()
+        assert (code, captured.err) == (0, "")
+        return json.loads(captured.out)
+
+    return run
+
+
+@pytest.fixture
+def error(capsys):
+    """Runs `fastloss eval` with these arguments, which must fail; returns its one line of message."""
+
+    def run(*arguments):
+        code = main(["eval", *map(str, arguments)])
+        captured = capsys.readouterr()
+        assert (code, captured.out) == (2, "")
+        assert captured.err.startswith("fastloss: error: ") and captured.err.count("\n") == 1
+        return captured.err.removeprefix("fastloss: error: ").rstrip("\n")
+
+    return run

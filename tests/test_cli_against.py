@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eval_figures import INCIDENTAL
 
 import fastloss
 from fastloss.cli import main
@@ -19,8 +20,6 @@ from fastloss.cli.eval.stats.bootstrap import Bootstrap, Resampling, interval
 from fastloss.cli.eval.stats.sums import Place, Rows
 
 N_SHARDS = 40
-INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
-INCIDENTAL |= {"output", "per_sample", "report", "threads", "pieces_resumed", "workers", "scheduler"}
 
 
 def models(n, n_classes=9, distance=0.3, seed=0, better=0.0):
@@ -46,26 +45,6 @@ def folder(tmp_path, monkeypatch):
         for i in range(N_SHARDS):
             np.save(f"{name}/{name}-{i}.npy", whole[i * 100 : (i + 1) * 100 if i < N_SHARDS - 1 else None])
     return tmp_path
-
-
-@pytest.fixture
-def evaluate(capsys):
-    def run(*arguments):
-        code = main(["eval", *map(str, arguments), "--json"])
-        captured = capsys.readouterr()
-        assert (code, captured.err) == (0, "")
-        return json.loads(captured.out)
-
-    return run
-
-
-@pytest.fixture
-def error(capsys):
-    def run(*arguments):
-        assert main(["eval", *map(str, arguments)]) == 2
-        return capsys.readouterr().err.removeprefix("fastloss: error: ").strip()
-
-    return run
 
 
 def figures(document):
@@ -220,14 +199,14 @@ def test_workers(folder, evaluate):
     assert figures(finished(start(*command, "--workers", 2))) == figures(evaluate(*command))
 
 
-def test_errors(folder, error):
+def test_errors(folder, error, evaluate):
     np.save("short.npy", np.zeros((3, 9), np.float32))
     assert "(3, 9)" in error("x.npy", "y.npy", "--against", "short.npy")
     assert "missing.npy" in error("x.npy", "y.npy", "--against", "missing.npy")
     r = np.load("r.npy")
     r[17 * 3] = np.nan  # of an ignored row: padding
     np.save("padded.npy", r)
-    assert main(["eval", "x.npy", "y.npy", "--against", "padded.npy", "--json"]) == 0
+    evaluate("x.npy", "y.npy", "--against", "padded.npy")
     r[5, 2] = np.nan
     np.save("holes.npy", r)
     assert error("x.npy", "y.npy", "--against", "holes.npy").startswith("holes.npy: NaN at [5, 2]")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eval_figures import figures
 
 import fastloss
 from fastloss.cli import main
@@ -18,8 +19,6 @@ from fastloss.cli.eval.stats.documents import Bytes, Documents, DocumentSums, ta
 from fastloss.cli.eval.stats.sums import Place, Rows
 
 N_SHARDS, N_ROWS = 12, 1_300
-INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
-INCIDENTAL |= {"output", "per_sample", "per_document", "report", "threads", "pieces_resumed", "workers", "scheduler"}
 
 
 @pytest.fixture
@@ -43,30 +42,6 @@ def folder(tmp_path, monkeypatch):
     np.save("ids.npy", np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
     np.save("bytes.npy", rng.integers(0, 9, N_ROWS))
     return tmp_path
-
-
-@pytest.fixture
-def evaluate(capsys):
-    def run(*arguments):
-        code = main(["eval", *map(str, arguments), "--json"])
-        captured = capsys.readouterr()
-        assert (code, captured.err) == (0, "")
-        return json.loads(captured.out)
-
-    return run
-
-
-@pytest.fixture
-def error(capsys):
-    def run(*arguments):
-        assert main(["eval", *map(str, arguments)]) == 2
-        return capsys.readouterr().err.removeprefix("fastloss: error: ").strip()
-
-    return run
-
-
-def figures(document):
-    return {key: value for key, value in document.items() if key not in INCIDENTAL}
 
 
 def expected():

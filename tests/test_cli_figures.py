@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eval_figures import figures
 
 import fastloss
 from fastloss.cli import main
 
 SIZES = (300, 1, 120, 479)
 N_ROWS = sum(SIZES)
-INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
-INCIDENTAL |= {"output", "per_sample", "report", "threads", "pieces_resumed", "workers", "scheduler"}
 
 
 @pytest.fixture
@@ -39,30 +38,6 @@ def folder(tmp_path, monkeypatch):
             np.save(f"{name}/{i}.npy", part)
     np.save("g.npy", np.minimum(rng.geometric(0.3, N_ROWS), 6))
     return tmp_path
-
-
-@pytest.fixture
-def evaluate(capsys):
-    def run(*arguments):
-        code = main(["eval", *map(str, arguments), "--json"])
-        captured = capsys.readouterr()
-        assert (code, captured.err) == (0, "")
-        return json.loads(captured.out)
-
-    return run
-
-
-@pytest.fixture
-def error(capsys):
-    def run(*arguments):
-        assert main(["eval", *map(str, arguments)]) == 2
-        return capsys.readouterr().err.removeprefix("fastloss: error: ").strip()
-
-    return run
-
-
-def figures(document):
-    return {key: value for key, value in document.items() if key not in INCIDENTAL}
 
 
 def loaded(*names):

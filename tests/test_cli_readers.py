@@ -38,18 +38,6 @@ def evaluate(capsys):
     return run
 
 
-@pytest.fixture
-def error(capsys):
-    def run(*arguments):
-        code = main(["eval", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert (code, captured.out) == (2, "")
-        assert captured.err.startswith("fastloss: error: ") and captured.err.count("\n") == 1
-        return captured.err[17:-1]
-
-    return run
-
-
 def data(shape=(N, CLASSES), dtype="f4"):
     rng = np.random.default_rng(40)
     y = rng.integers(0, shape[-1], shape[:-1])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from eval_figures import figures
 
 import fastloss
 from fastloss._exact import LOWEST, ExactSum
@@ -24,42 +25,11 @@ RNG = np.random.default_rng(20)
 SIZES = (30, 1, 77, 12, 150, 33, 64, 8, 99, 41, 5)  # more than ten: 10 sorts after 9
 CLASSES = 7
 
-# What may differ between two runs of the same evaluation.
-INCIDENTAL = {"seconds", "rows_per_second", "gigabytes_per_second", "predictions", "targets", "shards", "chunk_size"}
-INCIDENTAL |= {"output", "per_sample", "report", "threads", "pieces_resumed", "workers", "scheduler"}
-
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def evaluate(capsys):
-    def run(*arguments):
-        code = main(["eval", *map(str, arguments), "--json"])
-        captured = capsys.readouterr()
-        assert (code, captured.err) == (0, "")
-        return json.loads(captured.out)
-
-    return run
-
-
-@pytest.fixture
-def error(capsys):
-    def run(*arguments):
-        code = main(["eval", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert (code, captured.out) == (2, "")
-        assert captured.err.startswith("fastloss: error: ") and captured.err.count("\n") == 1
-        return captured.err[17:-1]
-
-    return run
-
-
-def figures(result):
-    return {key: value for key, value in result.items() if key not in INCIDENTAL}
 
 
 def data(dtype="f4", sizes=SIZES, seed=0):
