@@ -11,6 +11,9 @@ import numpy as np
 import fastloss
 from fastloss import _threads
 
+# Imported before any signal comes: of an exception in the middle of a class, Python 3.11 makes a RuntimeError.
+fastloss.functional  # noqa: B018
+
 
 class Interruption(Exception):
     """What the handler of SIGALRM raises."""
