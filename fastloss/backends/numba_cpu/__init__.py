@@ -1,20 +1,19 @@
 """The Numba backend: kernels compiled on first use for the types at hand, and cached on disk."""
 
 import functools
-import importlib
 from types import SimpleNamespace
 
 from fastloss import _viewed
+from fastloss._optional import failure_of_import
 
 
 @functools.cache
 def available():
     """None if Numba can be imported, otherwise what to do about it."""
-    try:
-        importlib.import_module("numba")
-    except ModuleNotFoundError:
+    error = failure_of_import("numba")
+    if isinstance(error, ModuleNotFoundError):
         return "numba is not installed (pip install numba)"
-    except Exception as error:  # a NumPy that is too new for it, a library it can't load
+    if error is not None:  # a NumPy that is too new for it, a library it can't load
         return f"numba can't be imported: {error}"
     return None
 

@@ -6,6 +6,8 @@ protocol of backends: `fastloss.places.cuda` uses `pointwise`, `softmax` and `_l
 
 import functools
 
+from fastloss._optional import failure_of_import
+
 # The first with independent threads in a warp, and the oldest that the compiler still supports.
 LEAST_CAPABILITY = (7, 0)
 
@@ -13,15 +15,15 @@ LEAST_CAPABILITY = (7, 0)
 @functools.cache
 def available():
     """None if there is a GPU to compute on, otherwise why not and what to do about it."""
-    try:
-        import numba_cuda  # noqa: F401
-    except ImportError as error:
+    error = failure_of_import("numba_cuda")
+    if isinstance(error, ImportError):
         return f"numba-cuda is not installed ({error}): pip install 'fastloss[cuda]'"
-    try:
-        from numba import cuda
-        from numba.cuda.core import config
-    except Exception as error:  # versions of other packages may be incompatible
+    error = error or failure_of_import("numba.cuda.core.config")
+    if error is not None:  # versions of other packages may be incompatible
         return f"numba-cuda can't be imported ({type(error).__name__}: {error}): pip install --upgrade 'fastloss[cuda]'"
+    from numba import cuda
+    from numba.cuda.core import config
+
     if config.ENABLE_CUDASIM:
         return None
     try:
