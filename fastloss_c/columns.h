@@ -703,26 +703,6 @@ static void find_tails(Rows *rows, int width, double rate)
 #endif
 
 #if SINGLE
-/* Sums of q (top - x), and of q, over some classes of a tile, with q = keep y + spread. */
-INLINE void NAME(mix_classes)(
-    const REAL *RESTRICT tile, const REAL *RESTRICT other, int classes, double keep, double spread, Rows *rows, const int lanes)
-{
-    for (int lane = 0; lane < lanes; lane += STRIP) {
-        double sums[STRIP] = {0.0}, masses[STRIP] = {0.0}, top[STRIP];
-        memcpy(top, rows->top + lane, sizeof top);
-        for (int c = 0; c < classes; c++)
-            for (int k = 0; k < STRIP; k++) {
-                const double q = keep * (double)other[c * LANES + lane + k] + spread;
-                sums[k] += weighed(q, top[k] - (double)tile[c * LANES + lane + k]);
-                masses[k] += q;
-            }
-        for (int k = 0; k < STRIP; k++) {
-            rows->smooth[lane + k] += sums[k];
-            rows->mass[lane + k] += masses[k];
-        }
-    }
-}
-
 /* Sums of x[label] - x of each row, of as many as there are lanes; of lanes without a label nothing that means anything. */
 INLINE void NAME(gaps_of_lanes)(
     const Columns *x, Py_ssize_t n_classes, int width, const int64_t *labels, double *gaps, const int lanes)
@@ -776,12 +756,6 @@ INLINE void NAME(mix_lanes)(
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
             NAME(load_tile)(y, start, classes, width, lanes, other);
-#if SINGLE
-        if (y && !w) {
-            NAME(mix_classes)(tile, other, classes, keep, spread, rows, lanes);
-            continue;
-        }
-#endif
         for (int c = 0; c < classes; c++) {
             if (c % 8 == 0)
                 for (int lane = 0; lane < lanes; lane++)
