@@ -2,6 +2,7 @@
 
     pip install '.[cuda,torch,test]' && python bench/gpu.py [--seconds S] [--without CONTENDER] [--output FILE.json]
         [--skip-tests]
+    python bench/gpu.py --predict
 
 Roofs are measured in the same run: a read-only sum and a device-to-device copy of the same size.  Every case runs over buffers that
 together exceed the second-level cache several times, contenders take turns, times are device events' and ratios are medians of rounds.
@@ -17,40 +18,30 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from gpu_cases import CLASSES, COPY, NORMAL, READ, ZERO_OR_ONE, cases
+from gpu_predict import predictions, show
 
 import fastloss
 
-BYTES = 1 << 30  # of logits a case, about
+PREDICTED = ("A100", "H100", "H200")
 ROTATION = 4  # times the second-level cache that the buffers of a case take together, at least
-READ, COPY = "read", "copy"
 
 
-class Case:
-    """A call: how its inputs are made, and what each contender does with them."""
-
-    def __init__(self, name, make, ours, peer, roof=READ, peers=None):
-        self.name, self.make, self.roof = name, make, roof
-        self.contenders = {"fastloss": ours, "torch": peer, "torch.compile": None, **(peers or {})}
-
-
-def cross_entropy(n_classes, dtype, gradient=False):
-    size = torch.finfo(dtype).bits // 8
-    n_rows = max(64, min(BYTES // (n_classes * size), 1 << 26))
-
-    def make():
-        x = torch.randn(n_rows, n_classes, device="cuda", dtype=torch.float32).mul_(3).to(dtype)
-        return x, torch.randint(0, n_classes, (n_rows,), device="cuda")
-
-    kind = str(dtype).removeprefix("torch.")
-    if not gradient:
-        peers = {"quack": quack_forward} if quack_forward else {}
-        name = f"cross_entropy {n_rows}x{n_classes} {kind}"
-        return Case(name, make, fastloss.cross_entropy, F.cross_entropy, peers=peers)
-    ours = fastloss.value_and_grad(fastloss.cross_entropy)
-    peers = {"liger": liger_step} if liger_step else {}
-    return Case(
-        f"cross_entropy {n_rows}x{n_classes} {kind} and gradient", make, ours, backward(F.cross_entropy), COPY, peers
-    )
+def tensors(case):
+    """The arrays of a case."""
+    made = []
+    for given in case.inputs:
+        if given.kind == CLASSES:
+            made.append(torch.randint(0, given.n_classes, given.shape, device="cuda"))
+            continue
+        if given.kind == ZERO_OR_ONE:
+            values = torch.randint(0, 2, given.shape, device="cuda")
+        elif given.kind == NORMAL:
+            values = torch.randn(given.shape, device="cuda").mul_(3)
+        else:
+            values = torch.rand(given.shape, device="cuda")
+        made.append(values.to(getattr(torch, given.dtype)))
+    return tuple(made)
 
 
 def backward(function):
@@ -60,39 +51,6 @@ def backward(function):
         return x.grad
 
     return step
-
-
-def images():
-    def make():
-        return torch.randn(8, 21, 1024, 1024, device="cuda"), torch.randint(0, 21, (8, 1024, 1024), device="cuda")
-
-    return Case(
-        "cross_entropy 8x21x1024x1024 axis=1", make, lambda x, y: fastloss.cross_entropy(x, y, axis=1), F.cross_entropy
-    )
-
-
-def elementwise(name, ours, peer, inputs, dtype=torch.float32, gradient=False):
-    n = BYTES // 8
-
-    def make():
-        return tuple(a.to(dtype) for a in inputs(n))
-
-    kind = str(dtype).removeprefix("torch.")
-    if gradient:
-        return Case(f"{name} {n} {kind} and gradient", make, fastloss.value_and_grad(ours), backward(peer), COPY)
-    return Case(f"{name} {n} {kind}", make, ours, peer)
-
-
-def reals(n):
-    return torch.randn(n, device="cuda"), torch.randn(n, device="cuda")
-
-
-def labels(n):
-    return torch.randn(n, device="cuda"), torch.randint(0, 2, (n,), device="cuda").float()
-
-
-def probabilities(n):
-    return torch.rand(n, device="cuda"), torch.randint(0, 2, (n,), device="cuda").float()
 
 
 try:
@@ -111,21 +69,13 @@ except ImportError:
     liger_step = None
 
 
-def cases():
-    for dtype in (torch.float32, torch.bfloat16):
-        for n_classes in (2, 10, 256, 1000, 32000, 128256, 262144):
-            yield cross_entropy(n_classes, dtype)
-    yield images()
-    logits = fastloss.binary_cross_entropy_with_logits
-    yield elementwise("binary_cross_entropy_with_logits", logits, F.binary_cross_entropy_with_logits, labels)
-    yield elementwise(
-        "binary_cross_entropy_with_logits", logits, F.binary_cross_entropy_with_logits, labels, torch.bfloat16
-    )
-    yield elementwise("binary_cross_entropy", fastloss.binary_cross_entropy, F.binary_cross_entropy, probabilities)
-    yield elementwise("mse_loss", fastloss.mse_loss, F.mse_loss, reals)
-    yield cross_entropy(1000, torch.float32, gradient=True)
-    yield cross_entropy(32000, torch.bfloat16, gradient=True)
-    yield elementwise("mse_loss", fastloss.mse_loss, F.mse_loss, reals, gradient=True)
+def contenders_of(case):
+    found = {"fastloss": case.call}
+    if case.loss:
+        found["torch"] = getattr(F, case.loss) if not case.gradient else backward(getattr(F, case.loss))
+    if case.loss == "cross_entropy" and len(case.inputs[0].shape) == 2:
+        found |= {"liger": liger_step} if case.gradient else {"quack": quack_forward}
+    return {name: function for name, function in found.items() if function}
 
 
 def n_bytes(tensors):
@@ -145,12 +95,13 @@ def timed(function, buffers):
 
 def measure(case, seconds, without):
     """Medians of milliseconds and of paired ratios to fastloss, and the share of the roof."""
-    first = case.make()
+    first = tensors(case)
     cache = torch.cuda.get_device_properties(0).L2_cache_size
-    buffers = [first] + [case.make() for _ in range(max(1, -(-ROTATION * cache // n_bytes(first)) - 1))]
-    contenders = {name: function for name, function in case.contenders.items() if name not in without}
-    if "torch.compile" in contenders:
-        contenders["torch.compile"] = torch.compile(case.contenders["torch"], dynamic=False)
+    buffers = [first] + [tensors(case) for _ in range(max(1, -(-ROTATION * cache // n_bytes(first)) - 1))]
+    contenders = contenders_of(case)
+    if "torch" in contenders:
+        contenders["torch.compile"] = torch.compile(contenders["torch"], dynamic=False)
+    contenders = {name: function for name, function in contenders.items() if name not in without}
     if case.roof == READ:
         contenders["roof"] = lambda *arguments: [torch.sum(a) for a in arguments]
         moved = n_bytes(first)
@@ -183,7 +134,7 @@ def measure(case, seconds, without):
 def calls():
     """Microseconds of small calls, each waited for."""
     x, y = torch.randn(16, 10, device="cuda"), torch.randint(0, 10, (16,), device="cuda")
-    a, b = reals(10)
+    a, b = torch.randn(10, device="cuda"), torch.randn(10, device="cuda")
     pairs = {
         "cross_entropy 16x10": (lambda: fastloss.cross_entropy(x, y), lambda: F.cross_entropy(x, y)),
         "mse_loss 10": (lambda: fastloss.mse_loss(a, b), lambda: F.mse_loss(a, b)),
@@ -203,6 +154,14 @@ def calls():
         yield {"case": name, "us": found[0], "torch": found[1] / found[0]}
 
 
+def predicted_here(chosen):
+    """Milliseconds that each case should take, where this GPU is one that predictions are made for."""
+    name = next((name for name in PREDICTED if name in torch.cuda.get_device_name()), None)
+    if name is None:
+        return {}
+    return {p.case: {"predicted ms": p.ms, "bound by": p.binding} for p in predictions(chosen, [name])}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="for each case")
@@ -212,7 +171,11 @@ def main():
     parser.add_argument("--only", default="", help="cases whose names contain this")
     parser.add_argument("--output", type=Path, help="a file for the figures as JSON")
     parser.add_argument("--skip-tests", action="store_true")
+    parser.add_argument("--predict", action="store_true", help="without a GPU: how long each case should take on some")
     options = parser.parse_args()
+    chosen = [case for case in cases() if options.only in case.name]
+    if options.predict:
+        return show(predictions(chosen, PREDICTED))
     if not torch.cuda.is_available():
         sys.exit("there is no CUDA device here, or torch was built without CUDA")
     if not options.skip_tests:
@@ -220,18 +183,22 @@ def main():
         if subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]).returncode:
             sys.exit("the tests fail: nothing is measured")
     results = []
-    for case in cases():
-        if options.only in case.name:
-            print(case.name, file=sys.stderr, flush=True)
-            results.append(measure(case, options.seconds, options.without))
-            torch.cuda.empty_cache()
+    expected = predicted_here(chosen)
+    for case in chosen:
+        print(case.name, file=sys.stderr, flush=True)
+        results.append(measure(case, options.seconds, options.without) | expected.get(case.name, {}))
+        torch.cuda.empty_cache()
     results += [] if options.only else list(calls())
     if options.output:
         about = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "fastloss": fastloss.__version__}
         options.output.write_text(json.dumps(about | {"results": results}, indent=1))
     print(f"\n{torch.cuda.get_device_name()}, torch {torch.__version__}; peers: times as long as fastloss")
     for result in results:
-        figures = ", ".join(f"{key} {value:.3g}" for key, value in result.items() if key != "case")
+        figures = ", ".join(
+            f"{key} {value}" if isinstance(value, str) else f"{key} {value:.3g}"
+            for key, value in result.items()
+            if key != "case"
+        )
         print(f"{result['case']:55} {figures}")
 
 

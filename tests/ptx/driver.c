@@ -4,6 +4,7 @@
    With DRIVER_IDLE kernels do nothing.  With DRIVER_LOG calls show up on stderr, a line each of those that `test_driver.py` looks at; launches
    are appended to the file DRIVER_LAUNCHES. */
 #define _GNU_SOURCE
+#include "counts.h"
 #include "launch.h"
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -93,7 +94,7 @@ static int fetched(void *to, uintptr_t from, size_t n)
     pthread_mutex_lock(&memory);
     int error = idle() ? 0 : refused(INVALID_VALUE, host_reads(from, n));
     if (!error) memcpy(to, (void *)from, n);
-    if (idle() && n == 32) ((double *)to)[3] = INFINITY; /* of the sums that no kernel has made: no bad label */
+    if ((idle() || sampled_blocks()) && n == 32) ((double *)to)[3] = INFINITY; /* of the sums that no kernel has made: no bad label */
     pthread_mutex_unlock(&memory);
     return error;
 }
@@ -145,14 +146,14 @@ static int made(const char *ptx, char *library, size_t room)
 {
     const char *cache = getenv("DRIVER_CACHE");
     char source[1000], command[4000], unique[1000], output[1200] = "";
-    u64 key = hash(ptx, hash(VERSION, 0xCBF29CE484222325u));
+    u64 key = hash(ptx, hash(counting() ? VERSION "counting" : VERSION, 0xCBF29CE484222325u));
     snprintf(library, room, "%s/%016lx.so", cache ? cache : ".", key);
     snprintf(source, sizeof source, "%s/%016lx.ptx", cache ? cache : ".", key);
     if (!access(library, R_OK)) return utimensat(AT_FDCWD, library, NULL, 0), 0; /* the least recently used ones are deleted some day */
     snprintf(unique, sizeof unique, "%s.%d", source, getpid());
     FILE *file = fopen(unique, "w");
     if (!file || fputs(ptx, file) < 0 || fclose(file) || rename(unique, source)) return refused(INVALID_PTX, "no PTX can be written to DRIVER_CACHE");
-    snprintf(command, sizeof command, "LD_PRELOAD= %s %s %s %s 2>&1", TRANSLATE, source, library, OWN);
+    snprintf(command, sizeof command, "LD_PRELOAD= %s %s %s %s %s 2>&1", TRANSLATE, source, library, OWN, counting() ? "counting" : "");
     FILE *pipe = popen(command, "r");
     size_t n = pipe ? fread(output, 1, sizeof output - 1, pipe) : 0;
     output[n] = 0;

@@ -4,6 +4,7 @@
    not depend on it.  DRIVER_APPROXIMATE=n puts approximate instructions off by up to what their documentation allows. */
 #define _GNU_SOURCE
 #include "launch.h"
+#include "counts.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,6 +182,7 @@ static bool together(struct block *block, struct fibre *f)
             if (block->fibres[i].state != WAITING || block->fibres[i].kind != BLOCK_BARRIER || block->fibres[i].b != f->b) return 0;
         for (u32 i = 0; i < n_threads; i++) block->fibres[i].state = READY;
         block->phase = ++phase_number;
+        if (kernel->sites) count_barrier(block - blocks);
         return 1;
     }
     struct fibre *lanes = block->fibres + f->number / WARP * WARP;
@@ -212,6 +214,7 @@ static void report_stuck(struct block *block)
 
 static void start(struct block *block, u32 number, const unsigned *grid, const unsigned *size)
 {
+    if (kernel->sites) counts_start_block(block - blocks);
     block->number = number, block->phase = ++phase_number, block->n_done = 0, block->live = 1;
     memset(block->warp_phase, 0, sizeof block->warp_phase);
     memset((void *)block->shared.start, 0xFF, block->shared.size);
@@ -227,6 +230,7 @@ static void start(struct block *block, u32 number, const unsigned *grid, const u
         void **top = (void **)(stacks + ((block - blocks) * MOST_THREADS + i + 1) * (u64)STACK) - 2;
         top[0] = run_fibre, top[1] = NULL; /* where it returns to first, on a stack aligned as after a call */
         f->stack_pointer = top - 6;
+        if (kernel->sites) counts_watch(block - blocks, i, t);
         memset(f->stack_pointer, 0, 6 * sizeof *top);
         block->order[i] = i;
     }
@@ -297,23 +301,31 @@ int launch(const struct kernel *which, const unsigned *grid, const unsigned *siz
     for (unsigned i = 0; i < kernel->n_parameters; i++) memcpy(bytes + kernel->offsets[i], arguments[i], kernel->sizes[i]);
     parameters = bytes;
     u32 n_blocks = grid[0] * grid[1] * grid[2], next = 0, done = 0, *order = malloc(n_blocks * sizeof *order);
+    u32 n_run = sampled_blocks() && sampled_blocks() < n_blocks ? sampled_blocks() : n_blocks;
     random_state = setting("DRIVER_ORDER") * 0x9E3779B97F4A7C15u;
     for (u32 i = 0; i < n_blocks; i++) {
         u32 other = random_state ? random_below(i + 1) : i;
         order[i] = order[other], order[other] = i;
     }
-    while (done < n_blocks && !error) {
+    for (u32 i = 0; n_run < n_blocks && i < n_run; i++) order[i] = (2 * i + 1) * (u64)n_blocks / (2 * n_run);
+    toucher.trusted = sampled_blocks();
+    if (kernel->sites) counts_begin(kernel, n_threads, LIVE);
+    while (done < n_run && !error) {
         bool moved = 0;
         for (int i = 0; i < LIVE && !error; i++) {
             struct block *block = blocks + i;
-            if (!block->live && next < n_blocks) start(block, order[next++], grid, size);
+            if (!block->live && next < n_run) start(block, order[next++], grid, size);
             if (!block->live) continue;
             bool further = advance(block);
-            if (!error && block->n_done == n_threads) block->live = 0, done++;
+            if (!error && block->n_done == n_threads) {
+                block->live = 0, done++;
+                if (kernel->sites) counts_finish_block(i);
+            }
             else if (!error && !further) report_stuck(block);
             moved |= further;
         }
     }
+    if (kernel->sites && !error) counts_end(n_blocks, n_run, shared);
     free(order);
     return error;
 }

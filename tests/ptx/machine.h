@@ -24,6 +24,7 @@ struct thread {
     u32 tid[3], ntid[3], ctaid[3], nctaid[3];
     u32 lane, warp;
     u64 shared; /* where the block's shared memory starts */
+    u32 *issued, site, slot; /* where costs are counted: how often it has executed each instruction, and which one it is at */
 };
 
 struct kernel {
@@ -31,6 +32,8 @@ struct kernel {
     void (*run)(struct thread *t, const char *parameters);
     unsigned shared, local, n_parameters;
     const unsigned *sizes, *offsets; /* of parameters, in bytes */
+    const char *const *sites; /* the names of its instructions, if they are counted */
+    unsigned n_sites;
 };
 
 /* --- the machine: in memory.c and launch.c --- */
@@ -47,6 +50,7 @@ void barrier(struct thread *t, const char *at, u32 number);
 void warp_barrier(struct thread *t, const char *at, u32 mask);
 u32 shuffle(struct thread *t, const char *at, enum collective kind, u32 value, u32 b, u32 c, u32 mask, pred *found);
 u32 vote(struct thread *t, const char *at, enum collective kind, pred value, u32 mask);
+#define COUNT(n) (t->site = n, t->issued[n]++)
 f32 approximate(f32 exact, f32 ulps); /* off by so much at most, if that mode is on */
 
 /* --- bits and values --- */

@@ -61,7 +61,7 @@ def built():
             "OWN": f"'{libraries / 'libcuda.so.1'}'",
         }
         definitions = [f'-D{name}="{text}"' for name, text in texts.items()]
-        sources = [HERE / name for name in ("driver.c", "launch.c", "memory.c")]
+        sources = [HERE / name for name in ("driver.c", "launch.c", "memory.c", "counts.c")]
         command = ["gcc", "-O2", "-fPIC", "-shared", *definitions, "-pthread"]
         _run([*command, "-Wl,-soname,libcuda.so.1", "-o", cuda, *sources, "-ldl", "-lm"])
         _run(["gcc", "-fPIC", "-shared", "-Wl,-soname,libnvJitLink.so.13", "-o", linker, HERE / "nvjitlink.c"])

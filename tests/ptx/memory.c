@@ -4,6 +4,7 @@
    barrier of the warp orders, too.  Shuffles order nothing.  Blocks of a launch race where plain accesses of two of them meet; a volatile
    read may see what another block has written, as that is how a block takes over what the others have left behind a fence. */
 #include "memory.h"
+#include "counts.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -37,9 +38,10 @@ static int before(u64 address)
 
 u64 region_new(u64 size)
 {
-    struct region new = {(u64)aligned_alloc(512, (size + 1023) / 512 * 512), size, cells_new(size)};
+    bool repeated = sampled_blocks() && size > REPEATED;
+    struct region new = {repeated ? repeated_memory(size) : (u64)aligned_alloc(512, (size + 1023) / 512 * 512), size, cells_new(size), repeated};
     if (!new.start || !new.cells) return 0;
-    memset((void *)new.start, 0xFF, (size + 1023) / 512 * 512);
+    if (!repeated) memset((void *)new.start, 0xFF, (size + 1023) / 512 * 512);
     if (n_regions == room) regions = realloc(regions, (room = 2 * room + 64) * sizeof *regions);
     int at = before(new.start) + 1;
     memmove(regions + at + 1, regions + at, (n_regions++ - at) * sizeof *regions);
@@ -52,7 +54,7 @@ bool region_free(u64 address)
     int at = before(address);
     if (at < 0 || regions[at].start != address) return 0;
     munmap(regions[at].cells, regions[at].size ? regions[at].size * sizeof(struct cell) : 1);
-    free((void *)address);
+    if (regions[at].repeated) munmap((void *)address, (regions[at].size / REPEATED + 1) * REPEATED); else free((void *)address);
     memmove(regions + at, regions + at + 1, (--n_regions - at) * sizeof *regions);
     return 1;
 }
@@ -80,7 +82,7 @@ const char *host_writes(u64 to, u64 size)
 {
     struct cell *cells = cells_of(to, size);
     if (!cells && size) return "the host writes outside all allocations";
-    for (u64 i = 0; i < size; i++) cells[i].filled = 1;
+    for (u64 i = 0; i < size && !sampled_blocks(); i++) cells[i].filled = 1;
     return NULL;
 }
 
@@ -89,7 +91,7 @@ const char *host_reads(u64 from, u64 size)
     static char report[100];
     struct cell *cells = cells_of(from, size);
     if (!cells && size) return "the host reads outside all allocations";
-    for (u64 i = 0; i < size; i++)
+    for (u64 i = 0; i < size && !sampled_blocks(); i++)
         if (!cells[i].filled) {
             snprintf(report, sizeof report, "the host reads %lu bytes of which byte %lu was never written", size, i);
             return report;
@@ -101,7 +103,7 @@ const char *device_copies(u64 to, u64 from, u64 size)
 {
     struct cell *there = cells_of(to, size), *here = cells_of(from, size);
     if ((!there || !here) && size) return "a copy outside all allocations";
-    for (u64 i = 0; i < size; i++) there[i].filled = here[i].filled;
+    for (u64 i = 0; i < size && !sampled_blocks(); i++) there[i].filled = here[i].filled;
     return NULL;
 }
 
@@ -181,7 +183,8 @@ static void check(struct thread *t, const char *at, int space, enum access what,
     if (offset + size > region->size)
         fail(t, at, ILLEGAL_ADDRESS, "%s %lu bytes from byte %lu on of %lu that are there", DID[what], size, offset, region->size);
     if (address % size) fail(t, at, MISALIGNED, "%s %lu bytes at %#lx, which is not a multiple of that", DID[what], size, address);
-    for (u64 i = 0; i < size; i++) touch(t, at, what, region->cells + offset + i, address + i);
+    if (t->issued) count_access(t, region == toucher.shared, what >= WRITE ? LEFT : TAKEN, address, size);
+    for (u64 i = 0; i < size && !toucher.trusted; i++) touch(t, at, what, region->cells + offset + i, address + i);
 }
 
 static u64 value_at(u64 address, int size)

@@ -6,7 +6,7 @@ enum { WARP = 32 };
 
 struct touch { u32 launch, phase, block; u16 thread, warp_phase; };
 struct cell { struct touch written, read; bool filled; };
-struct region { u64 start, size; struct cell *cells; };
+struct region { u64 start, size; struct cell *cells; bool repeated; };
 
 u64 region_new(u64 size);
 bool region_free(u64 address);
@@ -24,6 +24,7 @@ struct toucher {
     struct touch now;
     struct region *shared;
     u64 stack, stack_size;
+    bool trusted; /* that it races with none and reads what has been written */
 };
 extern struct toucher toucher;
 _Noreturn void fail(struct thread *t, const char *at, int error, const char *format, ...) __attribute__((format(printf, 4, 5)));

@@ -35,8 +35,8 @@ class Refused(Exception):
     pass
 
 
-def translated(ptx):
-    """The C of all kernels in a text of PTX."""
+def translated(ptx, counting=False):
+    """The C of all kernels in a text of PTX; with counts of how often each instruction is executed, if wanted."""
     text = re.sub(r"/\*.*?\*/|//[^\n]*", lambda m: "\n" * m.group().count("\n"), ptx, flags=re.S)
     text = _REMARK.sub("", text)
     first = re.search(r"\.func\b", text)
@@ -47,7 +47,7 @@ def translated(ptx):
     shared = Variables("shared", text[: entries[0].start() if entries else None])
     for entry in entries:
         end = _end_of_scope(text, entry.end())
-        kernel = Kernel(entry, text, end, shared)
+        kernel = Kernel(entry, text, end, shared, counting)
         parts.append(kernel.code(len(kernels)))
         kernels.append(kernel)
     rows = "".join(kernel.row(i) for i, kernel in enumerate(kernels))
@@ -76,7 +76,7 @@ class Variables:
 
 
 class Kernel:
-    def __init__(self, entry, text, end, shared):
+    def __init__(self, entry, text, end, shared, counting):
         self.name, self.shared = entry.group(1), shared
         self.body, self.line = text[entry.end() : end], text[: entry.end()].count("\n") + 1
         self.local = Variables("local", self.body)
@@ -92,9 +92,11 @@ class Kernel:
             self.sizes.append(size)
             at += size
         self.registers, self.scopes, self.n_scopes = {}, [{}], 0
+        self.sites = [] if counting else None  # names of instructions
 
     def row(self, i):
-        return f'    {{"{self.name}", run{i}, {self.shared.size}, {self.local.size}, {len(self.sizes)}, sizes{i}, offsets{i}}},\n'
+        sites = f", sites{i}, {len(self.sites)}" if self.sites else ""
+        return f'    {{"{self.name}", run{i}, {self.shared.size}, {self.local.size}, {len(self.sizes)}, sizes{i}, offsets{i}{sites}}},\n'
 
     def code(self, i):
         statements = "".join(self._statement(line, text) for line, text in self._statements())
@@ -102,8 +104,10 @@ class Kernel:
         offsets = ", ".join(map(str, self.parameters.values() or [0]))
         declared = "".join(f"    {kind} {name} = {POISON[kind]};\n" for name, kind in self.registers.items())
         local = f"    char local[{max(self.local.size, 1)}] __attribute__((aligned(16)));\n" if self.local.size else ""
+        names = ", ".join(f'"{name}"' for name in self.sites or [])
+        named = f"static const char *const sites{i}[] = {{{names}}};\n" if names else ""
         return (
-            f"static const unsigned sizes{i}[] = {{{numbers}}}, offsets{i}[] = {{{offsets}}};\n"
+            f"{named}static const unsigned sizes{i}[] = {{{numbers}}}, offsets{i}[] = {{{offsets}}};\n"
             f"static void run{i}(struct thread *t, const char *parameters)\n{{\n{local}{declared}{statements}}}\n"
         )
 
@@ -157,6 +161,9 @@ class Kernel:
         code = self._instruction(line, name, _operands(rest), " ".join(text.split()))
         if guard:
             code = f"if ({'!' if negated else ''}{self._register(guard)[0]}) {code}"
+        if self.sites is not None:  # a warp issues what is guarded for lanes that do not take part, too
+            code = f"COUNT({len(self.sites)}); {code}"
+            self.sites.append(name)
         return f"    {code}\n"
 
     def _declare(self, text):
@@ -263,10 +270,10 @@ def _label(name):
     return "L" + re.sub(r"\W", "_", name)
 
 
-def compiled(source, to, driver):
+def compiled(source, to, driver, counting=None):
     """Translate and compile; the library appears under its name when it is complete."""
     try:
-        code = translated(Path(source).read_text())
+        code = translated(Path(source).read_text(), counting is not None)
     except Refused as error:
         raise SystemExit(f"{source}, {error}") from None
     with tempfile.TemporaryDirectory(dir=Path(to).parent) as folder:
