@@ -159,7 +159,10 @@ def predicted_here(chosen):
     name = next((name for name in PREDICTED if name in torch.cuda.get_device_name()), None)
     if name is None:
         return {}
-    return {p.case: {"predicted ms": p.ms, "bound by": p.binding} for p in predictions(chosen, [name])}
+    return {
+        p.case: {"predicted ms": p.expected, "at best": p.at_best, "bound by": p.binding}
+        for p in predictions(chosen, [name])
+    }
 
 
 def main():

@@ -1,7 +1,8 @@
 """What a launch takes on a GPU, predicted from what the driver has counted of it (counts.c).
 
-Each unit of a multiprocessor takes its instructions at the rate that is documented for it, and memory its bytes at the documented bandwidth;
-all of them are busy at the same time, so that the slowest decides.  What is left out: latencies, where too few warps are there to hide them.
+Each unit of a multiprocessor takes its instructions at the rate that is documented for it, and memory its bytes at the documented bandwidth.  At
+best all of them are busy all the time, and the slowest decides.  Besides, a block has its own pace: instructions wait for operands, rows for barriers.
+Where warps are few and wait at the same time, that comes on top; what is expected is the sum, and a launch takes a time between both.
 
 References
 ----------
@@ -57,6 +58,7 @@ L2_PER_CLOCK = 5120  # bytes, of the A100's white paper; taken for all
 # Which units a form of PTX keeps busy for how many instructions of the machine.  The first pattern that fits counts.  Moves, sign changes, and
 # whatever becomes part of another instruction are free; 64-bit integers take two; quotients and roots are short programs, whose usual way counts.
 WORK = [
+    # free:
     (r"mov\..*|cvta\..*|ld\.param\..*|(neg|abs)\.f(32|64)|cvt\.[sub]64\.[ub]32|cvt\.[sub]32\.[sub]64", {}),
     (r"cvt\.s64\.s32|cvt\.[sub](8|16|32|64)\.[sub](8|16|32|64)", {"alu": 1}),
     (r"(ld|st|atom|red)\..*", {"issue": 1}),
@@ -96,6 +98,26 @@ def work(form):
         if re.fullmatch(pattern, form):
             return units if "issue" in units else {**units, "issue": sum(units.values())}
     raise KeyError(f"no costs are known of {form}")
+
+
+# From an instruction's start until another can use its result, in clocks.  Memory's are in counts.c.
+LATENCIES = [
+    (r"shfl\..*|vote\..*", 24),
+    (r".*\.rn\.f64|(add|sub|mul|min|max|setp\..*)\.f64", 8),
+    (r"(div|sqrt|rcp)\.rn\..*", 60),
+]
+SPECIAL, ARITHMETIC = 20, 4
+
+
+@cache
+def latency(form):
+    units = work(form)
+    if not units["issue"]:
+        return 0
+    for pattern, clocks in LATENCIES:
+        if re.fullmatch(pattern, form):
+            return clocks
+    return SPECIAL if "special" in units else ARITHMETIC * units["issue"]
 
 
 # --- resources --------------------------------------------------------------------------------------------------------
@@ -154,6 +176,7 @@ def blocks_at_once(gpu, threads, registers, shared):
 
 class Prediction(NamedTuple):
     seconds: dict  # by what is kept busy
+    alone: float  # seconds of blocks that have a multiprocessor for themselves, as many after one another as there are waves of them
     warps: int  # at once on a multiprocessor
     waves: float  # how often all multiprocessors are filled
 
@@ -162,8 +185,12 @@ class Prediction(NamedTuple):
         return max(self.seconds, key=self.seconds.get)
 
     @property
-    def total(self):
-        return max(self.seconds.values())
+    def at_best(self):
+        return max(*self.seconds.values(), self.alone)
+
+    @property
+    def expected(self):
+        return max(self.seconds.values()) + self.alone
 
 
 def launches(path):
@@ -197,4 +224,5 @@ def predicted(counts, ptx, gpu):
     seconds["memory"] = scale * moved * SECTOR / gpu.bandwidth
     seconds["L2"] = scale * (counts["read"] + counts["written"]) * SECTOR / (L2_PER_CLOCK * gpu.clock)
     waves = counts["blocks"] / (at_once * gpu.multiprocessors)
-    return Prediction(seconds, at_once * math.ceil(counts["threads"] / WARP), waves)
+    alone = math.ceil(waves) * counts["clocks"] / counts["run"] / gpu.clock
+    return Prediction(seconds, alone, at_once * math.ceil(counts["threads"] / WARP), waves)

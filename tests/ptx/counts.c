@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MOST_WARPS = 32, MOST_LIVE = 3, SECTOR = 32, LINE = 128, BANKS = 32, DISTANCES = 48 };
+enum { MOST_WARPS = 32, MOST_LIVE = 3, SECTOR = 32, LINE = 128, BANKS = 32, DISTANCES = 48, TOUCHES = 1 << 20, L1 = 32 << 10 };
 
 struct access { u64 address; u32 site, nth; u16 size; u8 lane, what, shared; };
 struct trace { struct access *all; u64 n, room; };
@@ -16,6 +16,10 @@ static u32 n_threads;
 static u32 *issued[MOST_LIVE];                 /* per thread and site */
 static struct trace traces[MOST_LIVE][MOST_WARPS]; /* of warps, in order */
 static u64 *issues;                            /* of warps, per site */
+static u32 starts[MOST_LIVE], n_starts;
+static struct { u32 block, when; } last_touch[TOUCHES]; /* by a sector's address, and those that share its place */
+static u32 n_touches;
+static u64 clocks;
 static u64 sectors[2], fresh[2], lines, wavefronts, barriers, again[DISTANCES];
 
 bool counting(void) { return getenv("DRIVER_COSTS") != NULL; }
@@ -40,7 +44,7 @@ u64 repeated_memory(u64 size)
 
 void counts_begin(const struct kernel *which, u32 threads, int n_live)
 {
-    kernel = which, n_threads = threads, lines = wavefronts = barriers = 0;
+    kernel = which, n_threads = threads, lines = wavefronts = barriers = clocks = 0;
     memset(sectors, 0, sizeof sectors), memset(fresh, 0, sizeof fresh), memset(again, 0, sizeof again);
     free(issues);
     issues = calloc(kernel->n_sites, sizeof *issues);
@@ -50,8 +54,9 @@ void counts_begin(const struct kernel *which, u32 threads, int n_live)
     }
 }
 
-void counts_start_block(int slot)
+void counts_start_block(int slot, u32 number)
 {
+    starts[slot] = ++n_starts;
     memset(issued[slot], 0, (u64)n_threads * kernel->n_sites * sizeof(u32));
     for (int w = 0; w < MOST_WARPS; w++) traces[slot][w].n = 0;
 }
@@ -62,14 +67,24 @@ void counts_watch(int slot, u32 thread, struct thread *t)
     t->slot = slot;
 }
 
+/* How long it takes until a sector's bytes are there, by when the block has last touched it. */
+static u32 clocks_of(struct thread *t, u64 address)
+{
+    u64 sector = address / SECTOR, place = sector * 0x9E3779B97F4A7C15u >> 44;
+    u32 before = last_touch[place].when, same = last_touch[place].block == starts[t->slot];
+    last_touch[place].block = starts[t->slot], last_touch[place].when = ++n_touches;
+    return !same ? OF_MEMORY : (n_touches - before) * SECTOR < L1 ? OF_L1 : OF_L2;
+}
+
 void count_access(struct thread *t, bool shared, enum touched what, u64 address, u64 size)
 {
     struct trace *trace = &traces[t->slot][t->warp];
+    t->took = shared ? OF_SHARED : clocks_of(t, address);
     if (trace->n == trace->room) trace->all = realloc(trace->all, (trace->room = 2 * trace->room + 4096) * sizeof *trace->all);
     trace->all[trace->n++] = (struct access){address, t->site, t->issued[t->site], size, t->lane, what, shared};
 }
 
-void count_barrier(int slot) { barriers += (n_threads + WARP - 1) / WARP; }
+void count_barrier(void) { barriers += (n_threads + WARP - 1) / WARP; }
 
 /* --- a warp's instruction that touches memory --- */
 
@@ -134,8 +149,9 @@ static int by_sector(const void *a, const void *b)
     return x->number != y->number ? (x->number > y->number) - (x->number < y->number) : (x->when > y->when) - (x->when < y->when);
 }
 
-void counts_finish_block(int slot)
+void counts_finish_block(int slot, u32 taken)
 {
+    clocks += taken;
     u32 n_warps = (n_threads + WARP - 1) / WARP, n = kernel->n_sites;
     n_sectors = 0;
     for (u32 w = 0; w < n_warps; w++) {
@@ -175,8 +191,8 @@ void counts_end(u32 n_blocks, u32 n_run, u32 dynamic_shared)
     if (!file || !dladdr(kernel, &library)) abort();
     fprintf(file, "{\"kernel\": \"%s\", \"library\": \"%s\", \"blocks\": %u, \"run\": %u, \"threads\": %u, \"shared\": %u, ", kernel->name,
             library.dli_fname, n_blocks, n_run, n_threads, kernel->shared + dynamic_shared);
-    fprintf(file, "\"read\": %lu, \"written\": %lu, \"first_read\": %lu, \"first_written\": %lu, \"lines\": %lu, \"wavefronts\": %lu, \"barriers\": %lu, ",
-            sectors[TAKEN], sectors[LEFT], fresh[TAKEN], fresh[LEFT], lines, wavefronts, barriers);
+    fprintf(file, "\"read\": %lu, \"written\": %lu, \"first_read\": %lu, \"first_written\": %lu, \"lines\": %lu, \"wavefronts\": %lu, \"barriers\": %lu, \"clocks\": %lu, ",
+            sectors[TAKEN], sectors[LEFT], fresh[TAKEN], fresh[LEFT], lines, wavefronts, barriers, clocks);
     fprintf(file, "\"again\": [");
     for (int i = 0; i < DISTANCES; i++) fprintf(file, "%s%lu", i ? ", " : "", again[i]);
     fprintf(file, "], \"issued\": [");

@@ -149,7 +149,9 @@ static u32 source_of(const struct fibre *f, pred *found)
 /* Lets the lanes of a mask go on, with what they asked for. */
 static void finish(struct block *block, struct fibre *lanes, u32 mask)
 {
-    u32 ballot = 0;
+    u32 ballot = 0, last = 0;
+    for (u32 i = 0; i < WARP; i++) last = mask >> i & 1 ? later(last, lanes[i].thread.when) : last;
+    for (u32 i = 0; i < WARP; i++) lanes[i].thread.when = mask >> i & 1 ? last : lanes[i].thread.when;
     for (u32 i = 0; i < WARP; i++) ballot |= mask >> i & 1 && lanes[i].value ? 1u << i : 0;
     for (u32 i = 0; i < WARP; i++) {
         if (!(mask >> i & 1)) continue;
@@ -180,9 +182,11 @@ static bool together(struct block *block, struct fibre *f)
     if (f->kind == BLOCK_BARRIER) {
         for (u32 i = 0; i < n_threads; i++)
             if (block->fibres[i].state != WAITING || block->fibres[i].kind != BLOCK_BARRIER || block->fibres[i].b != f->b) return 0;
-        for (u32 i = 0; i < n_threads; i++) block->fibres[i].state = READY;
+        u32 last = 0;
+        for (u32 i = 0; i < n_threads; i++) last = later(last, block->fibres[i].thread.clock);
+        for (u32 i = 0; i < n_threads; i++) block->fibres[i].state = READY, block->fibres[i].thread.clock = last + BARRIER;
         block->phase = ++phase_number;
-        if (kernel->sites) count_barrier(block - blocks);
+        if (kernel->sites) count_barrier();
         return 1;
     }
     struct fibre *lanes = block->fibres + f->number / WARP * WARP;
@@ -214,7 +218,7 @@ static void report_stuck(struct block *block)
 
 static void start(struct block *block, u32 number, const unsigned *grid, const unsigned *size)
 {
-    if (kernel->sites) counts_start_block(block - blocks);
+    if (kernel->sites) counts_start_block(block - blocks, number);
     block->number = number, block->phase = ++phase_number, block->n_done = 0, block->live = 1;
     memset(block->warp_phase, 0, sizeof block->warp_phase);
     memset((void *)block->shared.start, 0xFF, block->shared.size);
@@ -319,7 +323,9 @@ int launch(const struct kernel *which, const unsigned *grid, const unsigned *siz
             bool further = advance(block);
             if (!error && block->n_done == n_threads) {
                 block->live = 0, done++;
-                if (kernel->sites) counts_finish_block(i);
+                u32 last = 0;
+                for (u32 k = 0; k < n_threads; k++) last = later(last, later(block->fibres[k].thread.clock, block->fibres[k].thread.stalled));
+                if (kernel->sites) counts_finish_block(i, last);
             }
             else if (!error && !further) report_stuck(block);
             moved |= further;

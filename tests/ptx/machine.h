@@ -24,7 +24,9 @@ struct thread {
     u32 tid[3], ntid[3], ctaid[3], nctaid[3];
     u32 lane, warp;
     u64 shared; /* where the block's shared memory starts */
-    u32 *issued, site, slot; /* where costs are counted: how often it has executed each instruction, and which one it is at */
+    /* where costs are counted: how often it has executed each instruction, and which one it is at; its clock, which goes on by what is issued,
+       when the instruction that waited longest for its operands could start, when this one can, and what it takes if that is memory */
+    u32 *issued, site, slot, clock, stalled, when, took;
 };
 
 struct kernel {
@@ -50,7 +52,12 @@ void barrier(struct thread *t, const char *at, u32 number);
 void warp_barrier(struct thread *t, const char *at, u32 mask);
 u32 shuffle(struct thread *t, const char *at, enum collective kind, u32 value, u32 b, u32 c, u32 mask, pred *found);
 u32 vote(struct thread *t, const char *at, enum collective kind, pred value, u32 mask);
-#define COUNT(n) (t->site = n, t->issued[n]++)
+static inline u32 later(u32 a, u32 b) { return a > b ? a : b; }
+/* An instruction can start when its operands are `ready`.  The assembler orders what lies between two branches so that waiting hurts least: all of it
+   has started by the branch. */
+#define COUNT(n, instructions, ready) \
+    (t->site = n, t->issued[n]++, t->when = later(t->clock, ready), t->stalled = later(t->stalled, t->when), t->clock += instructions)
+#define CATCH_UP (t->clock = t->stalled = later(t->clock, t->stalled))
 f32 approximate(f32 exact, f32 ulps); /* off by so much at most, if that mode is on */
 
 /* --- bits and values --- */

@@ -123,6 +123,36 @@ def test_barriers_are_counted_by_warps(counted):
     assert issues(counts, "bar.sync") == 12
 
 
+def clocks(counted, text, **launch):
+    return counted(ptx(text), Memory(np.zeros(64, np.float32)), 0, **launch)["clocks"]
+
+
+def test_clocks_of_what_waits_for_each_other(counted):
+    """Three products: one after the other, 4 clocks each but for the last, which is waited for by nobody; or side by side."""
+    one, other = "fma.rn.f32 %f1, %f1, %f1, %f1;", "fma.rn.f32 %f{0}, %f9, %f9, %f9;"
+    start = "mov.f32 %f1, 0f00000000;  mov.f32 %f9, %f1;"
+    chain = clocks(counted, f"{start} {3 * one} setp.lt.f32 %p1, %f1, %f1;  @%p1 bra over;  over:")
+    apart = clocks(
+        counted,
+        start + "".join(other.format(k) for k in (1, 2, 3)) + "setp.lt.f32 %p1, %f1, %f1;  @%p1 bra over;  over:",
+    )
+    assert chain - apart == 2 * 4
+
+
+def test_clocks_of_memory_and_barriers(counted):
+    """Loads that do not depend on each other are waited for together; what was read a moment ago is near."""
+    load = "ld.global.f32 %f{0}, [%rd3+{1}];  "
+    use = "add.f32 %f9, %f1, %f2;  setp.lt.f32 %p1, %f9, %f9;  @%p1 bra over;  over:"
+    one = clocks(counted, own_bytes(4) + load.format(1, 0) + load.format(2, 0) + use)
+    two = clocks(counted, own_bytes(4) + load.format(1, 0) + load.format(2, 128) + use)
+    assert one == two > 475
+    after = (
+        own_bytes(4) + load.format(1, 0) + "setp.lt.f32 %p1, %f1, %f1;  @%p1 bra on;  on: " + load.format(2, 0) + use
+    )
+    assert 475 + 40 < clocks(counted, after) < 475 + 40 + 60
+    assert clocks(counted, "bar.sync 0;  bar.sync 0;", threads=64) - clocks(counted, "bar.sync 0;", threads=64) >= 20
+
+
 def test_some_blocks_for_all(counted, monkeypatch):
     monkeypatch.setenv("DRIVER_BLOCKS", "4")
     x, out = Memory(np.arange(16 * 32, dtype=np.float32)), Memory(np.zeros(16 * 32, np.float32))

@@ -3,6 +3,7 @@
 A statement becomes a block of C by its form in `opcodes.TABLE`.  Nothing is skipped: what is not understood is a `Refused` with its line.
 """
 
+import functools
 import os
 import re
 import subprocess
@@ -92,7 +93,7 @@ class Kernel:
             self.sizes.append(size)
             at += size
         self.registers, self.scopes, self.n_scopes = {}, [{}], 0
-        self.sites = [] if counting else None  # names of instructions
+        self.sites, self.times = [] if counting else None, set()  # names of instructions, and variables; see `_timed`
 
     def row(self, i):
         sites = f", sites{i}, {len(self.sites)}" if self.sites else ""
@@ -103,6 +104,7 @@ class Kernel:
         numbers = ", ".join(map(str, self.sizes or [0]))
         offsets = ", ".join(map(str, self.parameters.values() or [0]))
         declared = "".join(f"    {kind} {name} = {POISON[kind]};\n" for name, kind in self.registers.items())
+        declared += "".join(f"    u32 {name} = 0;\n" for name in sorted(self.times))
         local = f"    char local[{max(self.local.size, 1)}] __attribute__((aligned(16)));\n" if self.local.size else ""
         names = ", ".join(f'"{name}"' for name in self.sites or [])
         named = f"static const char *const sites{i}[] = {{{names}}};\n" if names else ""
@@ -149,7 +151,7 @@ class Kernel:
             self.scopes.pop()
             return ""
         if text.endswith(":"):
-            return f"{_label(text[:-1])}:;\n"
+            return f"{_label(text[:-1])}:;{' CATCH_UP;' if self.sites is not None else ''}\n"
         if text.startswith(".reg"):
             return self._declare(text)
         if text.startswith((".local", ".pragma")):
@@ -161,10 +163,31 @@ class Kernel:
         code = self._instruction(line, name, _operands(rest), " ".join(text.split()))
         if guard:
             code = f"if ({'!' if negated else ''}{self._register(guard)[0]}) {code}"
-        if self.sites is not None:  # a warp issues what is guarded for lanes that do not take part, too
-            code = f"COUNT({len(self.sites)}); {code}"
-            self.sites.append(name)
+        if self.sites is not None:
+            code = self._timed(name, guard, code)
         return f"    {code}\n"
+
+    def _timed(self, name, guard, code):
+        """Code that counts and times the instruction as well."""
+        import costs
+
+        results, operands = ([w for part in parts for w in self._times_of(part)] for parts in self.flow)
+        ready = functools.reduce("later({1}, {0})".format, [*operands, *self._times_of(guard or "")], "0")
+        counted = f"COUNT({len(self.sites)}, {costs.work(name)['issue']}, {ready});"
+        self.sites.append(name)
+        if name.startswith(("bra", "ret", "exit", "bar")):
+            return f"{counted} CATCH_UP; {code}"
+        took = "t->took" if name.startswith(("ld.", "atom.")) and ".param" not in name else costs.latency(name)
+        return " ".join([counted, code, *(f"{time} = t->when + {took};" for time in results)])
+
+    def _times_of(self, operand):
+        """Variables that tell when the registers in an operand have their values."""
+        found = []
+        for name in re.findall(r"%?[\w$]+", operand):
+            if any(name in scope for scope in self.scopes):
+                found.append(f"T{self._register(name)[0]}")
+                self.times.add(found[-1])
+        return found
 
     def _declare(self, text):
         kind, names = re.fullmatch(r"\.reg\s+\.(\w+)\s+(.*)", text, re.S).groups()
@@ -194,6 +217,7 @@ class Kernel:
             raise Refused(f"no such form in the table of opcodes: {name}")
         flat = [part.strip() for operand in operands for part in (operand if type(operand) is list else [operand])]
         n = len(form.results)
+        self.flow = flat[:n], flat[n:]
         if len(flat) != n + len(form.operands):
             raise Refused(f"{n + len(form.operands)} operands expected")
         if form.operands == ("label",):
