@@ -24,11 +24,14 @@ if _typing.TYPE_CHECKING:  # type checkers see every name, and report those that
 else:
 
     def __getattr__(name):
+        from importlib import import_module
         from importlib.util import find_spec
 
-        # Submodules are left to the import statement that names them, except those that `_MODULES` makes public.
+        if name in _MODULES:  # by itself, as one of these may be what asks for another
+            return import_module(f"{__name__}.{name}")
+        # All other submodules are left to the import statement that names them.
         special = name.startswith("__") and name != "__all__"
-        if not special and (name in _MODULES or find_spec(f"{__name__}.{name}") is None):
+        if not special and find_spec(f"{__name__}.{name}") is None:
             from fastloss import _api
 
             globals().setdefault("__all__", sorted([*_HERE, *_api.__all__]))

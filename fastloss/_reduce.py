@@ -50,8 +50,8 @@ FAR = 1200
 FAR_ROOT = 2.0 ** (FAR // 2)
 
 
-def root_of_sums(total: ExactSum, weight: ExactSum | None, huge: ExactSum, tiny: ExactSum) -> float:
-    """sqrt((total + huge 2^FAR + tiny 2^-FAR) / weight) of exact sums; the weight is None where nothing is divided."""
+def root_of_sums(total: ExactSum, weight: ExactSum | None, huge: ExactSum, tiny: ExactSum, exponent: int = 0) -> float:
+    """2^exponent sqrt((total + huge 2^FAR + tiny 2^-FAR) / weight) of exact sums; the weight is None where nothing is divided."""
     if any(s.special for s in (total, huge, tiny)) or weight is not None and (weight.special or not weight.units):
         value = float(total) + float(huge) + float(tiny)
         value = value if weight is None else ratio(value, float(weight))
@@ -62,7 +62,7 @@ def root_of_sums(total: ExactSum, weight: ExactSum | None, huge: ExactSum, tiny:
         return math.nan
     half = (above.bit_length() - below.bit_length()) // 2  # the quotient's root is about 2 to this power
     square = (above << -2 * half) / below if half < 0 else above / (below << 2 * half)
-    root = math.sqrt(square)
+    root, half = math.sqrt(square), half + exponent
     return math.ldexp(root, half) if half < 1023 else root * 2.0**1023 * 2.0 ** (half - 1023)  # which may be infinite
 
 

@@ -13,6 +13,7 @@ from fastloss._types import AnyArray, DeviceT, LazyT, OutT, Real, RealArray
 from fastloss.calls.bind import bind
 from fastloss.calls.want import slopes
 from fastloss.evaluate import evaluate
+from fastloss.losses import Loss
 
 
 def with_gradient(fn: Callable[..., object]) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def value_and_grad(
     Returns
     -------
     callable
-        Takes the arguments of `fn` and returns ``(value, gradient)``.  The gradient is the derivative of the value with
+        Takes the arguments of `fn` and returns ``(value, gradient)``.  It can be pickled.  The gradient is the derivative of the value with
         respect to the argument: an array of its shape, float32 for inputs of up to 32 bits, float64 otherwise.  For a
         sequence in `wrt` it is a tuple of such, in that order.  ``out=``, if given, is an array for the gradient, or a
         sequence of arrays (or None) for several.
@@ -109,15 +110,29 @@ def value_and_grad(
     single = wrt is None or isinstance(wrt, str)
     known = loss.differentiable
     names = known[:1] if wrt is None else _names((wrt,) if single else wrt, known)
-    want = slopes(*names)
+    return _WithGradients(fn, loss, names, single)
 
-    @functools.wraps(fn)
-    def value_and_gradient(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+
+class _WithGradients:
+    """What `value_and_grad` returns: an object rather than a function, so that it can be pickled."""
+
+    def __init__(self, fn: Callable[..., object], loss: Loss, names: tuple[str, ...], single: bool) -> None:
+        self._fn, self._loss, self._names, self._single = fn, loss, names, single
+        self._want, self._n_names = slopes(*names), len(names)
+        functools.update_wrapper(self, fn, updated=())
+
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        loss, single = self._loss, self._single
         operands, options = bind(loss, args, kwargs)
-        value, gradients = evaluate(loss, operands, options, _outs(out, len(names), single), want)
+        value, gradients = evaluate(loss, operands, options, _outs(out, self._n_names, single), self._want)
         return value, gradients[0] if single else gradients
 
-    return value_and_gradient
+    def __reduce__(self) -> tuple[Any, ...]:
+        return value_and_grad, (self._fn, self._names[0] if self._single else self._names)
+
+    def __repr__(self) -> str:
+        wrt = self._names[0] if self._single else self._names
+        return f"fastloss.value_and_grad({self._fn!r}, wrt={wrt!r})"
 
 
 def _names(wrt: object, known: tuple[str, ...]) -> tuple[Any, ...]:

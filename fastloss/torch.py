@@ -15,6 +15,7 @@ functions, and ``torch.func`` refuses them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -425,9 +426,22 @@ def of(loss: Callable[..., Any]) -> Callable[..., torch.Tensor]:
     """
     if not isinstance(loss, OwnLoss):
         raise _errors.not_an_own_loss("of", loss)
-    function = _like_the_library(loss)
-    function.__doc__ = loss.__doc__
-    return function
+    return _OfTensors(loss)
+
+
+class _OfTensors:
+    """What `of` returns: an object rather than a function, so that it can be pickled."""
+
+    def __init__(self, loss: OwnLoss) -> None:
+        self._loss, self._function = loss, _like_the_library(loss)
+        functools.update_wrapper(self, self._function)
+        self.__doc__ = loss.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return of, (self._loss,)
 
 
 for _loss in losses.LOSSES:

@@ -12,6 +12,7 @@ from cases import CASES, PLAIN_CASES, REGRESSION_CASES, generator
 from compare import same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from subprocesses import check_python
 
 import fastloss
 from fastloss import Accumulator
@@ -284,6 +285,17 @@ def test_copies(copied):
         other.update(np.zeros((2, 4)), [0, 2])
         assert other.count == 2 * loss.count + 2
     assert len(pickle.dumps(filled())) < 1000
+
+
+def test_another_process_unpickles():
+    loss = filled()
+    code = f"""
+        import pickle
+        loss = pickle.loads({pickle.dumps(loss)!r})
+        assert loss.count == {loss.count} and str(loss.compute()) == "{loss.compute()}"
+        print("fine")
+    """
+    check_python(code)
 
 
 def test_arrays_of_processes():

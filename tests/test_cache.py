@@ -117,6 +117,19 @@ def test_nowhere_to_write(compiled, copy):
     assert run(copy, read_only)[0] == expected
 
 
+def test_working_directory_deleted(copy):
+    """Numba names sources relative to it."""
+    code = """
+import os, tempfile
+gone = tempfile.mkdtemp()
+os.chdir(gone)
+os.rmdir(gone)
+"""
+    value, counts = run(copy, copy / "cache", code + CODE)
+    assert counts == "0 1"
+    assert run(copy, copy / "cache", code + CODE) == [value, "1 0"]
+
+
 def test_read_only_installation(compiled):
     """Neither the package's folder nor the user's cache can be written to."""
     code = (

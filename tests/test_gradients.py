@@ -1,13 +1,18 @@
 """value_and_grad of every loss: against differences of the loss itself, and against the oracle."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference
 from cases import CASES, PLAIN_CASES, POINT_CASES, ROW_CASES, ROW_STAND_INS, STAND_INS, generator
 from compare import assert_ulp, result_dtype
 from layouts import KEEPING_DTYPE
+from subprocesses import check_python
 
 import fastloss
+from fastloss import losses
 
 DTYPES = [np.float32, np.float64, np.float16, np.int32, np.bool_]
 try:
@@ -34,6 +39,31 @@ def check(case, arguments, ulp=16, **options):
         assert isinstance(gradient, np.ndarray) and gradient.dtype == dtype
         finite = np.abs(slope[np.isfinite(slope)])
         assert_ulp(gradient, slope, ulp, at=float(finite.max(initial=0)), what=f"{case} {reduction}")
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("wrt", [None, "linear_bias", ["linear_weight", "hidden"]], ids=str)
+def test_pickling(wrt):
+    """As processes of a pool exchange functions."""
+    rng = np.random.default_rng(0)
+    arguments = rng.normal(size=(4, 3)), rng.normal(size=(5, 3)), [0, 1, 2, 3]
+    function = fastloss.value_and_grad(fastloss.linear_cross_entropy, wrt)
+    for again in (pickle.loads(pickle.dumps(function)), copy.copy(function)):
+        found, right = (f(*arguments, linear_bias=np.zeros(5)) for f in (again, function))
+        assert str(found) == str(right) and repr(again) == repr(function)
+        assert again.__doc__ == fastloss.linear_cross_entropy.__doc__
+
+
+@pytest.mark.any_backend
+def test_another_process_unpickles():
+    sent = {loss.name: fastloss.value_and_grad(getattr(fastloss, loss.name)) for loss in losses.LOSSES}
+    code = f"""
+        import pickle
+        for name, function in pickle.loads({pickle.dumps(sent)!r}).items():
+            assert function.__name__ == name
+        print("fine")
+    """
+    check_python(code)
 
 
 @pytest.mark.any_backend

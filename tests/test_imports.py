@@ -118,6 +118,17 @@ def test_import_brings_nothing_heavy():
     assert not unwanted & set(loaded)
 
 
+@pytest.mark.parametrize("module", ["accumulate", "functional", "grad", "losses"])
+def test_any_public_module_first(module):
+    """As unpickling in another process imports them."""
+    code = f"""
+        import fastloss.{module}
+        assert not hasattr(fastloss, "nowhere") and "mse_loss" in dir(fastloss)
+        print("fine")
+    """
+    check_python(code)
+
+
 def test_numpy_waits_for_the_first_function():
     code = """
         import sys, fastloss

@@ -1,6 +1,7 @@
 """Losses of one's own apart from their numbers: where their text comes from, what is refused, slopes, copies, caches, and other places."""
 
 import ast
+import copy
 import functools
 import importlib.util
 import inspect
@@ -423,6 +424,21 @@ def test_pickling():
     accumulator.update(np.ones(3), np.zeros(3))
     again = pickle.loads(pickle.dumps(accumulator))
     assert again.compute() == accumulator.compute() and accumulator.merge(again).count == 6
+
+
+def test_pickling_what_is_made_of_losses():
+    """Gradients of losses, and losses of tensors."""
+    x, y = np.array([3.0, 1.0]), np.array([0.0, 1.0])
+    function = fastloss.value_and_grad(charbonnier())
+    for again in (pickle.loads(pickle.dumps(function)), copy.deepcopy(function)):
+        assert str(again(x, y, eps=0.5)) == str(function(x, y, eps=0.5)) and again.__name__ == function.__name__
+    torch = pytest.importorskip("torch")
+    from fastloss.torch import of
+
+    tensors = torch.tensor(x), torch.tensor(y)
+    again = pickle.loads(pickle.dumps(of(charbonnier())))
+    assert again(*tensors, eps=0.5) == of(charbonnier())(*tensors, eps=0.5)
+    assert again.__name__ == charbonnier().__name__ and again.__doc__ == charbonnier().__doc__
 
 
 def test_another_process_unpickles(tmp_path):

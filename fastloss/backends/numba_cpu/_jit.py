@@ -1,12 +1,13 @@
 """How kernels are compiled and kept: templates with holes, filled with a loss's scalars, cached on disk."""
 
+import contextlib
 import functools
 import os
 from pathlib import Path
 
 import numba
 from numba import types
-from numba.core import sigutils
+from numba.core import ir, sigutils
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
@@ -103,10 +104,28 @@ def _compile_once(kernel, compile, takes_strides, signature):
         a.copy(readonly=False, layout="A" if takes_strides(i, a) else a.layout) if isinstance(a, types.Array) else a
         for i, a in enumerate(given)
     )
-    entry = compile(general)
+    with _paths_if_nowhere():
+        entry = compile(general)
     if general != given:
         kernel._insert([a._code for a in given], entry, False)
     return entry
+
+
+@contextlib.contextmanager
+def _paths_if_nowhere():
+    """Lets Numba compile where the working directory has been deleted, to which it would make the paths of sources relative."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        with global_compiler_lock:
+            relative = ir.Loc._get_path
+            ir.Loc._get_path = lambda location: location.filename
+            try:
+                yield
+            finally:
+                ir.Loc._get_path = relative
+    else:
+        yield
 
 
 # A fork while another thread compiles would leave the child with a lock that nobody can release.

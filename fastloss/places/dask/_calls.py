@@ -54,6 +54,8 @@ def lazy_result(sums, resolved, gradients=None, divisor=None, root=False, rowwis
     return value if gradients is None else (value, gradients)
 
 
-def scale_from(sums, **options):
-    """The factor of the sum's gradient."""
-    return reduced(_sums.scale_of, sums, np.float64, **options)
+def scale_from(sums, *, root=False, **options):
+    """The factor of the gradient of the sum, or of its root."""
+    return reduced(
+        _sums.root_scale_of if root else _sums.scale_of, sums, _sums.FACTOR if root else np.float64, **options
+    )

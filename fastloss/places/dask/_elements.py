@@ -63,12 +63,12 @@ def elements(resolved):
 def _scale(sums, w, size, *, reduction, divisor, root):
     """The factor of the sum's gradient; only a root needs the value of the loss for it."""
     if root:
-        return scale_from(sums, reduction=reduction, divisor=divisor, root=root)
+        return scale_from(sums, reduction=reduction, divisor=divisor, root=True)
     if reduction == "sum":
         return 1.0
     if divisor is None and is_dask(w):
         weights = total(_tasks.weight_sum, w, chunks=w.chunks, copies=size // max(w.size, 1))
-        return scale_from(weights, reduction=reduction, divisor=None, root=False)
+        return scale_from(weights, reduction=reduction, divisor=None)
     return inverse(size * float(w) if divisor is None else divisor)
 
 

@@ -43,7 +43,7 @@ def _mean_scale(y, w, n_rows, reduction, *, is_index, **options):
     if not is_index:
         return 1.0 / max(n_rows, 1)
     weights = total(_tasks.label_weights, y, w, chunks=y.chunks, starts=starts_of(y), **options)
-    return scale_from(weights, reduction=reduction, divisor=None, root=False)
+    return scale_from(weights, reduction=reduction, divisor=None)
 
 
 def rows(resolved):

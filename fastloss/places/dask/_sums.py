@@ -64,10 +64,10 @@ class Part(_Checked):
             own.merge(its)
         self.count += other.count
 
-    def root(self, reduction, divisor):
-        """The root of the mean, or of the sum."""
+    def root(self, reduction, divisor, exponent=0):
+        """The root of the mean, or of the sum, times a power of two."""
         weight = self.weight if divisor is None else Part(weight=divisor).weight
-        return _reduce.root_of_sums(self.total, weight if reduction == "mean" else None, self.huge, self.tiny)
+        return _reduce.root_of_sums(self.total, weight if reduction == "mean" else None, self.huge, self.tiny, exponent)
 
 
 class Several(_Checked):
@@ -155,12 +155,28 @@ def lanes_result_of(lanes, *, reduction, divisor, root, real):
         return _reduce.roots_of_sums(total, weight if reduction == "mean" else 1.0, huge, tiny).astype(real)
 
 
-def scale_of(part, *, reduction, divisor, root):
+# The factor of a root's gradient: of errors times a power of two, as it may be outside float64's range.
+FACTOR = np.dtype([("scale", np.float64), ("by", np.float64)])
+_FAR, _SMALL, _LARGE = _reduce.FAR // 2, 1e-290, 1e290
+
+
+def scale_of(part, *, reduction, divisor):
     """The factor of the sum's gradient; `part` holds the sums of all data."""
     part = part.item().checked()
     divisor = float(part.weight) if divisor is None else divisor
-    scale = _reduce.inverse(divisor) if reduction == "mean" else 1.0
-    if root:
-        value = part.root(reduction, divisor)
-        scale = 0.5 * scale / value if value else 0.0
-    return np.float64(scale)
+    return np.float64(_reduce.inverse(divisor) if reduction == "mean" else 1.0)
+
+
+def root_scale_of(part, *, reduction, divisor):
+    """The factor of the gradient of a sum's or a mean's root, as a `FACTOR`."""
+    scale = scale_of(part, reduction=reduction, divisor=divisor)
+    part = part.item()
+    value = part.root(reduction, divisor)
+    exponent = _FAR if value < _SMALL else -_FAR if value > _LARGE else 0
+    scaled = part.root(reduction, divisor, exponent)
+    return np.array((0.5 * scale / scaled if scaled else 0.0, 2.0**exponent), FACTOR)
+
+
+def factor_of(scale):
+    """A factor as plans of the host take it."""
+    return float(scale) if scale.dtype != FACTOR else (float(scale["scale"]), float(scale["by"]))

@@ -13,7 +13,7 @@ from fastloss.calls.resolve import resolve
 from fastloss.calls.transforms import values_of
 from fastloss.calls.want import SUMS, VALUE, Squares, Sums, slopes
 from fastloss.places import host
-from fastloss.places.dask._sums import LANES, Bad, Part, Several, object_array, raise_if_bad
+from fastloss.places.dask._sums import LANES, Bad, Part, Several, factor_of, object_array, raise_if_bad
 from fastloss.places.host.elements import first_outside
 from fastloss.places.host.labels import first_bad_label, weigh_labels, wide_labels
 
@@ -126,7 +126,7 @@ def slopes_of(*operands, call, loss, values, block_id, **options):
     *operands, scale = operands
     want, values = slopes(loss.arrays[0]), values | {"reduction": "sum"}
     found = raise_if_bad(
-        call(*operands, loss=loss, values=values, want=want, scale=float(scale), block_id=block_id, **options)
+        call(*operands, loss=loss, values=values, want=want, scale=factor_of(scale), block_id=block_id, **options)
     )
     gradient = np.asarray(found[1][0])
     return gradient.reshape((1,) * (len(block_id) - gradient.ndim) + gradient.shape)

@@ -388,8 +388,8 @@ class _Slopes(_Reduced):
             scale = _reduce.inverse(divisor) if resolved.reduction == "mean" else 1.0
             if resolved.root:
                 scale = 0.5 * scale / scaled if scaled else 0.0
-        else:  # that of a whole which this is part of
-            by = 1.0
+        elif resolved.root:  # that of a whole which this is part of, and what its errors were multiplied by
+            scale, by = scale
         if resolved.root:
             known, by = by, self.up_or_down(scale * by)
             scale = scale * (known / by) / by
