@@ -162,6 +162,31 @@ INLINE void NAME(add_strip_terms)(
     }
 }
 
+/* Terms of STRIP rows become probabilities, where they are. */
+INLINE void NAME(scale_strip)(
+    REAL *RESTRICT tile, int classes, const REAL *RESTRICT most, const REAL *RESTRICT largest, const REAL *RESTRICT by,
+    const REAL *RESTRICT low)
+{
+    for (int c = 0; c < classes; c++) {
+        REAL *RESTRICT v = tile + c * LANES;
+        IN_LANES
+        for (int k = 0; k < STRIP; k++)
+            v[k] = NAME(share)(v[k], most[k], largest[k], by[k], low[k]);
+    }
+}
+
+/* Logits of STRIP rows become logarithms of probabilities, where they are. */
+INLINE void NAME(strip_logs)(
+    REAL *RESTRICT tile, int classes, const REAL *RESTRICT peak, const REAL *RESTRICT tails, const Temper temper)
+{
+    for (int c = 0; c < classes; c++) {
+        REAL *RESTRICT v = tile + c * LANES;
+        IN_LANES
+        for (int k = 0; k < STRIP; k++)
+            v[k] = NAME(gap)(v[k], peak[k], temper) - tails[k];
+    }
+}
+
 INLINE void NAME(normalise_lanes)(
     const Columns *x, int n_classes, int width, Normal out, Py_ssize_t class_step, Py_ssize_t lane_step,
         const int lanes, const Temper temper)
@@ -209,11 +234,8 @@ INLINE void NAME(normalise_lanes)(
         tops[lane] = (double)peak[lane];
     }
     if (out.shares)
-        for (int c = 0; c < n_classes; c++)
-            for (int lane = 0; lane < lanes; lane++) {
-                const REAL e = tile[c * LANES + lane];
-                tile[c * LANES + lane] = NAME(share)(e, most[lane], largest[lane], by[lane], low[lane]);
-            }
+        for (int lane = 0; lane < lanes; lane += STRIP)
+            NAME(scale_strip)(tile + lane, n_classes, most + lane, largest + lane, by + lane, low + lane);
     if (out.lse || out.logs) {
         NAME(likelihoods)(sums, gs, tops, tails, lanes, temper.rate);
         if (small && n_classes > 1)
@@ -227,9 +249,8 @@ INLINE void NAME(normalise_lanes)(
         if (out.logs) {
             for (int lane = 0; lane < lanes; lane++)
                 by[lane] = (REAL)tails[lane];
-            for (int c = 0; c < n_classes; c++)
-                for (int lane = 0; lane < lanes; lane++)
-                    tile[c * LANES + lane] = NAME(gap)(tile[c * LANES + lane], peak[lane], temper) - by[lane];
+            for (int lane = 0; lane < lanes; lane += STRIP)
+                NAME(strip_logs)(tile + lane, n_classes, peak + lane, by + lane, temper);
         }
     }
     if (out.shares || out.logs)
