@@ -29,12 +29,20 @@ REQUIRED = bool(os.environ.get("FASTLOSS_REQUIRE_EXTENSION"))
 MSVC = sys.platform == "win32" and "GCC" not in sys.version
 X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
 
-# Nothing that changes results: no -ffast-math.  Loops vectorise without errno and traps; the limit lets gcc take conditions that do
-# not change out of large loops, without which it can't vectorise them.
+# Nothing that changes results: no -ffast-math.  Loops vectorise without errno and traps; loops over lanes don't once they have been
+# joined with neighbours'.
 FLAGS = (
     ["/O2", "/fp:precise", "/Zc:preprocessor"]
     if MSVC
-    else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-unused-function"]
+    else [
+        "-O3",
+        "-g0",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-fno-loop-unroll-and-jam",
+        "-ffp-contract=fast",
+        "-Wno-unused-function",
+    ]
 )
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"]

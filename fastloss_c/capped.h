@@ -294,7 +294,7 @@ static void log_probabilities_capped(
 
 static void normalise_rows_capped(
     const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs, char *const *shares,
-    const Temper temper)
+    Rows *found, const Temper temper)
 {
     for (int k = 0; k < n_rows; k++) {
         Py_ssize_t place;
@@ -309,6 +309,11 @@ static void normalise_rows_capped(
                 lse[k] = top + log1p_double(exact_sum_of_capped(x[k], kind, n, place, top, temper));
         }
         const double total = total_of_row(s, g, top, top, 1.0);
+        if (found) {
+            found->top[k] = top;
+            found->tail[k] = tail;
+            found->total[k] = total;
+        }
         if (logs)
             log_probabilities_capped(x[k], kind, n, top, finite ? tail : NAN, logs[k], temper);
         if (shares)

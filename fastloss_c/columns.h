@@ -127,8 +127,8 @@ static void NAME(load_tile)(const Columns *x, Py_ssize_t start, int classes, int
     const Py_ssize_t size = SIZE_OF(x->kind);
     if (width < lanes)
         for (int c = 0; c < classes; c++)
-            for (int lane = 0; lane < lanes; lane++)
-                tile[c * LANES + lane] = 0;
+            for (int lane = 0; lane < lanes; lane += STRIP)
+                memset(tile + c * LANES + lane, 0, STRIP * sizeof(REAL)); /* a number that compilers know */
     if (x->class_step == size && x->lane_step != size) {
         if (x->kind == NATIVE) {
             NAME(load_some_rows)(from, x->lane_step, classes, width, tile);
@@ -155,21 +155,39 @@ static void NAME(store_tile)(
     const REAL *RESTRICT tile, int classes, int width, char *out, Py_ssize_t class_step, Py_ssize_t lane_step)
 {
     const Py_ssize_t size = sizeof(REAL);
-    int lane = 0;
     if (lane_step == size) {
         for (int c = 0; c < classes; c++)
             memcpy(out + c * class_step, tile + c * LANES, width * size);
         return;
     }
+    if (class_step == size && lane_step == classes * size && classes <= 3 && classes > 1) {
+        REAL *RESTRICT to = (REAL *)out;
+        if (classes == 2)
+            for (int lane = 0; lane < width; lane++) {
+                to[2 * lane] = tile[lane];
+                to[2 * lane + 1] = tile[LANES + lane];
+            }
+        else
+            for (int lane = 0; lane < width; lane++) {
+                to[3 * lane] = tile[lane];
+                to[3 * lane + 1] = tile[LANES + lane];
+                to[3 * lane + 2] = tile[2 * LANES + lane];
+            }
+        return;
+    }
 #if SINGLE && SHUFFLES
-    if (class_step == size && classes >= 4)
-        for (; lane + WIDE <= width; lane += WIDE)
+    if (class_step == size && classes >= 4 && width >= WIDE) { /* the last may have been there before, as in `load_rows` */
+        for (int lane = 0; lane < width; lane += WIDE) {
+            const int at = lane + WIDE <= width ? lane : width - WIDE;
             for (int c = 0; c < classes; c += 4) {
                 const int first = c + 4 <= classes ? c : classes - 4;
-                transposed_back(tile + first * LANES + lane, out + lane * lane_step + first * size, lane_step);
+                transposed_back(tile + first * LANES + at, out + at * lane_step + first * size, lane_step);
             }
+        }
+        return;
+    }
 #endif
-    for (; lane < width; lane++)
+    for (int lane = 0; lane < width; lane++)
         for (int c = 0; c < classes; c++)
             *(REAL *)(out + c * class_step + lane * lane_step) = tile[c * LANES + lane];
 }
@@ -190,15 +208,23 @@ INLINE void NAME(labels_from)(const Rows *rows, Py_ssize_t start, UINT *RESTRICT
     }
 }
 
-/* Raises the largest of each row so far, and where it was found, to those of some classes of a tile. */
+/* Raises the largest of STRIP rows so far, and where it was found, to those of some classes of a tile. */
 APART void NAME(find_larger)(const REAL *RESTRICT tile, int classes, REAL *RESTRICT best, UINT *RESTRICT found)
 {
-    for (int c = 0; c < classes; c++)
-        for (int lane = 0; lane < LANES; lane++) {
-            const REAL v = tile[c * LANES + lane];
-            found[lane] = v > best[lane] ? (UINT)c : found[lane];
-            best[lane] = v > best[lane] ? v : best[lane];
+    REAL most[STRIP];
+    UINT place[STRIP];
+    memcpy(most, best, sizeof most);
+    memcpy(place, found, sizeof place);
+    for (int c = 0; c < classes; c++) {
+        const REAL *RESTRICT v = tile + c * LANES;
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            place[k] = v[k] > most[k] ? (UINT)c : place[k];
+            most[k] = v[k] > most[k] ? v[k] : most[k];
         }
+    }
+    memcpy(best, most, sizeof most);
+    memcpy(found, place, sizeof place);
 }
 
 /* The first class of each row that has its maximum; 0 if all is NaN. */
@@ -215,15 +241,8 @@ INLINE void NAME(find_lanes_peaks)(const Columns *x, Py_ssize_t n_classes, int w
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int lane = 0; lane < lanes; lane++)
             found[lane] = GROUP;
-        if (lanes == LANES)
-            NAME(find_larger)(tile, classes, best, found);
-        else
-            for (int c = 0; c < classes; c++)
-                for (int lane = 0; lane < lanes; lane++) {
-                    const REAL v = tile[c * LANES + lane];
-                    found[lane] = v > best[lane] ? (UINT)c : found[lane];
-                    best[lane] = v > best[lane] ? v : best[lane];
-                }
+        for (int lane = 0; lane < lanes; lane += STRIP)
+            NAME(find_larger)(tile + lane, classes, best + lane, found + lane);
         for (int lane = 0; lane < lanes; lane++)
             rows->labels[lane] = found[lane] < GROUP ? start + (int64_t)found[lane] : rows->labels[lane];
     }
@@ -738,6 +757,26 @@ static void NAME(gaps_of_columns)(const Columns *x, Py_ssize_t n_classes, int wi
 }
 #endif
 
+/* Sums of q (top - x), and of q, of up to 8 classes of STRIP rows; `first` is the number of the first of them, and y may be absent. */
+INLINE void NAME(mix_some)(
+    const REAL *RESTRICT x, const REAL *RESTRICT y, const int has_y, int classes, Py_ssize_t first, const double *w, double keep,
+    double spread, double unit, const double *RESTRICT tops, double *RESTRICT sums, double *RESTRICT masses)
+{
+    double share[STRIP] = {0.0}, mass[STRIP] = {0.0};
+    for (int c = 0; c < classes; c++) {
+        const REAL *RESTRICT v = x + c * LANES, *RESTRICT t = has_y ? y + c * LANES : v;
+        const double weight = w ? w[first + c] : 1.0;
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            const double q = weighed((has_y ? keep * (double)t[k] : 0.0) + spread, weight);
+            share[k] += weighed(q, unit * tops[k] - unit * (double)v[k]);
+            mass[k] += q;
+        }
+    }
+    memcpy(sums, share, sizeof share);
+    memcpy(masses, mass, sizeof mass);
+}
+
 /* Each row's smooth, and its mass where there is a y, from q = w (keep y + spread): sums of q nll and of q. */
 INLINE void NAME(mix_lanes)(
     const Columns *x, const Columns *y, Py_ssize_t n_classes, int width, const double *w, double keep, double spread,
@@ -756,24 +795,17 @@ INLINE void NAME(mix_lanes)(
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
             NAME(load_tile)(y, start, classes, width, lanes, other);
-        for (int c = 0; c < classes; c++) {
-            if (c % 8 == 0)
-                for (int lane = 0; lane < lanes; lane++)
-                    sums[lane] = masses[lane] = 0.0;
-            const REAL *RESTRICT v = tile + c * LANES, *RESTRICT t = other + c * LANES;
-            const double same = coefficient(0.0, w, start + c, keep, spread);
-            if (y)
-                for (int lane = 0; lane < lanes; lane++) {
-                    const double q = coefficient((double)t[lane], w, start + c, keep, spread);
-                    const double gap = unit * rows->top[lane] - unit * (double)v[lane];
-                    sums[lane] += q == 0.0 ? 0.0 : q * gap;
-                    masses[lane] += q;
-                }
-            else if (same != 0.0)
-                for (int lane = 0; lane < lanes; lane++)
-                    sums[lane] += same * (unit * rows->top[lane] - unit * (double)v[lane]);
-            if (c % 8 != 7 && c != classes - 1)
-                continue;
+        for (int c = 0; c < classes; c += 8) {
+            const int some = classes - c < 8 ? classes - c : 8;
+            for (int lane = 0; lane < lanes; lane += STRIP)
+                if (y)
+                    NAME(mix_some)(
+                        tile + c * LANES + lane, other + c * LANES + lane, 1, some, start + c, w, keep, spread, unit,
+                        rows->top + lane, sums + lane, masses + lane);
+                else
+                    NAME(mix_some)(
+                        tile + c * LANES + lane, NULL, 0, some, start + c, w, keep, spread, unit, rows->top + lane, sums + lane,
+                        masses + lane);
             for (int lane = 0; lane < lanes; lane++)
                 accumulate(&rows->smooth[lane], &lows[lane], sums[lane]);
             if (y)
@@ -951,6 +983,18 @@ static void NAME(multipliers_of_strip)(
     }
 }
 
+/* Terms of STRIP rows become slopes, where they are; memory is asked for where they go. */
+INLINE void NAME(multiply_strip)(float *RESTRICT tile, int classes, const float *RESTRICT by, NAME(Ahead) written)
+{
+    for (int c = 0; c < classes; c++) {
+        float *RESTRICT v = tile + c * LANES;
+        NAME(ask_for)(written, c);
+        IN_LANES
+        for (int k = 0; k < STRIP; k++)
+            v[k] *= by[k];
+    }
+}
+
 /* Each row's loss, the same as `find_losses` gives, and its slopes times the row's factor; 0 in rows without a label. */
 INLINE void NAME(slope_lanes)(
     const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step,
@@ -984,13 +1028,7 @@ INLINE void NAME(slope_lanes)(
                 sums.power + lane, sums.sum + lane, sums.low + lane, 1, temper);
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
         NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, by + lane, own + lane);
-        const NAME(Ahead) written = NAME(ahead_of)(&slopes, n_classes, 0, lane);
-        for (int c = 0; c < classes; c++) {
-            NAME(ask_for)(written, c);
-            IN_LANES
-            for (int k = lane; k < lane + STRIP; k++)
-                tile[c * LANES + k] *= by[k];
-        }
+        NAME(multiply_strip)(tile + lane, classes, by + lane, NAME(ahead_of)(&slopes, n_classes, 0, lane));
     }
     for (int lane = 0; lane < width; lane++) {
         if (rows->labels[lane] >= 0)

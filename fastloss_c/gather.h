@@ -19,6 +19,7 @@ static double sum_of_chosen(const double *values, int n)
     double sums[8] = {0.0};
     int i = 0;
     for (; i + 8 <= n; i += 8)
+        IN_LANES
         for (int k = 0; k < 8; k++)
             sums[k] += values[i + k];
     for (; i < n; i++)

@@ -121,7 +121,7 @@ typedef struct {
     void (*slope_columns)(const Columns *, Py_ssize_t, int, Rows *, char *, Py_ssize_t, Py_ssize_t, Temper); /* not in double */
     void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t, Temper);
     void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t, Temper);
-    void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *, Temper);
+    void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *, Rows *, Temper);
     double (*divergence)(const Side *, const Side *, Py_ssize_t, double *, Temper);
     int (*quick_divergence)(
         const Side *, const Side *, Py_ssize_t, Py_ssize_t, double *, double *, Py_ssize_t *, Py_ssize_t *, Others *, Temper);
@@ -176,7 +176,22 @@ static double rise_of(double loss, double base, double d)
 /* share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays. */
 static double scaled(double share, double loss)
 {
-    return share != 0.0 || loss != loss ? share * loss : 0.0;
+    const uint64_t some = 0 - (uint64_t)(share != 0.0), nan = 0 - (uint64_t)(loss != loss);
+    return double_of(bits_of_double(share * loss) & (some | nan)); /* in bits, as `weighed` is */
+}
+
+/* Rows' losses become those times the weights of their labels, and are added to sums in lanes; gives the sum of the weights. */
+static double weigh_losses(Rows *rows, int width, const double *w, double *RESTRICT sums)
+{
+    double *RESTRICT losses = rows->loss, weights[LANES], weight = 0.0;
+    for (int lane = 0; lane < width; lane++)
+        weights[lane] = w[rows->labels[lane]];
+    for (int lane = 0; lane < width; lane++)
+        losses[lane] = scaled(weights[lane], losses[lane]);
+    for (int lane = 0; lane < width; lane++)
+        weight += weights[lane];
+    add_losses(rows, width, sums);
+    return weight;
 }
 
 /* value in a result of a size in bytes. */

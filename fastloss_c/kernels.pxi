@@ -48,6 +48,7 @@ cdef extern from "inner.h" nogil:
         double *lse
         char *logs
         char *shares
+        Rows *found
 
     ctypedef struct Side:
         const char *x
@@ -118,7 +119,7 @@ cdef extern from "inner.h" nogil:
             Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*normalise_rows)(
             const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs,
-            char *const *shares, Temper temper) noexcept nogil
+            char *const *shares, Rows *found, Temper temper) noexcept nogil
         double (*divergence)(const Side *r, const Side *x, Py_ssize_t n, double *gap, Temper temper) noexcept nogil
         int (*quick_divergence)(
             const Side *r, const Side *x, Py_ssize_t n, Py_ssize_t own, double *kl, double *gap, Py_ssize_t *r_peak,
@@ -165,6 +166,7 @@ cdef extern from "inner.h" nogil:
     double rise_of(double loss, double base, double d) noexcept
     double mixed_loss(double share, double mass, double tail) noexcept
     double scaled(double share, double loss) noexcept
+    double weigh_losses(Rows *rows, int width, const double *w, double *sums) noexcept
     void put(char *out, Py_ssize_t size, double value) noexcept
     int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index) noexcept
     int find_labels(

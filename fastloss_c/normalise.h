@@ -2,7 +2,8 @@
 
 Included as often as softmax.h, after columns.h.  Terms are exp(x) 2^-n, with n so far below the maximum's power of two that
 no probability that can be told from 0 is cut off.  Those below the maximum are added up, those that equal it counted: what comes on top of
-the maximum keeps its digits however small it is.  Softmax leaves its terms where the probabilities go, and scales them there. */
+the maximum keeps its digits however small it is.  Softmax leaves its terms where the probabilities go, and scales them there; it needs
+no more than the sum of all, which float32 takes without looking for the maximum. */
 
 #ifndef FASTLOSS_NORMALISE
 #define FASTLOSS_NORMALISE
@@ -11,13 +12,17 @@ enum { TILED = 128 };    /* classes of rows that are taken LANES at a time */
 enum { TOGETHER = 16 };  /* longer rows that are taken at once */
 enum { STEP = 16 };      /* neighbours in a row, one in each lane */
 
-/* What is made of rows: each may be absent. */
+/* What is made of rows: one of these. */
 typedef struct {
     double *lse;
-    char *logs, *shares; /* log-softmax and softmax: not both */
+    char *logs, *shares; /* log-softmax and softmax */
+    Rows *found;         /* each row's top, tail and total */
 } Normal;
 
 #endif
+
+#undef WHOLE_SUM
+#define WHOLE_SUM (SINGLE && FUSED) /* where terms that are kept are all added up: there is a digit to spare */
 
 /* The probability of a term: times by + low.  The largest is rounded once: the only class of a row gets 1.  Fused operations on floats
 round everything once, as `by` and `low` have twice their digits. */
@@ -60,12 +65,18 @@ static double NAME(exact_tail)(const char *x, Py_ssize_t step, int kind, Py_ssiz
 /* All of a row in float64. */
 static void NAME(normalise_exactly)(
     const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double top, double *lse, char *logs, char *shares,
-    Py_ssize_t out_step, const Temper temper)
+    Py_ssize_t out_step, Rows *found, int lane, const Temper temper)
 {
     const double tail = NAME(exact_tail)(x, step, kind, n, top, temper);
     const _Bool finite = top - top == 0.0;
-    *lse = finite ? top * temper.rate + tail : infinite_sum(x, step, kind, n, top);
     const double total = finite ? exp_double(tail) : NAN; /* `tail` may be NaN */
+    if (lse)
+        *lse = finite ? top * temper.rate + tail : infinite_sum(x, step, kind, n, top);
+    if (found) {
+        found->top[lane] = top;
+        found->tail[lane] = finite ? tail : NAN;
+        found->total[lane] = total;
+    }
     for (Py_ssize_t i = 0; i < n; i++) {
         const double v = element(x + i * step, kind);
         if (logs)
@@ -97,13 +108,14 @@ INLINE void NAME(peaks_of_strip)(const REAL *RESTRICT tile, int classes, REAL *R
 }
 
 /* Terms of STRIP rows, added up by twos in REAL, then in float64: those below the maximum, and how many equal it.  With `keeps` they
-take the place of the logits.  Memory is asked for what comes next of these and of results. */
+take the place of the logits, and with a WHOLE_SUM none is counted.  Memory is asked for what comes next of these and of results. */
 INLINE void NAME(add_strip_terms)(
     REAL *RESTRICT tile, int classes, const REAL *RESTRICT peak, const REAL *RESTRICT lowest, const UINT *RESTRICT biases,
     NAME(Ahead) ahead, NAME(Ahead) written, double *RESTRICT sums, double *RESTRICT lows, REAL *RESTRICT ties,
     const int keeps, const Temper temper)
 {
     const REAL none = 0.0;
+    const _Bool whole = WHOLE_SUM && keeps;
     double some[STRIP] = {0.0}, low[STRIP] = {0.0};
     UINT count[STRIP] = {0};
     int c = 0;
@@ -120,9 +132,10 @@ INLINE void NAME(add_strip_terms)(
             const REAL u = NAME(whole_term)(q, lowest[k], biases[k], temper);
             const REAL w = NAME(whole_term)(r, lowest[k], biases[k], temper);
             const REAL z = NAME(whole_term)(s, lowest[k], biases[k], temper);
-            const REAL first = (p == most ? none : t) + (q == most ? none : u);
-            const REAL second = (r == most ? none : w) + (s == most ? none : z);
-            count[k] += (UINT)(p == most) + (UINT)(q == most) + ((UINT)(r == most) + (UINT)(s == most));
+            const REAL first = (!whole && p == most ? none : t) + (!whole && q == most ? none : u);
+            const REAL second = (!whole && r == most ? none : w) + (!whole && s == most ? none : z);
+            if (!whole)
+                count[k] += (UINT)(p == most) + (UINT)(q == most) + ((UINT)(r == most) + (UINT)(s == most));
             if (SINGLE)
                 some[k] += (double)first + (double)second;
             else {
@@ -144,12 +157,13 @@ INLINE void NAME(add_strip_terms)(
         IN_LANES
         for (int k = 0; k < STRIP; k++) {
             const REAL p = v[k], t = NAME(whole_term)(p, lowest[k], biases[k], temper);
-            const double below = p == peak[k] ? 0.0 : (double)t;
+            const double below = !whole && p == peak[k] ? 0.0 : (double)t;
             if (SINGLE)
                 some[k] += below;
             else
                 accumulate(&some[k], &low[k], below);
-            count[k] += (UINT)(p == peak[k]);
+            if (!whole)
+                count[k] += (UINT)(p == peak[k]);
             if (keeps)
                 v[k] = t;
         }
@@ -193,7 +207,7 @@ INLINE void NAME(normalise_lanes)(
 {
     REAL tile[TILED * LANES], peak[LANES], base[LANES], lowest[LANES], ties[LANES];
     UINT biases[LANES];
-    double sums[LANES], lows[LANES], tops[LANES], gs[LANES], tails[LANES];
+    double sums[LANES], lows[LANES], tops[LANES], gs[LANES], tails[LANES], totals[LANES];
     for (int lane = 0; lane < lanes; lane++)
         peak[lane] = -(REAL)INFINITY;
     for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
@@ -228,6 +242,7 @@ INLINE void NAME(normalise_lanes)(
         largest[lane] = (REAL)((double)most[lane] / total);
         by[lane] = (REAL)(1.0 / total);
         low[lane] = (REAL)(1.0 / total - (double)by[lane]);
+        totals[lane] = rest / (double)most[lane] + (double)ties[lane];
         far |= NAME(is_far)(peak[lane], temper);
         NAME(sum_of_others)(rest, (double)ties[lane], (double)most[lane], base[lane], &sums[lane], &gs[lane], temper);
         small |= sums[lane] < TINY;
@@ -236,7 +251,7 @@ INLINE void NAME(normalise_lanes)(
     if (out.shares)
         for (int lane = 0; lane < lanes; lane += STRIP)
             NAME(scale_strip)(tile + lane, n_classes, most + lane, largest + lane, by + lane, low + lane);
-    if (out.lse || out.logs) {
+    if (out.lse || out.logs || out.found) {
         NAME(likelihoods)(sums, gs, tops, tails, lanes, temper.rate);
         if (small && n_classes > 1)
             for (int lane = 0; lane < width; lane++) /* each by itself, whatever rows are beside it */
@@ -246,6 +261,12 @@ INLINE void NAME(normalise_lanes)(
         if (out.lse)
             for (int lane = 0; lane < width; lane++)
                 out.lse[lane] = tops[lane] * temper.rate + tails[lane];
+        if (out.found)
+            for (int lane = 0; lane < width; lane++) {
+                out.found->top[lane] = tops[lane];
+                out.found->tail[lane] = tails[lane];
+                out.found->total[lane] = totals[lane];
+            }
         if (out.logs) {
             for (int lane = 0; lane < lanes; lane++)
                 by[lane] = (REAL)tails[lane];
@@ -257,13 +278,11 @@ INLINE void NAME(normalise_lanes)(
         NAME(store_tile)(tile, n_classes, width, out.shares ? out.shares : out.logs, class_step, lane_step);
     if (far)
         for (int lane = 0; lane < width; lane++)
-            if (NAME(is_far)(peak[lane], temper)) {
-                double unused;
+            if (NAME(is_far)(peak[lane], temper))
                 NAME(normalise_exactly)(
                     x->data + lane * x->lane_step, x->class_step, x->kind, n_classes, tops[lane],
-                    out.lse ? out.lse + lane : &unused, out.logs ? out.logs + lane * lane_step : NULL,
-                    out.shares ? out.shares + lane * lane_step : NULL, class_step, temper);
-            }
+                    out.lse ? out.lse + lane : NULL, out.logs ? out.logs + lane * lane_step : NULL,
+                    out.shares ? out.shares + lane * lane_step : NULL, class_step, out.found, lane, temper);
 }
 
 /* Rows of at most TILED classes, one in each lane. */
@@ -315,12 +334,13 @@ INLINE REAL NAME(row_top)(const REAL *RESTRICT x, Py_ssize_t n)
 }
 
 /* Terms of n elements, added up by fours in REAL, then in float64: those below the maximum, and how many equal it.  With `keeps` also
-written.  Memory is asked for what comes AHEAD of x and of `written`, while it is idle. */
+written, and with a WHOLE_SUM none is counted.  Memory is asked for what comes AHEAD of x and of `written`, while it is idle. */
 INLINE void NAME(add_row_terms)(
     const REAL *RESTRICT x, Py_ssize_t n, REAL top, REAL lowest, UINT bias, double *RESTRICT sums, UINT *RESTRICT ties,
     REAL *RESTRICT out, const REAL *written, const int keeps, const Temper temper)
 {
     const REAL none = 0.0;
+    const _Bool whole = WHOLE_SUM && keeps;
     Py_ssize_t i = 0;
     for (; i + BLOCK <= n; i += BLOCK) {
         const REAL *RESTRICT from = x + i;
@@ -332,8 +352,11 @@ INLINE void NAME(add_row_terms)(
             const REAL p = from[k], q = from[k + STEP], r = from[k + 2 * STEP], s = from[k + 3 * STEP];
             const REAL t = NAME(whole_term)(p, lowest, bias, temper), u = NAME(whole_term)(q, lowest, bias, temper);
             const REAL v = NAME(whole_term)(r, lowest, bias, temper), w = NAME(whole_term)(s, lowest, bias, temper);
-            sums[k] += (double)(((p == top ? none : t) + (q == top ? none : u)) + ((r == top ? none : v) + (s == top ? none : w)));
-            ties[k] += (UINT)(p == top) + (UINT)(q == top) + ((UINT)(r == top) + (UINT)(s == top));
+            const REAL first = (!whole && p == top ? none : t) + (!whole && q == top ? none : u);
+            const REAL second = (!whole && r == top ? none : v) + (!whole && s == top ? none : w);
+            sums[k] += (double)(first + second);
+            if (!whole)
+                ties[k] += (UINT)(p == top) + (UINT)(q == top) + ((UINT)(r == top) + (UINT)(s == top));
             if (keeps) {
                 to[k] = t;
                 to[k + STEP] = u;
@@ -348,8 +371,9 @@ INLINE void NAME(add_row_terms)(
         IN_LANES
         for (int k = 0; k < STEP; k++) {
             const REAL p = x[i + k], t = NAME(whole_term)(p, lowest, bias, temper);
-            sums[k] += (double)(p == top ? none : t);
-            ties[k] += (UINT)(p == top);
+            sums[k] += (double)(!whole && p == top ? none : t);
+            if (!whole)
+                ties[k] += (UINT)(p == top);
             if (keeps)
                 out[i + k] = t;
         }
@@ -362,8 +386,9 @@ INLINE void NAME(add_row_terms)(
         for (int k = 0; k < STEP; k++) {
             const REAL p = x[n - STEP + k], t = NAME(whole_term)(p, lowest, bias, temper);
             const _Bool is_new = (UINT)k >= done;
-            sums[k] += (double)(is_new & (p != top) ? t : none);
-            ties[k] += (UINT)(is_new & (p == top));
+            sums[k] += (double)(is_new & (whole | (p != top)) ? t : none);
+            if (!whole)
+                ties[k] += (UINT)(is_new & (p == top));
             if (keeps)
                 out[n - STEP + k] = t;
         }
@@ -371,8 +396,9 @@ INLINE void NAME(add_row_terms)(
     }
     for (int k = 0; i < n; i++, k++) {
         const REAL t = NAME(whole_term)(x[i], lowest, bias, temper);
-        sums[k] += (double)(x[i] == top ? none : t);
-        ties[k] += (UINT)(x[i] == top);
+        sums[k] += (double)(!whole && x[i] == top ? none : t);
+        if (!whole)
+            ties[k] += (UINT)(x[i] == top);
         if (keeps)
             out[i] = t;
     }
@@ -462,12 +488,12 @@ INLINE void NAME(row_logs)(const REAL *RESTRICT x, Py_ssize_t n, REAL top, REAL 
 for all of them at once, and nothing waits for it. */
 static void NAME(normalise_rows)(
     const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs, char *const *shares,
-    const Temper temper)
+    Rows *found, const Temper temper)
 {
     const Py_ssize_t size = SIZE_OF(kind), out_step = sizeof(REAL);
     REAL peak[TOGETHER], base[TOGETHER], lowest[TOGETHER], most[TOGETHER], largest[TOGETHER], by[TOGETHER], low[TOGETHER];
     UINT biases[TOGETHER];
-    double rest[TOGETHER], ties[TOGETHER], s[TOGETHER], g[TOGETHER], tops[TOGETHER], tails[TOGETHER], unused;
+    double rest[TOGETHER], ties[TOGETHER], s[TOGETHER], g[TOGETHER], tops[TOGETHER], tails[TOGETHER], totals[TOGETHER];
     IN_LANES
     for (int k = 0; k < TOGETHER; k++) {
         peak[k] = 0.0;
@@ -505,25 +531,32 @@ static void NAME(normalise_rows)(
         for (int k = 0; k < n_rows; k++)
             NAME(scale_row)((REAL *)shares[k], n, most[k], largest[k], by[k], low[k]);
     }
-    if (lse || logs) {
+    if (lse || logs || found) {
         IN_LANES
-        for (int k = 0; k < TOGETHER; k++)
+        for (int k = 0; k < TOGETHER; k++) {
+            totals[k] = rest[k] / (double)most[k] + ties[k];
             NAME(sum_of_others)(rest[k], ties[k], (double)most[k], base[k], &s[k], &g[k], temper);
+        }
         NAME(likelihoods)(s, g, tops, tails, TOGETHER, temper.rate);
     }
     for (int k = 0; k < n_rows; k++) {
         if (NAME(is_far)(peak[k], temper)) {
             NAME(normalise_exactly)(
-                x[k], size, kind, n, tops[k], lse ? lse + k : &unused, logs ? logs[k] : NULL,
-                shares ? shares[k] : NULL, out_step, temper);
+                x[k], size, kind, n, tops[k], lse ? lse + k : NULL, logs ? logs[k] : NULL, shares ? shares[k] : NULL,
+                out_step, found, k, temper);
             continue;
         }
-        if (!lse && !logs)
+        if (!lse && !logs && !found)
             continue;
         if (s[k] < TINY && n > 1)
             tails[k] = NAME(exact_tail)(x[k], size, kind, n, tops[k], temper);
         if (lse)
             lse[k] = tops[k] * temper.rate + tails[k];
+        if (found) {
+            found->top[k] = tops[k];
+            found->tail[k] = tails[k];
+            found->total[k] = totals[k];
+        }
         if (!logs)
             continue;
         if (kind == NATIVE)

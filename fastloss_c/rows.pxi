@@ -148,16 +148,27 @@ cdef class RowKernel:
         cdef double partial[4]
         cdef Py_ssize_t outer = call.x.length[0], inner = self.outs[0].length[2], i, j
         cdef Py_ssize_t n = call.x.length[1] if self.across else call.x.length[2]
-        cdef int64_t label
+        cdef int64_t labels[64]
+        cdef int lane, width
+        cdef bint missing
         point(&call.target, target)
         point(&call.w, w)
         start_block(partial)
         with nogil:
             for i in range(outer):
-                for j in range(inner):
-                    label = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
-                    if label >= 0:
-                        count(partial, 0.0, weight_of(&call, label), 1)
-                    elif label == -1:
-                        note_bad(partial, i * inner + j)
+                j = 0
+                while j < inner:
+                    width = <int>smaller(LANES, inner - j)
+                    missing = find_labels(
+                        at(&call.target, 0, i, j), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
+                    )
+                    if not missing and call.w.data == NULL:
+                        count(partial, 0.0, width, width)
+                        width = 0
+                    for lane in range(width):
+                        if labels[lane] >= 0:
+                            count(partial, 0.0, weight_of(&call, labels[lane]), 1)
+                        elif labels[lane] == -1:
+                            note_bad(partial, i * inner + j + lane)
+                    j += LANES
         return partial[WEIGHT], partial[COUNT], partial[FIRST_BAD]

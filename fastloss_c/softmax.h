@@ -527,8 +527,7 @@ static double sum_of(const double *x, Py_ssize_t n)
 the weight. */
 INLINE double coefficient(double y, const double *w, Py_ssize_t c, double keep, double spread)
 {
-    const double q = keep * y + spread, v = w ? w[c] : 1.0;
-    return q != 0.0 ? q * v : 0.0;
+    return weighed(keep * y + spread, w ? w[c] : 1.0);
 }
 
 /* A row's smoothed loss, from the sums of q (top - x) and of q.  A class of infinite weight makes it infinite, even where that class
@@ -888,7 +887,7 @@ static void NAME(mix)(
             for (Py_ssize_t i = 0; i < m; i++)
                 q[i] = coefficient(0.0, w, start + i, keep, spread);
         for (Py_ssize_t i = 0; i < m; i++)
-            shares[i] = q[i] == 0.0 ? 0.0 : q[i] * (unit * base - unit * (double)p[i]);
+            shares[i] = weighed(q[i], unit * base - unit * (double)p[i]);
         add_in_lanes(shares, m, sums);
         take_up(&lanes, sums);
         if (mass) {

@@ -208,39 +208,49 @@ cdef void exact_tails(
             rows.tail[lane] = others.tail[lane]
 
 
-cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Cross-entropy with class probabilities over blocks of rows."""
-    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle, b, r, i, j
-    cdef const char *row
-    cdef const char *y
-    cdef const double *w = <const double *>call.w.data
-    cdef double *partial
-    cdef double top, tail, total, loss, mass
-    for b in range(first, last):
-        partial = call.partials + 4 * b
-        start_block(partial)
-        for r in range(b * block, smaller((b + 1) * block, n_rows)):
-            i, j = r // middle, r % middle
-            row, y = at(&call.x, i, j, 0), at(&call.target, i, j, 0)
-            normalised(call, row, n, &top, &tail, &total)
-            call.real.mix(
-                row, call.x.kind, n, y, call.target.step[2], call.target.kind, w, top, call.keep, call.spread, &loss, &mass,
-                call.temper,
-            )
-            loss = mixed_loss(loss, mass, tail)
-            count(partial, loss, 1.0, 1)
-            put_loss(call, i, j, loss)
-            if call.gradient.data != NULL:
-                call.real.fill(
-                    row, call.x.kind, n, top, total, call.scale * mass, True, y, call.target.step[2], call.target.kind, w,
-                    call.scale, call.keep, call.spread, at(&call.gradient, i, j, 0), call.temper,
-                )
-
-
 cdef inline Py_ssize_t rows_at_once(const Call *call, Py_ssize_t n) noexcept nogil:
     """How many rows stay in the first-level cache beside what is made of them."""
     cdef Py_ssize_t fit = 16384 // (n * call.real.size + 1)
     return smaller(TOGETHER, fit if fit > 1 else 1)
+
+
+cdef void dense_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Cross-entropy with class probabilities over blocks of rows."""
+    cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle, b, i, j
+    cdef const char *y
+    cdef const double *w = <const double *>call.w.data
+    cdef double *partial
+    cdef Py_ssize_t start, end, at_once = rows_at_once(call, n)
+    cdef const char *rows[16]
+    cdef double loss, mass
+    cdef int k, size
+    cdef Rows found
+    for b in range(first, last):
+        partial = call.partials + 4 * b
+        start_block(partial)
+        start, end = b * block, smaller((b + 1) * block, n_rows)
+        while start < end:
+            size = <int>smaller(at_once, end - start)
+            for k in range(size):
+                rows[k] = at(&call.x, (start + k) // middle, (start + k) % middle, 0)
+            call.real.normalise_rows(rows, call.x.kind, n, size, NULL, NULL, NULL, &found, call.temper)
+            for k in range(size):
+                i, j = (start + k) // middle, (start + k) % middle
+                y = at(&call.target, i, j, 0)
+                call.real.mix(
+                    rows[k], call.x.kind, n, y, call.target.step[2], call.target.kind, w, found.top[k], call.keep,
+                    call.spread, &loss, &mass, call.temper,
+                )
+                loss = mixed_loss(loss, mass, found.tail[k])
+                count(partial, loss, 1.0, 1)
+                put_loss(call, i, j, loss)
+                if call.gradient.data != NULL:
+                    call.real.fill(
+                        rows[k], call.x.kind, n, found.top[k], found.total[k], call.scale * mass, True, y,
+                        call.target.step[2], call.target.kind, w, call.scale, call.keep, call.spread,
+                        at(&call.gradient, i, j, 0), call.temper,
+                    )
+            start += size
 
 
 cdef void normalise_row_blocks(
@@ -263,7 +273,7 @@ cdef void normalise_row_blocks(
             shares[k] = at(softmax, i, j, 0)
         call.real.normalise_rows(
             rows, call.x.kind, n, size, lse if call.out.data != NULL else NULL,
-            logs if log_softmax.data != NULL else NULL, shares if softmax.data != NULL else NULL, call.temper,
+            logs if log_softmax.data != NULL else NULL, shares if softmax.data != NULL else NULL, NULL, call.temper,
         )
         for k in range(size):
             put_loss(call, (start + k) // middle, (start + k) % middle, lse[k])
@@ -334,9 +344,13 @@ cdef void index_tile(
         if w != NULL:
             exact_tails(call, &x, n, width, 2.0, INFINITY, rows)
         call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows, call.temper)
-    if not (missing or finishing) and call.w.data == NULL:
-        add_losses(rows, width, sums)
-        count(partial, 0.0, width, width)
+    if not (missing or finishing):
+        weights = width
+        if w == NULL:
+            add_losses(rows, width, sums)
+        else:
+            weights = weigh_losses(rows, width, w, sums)
+        count(partial, 0.0, weights, width)
         if call.out.data != NULL:
             put_all(at(&call.out, 0, i, start), call.out.step[2], call.real.size, rows.loss, width)
         return
@@ -393,8 +407,17 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
                 put(at(&call.gradient, i, 0, start + lane), call.real.size, 0.0 * rows.total[lane])
 
 
+cdef inline bint fits_tile(const Call *call) noexcept nogil:
+    return call.x.length[1] <= TILED and call.real.normalise_columns != NULL
+
+
 cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows, bint with_totals) noexcept nogil:
     """The rows' maxima, logsumexp less these, and sums of exp(x - top) where they are wanted."""
+    cdef Normal wanted
+    if fits_tile(call):
+        wanted.lse, wanted.logs, wanted.shares, wanted.found = NULL, NULL, NULL, rows
+        call.real.normalise_columns(x, <int>call.x.length[1], width, &wanted, 0, 0, call.temper)
+        return
     call.real.find_peaks(x, call.x.length[1], width, rows)
     call.real.scan_columns(x, call.x.length[1], width, rows, call.temper)
     find_tails(rows, width, call.temper.rate)
@@ -417,10 +440,11 @@ cdef void put_normalised(
         for lane in range(width):
             put_loss(call, i, start + lane, -INFINITY)
         return
-    if n <= TILED and call.real.normalise_columns != NULL and (log_softmax.data == NULL or softmax.data == NULL):
+    if fits_tile(call) and (log_softmax.data == NULL or softmax.data == NULL):
         wanted.lse = lse if call.out.data != NULL else NULL
         wanted.logs = at(log_softmax, i, 0, start)
         wanted.shares = at(softmax, i, 0, start)
+        wanted.found = NULL
         written = log_softmax if softmax.data == NULL else softmax
         call.real.normalise_columns(&x, <int>n, width, &wanted, written.step[1], written.step[2], call.temper)
         for lane in range(width):

@@ -42,10 +42,10 @@ def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
 
 def rowwise_from(op, real, written):
     """The number of classes at which the kernels' times cross, see `backends`."""
-    if op == "normalise":
-        if real.itemsize == 8:
-            return 64 if written else 128
-        return 64 if instruction_set() == "avx512" else 96
+    if op == "normalise" and real.itemsize == 8:
+        return 64 if written else 128
+    if op in ("normalise", "dense") and real.itemsize == 4:
+        return 64 if instruction_set() == "avx512" else 80
     return 128 if real.itemsize == 8 or op == "detail" else 192
 
 
