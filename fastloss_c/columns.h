@@ -208,6 +208,18 @@ INLINE void NAME(labels_from)(const Rows *rows, Py_ssize_t start, UINT *RESTRICT
     }
 }
 
+/* Classes without a part in anything, up to a multiple of four. */
+INLINE void NAME(fill_up)(REAL *tile, int classes, const int lanes)
+{
+    for (; classes % 4; classes++)
+        for (int lane = 0; lane < lanes; lane += STRIP) {
+            REAL *RESTRICT v = tile + classes * LANES + lane;
+            IN_LANES
+            for (int k = 0; k < STRIP; k++)
+                v[k] = -(REAL)INFINITY;
+        }
+}
+
 /* Raises the largest of STRIP rows so far, and where it was found, to those of some classes of a tile. */
 APART void NAME(find_larger)(const REAL *RESTRICT tile, int classes, REAL *RESTRICT best, UINT *RESTRICT found)
 {
@@ -541,9 +553,7 @@ INLINE void NAME(scan_lanes)(
             NAME(labels_from)(rows, start, labels, lanes);
         else
             NAME(take_out)(rows, start, GROUP, tile, sums.own, lanes);
-        for (int c = classes; c % 4; c++)
-            for (int lane = 0; lane < lanes; lane++)
-                tile[c * LANES + lane] = -(REAL)INFINITY;
+        NAME(fill_up)(tile, classes, lanes);
         for (int lane = 0; lane < used; lane += STRIP) {
 #if SINGLE && SHUFFLES
             if (classes <= FEW)
@@ -1013,9 +1023,7 @@ INLINE void NAME(slope_lanes)(
     for (int lane = 0; lane < lanes; lane++)
         tile[classes * LANES + lane] = 0.0f; /* what lanes without a label leave out */
     NAME(take_out)(rows, 0, classes, tile, sums.own, lanes);
-    for (int c = classes; c % 4; c++)
-        for (int lane = 0; lane < lanes; lane++)
-            tile[c * LANES + lane] = -INFINITY;
+    NAME(fill_up)(tile, classes, lanes);
     for (int lane = 0; lane < lanes && lane < width; lane += STRIP) {
         for (int k = lane; k < lane + STRIP; k++)
             sums.peak[k] = -INFINITY;
