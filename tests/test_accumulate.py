@@ -121,6 +121,7 @@ def test_one_call_and_many_pieces(case):
             assert got.count == one.count == (ROWS if case.rowwise else ROWS * 9)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("case", PLAIN_CASES, ids=str)
 def test_other_pieces_of_the_same_data(case):
     """In float64 nothing but the order of additions within a piece differs."""
@@ -130,6 +131,7 @@ def test_other_pieces_of_the_same_data(case):
     np.testing.assert_allclose(results[0], getattr(fastloss, case.loss)(*arguments), rtol=1e-14)
 
 
+@pytest.mark.one_backend
 def test_class_weights_and_ignored_targets():
     rng = generator("weights")
     logits, target = rng.normal(size=(200, 5)), rng.integers(0, 5, 200)
@@ -161,6 +163,7 @@ def test_weights_of_elements(case):
     np.testing.assert_allclose(loss.compute(), function(*arguments, weight=outputs), rtol=1e-14)
 
 
+@pytest.mark.one_backend
 def test_other_operands():
     rng = generator("operands")
     pred, target, var = rng.normal(size=(30, 3)), rng.normal(size=(30, 3)), rng.uniform(1, 2, 30)
@@ -183,6 +186,7 @@ def test_other_operands():
 # --- metrics ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_metrics():
     rng = generator("metrics")
     logits, target = rng.normal(0, 2, (300, 2, 50)), rng.integers(0, 50, (300, 2))

@@ -66,6 +66,7 @@ def test_threads_with_an_axis(case, axis):
         assert all(same_bits(results[0], result) for result in results[1:])
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("name", ["cross_entropy", "mse_loss"])
 def test_threads_of_other_dtypes(name, dtype):
@@ -112,6 +113,7 @@ def test_alignment(case, shape):
         assert_same(expected, everything(case, arrays, {}))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("dtype, step", [(np.float16, 2), (np.float64, 8)])
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"])
 def test_alignment_of_other_dtypes(name, dtype, step):

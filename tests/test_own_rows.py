@@ -59,6 +59,14 @@ def test_cross_entropy_is_one():
     value, got = fastloss.value_and_grad(loss)(x, target, **options)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(got, gradient, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.one_backend
+def test_cross_entropy_of_halves_and_all_kinds_of_labels_is_one():
+    loss = own_rows.CASES["text"][0]()
+    x, target, w = own_rows.operands((30, 40), -1, "float32", seed=3)
+    options = {"weight": w, "ignore_index": 7}
+    target[target == -100] = 7
     for label in (np.uint8, np.int32):
         found = loss(x.astype(np.float16), target.astype(label), **options)
         assert found == np.float32(found)
@@ -67,6 +75,7 @@ def test_cross_entropy_is_one():
         )
 
 
+@pytest.mark.one_backend
 def test_out_and_layouts():
     loss, (x, target), options, (losses, gradients, _) = case("with_z", "another axis", "float64", True)
     out = np.empty(losses.shape, np.float32)

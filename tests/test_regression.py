@@ -20,6 +20,7 @@ def draw(case, *shapes):
     return [case.arguments(generator(case, shape), shape)[i] for i, shape in enumerate(shapes)]
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -3, (0, 1), (0, 2), (2, 1), (-1, 0), (0, 1, 2)])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_axis(case, axis):
@@ -82,6 +83,7 @@ BROADCASTS = [
 ]
 
 
+@pytest.mark.any_backend  # shapes are brought into one form before kernels see them
 @pytest.mark.parametrize(
     "case, shapes",
     [(case, shapes) for case in CASES for shapes in BROADCASTS[: None if case in POINT_STAND_INS else 1]],

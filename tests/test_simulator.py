@@ -11,17 +11,18 @@ import pytest
 from amounts import few_or_many
 
 DEVICE = Path(__file__).parent / "device"
+# torch, CuPy and JAX see no simulated GPU.  In two processes of about the same length: each of them takes a second and a half to start.
+OTHERS = sorted({path.stem for path in DEVICE.glob("test_*.py")} - {"test_rows", "test_libraries"})
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda, of the extra 'cuda', is not installed"
 )
-# torch, CuPy and JAX see no simulated GPU
-@pytest.mark.parametrize("module", sorted({path.stem for path in DEVICE.glob("test_*.py")} - {"test_libraries"}))
+@pytest.mark.parametrize("modules", [["test_rows"], OTHERS], ids=["rows", "others"])
 @few_or_many("selection", "not slow and not full", "not slow")
-def test_in_the_simulator(module, selection):
+def test_in_the_simulator(modules, selection):
     options = ["-q", "-x", "-p", "no:cacheprovider", "-m", selection]
-    command = [sys.executable, "-m", "pytest", *options, DEVICE / f"{module}.py"]
+    command = [sys.executable, "-m", "pytest", *options, *(DEVICE / f"{module}.py" for module in modules)]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-1000:]

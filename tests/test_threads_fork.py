@@ -8,12 +8,15 @@ import multiprocessing
 import os
 
 import pytest
-from amounts import mostly_full
+from amounts import few_or_many, mostly_full
 from subprocesses import check_python
 
 TESTS = os.path.dirname(__file__)
 LAYERS = pytest.mark.parametrize(
     "layer", mostly_full([None, "workqueue", "omp", "tbb"], (None, "workqueue").__contains__), ids=str
+)
+ANY_LAYER = pytest.mark.parametrize(
+    "layer", mostly_full([None, "workqueue", "omp", "tbb"], lambda layer: layer is None), ids=str
 )
 has_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -80,7 +83,7 @@ def test_threads_with_settings_of_their_own():
 
 
 @has_fork
-@LAYERS
+@ANY_LAYER
 def test_call_fork_call_in_the_child(layer):
     """After calls in the parent, by one thread and by several; and in the parent again afterwards."""
     code = """
@@ -121,10 +124,11 @@ def test_child_of_a_child():
 
 
 @has_fork
-@pytest.mark.parametrize("layer", [None, "workqueue"], ids=str)
-def test_fork_while_other_threads_call(layer):
+@few_or_many("n_forks", 2, 5)
+@pytest.mark.parametrize("layer", mostly_full([None, "workqueue"], lambda layer: layer is None), ids=str)
+def test_fork_while_other_threads_call(layer, n_forks):
     """The child inherits whatever locks the other threads held at that moment."""
-    code = """
+    code = f"""
         import threading
         from concurrency import in_child, jobs
         work = jobs()
@@ -139,7 +143,7 @@ def test_fork_while_other_threads_call(layer):
         threads = [threading.Thread(target=loop, args=(number,)) for number in range(3)]
         [thread.start() for thread in threads]
         try:
-            for _ in range(5):
+            for _ in range({n_forks}):
                 assert in_child(lambda: b"".join(job() for job in work)) == b"".join(expected)
         finally:
             done.set()
@@ -244,9 +248,15 @@ SHUTDOWN = {
 
 @pytest.mark.parametrize("when", SHUTDOWN)
 def test_interpreter_shutdown(when):
-    for _ in range(3 if when == "daemon threads" else 1):  # a race has to be run more than once
-        process = check(SHUTDOWN[when])
-        assert "Fatal Python error" not in process.stderr
+    process = check(SHUTDOWN[when])
+    assert "Fatal Python error" not in process.stderr
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("turn", range(2))
+def test_interpreter_shutdown_again(turn):
+    """A race has to be run more than once."""
+    test_interpreter_shutdown("daemon threads")
 
 
 @has_fork

@@ -145,6 +145,7 @@ def test_gradient_against_differences(n_classes, axis, smoothing, options):
         assert abs((loss(x + step) - loss(x - step)) / 2e-5 - gradient[at]) < 1e-9
 
 
+@pytest.mark.any_backend("options")
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
 def test_halves_are_widened_first(options):
     rng = generator("halves")
@@ -220,6 +221,7 @@ def test_nothing_else_changes():
             assert same_bits(function(x, y, temperature=temperature, softcap=None), function(x, y))
 
 
+@pytest.mark.any_backend("options")
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
 def test_details(options):
     """Entropies, the most likely classes and log-probabilities: of arrays with any class axis, Dask's, and hidden states."""
@@ -339,6 +341,7 @@ def test_of_dask_arrays():
                     assert np.array_equal(got.compute(), wanted)
 
 
+@pytest.mark.any_backend("options")
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
 def test_comparison(options):
     """Of a pair of rows the same as of what becomes of their logits, computed in extended precision."""
@@ -435,6 +438,7 @@ def test_accumulators():
         fastloss.Accumulator(fastloss.cross_entropy, softcap=0.0)
 
 
+@pytest.mark.any_backend("options")
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
 def test_as_torch(options):
     torch = pytest.importorskip("torch")

@@ -22,6 +22,9 @@ SIZES = [(5, 1), (5, 2), (9, 8), (3, 13), (7, 24), (6, 30), (5, 60), (4, 61), (6
 
 TOLERANCE = {"ulp": 3, "at": 1e-3}
 
+# Each size and each type by default, not each pair of them: the simulator takes as long for an instruction as a CPU for thousands.
+pytestmark = pytest.mark.expensive
+
 
 def logits_of(rng, n_rows, n_classes, dtype, scale=4.0):
     return (rng.normal(size=(n_rows, n_classes)) * scale).astype(dtype)
