@@ -304,21 +304,31 @@ def test_a_slower_build(capsys, builds):
     assert document["problems"][0]["kind"] == "slower" and document["same_code"]["pairs"] >= 2
 
 
+# What is wrong with the build "bad": memory, values, and a function that is missing.
+WRONG = ["mse_loss/value/middle", "l1_loss/value/small", "huber_loss/value/small"]
+
+
+def shortest(capsys, builds, *allowed):
+    """The shortest of runs, whatever its times say."""
+    arguments = ["--with", builds["bad"], "--against", builds["same"], "--cases", *WRONG, "--seconds", "1"]
+    return bench(capsys, *arguments, "--allow", "slower", "cant-tell", *allowed)
+
+
 def test_memory_values_and_missing_cases(capsys, builds):
-    """Each is found in the shortest of runs, whatever its times say."""
-    cases = ["mse_loss/value/middle", "l1_loss/value/small", "huber_loss/value/small"]
-    short = ["--with", builds["bad"], "--against", builds["same"], "--cases", *cases, "--seconds", "1"]
-    allowed = ["--allow", "slower", "cant-tell"]
-    status, document = bench(capsys, *short, *allowed)
+    status, document = shortest(capsys, builds)
     refused = [(problem["kind"], problem["name"]) for problem in document["problems"] if not problem["allowed"]]
-    assert status == 3 and refused == [("differs", cases[1]), ("gate", cases[0]), ("missing", cases[2])]
+    assert status == 3 and refused == [("differs", WRONG[1]), ("gate", WRONG[0]), ("missing", WRONG[2])]
     assert (document["schema"], document["version"]) == ("fastloss-bench-comparison", 1)
     assert document["sides"] == {"new": builds["bad"], "old": builds["same"]}
     assert document["versions"]["new"]["numpy"] == document["versions"]["old"]["numpy"]
     found = {case["name"]: case for case in document["cases"]}
-    assert found[cases[0]]["gates"]["memory"]["new"] >= found[cases[0]]["gates"]["memory"]["old"] + 100_000
-    assert found[cases[2]]["verdict"] == "missing" and found[cases[2]]["ratio"] is None
-    assert bench(capsys, *short, *allowed, "differs", "missing", "--gates", "memory=1e9")[0] == 0
+    assert found[WRONG[0]]["gates"]["memory"]["new"] >= found[WRONG[0]]["gates"]["memory"]["old"] + 100_000
+    assert found[WRONG[2]]["verdict"] == "missing" and found[WRONG[2]]["ratio"] is None
+
+
+@pytest.mark.full
+def test_what_is_allowed(capsys, builds):
+    assert shortest(capsys, builds, "differs", "missing", "--gates", "memory=1e9")[0] == 0
 
 
 def test_ones_own_cases_and_variables(capsys, tmp_path):

@@ -15,7 +15,7 @@ from fastloss.bench.cases import CASES
 from fastloss.cli import main
 
 ROOT = Path(__file__).parents[1]
-QUICK = ["--cases", "mse_f32_1e5", "ce_f32_1x10", "--contenders", "fastloss", "numpy", "--seconds", "0.5"]
+QUICK = ["--cases", "mse_f32_1e5", "ce_f32_1x10", "--contenders", "fastloss", "numpy", "--seconds", "0.2"]
 
 
 def test_json(capsys, tmp_path):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from amounts import mostly_full
 
 pytest.importorskip("numba")
 
@@ -106,15 +107,17 @@ def test_damaged_cache(compiled, tmp_path):
     assert run(copy, cache) == [value, "1 0"], "the damaged files were replaced"
 
 
-def test_nowhere_to_write(compiled, copy):
-    """A cache directory that is a file, and one that may not be written to (which root may all the same)."""
+@pytest.mark.parametrize("place", mostly_full(["in a file", "read-only"], "in a file".__eq__))
+def test_nowhere_to_write(compiled, copy, place):
+    """A cache directory below a file, and one that may not be written to (which root may all the same)."""
     _, _, expected = compiled
-    blocked = copy / "blocked"
-    blocked.write_text("")
-    assert run(copy, blocked / "cache")[0] == expected
-    read_only = copy / "read-only"
-    read_only.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-    assert run(copy, read_only)[0] == expected
+    if place == "in a file":
+        (copy / "file").write_text("")
+        cache = copy / "file" / "cache"
+    else:
+        cache = copy / place
+        cache.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    assert run(copy, cache)[0] == expected
 
 
 def test_working_directory_deleted(copy):

@@ -113,7 +113,7 @@ def test_alignment(case, shape):
         assert_same(expected, everything(case, arrays, {}))
 
 
-@pytest.mark.any_backend
+@pytest.mark.one_backend
 @pytest.mark.parametrize("dtype, step", [(np.float16, 2), (np.float64, 8)])
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"])
 def test_alignment_of_other_dtypes(name, dtype, step):

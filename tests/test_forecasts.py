@@ -10,6 +10,7 @@ from fractions import Fraction
 import layouts
 import numpy as np
 import pytest
+from amounts import few_or_many
 from cases import generator
 from compare import assert_ulp, result_dtype, same_bits
 from hypothesis import given, settings
@@ -290,9 +291,10 @@ def test_perfectly_calibrated():
         assert fastloss.calibration_error(probs, [0] * 6 + [1] * 2, norm=norm) == 0.0
 
 
-def test_most_bins():
+@few_or_many("n", 10_000, 100_000)
+def test_most_bins(n):
     rng = generator("bins")
-    p, y = rng.uniform(size=100_000), rng.integers(0, 2, 100_000)
+    p, y = rng.uniform(size=n), rng.integers(0, 2, n)
     np.testing.assert_allclose(
         fastloss.calibration_error(p, y, bins=1 << 16), exact_calibration(p, y, 1 << 16), rtol=1e-12
     )

@@ -25,7 +25,6 @@ def close(got, expected, dtype):
     np.testing.assert_allclose(np.asarray(got, float), expected, rtol=RTOL[dtype], atol=RTOL[dtype])
 
 
-@pytest.mark.any_backend("name")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", own_losses.CASES)
 def test_values_and_slopes(name, dtype):

@@ -223,7 +223,7 @@ def test_layouts(layout, dtype):
         check(logits, target, axis=axis)
 
 
-@pytest.mark.any_backend  # Numba compiles for each
+@pytest.mark.one_backend  # Numba compiles for each
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64, np.bool_])
 def test_index_dtypes(dtype):
     for n_classes in (2, 200):
@@ -244,6 +244,7 @@ def test_one_row_without_axes(layer):
     assert (scores.argmax, scores.rank, scores.in_top_k) == (1, 1, True)
 
 
+@pytest.mark.one_backend
 def test_torch():
     torch = pytest.importorskip("torch")
     logits, target = rows(50, 777, dtype=np.float32)

@@ -15,7 +15,7 @@ TESTS = os.path.dirname(__file__)
 LAYERS = pytest.mark.parametrize(
     "layer", mostly_full([None, "workqueue", "omp", "tbb"], (None, "workqueue").__contains__), ids=str
 )
-ANY_LAYER = pytest.mark.parametrize(
+ONE_LAYER = pytest.mark.parametrize(
     "layer", mostly_full([None, "workqueue", "omp", "tbb"], lambda layer: layer is None), ids=str
 )
 has_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -83,7 +83,7 @@ def test_threads_with_settings_of_their_own():
 
 
 @has_fork
-@ANY_LAYER
+@ONE_LAYER
 def test_call_fork_call_in_the_child(layer):
     """After calls in the parent, by one thread and by several; and in the parent again afterwards."""
     code = """

@@ -38,6 +38,7 @@ def check(x, *, top, axis=-1, layout=sent):
     assert_ulp(id_log_probs, np.take_along_axis(log_probs, ids, -1), ulp, what="ids")
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, *HALVES], ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("size", [(5, 1), (5, 2), (4, 8), (3, 13), (4, 61), (3, 130), (1, 300)], ids=str)
 def test_against_the_oracle(size, dtype):

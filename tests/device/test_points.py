@@ -43,6 +43,7 @@ def check(case, arguments, *, layout=sent, gradient=True, **options):
             assert_ulp(fetched(slopes), exact_slopes, 12, at=max(at, 1e-1), what=f"gradient, {reduction}")
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("case", POINT_CASES, ids=str)
 def test_dtypes(case, dtype):
@@ -75,6 +76,7 @@ def test_weights_and_broadcasting(case):
     check(case, [arguments[0][:1, :1], *arguments[1:]])
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("axis", [0, 1, -1, (0, 2), (1, 2), (0, 1), (2, 1, 0)])
 @pytest.mark.parametrize("case", POINT_STAND_INS, ids=str)
 def test_axis(case, axis):
