@@ -360,10 +360,10 @@ static double divergence_capped(const Side *r, const Side *x, Py_ssize_t n, doub
 
 /* Left to the above. */
 static int quick_divergence_capped(
-    const Side *r, const Side *x, Py_ssize_t n, double *kl, double *gap, Py_ssize_t *r_peak, Py_ssize_t *x_peak,
-    const Temper temper)
+    const Side *r, const Side *x, Py_ssize_t n, Py_ssize_t own, double *kl, double *gap, Py_ssize_t *r_peak,
+    Py_ssize_t *x_peak, Others *others, const Temper temper)
 {
-    (void)r, (void)x, (void)n, (void)kl, (void)gap, (void)r_peak, (void)x_peak, (void)temper;
+    (void)r, (void)x, (void)n, (void)own, (void)kl, (void)gap, (void)r_peak, (void)x_peak, (void)others, (void)temper;
     return 0;
 }
 
