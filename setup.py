@@ -29,21 +29,15 @@ REQUIRED = bool(os.environ.get("FASTLOSS_REQUIRE_EXTENSION"))
 MSVC = sys.platform == "win32" and "GCC" not in sys.version
 X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
 
-# Nothing that changes results: no -ffast-math.  Loops vectorise without errno and traps; loops over lanes don't once they have been
-# joined with neighbours'.
+# Nothing that changes results: no -ffast-math.  Loops vectorise without errno and traps.
 FLAGS = (
     ["/O2", "/fp:precise", "/Zc:preprocessor"]
     if MSVC
-    else [
-        "-O3",
-        "-g0",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-fno-loop-unroll-and-jam",
-        "-ffp-contract=fast",
-        "-Wno-unused-function",
-    ]
+    else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-unused-function"]
 )
+# The limit lets gcc take conditions that do not change out of large loops; it can't vectorise them otherwise, nor loops over lanes that it
+# has joined with their neighbours.
+GCC = ["--param=max-unswitch-insns=2000", "-fno-loop-unroll-and-jam"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefer-vector-width=512"]
 INSTRUCTION_SETS = {"baseline": [], "avx2": AVX2, "avx512": AVX512} if X86 and not MSVC else {"baseline": []}
@@ -99,7 +93,7 @@ class optional_build_ext(build_ext):
 
     def build_extension(self, extension):
         if not MSVC and "gcc" in " ".join(getattr(self.compiler, "compiler", [])):
-            extension.extra_compile_args.append("--param=max-unswitch-insns=2000")
+            extension.extra_compile_args += GCC
         try:
             super().build_extension(extension)
         except Exception as error:
