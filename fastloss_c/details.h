@@ -237,8 +237,29 @@ static void NAME(sum_spread)(
 INLINE double spread_of(double x, double top, double *spread)
 {
     const double power = exp_of_difference(1.0, x, top, 1.0);
-    *spread = power != 0.0 ? (top - x) * power : 0.0;
+    *spread = weighed(power, top - x);
     return power;
+}
+
+/* The sums of these over a row of up to BLOCK elements without one of them. */
+static void spread_of_few(
+    const char *x, Py_ssize_t step, int kind, Py_ssize_t n, int64_t left_out, double top, double *s, double *w)
+{
+    enum { SUMS = 16 };
+    double part[BLOCK], sums[SUMS] = {0.0}, spreads[SUMS] = {0.0};
+    copied_double(x, step, kind, n, part);
+    part[left_out] = -INFINITY;
+    for (Py_ssize_t i = n; i % SUMS; i++)
+        part[i] = -INFINITY;
+    for (Py_ssize_t i = 0; i < n; i += SUMS)
+        IN_LANES
+        for (int k = 0; k < SUMS; k++) {
+            double spread;
+            sums[k] += spread_of(part[i + k], top, &spread);
+            spreads[k] += spread;
+        }
+    *s = folded_double(sums);
+    *w = folded_double(spreads);
 }
 
 /* The sums of these over a row without some elements, in float64 whatever it is. */
@@ -293,6 +314,10 @@ static void NAME(detail)(
     state[1] = state[2] = NAN;
     if (!(fabs(top) < INFINITY))
         return;
+    if (SINGLE && n > heavy && n <= BLOCK) { /* so few that float64 takes no longer */
+        spread_of_few(x, step, kind, n, places[0], top, &state[1], &state[2]);
+        return;
+    }
     for (int k = 1; k < heavy; k++) {
         s += spread_of((double)values[k], top, &spread);
         w += spread;
