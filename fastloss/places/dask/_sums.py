@@ -179,4 +179,6 @@ def root_scale_of(part, *, reduction, divisor):
 
 def factor_of(scale):
     """A factor as plans of the host take it."""
-    return float(scale) if scale.dtype != FACTOR else (float(scale["scale"]), float(scale["by"]))
+    if np.asarray(scale).dtype == FACTOR:
+        return float(scale["scale"]), float(scale["by"])
+    return float(scale)
