@@ -230,11 +230,10 @@ POINTS = [(loss, op, "float32") for loss in losses.POINTWISE for op in (pointwis
 ]
 
 
-# Two and three operands, loads of each width, a value and a slope; and the one that is known to be too large.
+# Two and three operands, loads of each width, a value and a slope.
 POINTS_BY_DEFAULT = [
     (losses.GAUSSIAN, pointwise.TOTAL, "float32"),
     (losses.BCE_LOGITS, pointwise.SLOPE, "float32"),
-    (losses.SIGMOID_FOCAL, pointwise.SLOPE, "float32"),
     (losses.MSE, pointwise.EACH, "bfloat16"),
 ]
 
