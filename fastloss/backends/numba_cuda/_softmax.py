@@ -16,7 +16,7 @@ with log2(e), of the sum, and of the hardware's exponential allow: all four are 
 equal terms far below the maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label
 smoothing, class probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
 
-Templates' holes: Real, the type that is computed in; Int, one that holds positions in a row; N elements per vector, V vectors per batch, BATCH = N V; LABELED whether there is
+Templates' holes: Real, the type that is computed in; Int, one that holds positions in a row; LONG, whether a row has many batches; N elements per vector, V vectors per batch, BATCH = N V; LABELED whether there is
 a target to be left out; SPREAD whether there are coefficients q, DENSE whether they come with each element; BEST and RANK for scores.
 
 References
@@ -52,7 +52,7 @@ NEAR = 2.0**20  # logits below which products with log2(e) have bits left for a 
 # What a second sweep over a row writes.
 NONE, GRADIENT, LOGS, POWERS = range(4)
 
-Real = Int = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
+Real = Int = LONG = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
 read = read_vector = read_masked = read_target = read_weight = power = powers = fill = None  # likewise
 
 
@@ -213,13 +213,20 @@ def largest(batch):
 
 
 def exchange(batch, value, other):
-    """Put `other` where the first `value` is."""
-    where = 0
-    for k in range(BATCH):
-        if batch[BATCH - 1 - k] == value:
-            where = BATCH - 1 - k
-    for k in range(BATCH):  # a select for each: registers have no index
-        batch[k] = other if k == where else batch[k]
+    """Put the smaller `other` in the place of one element that is `value`, the largest."""
+    if LONG:  # this is rare, and should take few registers
+        where = 0
+        for k in range(BATCH):
+            if batch[BATCH - 1 - k] == value:
+                where = BATCH - 1 - k
+        for k in range(BATCH):  # a select for each: registers have no index
+            batch[k] = other if k == where else batch[k]
+    else:  # it moves up until something larger takes its place, and this moves on; NaN stays where it is
+        value = other
+        for k in range(BATCH):
+            v = batch[k]
+            batch[k] = value if v > value else v
+            value = larger(value, v)
 
 
 def before(value, c, level, label):

@@ -22,10 +22,10 @@ def stage_rows(staged, x, row, n_rows, n_classes):
         i += WARP * WHOLE
     i = n // WHOLE * WHOLE + lane()
     if i < n:
-        staged[base + i] = read_one(x, start + i)
+        staged[np.uint64(base + i)] = read_one(x, start + i)
     i += WARP
     if i < n:
-        staged[base + i] = read_one(x, start + i)
+        staged[np.uint64(base + i)] = read_one(x, start + i)
     sync_warp()
 
 
@@ -38,7 +38,7 @@ def staged_origin(origin, n_classes):
 
 
 def read_staged(staged, i):
-    return staged[i]
+    return staged[np.uint64(i)]  # an index with a sign might count from the end, which would be tested each time
 
 
 def stage_nothing(staged, x, row, n_rows, n_classes):

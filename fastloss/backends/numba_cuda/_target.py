@@ -317,9 +317,9 @@ else:
 
         @inlined
         def read(base, i, out, at):
-            values = load(base, i)
+            values, start = load(base, i), np.uint64(at)  # without a sign, see `_staging.read_staged`
             for k in range(n):
-                out[at + k] = values[k]
+                out[start + np.uint64(k)] = values[k]
 
         return read
 

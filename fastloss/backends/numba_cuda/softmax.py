@@ -140,6 +140,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     holes = {
         "Real": Real,
         "Int": np.int64 if shape.threads else np.int32,
+        "LONG": bool(shape.threads),
         "N": shape.n,
         "V": shape.v,
         "BATCH": shape.n * shape.v,
