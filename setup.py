@@ -34,6 +34,7 @@ FLAGS = (
     ["/O2", "/fp:precise", "/Zc:preprocessor"]
     if MSVC
     else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-unused-function"]
+    + ["-Werror=incompatible-pointer-types"]  # an error from gcc 14 on, whatever the flags
 )
 # The limit lets gcc take conditions that do not change out of large loops; it can't vectorise them otherwise, nor loops over lanes that it
 # has joined with their neighbours.

@@ -52,7 +52,11 @@ def _from_pandas(value: Any, name: str) -> Any:
     columns = [value.iloc[:, i] for i in range(value.shape[1])] if value.ndim == 2 else [value]
     extended = [column for column in columns if not isinstance(column.dtype, np.dtype) or column.dtype.kind == "O"]
     _check(name, sum(_missing_in_pandas(column) for column in extended))
-    if value.ndim == 1 or not extended:
+    if value.ndim == 1:
+        dtype = getattr(value.dtype, "numpy_dtype", None)
+        # Before pandas 2.2, nullable numbers are objects otherwise.
+        return value.to_numpy(dtype=dtype) if getattr(dtype, "kind", "O") in "biuf" else np.asarray(value)
+    if not extended:
         return np.asarray(value)
     dtypes = [getattr(column.dtype, "numpy_dtype", column.dtype) for column in columns]
     if not all(isinstance(dtype, np.dtype) for dtype in dtypes):

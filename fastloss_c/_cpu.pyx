@@ -21,8 +21,19 @@ cdef extern from *:
         return 0;
     }
     #endif
+    /* Every ARM64 CPU has NEON, so that is what the baseline is compiled for there. */
+    #if defined(__aarch64__) || defined(_M_ARM64)
+    enum { FASTLOSS_NEON = 1 };
+    #else
+    enum { FASTLOSS_NEON = 0 };
+    #endif
     """
     int fastloss_best() noexcept nogil
+    const int FASTLOSS_NEON
+
+
+# What the baseline's vector instructions are called, where they have a name of their own.
+baseline = "neon" if FASTLOSS_NEON else "baseline"
 
 
 def best():

@@ -21,6 +21,7 @@ from fastloss.cli import main
 DATA = Path(__file__).parent / "data"
 LOGITS, LABELS = str(DATA / "digits_logits.npy"), str(DATA / "digits_labels.npy")
 PATH = str(Path(fastloss.__file__).parents[1])
+MULTIARRAY = f"numpy.{'core' if np.lib.NumpyVersion(np.__version__) < '2.0.0' else '_core'}.multiarray"
 PROBS, BINARY = str(DATA / "cancer_probs.npy"), str(DATA / "cancer_labels.npy")
 
 
@@ -510,7 +511,7 @@ def test_interrupt(folder, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "module",
-    ["argparse", "fastloss.cli.failure", "fastloss.cli.eval", "fastloss.cli.eval.run", "numpy", "numpy._core.multiarray",
+    ["argparse", "fastloss.cli.failure", "fastloss.cli.eval", "fastloss.cli.eval.run", "numpy", MULTIARRAY,
      "fastloss.functional", "fastloss.cli.eval.plan.survey"],
 )  # fmt: skip
 def test_an_interrupt_during_start_up(module):

@@ -126,9 +126,9 @@ def write_zarr_2(x, y):
 def write_zarr_group(x, y):
     import zarr
 
-    group = zarr.open_group("a.zarr", mode="w")
-    group.create_array("x", data=x, chunks=(5, 5), shards=(10, 5))
-    group.create_array("y", data=y)
+    store = zarr.open_group("a.zarr", mode="w").store
+    zarr.create_array(store, name="x", shape=x.shape, dtype=x.dtype, chunks=(5, 5), shards=(10, 5))[:] = x
+    zarr.create_array(store, name="y", data=y)
     return "a.zarr:x", "a.zarr:y", "a.zarr/x/zarr.json"
 
 
@@ -136,9 +136,9 @@ def write_zarr_zip(x, y):
     import zarr
 
     with zarr.storage.ZipStore("a.zip", mode="w") as store:
-        group = zarr.group(store)
-        group.create_array("x", data=x, chunks=(7, 5))
-        group.create_array("y", data=y)
+        zarr.group(store)
+        zarr.create_array(store, name="x", data=x, chunks=(7, 5))
+        zarr.create_array(store, name="y", data=y)
     return "a.zip:x", "a.zip:y", "a.zip"
 
 

@@ -69,9 +69,11 @@ def write_zarr(path, x, y):
 def write_zarr_group(path, x, y):
     import zarr
 
-    group = zarr.open_group(f"{path}.zarr", mode="w")
-    group.create_array("run/x", data=x, chunks=(10, *x.shape[1:]), shards=(50, *x.shape[1:]))
-    group.create_array("y", data=y)
+    store = zarr.open_group(f"{path}.zarr", mode="w").store
+    chunks, shards = ((n, *x.shape[1:]) for n in (10, 50))
+    # zarr 3.0 stores only some chunks of a shard if it is given `data=`
+    zarr.create_array(store, name="run/x", shape=x.shape, dtype=x.dtype, chunks=chunks, shards=shards)[:] = x
+    zarr.create_array(store, name="y", data=y)
     return f"{path}.zarr:run/x", f"{path}.zarr:y"
 
 
@@ -79,9 +81,9 @@ def write_zarr_zip(path, x, y):
     import zarr
 
     with zarr.storage.ZipStore(f"{path}.zip", mode="w") as store:
-        group = zarr.group(store)
-        group.create_array("x", data=x, chunks=(100, *x.shape[1:]))
-        group.create_array("y", data=y)
+        zarr.group(store)
+        zarr.create_array(store, name="x", data=x, chunks=(100, *x.shape[1:]))
+        zarr.create_array(store, name="y", data=y)
     return f"{path}.zip:x", f"{path}.zip:y"
 
 
@@ -92,12 +94,13 @@ def table(x, y, kind="fixed"):
         if array.ndim == 1:
             return pa.array(array)
         if kind == "tensor":
-            return pa.FixedShapeTensorArray.from_numpy_ndarray(array)
+            return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(array))
         if kind == "list":
             kind_of = pa.from_numpy_dtype(array.dtype)
             for _ in array.shape[1:]:
                 kind_of = pa.list_(kind_of)
-            return pa.array(array.tolist(), kind_of)
+            scalars = np.frompyfunc(array.dtype.type, 1, 1)(array)  # pyarrow < 21 makes halves of NumPy's alone
+            return pa.array(scalars.tolist(), kind_of)
         return pa.FixedSizeListArray.from_arrays(column(array.reshape(-1, *array.shape[2:])), array.shape[1])
 
     return pa.table({"x": column(x), "y": column(y), "text": ["a"] * len(y)})
@@ -357,7 +360,7 @@ def test_a_mapped_file_is_given_back(folder, kind):
         column = pa.FixedSizeListArray.from_arrays(x[: n // 50].ravel(), classes)
         with pa.OSFile("x.arrow", "wb") as file, pa.ipc.new_file(file, pa.table({"x": column}).schema) as writer:
             for _ in range(50):
-                writer.write_batch(pa.record_batch({"x": column}))
+                writer.write_batch(pa.RecordBatch.from_arrays([column], ["x"]))
         np.save("y.npy", np.zeros(50 * len(column), np.uint8))
         names[0] = "x.arrow"
     elif kind == "values":

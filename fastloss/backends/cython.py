@@ -93,7 +93,7 @@ def share():
 
 
 def instruction_set():
-    """The instruction set that the kernels in use were compiled for."""
+    """The instruction set that the kernels in use were compiled for, by the name of its vector instructions."""
     import fastloss_c
 
-    return fastloss_c.instruction_set
+    return fastloss_c.vectors

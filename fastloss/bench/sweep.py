@@ -115,7 +115,7 @@ def instruction_set() -> str | None:
         import fastloss_c
     except ImportError:
         return None
-    return fastloss_c.instruction_set
+    return fastloss_c.vectors
 
 
 def _double(contender: Contender, threads: int) -> bool:

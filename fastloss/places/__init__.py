@@ -81,6 +81,6 @@ def on_device(value):
     if device is not None:
         try:
             return device()[0] in (_CUDA, _CUDA_MANAGED)
-        except BufferError:  # raised by JAX for an array that is sharded over several devices
+        except (BufferError, TypeError):  # JAX: several devices; older pyarrow: what DLPack can't pass
             return any(d.platform == "gpu" for d in value.devices()) if hasattr(value, "devices") else False
     return hasattr(value, "__cuda_array_interface__")
