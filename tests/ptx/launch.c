@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { STACK = 256 << 10, GUARD = 4096, MOST_THREADS = 1024, LIVE = 3 };
+enum { STACK = 256 << 10, GUARD = 4096, LIVE = 3 };
 enum state { READY, WAITING, DONE };
 
 struct fibre {
@@ -262,7 +262,7 @@ static bool advance(struct block *block)
         struct fibre *f = block->fibres + block->order[i];
         if (f->state == READY) {
             current = f, current_block = block;
-            toucher.now = (struct touch){launch_number, block->phase, block->number, f->number, block->warp_phase[f->thread.warp]};
+            toucher.now = (struct touch){launch_number, block->phase, block->number, 0, f->number, block->warp_phase[f->thread.warp]};
             toucher.shared = &block->shared;
             toucher.stack = (u64)stacks + ((block - blocks) * MOST_THREADS + f->number) * (u64)STACK;
             toucher.stack_size = STACK;
@@ -306,6 +306,7 @@ int launch(const struct kernel *which, const unsigned *grid, const unsigned *siz
     parameters = bytes;
     u32 n_blocks = grid[0] * grid[1] * grid[2], next = 0, done = 0, *order = malloc(n_blocks * sizeof *order);
     u32 n_run = sampled_blocks() && sampled_blocks() < n_blocks ? sampled_blocks() : n_blocks;
+    if (!fences_new(n_blocks)) return 2;
     random_state = setting("DRIVER_ORDER") * 0x9E3779B97F4A7C15u;
     for (u32 i = 0; i < n_blocks; i++) {
         u32 other = random_state ? random_below(i + 1) : i;

@@ -48,6 +48,7 @@ void store(struct thread *t, const char *at, int space, u64 address, int size, u
 void load_vector(struct thread *t, const char *at, int space, u64 address, int size, int n, u64 *values);
 void store_vector(struct thread *t, const char *at, int space, u64 address, int size, int n, const u64 *values);
 void *atomic(struct thread *t, const char *at, int space, u64 address, int size);
+void fence(void);
 void barrier(struct thread *t, const char *at, u32 number);
 void warp_barrier(struct thread *t, const char *at, u32 mask);
 u32 shuffle(struct thread *t, const char *at, enum collective kind, u32 value, u32 b, u32 c, u32 mask, pred *found);

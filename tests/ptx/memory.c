@@ -2,7 +2,8 @@
 
    Two threads of a block race where both touch a byte between two barriers of the block, one of them writing; for threads of one warp a
    barrier of the warp orders, too.  Shuffles order nothing.  Blocks of a launch race where plain accesses of two of them meet; a volatile
-   read may see what another block has written, as that is how a block takes over what the others have left behind a fence. */
+   read may see what another block has written, as that is how a block takes over what the others have left, if the thread that has written
+   it and then the one that reads it have passed a fence. */
 #include "memory.h"
 #include "counts.h"
 #include <stdio.h>
@@ -13,6 +14,24 @@ struct toucher toucher;
 
 static struct region *regions; /* by address */
 static int n_regions, room;
+
+static u32 n_fences; /* that threads have passed, in all launches */
+
+/* A thread's last one: its number, from 1 on, and whether the thread has changed nothing atomically since. */
+static struct fence { u32 number; bool behind; } *last_fences;
+
+bool fences_new(u64 n_blocks)
+{
+    static u64 there;
+    if (n_blocks <= there) return 1; /* what former launches have left is older than all accesses to come */
+    free(last_fences);
+    last_fences = calloc((there = n_blocks) * MOST_THREADS, sizeof *last_fences);
+    return last_fences != NULL;
+}
+
+static struct fence *last_fence(u32 block, u32 thread) { return last_fences + (u64)block * MOST_THREADS + thread; }
+
+void fence(void) { *last_fence(toucher.now.block, toucher.now.thread) = (struct fence){++n_fences, 1}; }
 
 /* In touch.thread: its number; of a write that it was atomic, of a read that it was volatile; of a read that other threads of the warp have
    read since the warp's last barrier, too, or threads of other warps since the block's. */
@@ -132,6 +151,13 @@ static bool blocks_race(struct touch before)
     return before.launch == toucher.now.launch && before.block != toucher.now.block && !(before.thread & STRONG);
 }
 
+/* Of what another block has written: whether there was a fence behind it, and one before it is read, behind a ticket if the thread has one. */
+static bool fenced(struct touch before)
+{
+    struct fence left = *last_fence(before.block, before.thread & NUMBER), taken = *last_fence(toucher.now.block, toucher.now.thread);
+    return left.number > before.n_fences && taken.number > before.n_fences && taken.behind;
+}
+
 /* A read, to be remembered beside what was read before. */
 static struct touch joined(struct touch before)
 {
@@ -155,9 +181,13 @@ static void touch(struct thread *t, const char *at, enum access what, struct cel
              read.thread & NUMBER);
     if (what != FRESH_READ && blocks_race(written))
         fail(t, at, LAUNCH_FAILED, "races: it %s %#lx, which block %u has written in this launch", DID[what], address, written.block);
+    if (what == FRESH_READ && blocks_race(written) && !fenced(written))
+        fail(t, at, LAUNCH_FAILED, "races: it %s %#lx, which block %u has written, without fences in between", DID[what], address, written.block);
     if (what >= WRITE && blocks_race(read))
         fail(t, at, LAUNCH_FAILED, "races: it %s %#lx, which block %u has read in this launch", DID[what], address, read.block);
     struct touch now = what >= WRITE ? toucher.now : joined(read);
+    now.n_fences = n_fences;
+    if (what == CHANGE) last_fence(now.block, now.thread & NUMBER)->behind = 0;
     if (what == FRESH_READ || what == CHANGE) now.thread |= STRONG;
     if (what >= WRITE) cell->written = now; else cell->read = now;
     cell->filled = 1;

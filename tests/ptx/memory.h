@@ -2,9 +2,9 @@
 #pragma once
 #include "machine.h"
 
-enum { WARP = 32 };
+enum { WARP = 32, MOST_THREADS = 1024 /* of a block */ };
 
-struct touch { u32 launch, phase, block; u16 thread, warp_phase; };
+struct touch { u32 launch, phase, block, n_fences; u16 thread, warp_phase; };
 struct cell { struct touch written, read; bool filled; };
 struct region { u64 start, size; struct cell *cells; bool repeated; };
 
@@ -18,6 +18,9 @@ struct cell *cells_new(u64 size);
 const char *host_writes(u64 to, u64 size);
 const char *host_reads(u64 from, u64 size);
 const char *device_copies(u64 to, u64 from, u64 size);
+
+/* Before a launch of so many blocks: room for the fences of their threads. */
+bool fences_new(u64 n_blocks);
 
 /* Who touches memory: set by `launch.c` for the thread that runs. */
 struct toucher {

@@ -244,7 +244,8 @@ for (space, where), (name, change) in product(SPACES.items(), CHANGES.items()):
 for (space, where), kind in product(list(SPACES.items())[:3], ("b32", "b64")):
     text = f"{kind} *p = atomic(t, AT, {where}, a, {SIZES[kind]}); r0 = *p; if (r0 == b) *p = c;"
     form(f"atom{space}.cas.{kind}", kind, f"address {kind} {kind}", text)
-form("membar.gl membar.cta membar.sys fence.acq_rel.gpu fence.acq_rel.cta fence.sc.gpu", "", "", ";")
+form("membar.gl membar.sys fence.acq_rel.gpu fence.sc.gpu", "", "", "fence();")
+form("membar.cta fence.acq_rel.cta", "", "", ";")
 
 # --- threads ------------------------------------------------------------------------------------------------------------
 

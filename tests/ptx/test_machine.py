@@ -293,6 +293,42 @@ def test_atomics_do_not_race_with_one_another_but_with_others(order):
     assert "races" in failure(text, Memory(np.zeros(1, np.int32)), 0, threads=32)[-1]
 
 
+# A block leaves its number + 1; the one that comes last, by a counter, adds up what all have left.
+HANDED_OVER = """
+    mul.wide.u32 %rd5, %r2, 4;  add.s64 %rd3, %rd2, %rd5;  add.s32 %r3, %r2, 1;
+    st.global.u32 [%rd3], %r3;
+    membar.gl;  // behind
+    atom.global.add.u32 %r4, [%rd1], 1;  mov.u32 %r5, %nctaid.x;  sub.s32 %r5, %r5, 1;
+    setp.ne.u32 %p1, %r4, %r5;  @%p1 bra $done;
+    membar.gl;  // before
+    mov.u32 %r6, 0;  mov.u32 %r7, 0;
+$again:
+    mul.wide.u32 %rd5, %r6, 4;  add.s64 %rd3, %rd2, %rd5;  ld.volatile.global.u32 %r8, [%rd3];
+    add.s32 %r7, %r7, %r8;  add.s32 %r6, %r6, 1;  setp.le.u32 %p1, %r6, %r5;  @%p1 bra $again;
+    st.global.u32 [%rd1], %r7;
+$done:
+"""
+
+
+def test_what_blocks_leave_one_another(order):
+    ticket = Memory(np.zeros(1, np.int32))
+    run(ptx(HANDED_OVER), ticket, Memory(4 * 9), blocks=9, threads=1)
+    assert ticket.read()[0] == 45
+
+
+@pytest.mark.parametrize("missing", ["membar.gl;  // behind", "membar.gl;  // before"])
+def test_what_blocks_leave_one_another_without_a_fence(order, missing):
+    text = ptx(HANDED_OVER.replace(missing, ""))
+    _, _, _, line, reason = failure(text, Memory(np.zeros(1, np.int32)), Memory(4 * 9), blocks=9, threads=1)
+    assert "without fences" in reason and line == line_of(text, "ld.volatile")
+
+
+def test_what_blocks_leave_one_another_is_not_read_from_a_cache(order):
+    text = ptx(HANDED_OVER.replace("ld.volatile", "ld"))
+    reason = failure(text, Memory(np.zeros(1, np.int32)), Memory(4 * 9), blocks=9, threads=1)[-1]
+    assert "races" in reason and "block" in reason
+
+
 @pytest.mark.parametrize("what", ["bar.sync 0;", "shfl.sync.bfly.b32 %r5, %r1, 1, 31, -1;", "bar.warp.sync -1;"])
 def test_reached_by_some_threads_only(order, what):
     text = ptx(f"setp.lt.u32 %p1, %r1, 20;\n@%p1 bra $there;\nret;\n$there:\n{what}")
