@@ -329,9 +329,15 @@ def log_clamped(u):
     return T(-100.0) if value < T(-100.0) else value
 
 
-def log_complement(u):
-    """log(1 - u) for 0 <= u <= 1/2.  Backends may have a shorter way for this range."""
-    return log1p(-u)
+def log_complement_rest(u):
+    """-log(1 - u) - u for 0 <= u <= 1/2: the sum of that and u is not rounded before it is used.  Backends may have a shorter way
+    for this range."""
+    return -(log1p(-u) + u)
+
+
+def weighted_sum(a, u, b, v, c):
+    """a u + b v + c, where c is the smallest.  Backends may have a way with fewer roundings."""
+    return max(a * u, b * v) + (min(a * u, b * v) + c)
 
 
 def bce(x, y):
@@ -343,12 +349,13 @@ def bce(x, y):
     high = x > T(0.5)
     u = T(1.0) - x if high else x
     rare = log_clamped(u)
-    often = log_complement(u)
-    hit = often if high else rare
-    miss = rare if high else often
+    rest = log_complement_rest(u)
     share = T(1.0) - y
     low = (T(1.0) - share) - y  # what its rounding took away
-    value = -share * miss - (low * miss + y * hit)
+    often = y if high else share
+    seldom = share if high else y
+    miss = rare if high else -(u + rest)
+    value = weighted_sum(often, u, seldom, -rare, often * rest - low * miss)
     return value if u >= T(0.0) and y >= T(0.0) and y <= T(1.0) else T(float("nan"))
 
 
@@ -443,8 +450,15 @@ def focal_odds_low(x, y):
     return (low + ((T(1.0) - share) - y) if x > T(0.0) else low) if share > T(0.0) else T(0.0)
 
 
-def focal_factor(x, y, gamma):
-    """m^gamma, with the digits that logarithm and product lack."""
+def times_decay(weight, u, v, e, a, low):
+    """weight (u + v) / (1 + e) exp(-a) (1 - low), a >= 0.  Backends may have a way with fewer roundings."""
+    T = type(weight)
+    value = weight * ((u + v) / (T(1.0) + e)) * decay(a)
+    return value - value * low if abs(value) < T(float("inf")) else value
+
+
+def focal_times(weight, u, v, e, x, y, gamma):
+    """weight (u + v) / (1 + e) m^gamma, with the digits that logarithm, products and sum lack."""
     T = type(x)
     missed = focal_share(x, y) > T(0.0)
     odds = focal_odds(x, y)
@@ -452,18 +466,18 @@ def focal_factor(x, y, gamma):
     far = -logarithm if missed else min(abs(x), T(1e38))
     much = gamma * far
     low = product_error(gamma, far, much) - gamma * log_low(odds, focal_odds_low(x, y), logarithm)
-    tail = gamma * softplus_tail(abs(x))
+    softplus = softplus_tail(abs(x))
+    tail = gamma * softplus
     whole = much + tail
-    low = low + (min(much, tail) - (whole - max(much, tail)))
-    value = decay(whole)
-    return value - value * low if abs(low) < T(1.0) else value
+    low = low + (product_error(gamma, softplus, tail) + (min(much, tail) - (whole - max(much, tail))))
+    return times_decay(weight, u, v, e, whole, low if abs(low) < T(1.0) else T(0.0))
 
 
 def sigmoid_focal(x, y, gamma, positive, negative):
     """Binary cross-entropy times m^gamma, times `positive` for label 1 and `negative` for label 0 (Lin et al. 2017)."""
     T = type(x)
     weight = positive * y + negative * (T(1.0) - y)
-    value = weight * bce_logits(x, y) * focal_factor(x, y, gamma)
+    value = focal_times(weight, bce_logits(x, y), T(0.0), T(0.0), x, y, gamma)
     return value if y >= T(0.0) and y <= T(1.0) else T(float("nan"))
 
 
@@ -475,7 +489,7 @@ def sigmoid_focal_slope(x, y, gamma, positive, negative):
     turn = (T(1.0) - y - y) * ((e if focal_share(x, y) > T(0.0) else T(1.0)) / focal_odds(x, y))
     more = gamma * bce_logits(x, y) * turn if turn != T(0.0) else T(0.0)
     own = (T(1.0) - y) - y * e if x > T(0.0) else (T(1.0) - y) * e - y
-    return weight * focal_factor(x, y, gamma) * ((own + more) / (T(1.0) + e))
+    return focal_times(weight, own, more, e, x, y, gamma)
 
 
 # --- likelihoods ----------------------------------------------------------------------------------------------------
@@ -718,25 +732,37 @@ def exponent_low(logarithm, rest, power, power_low):
     """What power * logarithm, rounded, lacks of (power + power_low) (logarithm + rest), as a factor: exp of that, less 1."""
     T = type(logarithm)
     low = product_error(power, logarithm, power * logarithm) + (power_low * logarithm + power * rest)
-    return low + T(0.5) * low * low if abs(low) < T(1.0) else T(0.0)
+    return low + low * low * (T(0.5) + low * T(0.16666666666666666)) if abs(low) < T(1.0) else T(0.0)
+
+
+def times_exp(factor, exponent, low):
+    """factor exp(exponent) (1 + low), where the power alone may be too large or too small.  Backends may have a way with fewer
+    roundings."""
+    T = type(factor)
+    near = abs(exponent) < T(80.0)
+    power = exp(exponent if near else T(0.5) * exponent)
+    value = factor * power * (T(1.0) if near else power)
+    return value + value * low if abs(value) < T(float("inf")) else value
 
 
 def times_raised(factor, x, power, power_low):
-    """factor x^(power + power_low), x >= 0.  exp would make much of what the product is off by; of the power one half is taken at a
-    time, as it may be too large or too small where the result is not."""
+    """factor x^(power + power_low), x >= 0.  exp would make much of what the product is off by."""
     T = type(x)
     logarithm = log(x)
     low = exponent_low(logarithm, log_low(x, T(0.0), logarithm), power, power_low)
-    half = exp(T(0.5) * (power * logarithm))
-    value = factor * half * half
-    return value + value * low if abs(value) < T(float("inf")) else value
+    return times_exp(factor, power * logarithm, low)
 
 
 def raised_less_1(logarithm, rest, power, power_low):
     """exp((power + power_low) (logarithm + rest)) - 1, likewise."""
-    T = type(logarithm)
     low = exponent_low(logarithm, rest, power, power_low)
-    value = expm1(power * logarithm)
+    return times_less_1(power * logarithm, low)
+
+
+def times_less_1(exponent, low):
+    """exp(exponent) (1 + low) - 1.  Backends may have a way with fewer roundings."""
+    T = type(exponent)
+    value = expm1(exponent)
     return value + (value + T(1.0)) * low if value < T(float("inf")) else value
 
 
@@ -806,11 +832,17 @@ def normal_quotient(a, b):
     return T(float("nan")) if a != T(0.0) and abs(q) < T(1e-37) and is_single(a) > T(0.0) else q
 
 
-def tweedie_scaled(x, y, p, p_low, far):
+def log_near(a, b, far):
+    """log(a / b), which is `far` where they are not close to each other.  Backends may have a way with fewer roundings."""
+    T = type(a)
+    return far if a < T(0.5) * b else log1p((a - b) / b)
+
+
+def tweedie_scaled(x, y, p, p_low, logarithm, far):
     """With L = log r, the function is L^2 times the second divided difference of exp at 0, L and (2 - p) L; `far` is that where
     these are far enough apart for it to be taken as a difference."""
     T = type(x)
-    b = log1p((y - x) / x)
+    b = log_near(y, x, logarithm)
     c = (T(2.0) - p - p_low) * b
     near = abs(b) <= T(2.0) and abs(c) <= T(2.0)
     return times_raised(T(2.0) * (b * b * tweedie_unit(b, c) if near else far), x, T(2.0) - p, -p_low)
@@ -831,7 +863,7 @@ def tweedie_low(x, y, p, p_low):
     second = T(2.0) - p - p_low
     power = raised_less_1(logarithm, log_low(r, T(0.0), logarithm), T(1.0) - p, -p_low)
     far = (r * (power / first) - (y - x) / x) / second
-    value = tweedie_scaled(x, y, p, p_low, far if y > T(0.0) else T(1.0) / second - r / first)
+    value = tweedie_scaled(x, y, p, p_low, logarithm, far if y > T(0.0) else T(1.0) / second - r / first)
     return value if x > T(0.0) and (y >= T(0.0) or y < T(0.0) and p < T(0.0)) else T(float("nan"))
 
 
@@ -847,7 +879,7 @@ def tweedie_high(x, y, p, p_low):
     second = T(2.0) - p - p_low
     power = raised_less_1(logarithm, log_low(r, T(0.0), logarithm), T(2.0) - p, -p_low)
     far = ((y - x) / x - power / second) / (T(1.0) - second)
-    value = tweedie_scaled(x, y, p, p_low, far)
+    value = tweedie_scaled(x, y, p, p_low, logarithm, far)
     return value if x > T(0.0) and (y > T(0.0) or y == T(0.0) and second > T(0.0)) else T(float("nan"))
 
 

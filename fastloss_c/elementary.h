@@ -333,16 +333,16 @@ INLINE REAL NAME(log_clamped)(REAL u)
     return value < (REAL)-100.0 ? (REAL)-100.0 : value;
 }
 
-/* log(1 - u) for 0 <= u <= 1/2. */
-INLINE REAL NAME(log_complement)(REAL u)
+/* -log(1 - u) - u for 0 <= u <= 1/2. */
+INLINE REAL NAME(log_complement_rest)(REAL u)
 {
 #if SINGLE
     const REAL p = POLYNOMIAL_9(
         u - 0.25f, 0.602913176201f, 0.510028061964f, 0.49537389587f, 0.518457068756f, 0.569893764067f, 0.639356369386f,
         0.688051843157f, 1.00956371273f, 1.74593393706f);
-    return -(u * u * p + u);
+    return u * u * p;
 #else
-    return NAME(log1p)(-u);
+    return -(NAME(log1p)(-u) + u);
 #endif
 }
 
@@ -353,21 +353,112 @@ INLINE REAL NAME(tanh)(REAL x)
     return x < (REAL)0.0 ? -t : t;
 }
 
+#if SINGLE
+/* In double to 2^-30, where the roundings of several operations in float would be doubled, or more, by what follows. */
+
+/* log(1 + x), x > -1 and not nearer to that than floats' quotients come. */
+INLINE double NAME(short_log1p)(double x)
+{
+    const double u = x + 1.0;
+    const uint64_t k = (bits_of_double(u) - bits_of_double(0.75) + ((uint64_t)2048 << 52)) >> 52;
+    const double t = double_of((1023 + 2048 - k) << 52), f = x * t + (t - 1.0);
+    const double p = POLYNOMIAL_9(
+        f, 0.3333334029, -0.2500016391, 0.1999960542, -0.1665529609, 0.1427623779, -0.1272777915, 0.1170067042,
+        -0.0911620557, 0.0376729965);
+    const double n = double_of(k | 0x4330000000000000u) - (4503599627370496.0 + 2048.0); /* k as a number, by 2^52 */
+    const double value = n * 0.6931471805599453 + (f - f * f * (0.5 - f * p));
+    return u == INFINITY ? INFINITY : value;
+}
+
+/* exp(x) - 1, and with `whole` exp(x), within +-700, which is beyond what products with floats leave finite. */
+INLINE double NAME(short_power)(double x, _Bool whole)
+{
+    x = x < -700.0 ? -700.0 : x;
+    x = x > 700.0 ? 700.0 : x;
+    const double t = x * 1.44269504088896340736 + 6755399441055744.0, n = t - 6755399441055744.0;
+    const double r = x - n * 0.693147180559945286226764;
+    const double power = double_of((bits_of_double(t) << 52) + ((uint64_t)1023 << 52));
+    const double curve = POLYNOMIAL_5(r, 0.4999999404, 0.1666651964, 0.0416683555, 0.0083688032, 0.0013817528);
+    return power * (r * r * curve + r) + (whole ? power : power - 1.0);
+}
+
+INLINE double NAME(short_exp)(double x)
+{
+    return NAME(short_power)(x, 1);
+}
+
+INLINE double NAME(short_expm1)(double x)
+{
+    return NAME(short_power)(x, 0);
+}
+#endif
+
 /* log((1 + high) / (1 + low)), high >= low. */
 INLINE REAL NAME(log_ratio)(REAL high, REAL low)
 {
 #if SINGLE
-    /* in double, as the square that is taken would double the roundings of four operations; to 2^-30 */
-    const double x = ((double)high - (double)low) / (1.0 + (double)low), u = x + 1.0;
-    const uint64_t k = (bits_of_double(u) - bits_of_double(0.75)) >> 52;
-    const double t = double_of((1023 - k) << 52), f = x * t + (t - 1.0);
-    const double p = POLYNOMIAL_9(
-        f, 0.3333334029, -0.2500016391, 0.1999960542, -0.1665529609, 0.1427623779, -0.1272777915, 0.1170067042,
-        -0.0911620557, 0.0376729965);
-    const double n = double_of(k | 0x4330000000000000u) - 4503599627370496.0; /* k as a number, by 2^52 */
-    const double value = n * 0.6931471805599453 + (f - f * f * (0.5 - f * p));
-    return u == INFINITY ? (float)INFINITY : (float)value;
+    return (float)NAME(short_log1p)(((double)high - (double)low) / (1.0 + (double)low));
 #else
     return NAME(log1p)((high - low) / ((REAL)1.0 + low));
+#endif
+}
+
+/* log(a / b), `far` where they are not close to each other. */
+INLINE REAL NAME(log_near)(REAL a, REAL b, REAL far)
+{
+#if SINGLE
+    const double x = ((double)a - (double)b) / (double)b;
+    return x > -1.0 ? (float)NAME(short_log1p)(x) : x == -1.0 ? -INFINITY : NAN;
+#else
+    return a < (REAL)0.5 * b ? far : NAME(log1p)((a - b) / b);
+#endif
+}
+
+/* factor exp(exponent) (1 + low). */
+INLINE REAL NAME(times_exp)(REAL factor, REAL exponent, REAL low)
+{
+#if SINGLE
+    return (float)((double)factor * NAME(short_exp)((double)exponent) * (1.0 + (double)low));
+#else
+    const _Bool near = ABS(exponent) < (REAL)80.0;
+    const REAL power = NAME(exp)(near ? exponent : (REAL)0.5 * exponent);
+    const REAL value = factor * power * (near ? (REAL)1.0 : power);
+    return ABS(value) < (REAL)INFINITY ? value + value * low : value;
+#endif
+}
+
+/* exp(exponent) (1 + low) - 1. */
+INLINE REAL NAME(times_less_1)(REAL exponent, REAL low)
+{
+#if SINGLE
+    const double value = NAME(short_expm1)((double)exponent);
+    return (float)(value + (value + 1.0) * (double)low);
+#else
+    const REAL value = NAME(expm1)(exponent);
+    return value < (REAL)INFINITY ? value + (value + (REAL)1.0) * low : value;
+#endif
+}
+
+/* weight (u + v) / (1 + e) exp(-a) (1 - low), a >= 0. */
+INLINE REAL NAME(times_decay)(REAL weight, REAL u, REAL v, REAL e, REAL a, REAL low)
+{
+#if SINGLE
+    const double factor = (double)weight * (((double)u + (double)v) / (1.0 + (double)e));
+    return (float)(factor * NAME(short_exp)(-(double)a) * (1.0 - (double)low));
+#else
+    const REAL value = weight * ((u + v) / ((REAL)1.0 + e)) * NAME(exp)(-a);
+    return ABS(value) < (REAL)INFINITY ? value - value * low : value;
+#endif
+}
+
+/* a u + b v + c, where c is the smallest. */
+INLINE REAL NAME(weighted_sum)(REAL a, REAL u, REAL b, REAL v, REAL c)
+{
+#if FUSED
+    return MULTIPLY_ADD(b, v, MULTIPLY_ADD(a, u, c));
+#else
+    const REAL first = a * u, second = b * v;
+    const _Bool greater = first > second;
+    return (greater ? first : second) + ((greater ? second : first) + c);
 #endif
 }

@@ -301,6 +301,12 @@ static void move_bytes(const char *in, Py_ssize_t n_in, char *out, Py_ssize_t n_
 
 /* --- the elementary functions, over arrays --------------------------------------------------------------------------- */
 
+/* log(1 - u), as binary cross-entropy adds it up. */
+INLINE float log_complement_float(float u)
+{
+    return -(u + log_complement_rest_float(u));
+}
+
 /* out[i] = f(x[i]) */
 #define OVER_ARRAYS(f)                                                                                                 \
     static void all_##f(const float *RESTRICT x, float *RESTRICT out, Py_ssize_t n)                                    \

@@ -10,7 +10,19 @@ import sys
 from pathlib import Path
 
 # Functions for which elementary.h has a faster implementation.
-REPLACED = ("decay", "log_clamped", "log_complement", "log_ratio", "softplus_added", "softplus_tail")
+REPLACED = (
+    "decay",
+    "log_clamped",
+    "log_complement_rest",
+    "log_near",
+    "log_ratio",
+    "softplus_added",
+    "softplus_tail",
+    "times_decay",
+    "times_exp",
+    "times_less_1",
+    "weighted_sum",
+)
 BUILT_IN = {"abs": "ABS", "max": "NAME(maximum)", "min": "NAME(minimum)", "sqrt": "SQRT"}
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}

@@ -17,10 +17,10 @@ MOST = {np.float32: 4.0, np.float64: 4.0}
 # 1 - y and the sum with it are rounded before the focal loss raises them.
 MORE = {
     ("msle_loss", "positive", np.float64): 7.5,
-    ("sigmoid_focal_loss", "label", np.float32): 6.0,
-    ("sigmoid_focal_loss", "probability", np.float32): 12.0,
-    ("sigmoid_focal_loss", "probability", np.float64): 12.0,
-    **{("tweedie_deviance_loss", y, dtype): 16.0 for y in ("positive", "rate", "real") for dtype in DTYPES},
+    ("sigmoid_focal_loss", "probability", np.float32): 8.0,
+    ("sigmoid_focal_loss", "probability", np.float64): 8.0,
+    **{("tweedie_deviance_loss", y, np.float32): 10.0 for y in ("positive", "rate", "real")},
+    **{("tweedie_deviance_loss", y, np.float64): 8.0 for y in ("positive", "rate", "real")},
 }
 
 

@@ -62,7 +62,12 @@ _SHORTER = {
     "softplus_added": _math.softplus_added_of,
     "log_ratio": _math.log_ratio_of,
     "log_clamped": _math.log_clamped_of,
-    "log_complement": _math.log_complement_of,
+    "log_complement_rest": _math.log_complement_rest_of,
+    "log_near": _math.log_near_of,
+    "times_exp": _math.times_exp_of,
+    "times_decay": _math.times_decay_of,
+    "times_less_1": _math.times_less_1_of,
+    "weighted_sum": _math.weighted_sum_of,
 }
 
 

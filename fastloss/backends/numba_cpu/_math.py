@@ -253,12 +253,17 @@ def scaled_exp_of(s, a):
 
 
 def short_exp_of(a):
-    """exp(a) in float64 for a <= 40, accurate enough for float32."""
+    """exp(a) in float64 for a <= 700, accurate enough for float32."""
+    power, tail = _short_exp_parts(a)
+    return power * tail + power
+
+
+def _short_exp_parts(a):
+    """That as (power of two, tail), which stand for power (1 + tail)."""
     f = DOUBLE_FORMAT
     a = where(a < -700.0, -700.0, a)
     t, r = _split(a)
-    power = ((t << f.mantissa) + (f.bias << f.mantissa)).floats()
-    return power * _exp_tail(r, SINGLE) + power
+    return ((t << f.mantissa) + (f.bias << f.mantissa)).floats(), _exp_tail(r, SINGLE)
 
 
 # --- logarithms ------------------------------------------------------------------------------------------------------
@@ -391,11 +396,11 @@ def joint_odds(odds):
     return x
 
 
-def log_complement_of(u):
-    """log(1 - u) for 0 <= u <= 1/2."""
+def log_complement_rest_of(u):
+    """-log(1 - u) - u for 0 <= u <= 1/2."""
     if u.is_double:
-        return log1p_of(-u)
-    return -(u * u * polynomial(u - 0.25, COMPLEMENT) + u)
+        return -(log1p_of(-u) + u)
+    return u * u * polynomial(u - 0.25, COMPLEMENT)
 
 
 def log_ratio_of(high, low):
@@ -406,6 +411,63 @@ def log_ratio_of(high, low):
     wide, base = high.to(DOUBLE), low.to(DOUBLE)
     ratio = (wide - base) / (base + 1.0)
     return where(ratio.equals(INF), INF, log1p_moderate_of(ratio, SINGLE)).to(element(high.type))
+
+
+def log_complement_of(u):
+    """log(1 - u), as binary cross-entropy adds it up: what the tests measure."""
+    return -(log_complement_rest_of(u) + u)
+
+
+def log_near_of(a, b, far):
+    """log(a / b), likewise; in float64 `far` where they are not close to each other."""
+    if a.is_double:
+        return where(a < b * 0.5, far, log1p_of((a - b) / b))
+    wide = b.to(DOUBLE)
+    ratio = (a.to(DOUBLE) - wide) / wide
+    value = where(ratio.equals(INF), INF, log1p_moderate_of(ratio, SINGLE))
+    value = where(ratio.equals(-1.0), -INF, value)
+    return where(ratio >= -1.0, value, NAN).to(element(a.type))
+
+
+def times_exp_of(factor, exponent, low):
+    """factor exp(exponent) (1 + low), where the power alone may be too large or too small; in float64, because it takes
+    several roundings."""
+    if factor.is_double:
+        near = absolute(exponent) < 80.0
+        power = exp_of(where(near, exponent, exponent * 0.5))
+        return _corrected(factor * power * where(near, 1.0, power), low)
+    exponent = exponent.to(DOUBLE)
+    power = short_exp_of(where(exponent > 700.0, 700.0, exponent))
+    return (factor.to(DOUBLE) * power * (low.to(DOUBLE) + 1.0)).to(element(factor.type))
+
+
+def times_less_1_of(exponent, low):
+    """exp(exponent) (1 + low) - 1, likewise."""
+    if exponent.is_double:
+        value = expm1_of(exponent)
+        return where(value < INF, value + (value + 1.0) * low, value)
+    wide = exponent.to(DOUBLE)
+    power, tail = _short_exp_parts(where(wide > 700.0, 700.0, wide))
+    value = power * tail + (power - 1.0)
+    return (value + (value + 1.0) * low.to(DOUBLE)).to(element(exponent.type))
+
+
+def times_decay_of(weight, u, v, e, a, low):
+    """weight (u + v) / (1 + e) exp(-a) (1 - low), a >= 0, likewise."""
+    if weight.is_double:
+        return _corrected(weight * ((u + v) / (e + 1.0)) * exp_of(-a), -low)
+    factor = weight.to(DOUBLE) * ((u.to(DOUBLE) + v.to(DOUBLE)) / (e.to(DOUBLE) + 1.0))
+    return (factor * short_exp_of(-a.to(DOUBLE)) * (1.0 - low.to(DOUBLE))).to(element(weight.type))
+
+
+def weighted_sum_of(a, u, b, v, c):
+    """a u + b v + c, by fused operations where the CPU has them."""
+    return b * v + (a * u + c)
+
+
+def _corrected(value, low):
+    """value (1 + low), `low` within its roundings."""
+    return where(absolute(value) < INF, value + value * low, value)
 
 
 # Minimax in the relative error of log1p(e) = e - e^2 SOFTPLUS(e - 1/2) on [0, 1], which is 2^-27.5, and of
