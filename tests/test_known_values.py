@@ -241,6 +241,26 @@ CASES = {
         0.92116264768138909194,
         2,
     ),
+    "bce f32 of (0.324096859, 0.128446177)": (
+        lambda: fl.binary_cross_entropy(F([0.3240968585014343]), F([0.12844617664813995])),
+        0.48611438109340163,
+        2,
+    ),
+    "tweedie_deviance_loss, far": (
+        lambda: fl.tweedie_deviance_loss(D([6.39564943e28]), D([1.10678663e-27]), power=2.001),
+        254.2964391038950604,
+        8,
+    ),
+    "tweedie_deviance_loss, power=3": (
+        lambda: fl.tweedie_deviance_loss(D([1.3555502]), D([0.19690215]), power=3.0),
+        3.7104057216362243,
+        8,
+    ),
+    "sigmoid_focal_loss f32, gradient": (
+        lambda: _slope(fl.sigmoid_focal_loss, F([9.23059542401461e-06]), F([0]), alpha=0.25, gamma=2.0)[0],
+        0.22371785961261748,
+        4,
+    ),
     "beta=1e300 f32": (lambda: fl.smooth_l1_loss(F([1]), F([0]), beta=1e300), 0.0, 0),
     "quantile_loss f32 far apart": (lambda: fl.quantile_loss(F([3e38]), F([-3e38]), q=0.875), 0.125 * 6e38, 2),
     "out= narrower than the value": (lambda: fl.mse_loss(D([1e30]), D([0]), out=np.empty((), F))[()], np.inf, 0),
