@@ -28,9 +28,12 @@ def run(path, *options):
 
 
 MODULES = sorted(path.stem for path in PTX.glob("test_*.py"))
+LONG = ("test_edges",)  # two minutes
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "module", [pytest.param(name, marks=pytest.mark.full) if name in LONG else name for name in MODULES]
+)
 def test_in_the_executor(module):
     assert run(PTX / f"{module}.py", "-m", "not slow and not full") > 0
 
