@@ -80,9 +80,9 @@ def seconds_to_stop(call, after=0.2):
 
 
 def soon(stop):
-    """Assert that `stop()`, a number of seconds, is small: once in three times, as the machine may have had something else to do."""
+    """Assert that `stop()`, a number of seconds, is small: once in ten times, as the machine may have had something else to do."""
     times = []
-    for _ in range(3):
+    for _ in range(10):
         times.append(stop())
         if times[-1] < 0.2:
             return
