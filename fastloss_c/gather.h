@@ -13,6 +13,16 @@ static void chosen(
             values[i] = labels[i] < 0 ? 0.0 : element(p + i * row_step + labels[i] * class_step, kind);
 }
 
+/* Losses from these: minus log-probabilities, or minus the logarithms of probabilities. */
+static void losses_of_chosen(const double *RESTRICT values, int n, int take_log, double *RESTRICT losses)
+{
+    for (int i = 0; i < n; i++)
+        losses[i] = -values[i];
+    if (take_log)
+        for (int i = 0; i < n; i++)
+            losses[i] = values[i] <= 1.0 ? -log_double(values[i]) : NAN;
+}
+
 /* The sum of up to LANES values, whose order is fixed. */
 static double sum_of_chosen(const double *values, int n)
 {

@@ -180,8 +180,8 @@ static double scaled(double share, double loss)
     return double_of(bits_of_double(share * loss) & (some | nan)); /* in bits, as `weighed` is */
 }
 
-/* Rows' losses become those times the weights of their labels, and are added to sums in lanes; gives the sum of the weights. */
-static double weigh_losses(Rows *rows, int width, const double *w, double *RESTRICT sums)
+/* Rows' losses become those times the weights of their labels; gives the sum of these. */
+static double weigh_losses(Rows *rows, int width, const double *w)
 {
     double *RESTRICT losses = rows->loss, weights[LANES], weight = 0.0;
     for (int lane = 0; lane < width; lane++)
@@ -190,7 +190,6 @@ static double weigh_losses(Rows *rows, int width, const double *w, double *RESTR
         losses[lane] = scaled(weights[lane], losses[lane]);
     for (int lane = 0; lane < width; lane++)
         weight += weights[lane];
-    add_losses(rows, width, sums);
     return weight;
 }
 

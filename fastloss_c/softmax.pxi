@@ -345,11 +345,8 @@ cdef void index_tile(
             exact_tails(call, &x, n, width, 2.0, INFINITY, rows)
         call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows, call.temper)
     if not (missing or finishing):
-        weights = width
-        if w == NULL:
-            add_losses(rows, width, sums)
-        else:
-            weights = weigh_losses(rows, width, w, sums)
+        weights = weigh_losses(rows, width, w) if w != NULL else width
+        add_losses(rows, width, sums)
         count(partial, 0.0, weights, width)
         if call.out.data != NULL:
             put_all(at(&call.out, 0, i, start), call.out.step[2], call.real.size, rows.loss, width)
@@ -515,11 +512,11 @@ cdef void gather_some(
     Call *call, bint take_log, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels, const double *values,
     double *partial
 ) noexcept nogil:
-    """-x[target] or -log x[target] of some rows, weighted by class."""
-    cdef double value, slope, v
+    """-x[target] or -log x[target] of some rows, weighted by class, of which some may have no label; and their gradient."""
+    cdef double value, slope, v, weights = 0.0
     cdef double losses[64]
     cdef int64_t label
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, counted = 0
     cdef int lane
     for lane in range(width):
         label, j = labels[lane], start + lane
@@ -536,11 +533,12 @@ cdef void gather_some(
             value = log_of(value) if value <= 1.0 else NAN
         v = weight_of(call, label)
         losses[lane] = scaled(v, -value)
-        count(partial, 0.0, v, 1)
+        weights += v
+        counted += 1
         put_loss(call, i, j, losses[lane])
         if call.gradient.data != NULL:
             put(at(&call.gradient, i, label, j), call.real.size, scaled(v * call.scale, slope))
-    partial[LOSS] += sum_of_chosen(losses, width)  # in the order in which losses alone are added up
+    count(partial, sum_of_chosen(losses, width), weights, counted)  # in the order in which losses alone are added up
 
 
 cdef void gather_blocks(
@@ -548,11 +546,12 @@ cdef void gather_blocks(
 ) noexcept nogil:
     """The same of blocks of rows, up to LANES neighbours at a time."""
     cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, end, i, j, r
-    cdef bint plain = not take_log and call.w.data == NULL and call.gradient.data == NULL and call.out.data == NULL
-    cdef bint missing
+    cdef const double *w = <const double *>call.w.data
     cdef double values[64]
-    cdef int64_t labels[64]
+    cdef double weights
     cdef double *partial
+    cdef Rows rows
+    cdef bint missing
     cdef int width
     for b in range(first, last):
         partial = call.partials + 4 * b
@@ -563,11 +562,15 @@ cdef void gather_blocks(
             j = r - i * inner
             width = <int>smaller(LANES, smaller(inner - j, end - r))
             missing = find_labels(
-                at(&call.target, 0, i, j), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
+                at(&call.target, 0, i, j), call.target.step[2], call.target.kind, n, call.ignore_index, width, rows.labels
             )
-            chosen(at(&call.x, i, 0, j), call.x.step[1], call.x.step[2], call.x.kind, labels, width, values)
-            if plain and not missing:
-                count(partial, -sum_of_chosen(values, width), width, width)
+            chosen(at(&call.x, i, 0, j), call.x.step[1], call.x.step[2], call.x.kind, rows.labels, width, values)
+            if missing or call.gradient.data != NULL:
+                gather_some(call, take_log, i, j, width, rows.labels, values, partial)
             else:
-                gather_some(call, take_log, i, j, width, labels, values, partial)
+                losses_of_chosen(values, width, take_log, rows.loss)
+                weights = weigh_losses(&rows, width, w) if w != NULL else width
+                count(partial, sum_of_chosen(rows.loss, width), weights, width)
+                if call.out.data != NULL:
+                    put_all(at(&call.out, 0, i, j), call.out.step[2], call.real.size, rows.loss, width)
             r += width
