@@ -9,12 +9,16 @@ from fastloss._optional import failure_of_import
 
 @functools.cache
 def available():
-    """None if Numba can be imported, otherwise what to do about it."""
+    """None if Numba can be imported and used, otherwise what to do about it."""
     error = failure_of_import("numba")
     if isinstance(error, ModuleNotFoundError):
         return "numba is not installed (pip install numba)"
     if error is not None:  # a NumPy that is too new for it, a library it can't load
         return f"numba can't be imported: {error}"
+    import numba
+
+    if numba.version_info.short < (0, 62):  # its LLVM ends the process where it meets a maximum of floats
+        return f"numba {numba.__version__} is too old, 0.62 is needed (pip install -U numba)"
     return None
 
 
