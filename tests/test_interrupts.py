@@ -336,10 +336,12 @@ def test_an_error_in_another_thread():
     code = """
 caller = threading.get_ident()
 def call(first, last):
-    time.sleep(0.01)
     if threading.get_ident() != caller:
+        began.set()
         raise ValueError("from a helper")
+    began.wait(30)  # however long it takes the helper to wake up
 for _ in range(20):
+    began = threading.Event()
     try:
         run(call, 8, 2, 10_000_000)
     except ValueError as error:
