@@ -78,10 +78,10 @@ def value_and_grad(
     Returns
     -------
     callable
-        Takes the arguments of `fn` and returns ``(value, gradient)``.  It can be pickled.  The gradient is the derivative of the value with
-        respect to the argument: an array of its shape, float32 for inputs of up to 32 bits, float64 otherwise.  For a
-        sequence in `wrt` it is a tuple of such, in that order.  ``out=``, if given, is an array for the gradient, or a
-        sequence of arrays (or None) for several.
+        Takes the arguments of `fn` and returns ``(value, gradient)``; can be pickled.  The gradient is the derivative of
+        the value with respect to the argument: an array of its shape, float32 for inputs of up to 32 bits, float64
+        otherwise.  For a sequence in `wrt` it is a tuple of such, in that order.  ``out=``, if given, is an array for the
+        gradient, or a sequence of arrays (or None) for several.
 
     Raises
     ------
@@ -118,13 +118,13 @@ class _WithGradients:
 
     def __init__(self, fn: Callable[..., object], loss: Loss, names: tuple[str, ...], single: bool) -> None:
         self._fn, self._loss, self._names, self._single = fn, loss, names, single
-        self._want, self._n_names = slopes(*names), len(names)
+        self._want = slopes(*names)
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         loss, single = self._loss, self._single
         operands, options = bind(loss, args, kwargs)
-        value, gradients = evaluate(loss, operands, options, _outs(out, self._n_names, single), self._want)
+        value, gradients = evaluate(loss, operands, options, _outs(out, len(self._names), single), self._want)
         return value, gradients[0] if single else gradients
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -76,7 +76,7 @@ cdef void score_row_blocks(
                 top = call.real.logit(call.real.peak_of(row, call.x.kind, n, &best), call.temper)
                 tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
                 if wants_rest(group.x[k], top, tail, 1.0) and fabs(top * call.temper.rate + tail) < 1.0:
-                    tail = tail_without_top(call, row, n, top)
+                    tail = tail_without_top(call, row, n)
                 put_scores(
                     call, out, i, j, row, call.x.step[2], n, group.labels[k], best, group.s[k], group.x[k],
                     group.losses[k], top, tail, partial,

@@ -110,7 +110,7 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     own = call.spread * v if call.mass != 0.0 else 0.0
     if call.mixed:
         if w != NULL and wants_rest(group.x[k], top, tail, 2.0):
-            tail = tail_without_top(call, row, n, top)
+            tail = tail_without_top(call, row, n)
         call.real.mix(row, call.x.kind, n, NULL, 0, ABSENT, w, top, call.keep, call.spread, &smooth, NULL, call.temper)
         loss += mixed_loss(smooth, call.mass, tail)
     count(partial, loss, v, 1)
@@ -163,26 +163,18 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
             start += size
 
 
-cdef void normalised(
-    const Call *call, const char *row, Py_ssize_t n, double *top, double *tail, double *total
-) noexcept nogil:
-    """A row's maximum, logsumexp less that, and the sum of exp(x - top)."""
-    cdef double s, g, most
-    cdef Py_ssize_t left_out
-    top[0] = call.real.logit(call.real.peak_of(row, call.x.kind, n, &left_out), call.temper)
-    call.real.scan(row, call.x.kind, n, left_out, top[0], &s, &g, &most, call.temper)
-    call.real.likelihoods(&s, &g, top, tail, 1, call.temper.rate)
-    total[0] = total_of_row(s, g, top[0], top[0], call.temper.rate)
-
-
 cdef inline bint wants_rest(double x, double top, double tail, double limit) noexcept nogil:
     """Whether roundings of a sum with the maximum in it, as x was the one left out, show in what comes on top of the maximum."""
     return x < top and tail < limit
 
 
-cdef double tail_without_top(const Call *call, const char *row, Py_ssize_t n, double top) noexcept nogil:
-    cdef double tail, total
-    normalised(call, row, n, &top, &tail, &total)
+cdef double tail_without_top(const Call *call, const char *row, Py_ssize_t n) noexcept nogil:
+    """logsumexp less the maximum, which is left out of the sum."""
+    cdef double top, tail, s, g, most
+    cdef Py_ssize_t left_out
+    top = call.real.logit(call.real.peak_of(row, call.x.kind, n, &left_out), call.temper)
+    call.real.scan(row, call.x.kind, n, left_out, top, &s, &g, &most, call.temper)
+    call.real.likelihoods(&s, &g, &top, &tail, 1, call.temper.rate)
     return tail
 
 
