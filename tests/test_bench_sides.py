@@ -109,6 +109,15 @@ def test_requirements_come_before_what_is_installed(monkeypatch, cache):
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
 
 
+def test_versions_of_numba_keep_their_kernels_apart(monkeypatch, cache):
+    Installer(monkeypatch)
+    sides = [side(["numba==0.67.*"]), side(["numba==0.66.*"])]
+    kept = [Path(each.variables()["NUMBA_CACHE_DIR"]) for each in sides]
+    assert kept[0] != kept[1] and all(folder.is_dir() for folder in kept)
+    assert side(["numba==0.67.*"]) == sides[0]
+    assert side(["numba==0.67.*", f"NUMBA_CACHE_DIR={cache}"]).variables()["NUMBA_CACHE_DIR"] == str(cache)
+
+
 def test_what_fails_leaves_nothing(monkeypatch, cache):
     def fail(command, environment=None):
         raise SideError("pip: ERROR: no matching distribution")

@@ -133,7 +133,9 @@ def side(
     if asked.wheel or asked.revision or asked.compilers or asked.python:
         folder = folder or _installed_build(asked, python, say)
     packages = _packages(asked, python, say) if asked.requirements else ""
-    return Side(asked.label, python, str(Path(folder or this_side().build).resolve()), packages, asked.environment)
+    kernels = (("NUMBA_CACHE_DIR", _kernels(python, packages)),) if packages else ()
+    folder = str(Path(folder or this_side().build).resolve())
+    return Side(asked.label, python, folder, packages, (*kernels, *asked.environment))
 
 
 # --- builds -----------------------------------------------------------------------------------------------------------
@@ -228,6 +230,17 @@ def _packages(asked: Words, python: str, say: Callable[[str], None]) -> str:
                 file = Path(scratch) / "constraints.txt"
                 file.write_text("\n".join(constraints))
                 _install(python, folder.fresh, [*asked.requirements, "--constraint", str(file)])
+    return str(folder.path)
+
+
+def _kernels(python: str, packages: str) -> str:
+    """A folder for what Numba compiles with these packages.
+
+    Numba discards what another version has compiled: if two sides shared a folder, each process would compile
+    everything anew.
+    """
+    with _cached("kernels", python, packages) as folder:
+        pass
     return str(folder.path)
 
 
