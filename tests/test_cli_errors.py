@@ -120,7 +120,7 @@ def test_paths(error, folder):
     assert error("eval", LOGITS, LABELS, "--weight", "missing.npy") == "missing.npy: no such file or directory"
     assert error("eval", ".", LABELS).startswith(".: the directory holds no arrays (.npy, .npz, ")
     assert error("eval", "two\nlines\x1b.npy", LABELS) == "two\\nlines\\x1b.npy: no such file or directory"
-    assert error("eval", f"{LOGITS}:x", LABELS).endswith(":x: no such file or directory")
+    assert error("eval", f"{LOGITS}:x", LABELS).endswith(":x: a .npy file, which has no members")
     os.mkfifo(folder / "pipe.npy")
     assert error("eval", "pipe.npy", LABELS) == "pipe.npy: not a regular file"
 

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import time
 import warnings
 import zipfile
@@ -175,6 +176,16 @@ def write_stream(x, y):
     with pa.OSFile("a.arrow", "wb") as file, pa.ipc.new_stream(file, table(x, y).schema) as writer:
         writer.write_table(table(x, y), max_chunksize=9)
     return "a.arrow:x", "a.arrow:y", "a.arrow"
+
+
+def write_llama_cpp(x, y):
+    tokens = np.zeros((N // 4, 10), "<i4")
+    tokens[:, 6:] = y.reshape(-1, 4)
+    rows = np.zeros(N, [("scale", "<f4"), ("least", "<f4"), ("codes", "<u2", CLASSES + CLASSES % 2)])
+    rows["scale"], rows["least"] = 1e-4, -6
+    rows["codes"][:, :CLASSES] = np.clip(x * 10_000 + 32_768, 0, 65_535)
+    Path("x.kld").write_bytes(b"_logits_" + struct.pack("<3i", 10, CLASSES, N // 4) + tokens.tobytes() + rows.tobytes())
+    return "x.kld", "x.kld:targets", "x.kld"
 
 
 FORMATS = [value for name, value in globals().items() if name.startswith("write_")]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -158,6 +159,33 @@ FORMATS = {
 }
 
 
+def write_llama_cpp(path, logits, tokens):
+    """What llama-perplexity writes of logits (n_chunk, n_ctx, n_vocab), number by number as it does it, of which it keeps the second half."""
+    n_chunk, n_ctx, n_vocab = logits.shape
+    data = b"_logits_" + struct.pack("<3i", n_ctx, n_vocab, n_chunk) + tokens.astype("<i4").tobytes()
+    for chunk in logits.astype(np.float32):
+        for row in chunk[n_ctx // 2 : n_ctx - 1]:
+            largest = row.max()
+            smallest = max(row.min(), largest - np.float32(16))
+            log_sum_exp = np.float32(np.log(np.exp(row - largest).sum(dtype=np.float64)))
+            scale = (largest - smallest) / np.float32(65535)
+            codes = np.zeros(n_vocab + n_vocab % 2, "<u2")
+            if scale:
+                codes[:n_vocab] = np.rint(np.float32(1) / scale * np.maximum(row - smallest, 0))
+            data += struct.pack("<2f", scale, smallest - largest - log_sum_exp) + codes.tobytes()
+    Path(f"{path}.kld").write_bytes(data)
+    return f"{path}.kld", f"{path}.kld:targets"
+
+
+def base_logits(n_chunk=3, n_ctx=10, n_vocab=CLASSES, seed=43, spread=3.0):
+    """Logits and tokens of chunks, some of them alike, or far below the others."""
+    rng = np.random.default_rng(seed)
+    logits = (rng.normal(size=(n_chunk, n_ctx, n_vocab)) * spread).astype("f4")
+    logits[0, -2] = 1.5
+    logits[0, -3, 1:] -= 100
+    return logits, rng.integers(0, n_vocab, (n_chunk, n_ctx))
+
+
 @pytest.fixture(params=FORMATS)
 def write(request):
     package, write = FORMATS[request.param]
@@ -168,9 +196,11 @@ def write(request):
 def test_every_format_is_written_here(folder):
     """Each reader of `formats.FORMATS` reads what one of the functions above has written; that of .npy files reads what most tests write."""
     found = {"npy"}
+    written = [write_llama_cpp("data", *base_logits())[0]]
     for package, write in FORMATS.values():
         pytest.importorskip(package)
-        path = split(write("data", *data())[0])[0]
+        written.append(write("data", *data())[0])
+    for path, _ in map(split, written):
         head = b"" if os.path.isdir(path) else Path(path).read_bytes()[:10]
         found.add(formats.format_of(path, head).module)
     assert found == {format.module for format in formats.FORMATS}
@@ -301,13 +331,31 @@ def test_numbers_that_are_too_small(error, folder):
 
 # Nothing is held as a whole.
 
-MAPPED = ["npy", "npz", "safetensors", "arrow", "weights", "columns", "long columns", "classes first", "values"]
+MAPPED = [
+    "npy",
+    "npz",
+    "safetensors",
+    "arrow",
+    "llama_cpp",
+    "weights",
+    "columns",
+    "long columns",
+    "classes first",
+    "values",
+]
 
 
-@pytest.mark.parametrize("name", ["zarr", "parquet", "safetensors"])
+def empty_base_logits(path, n_rows, n_vocab):
+    """A file of llama.cpp's, all of whose numbers are 0, in holes of the file."""
+    with open(path, "wb") as file:
+        file.write(b"_logits_" + struct.pack("<3i", 4, n_vocab, n_rows))  # of a chunk one row is kept
+        file.truncate(20 + 16 * n_rows + n_rows * (8 + 2 * n_vocab))
+
+
+@pytest.mark.parametrize("name", ["zarr", "parquet", "safetensors", "llama_cpp"])
 def test_memory_is_a_piece(folder, name, capsys):
-    package, _ = FORMATS[name]
-    pytest.importorskip(package)
+    if name in FORMATS:
+        pytest.importorskip(FORMATS[name][0])
     rng = np.random.default_rng(42)
     x, y = rng.random((1 << 17, 32), dtype=np.float32), rng.integers(0, 32, 1 << 17)  # 16 MiB
     if name == "zarr":
@@ -321,10 +369,14 @@ def test_memory_is_a_piece(folder, name, capsys):
 
         parquet.write_table(table(x, y), "x.parquet", row_group_size=1 << 13)
         names = ["x.parquet:x", "x.parquet:y"]
+    elif name == "llama_cpp":
+        names = ["x.kld", "x.kld:targets"]
+        empty_base_logits("x.kld", 1 << 17, 32)
     else:
         names = write_safetensors("x", x, y)
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("fastloss.cli.files.zarr._BLOCK_BYTES", 1 << 20) if name == "zarr" else None
+    if name in ("zarr", "llama_cpp"):
+        monkey.setattr(f"fastloss.cli.files.{name}._BLOCK_BYTES", 1 << 20)
     try:
         arguments = ["eval", *names, "--chunk-size", "4096"]
         assert main(arguments) == 0
@@ -363,6 +415,9 @@ def test_a_mapped_file_is_given_back(folder, kind):
                 writer.write_batch(pa.RecordBatch.from_arrays([column], ["x"]))
         np.save("y.npy", np.zeros(50 * len(column), np.uint8))
         names[0] = "x.arrow"
+    elif kind == "llama_cpp":
+        names = ["x.kld", "x.kld:targets"]
+        empty_base_logits("x.kld", n, classes)
     elif kind == "values":
         names = ["x.npy", "x.npy", "--weight", "x.npy", "--per-sample", "losses.npy"]
     elif kind == "weights":
@@ -468,6 +523,94 @@ def test_encoded_columns(evaluate, folder):
     parquet.write_table(encoded, "a.parquet", row_group_size=70)
     for name in ("a.feather", "a.parquet"):
         assert evaluate(f"{name}:x", f"{name}:y") == expected
+
+
+# llama.cpp's base logits.
+
+
+@pytest.mark.parametrize(("n_ctx", "n_vocab"), [(10, 7), (9, 8), (2, 3), (3, 1), (1, 2)])
+def test_base_logits(folder, monkeypatch, n_ctx, n_vocab):
+    """Rows are the log-probabilities to within half a step of the 16 bits, and no more than 16 below the largest."""
+    n_chunk, n_rows = 3, max(0, n_ctx - 1 - n_ctx // 2)
+    rng = np.random.default_rng(44)
+    logits = (rng.normal(size=(n_chunk, n_ctx, n_vocab)) * 3).astype("f4")
+    logits[1, :, : n_vocab - 1] = -np.inf
+    logits[2] = -1.25
+    tokens = rng.integers(0, n_vocab, (n_chunk, n_ctx))
+    names = write_llama_cpp("a", logits, tokens)
+    rows = logits[:, n_ctx // 2 : n_ctx - 1].reshape(-1, n_vocab).astype(np.float64)
+    expected = rows - np.logaddexp.reduce(rows, axis=1, keepdims=True, initial=-np.inf)
+    expected = np.maximum(expected, expected.max(axis=1, keepdims=True, initial=-np.inf) - 16)
+    for size in (1, 60, 1 << 20):
+        monkeypatch.setattr("fastloss.cli.files.llama_cpp._BLOCK_BYTES", size)
+        x, y = (open_array(name).array for name in names)
+        assert (x.shape, x.dtype, y.shape, y.dtype) == ((3 * n_rows, n_vocab), "f4", (3 * n_rows,), "i4")
+        np.testing.assert_allclose(x[:], expected, rtol=0, atol=1.3e-4)
+        np.testing.assert_array_equal(x[2:5], x[:][2:5])
+        np.testing.assert_array_equal(y, tokens[:, n_ctx // 2 + 1 :].ravel())
+    assert open_array("a.kld:logits").array.shape == x.shape
+
+
+def test_base_logits_are_compared(evaluate, folder, monkeypatch):
+    """As the same rows in .npy files are, to the bit, in any pieces and under any name."""
+    monkeypatch.setattr("fastloss.cli.files.llama_cpp._BLOCK_BYTES", 100)
+    logits, tokens = base_logits(n_chunk=8)
+    changed = logits + np.random.default_rng(45).normal(size=logits.shape) / 10
+    for i in range(2):
+        half = slice(4 * i, 4 * i + 4)
+        write_llama_cpp(f"base-{i}", logits[half], tokens[half])
+        write_llama_cpp(f"new-{i}", changed[half], tokens[half])
+    (new, _), (base, targets) = write_llama_cpp("new", changed, tokens), write_llama_cpp("base", logits, tokens)
+    for name in (new, base, targets):
+        np.save(name.replace(".kld", "").replace(":", "-") + ".npy", open_array(name).array[:])
+    options = ["--bootstrap", 50, "--top-k", 2, "--chunk-size", 3]
+    expected = evaluate("new.npy", "base-targets.npy", "--against", "base.npy", *options)
+    del expected["against"]["file"], expected["against"]["shape"]
+    assert expected["rows_counted"] == 32 and 0 < expected["against"]["kl"]["mean"] < 0.1
+    os.rename("base.kld", "base.bin")
+    for names in (
+        (new, "base-targets.npy", "--against", "base.bin"),
+        ("new.npy", "base.bin:targets", "--against", "base.bin:logits"),
+        ("new-?.kld", "base-?.kld:targets", "--against", "base-?.kld"),
+    ):
+        result = evaluate(*names, *options)
+        del result["against"]["file"], result["against"]["shape"]
+        assert result == expected
+
+
+def test_base_logits_errors(error, folder):
+    logits, tokens = base_logits()
+    names = write_llama_cpp("x", logits, tokens)
+    whole = Path("x.kld").read_bytes()
+    sizes = f"n_ctx 10, n_vocab {CLASSES}, n_chunk 3 take {len(whole)} bytes, the file holds"
+    for cut in (len(whole) - 1, 21, 20):
+        Path("x.kld").write_bytes(whole[:cut])
+        assert error(*names) == f"x.kld: truncated: {sizes} {cut}"
+    for cut in (19, 8):
+        Path("x.kld").write_bytes(whole[:cut])
+        assert error(*names) == f"x.kld: truncated: the header takes 20 bytes, the file holds {cut}"
+    Path("x.kld").write_bytes(whole + b"0")
+    assert error(*names) == f"x.kld: damaged header: {sizes} {len(whole) + 1}"
+    for at, value, what in (
+        (8, 0, "n_ctx 0, n_vocab 7, n_chunk 3"),
+        (8, -10, "n_ctx -10, n_vocab 7, n_chunk 3"),
+        (12, 0, "n_ctx 10, n_vocab 0, n_chunk 3"),
+        (16, -1, "n_ctx 10, n_vocab 7, n_chunk -1"),
+    ):
+        Path("x.kld").write_bytes(whole[:at] + struct.pack("<i", value) + whole[at + 4 :])
+        assert error(*names) == f"x.kld: damaged header: {what}"
+    for at in (8, 12, 16):
+        Path("x.kld").write_bytes(whole[:at] + struct.pack("<i", 2**31 - 1) + whole[at + 4 :])
+        assert error(*names).startswith("x.kld: truncated: n_ctx ")
+    Path("x.kld").write_bytes(whole)
+    assert error("x.kld:tokens", names[1]) == "x.kld:tokens: no such array in the file; it holds logits, targets"
+    begin = 20 + 4 * tokens.size
+    Path("x.kld").write_bytes(whole[:begin] + struct.pack("<f", np.nan) + whole[begin + 4 :])
+    assert error(*names) == "x.kld: NaN at [0, 0]"
+    Path("x.kld").write_bytes(whole[:20] + struct.pack("<i", CLASSES) * tokens.size + whole[begin:])
+    assert error(*names) == "x.kld:targets: label 7 at [0] is out of range: there are 7 classes"
+    Path("x.kld").write_bytes(whole[:16] + struct.pack("<i", 0))
+    assert error(*names) == "x.kld: holds no data: its shape is (0, 7)"
 
 
 # What is wrong is said in a line.

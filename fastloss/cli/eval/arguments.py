@@ -1,12 +1,13 @@
 """Score predictions in files against their targets.
 
 PREDICTIONS and TARGETS are .npy, .npz, .safetensors, Zarr, Parquet, Arrow IPC
-or Feather files, or FILE:NAME for one of several arrays or columns in a file;
-directories of such files, or quoted patterns ('logits-*.npy'), whose names are
-matched: many shards are scored as one array would be. Files are mapped into
-memory or read in chunks of rows, so they may be larger than memory (compressed
-.npz members may not). Without --loss the loss is guessed from dtypes, shapes
-and values; the report says which and why:
+or Feather files, or those of llama-perplexity --kl-divergence-base; FILE:NAME
+is one of several arrays or columns in a file. They may be directories of such
+files, or quoted patterns ('logits-*.npy'), whose names are matched: many shards
+are scored as one array would be. Files are mapped into memory or read in chunks
+of rows, so they may be larger than memory (compressed .npz members may not).
+Without --loss the loss is guessed from dtypes, shapes and values; the report
+says which and why:
 
   integer targets of the predictions' shape without the class axis
       cross_entropy, or categorical_cross_entropy if each row of predictions
@@ -37,7 +38,8 @@ standard output cannot be written, 130 after Ctrl-C.
 --against compares two models on the same rows. The divergence is that of the
 predictions' distribution from the reference's, in nats; its quantiles are right
 to 0.1 %. With --bootstrap both models have the same rows in each resample, so
-that intervals are those of paired differences.
+that intervals are those of paired differences. A file of llama-perplexity has
+the tokens that followed, too: base.kld:targets, say, whatever FILE's name is.
 
 Sums are exact, so that shards, workers and resumed runs give the same bits.
 A run of several shards that writes a file keeps a journal beside it until it is
@@ -52,6 +54,7 @@ examples:
   fastloss eval run.npz:logits run.npz:labels --ignore-index 0 --json
   fastloss eval logits.npy labels.npy --per-sample losses.npy --report page.html
   fastloss eval int4.npy labels.npy --against bf16.npy --bootstrap 1000
+  fastloss eval q4.kld f16.kld:targets --against f16.kld
   fastloss eval logits.npy labels.npy --documents offsets.npy --bytes bytes.npy
   fastloss eval hidden.npy labels.npy --linear-weight model.safetensors:lm_head.weight
   fastloss eval 'out/*.safetensors:logits' labels/ --workers 8 --output run.json

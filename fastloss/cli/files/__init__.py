@@ -1,7 +1,7 @@
 """Files that are read and written.
 
 A format whose bytes are the array's (`.npy`, `.npz`, `.safetensors`) is mapped into memory and is an `ndarray`. Others
-(Zarr, Parquet, Arrow) are `Stored`: they give ranges of rows and keep no more than one block decoded. A new one is a module here
+(Zarr, Parquet, Arrow, llama.cpp's) are `Stored`: they give ranges of rows and keep no more than one block decoded. A new one is a module here
 with `open_array(wanted) -> Source`, and a row in `formats.FORMATS`.
 """
 

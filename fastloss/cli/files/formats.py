@@ -15,6 +15,7 @@ from .access import open_file
 from .source import Source
 
 NPY_MAGIC = b"\x93NUMPY"
+LLAMA_CPP_MAGIC = b"_logits_"
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without members
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 
@@ -79,6 +80,10 @@ def _is_arrow(path: str, head: bytes) -> bool:
     return head[:4] == b"PAR1" or head[:6] == b"ARROW1" or _is_stream(path, head)
 
 
+def _is_llama_cpp(path: str, head: bytes) -> bool:
+    return head[:8] == LLAMA_CPP_MAGIC
+
+
 def _is_safetensors(path: str, head: bytes) -> bool:
     return bool(head) and path.lower().endswith(".safetensors")
 
@@ -107,6 +112,7 @@ FORMATS = (
     Format("zarr", (".zarr", ".zip"), _is_zarr),
     Format("arrow", (".parquet", ".arrow", ".feather", ".ipc"), _is_arrow),
     Format("safetensors", (".safetensors",), _is_safetensors),
+    Format("llama_cpp", (".kld",), _is_llama_cpp),
     Format("npy", (".npy", ".npz"), _is_npy),
 )
 
@@ -152,7 +158,7 @@ def split(name: str) -> tuple[str, str | None]:
         return name, None
     if found := _NAMED.search(name):
         return name[: found.end()], name[found.end() + 1 :]
-    path, colon, member = name.rpartition(":")  # a directory, or a pattern that ends in a star
-    if colon and (os.path.isdir(path) or path.endswith("*")):
+    path, colon, member = name.rpartition(":")  # a file of any name, a directory, or a pattern that ends in a star
+    if colon and (os.path.exists(path) or path.endswith("*")):
         return path, member
     return name, None
