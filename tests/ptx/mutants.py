@@ -24,6 +24,10 @@ COMPARED = (EDGES + "test_comparisons_on_two_blocks",)
 COMPARED_SPECIAL = (EDGES + "test_compared_rows_that_are_special",)
 
 
+CORRECTED_SUMS = (EDGES + "test_equal_terms_far_below[sums]",)
+CORRECTED_PRODUCTS = (EDGES + "test_equal_terms_far_below[products]",)
+
+
 class Mutation(NamedTuple):
     name: str
     file: str  # below fastloss/
@@ -91,6 +95,18 @@ SOFTMAX = of(
         "            s, s_low = added(s, s_low, less)  # the former",
         "            # the former",
         CHUNKS,
+    ),
+    (
+        "sums without what was rounded away",
+        "    return t, (t - total) - y\n",
+        "    return t, Real(0.0)\n",
+        CORRECTED_SUMS,
+    ),
+    (
+        "log2(e) in single precision",
+        "f = fma(d, Real(LOG2E_REST), fma(",
+        "f = fma(d, Real(0.0), fma(",
+        CORRECTED_PRODUCTS,
     ),
     ("a label at a vector's start is not left out", "if k >= 0 and k < N:", "if k > 0 and k < N:", LANES),
     ("ties by the higher class", "return equal and c < label or", "return equal and c > label or", SPECIAL),

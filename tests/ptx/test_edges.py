@@ -65,6 +65,23 @@ def test_rows_that_are_part_of_longer_ones(monkeypatch, n_classes):
     assert_ulp(powers, reference.softmax(x[:, :n_classes]), 4)
 
 
+# How far a term lies below the largest, every how many-th class is that one, and what a kernel is off by that does without
+# the correction: 127 equal terms that a thread adds up, all of which are rounded down; products with log2(e).
+FAR_BELOW = {"sums": (2.06365704536438, 128), "products": (7.275749206542969, 16383)}
+
+
+@pytest.mark.parametrize("corrected", FAR_BELOW)
+def test_equal_terms_far_below(monkeypatch, corrected):
+    """A thread has 128 of 16383 classes.  The loss is tiny, and nearly twice a power of two, where an ulp is the least of it."""
+    gap, among = FAR_BELOW[corrected]
+    x = np.full((1, 16383), -gap, F32)
+    x[0, : 16383 // among] = 0
+    total = np.exp(x.astype(F64)).sum()
+    x[0, 16000] = np.log(total / 1.98) + 24 * np.log(2)
+    (losses,) = twice(monkeypatch, lambda: [fastloss.cross_entropy(*there(x, np.array([16000])), reduction="none")])
+    assert_ulp(losses, reference.loss("cross_entropy", x, np.array([16000]), reduction="none"), 2)
+
+
 # --- grids smaller than the work ------------------------------------------------------------------------------------------
 
 
