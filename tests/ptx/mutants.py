@@ -20,6 +20,7 @@ IGNORED = (EDGES + "test_a_class_that_is_ignored[5]",)
 ELEMENTS = (PACKAGE + "test_elements",)
 WEIGHTED_AGAIN = (EDGES + "test_elements_on_two_blocks[mean-vectors]",)
 DETAILS = (PACKAGE + "test_details[(40, 10)]",)
+ONE_THREAD = (EDGES + "test_details_that_one_thread_has",)
 COMPARED = (EDGES + "test_comparisons_on_two_blocks",)
 COMPARED_SPECIAL = (EDGES + "test_compared_rows_that_are_special",)
 
@@ -204,6 +205,7 @@ TARGET = of(
         "cuda.shfl_xor_sync(0x7FFFFFFF, value, mask)",
         LANES,
     ),
+    ("loads beyond a row's end", "@inside ld.global", "ld.global", (EDGES + "test_where_rows_go_another_way[40-36]",)),
     (
         "halves of a word in the wrong order",
         "for both in zip(low, high,",
@@ -255,6 +257,7 @@ DETAILS_ = of(
         DETAILS,
         "where it goes, nothing has been read since barriers further down",
     ),
+    ("a thread keeps one more than there is room for", "if n < SLOTS:", "if n <= SLOTS:", ONE_THREAD),
     ("the largest are added twice", "v > Real(-INF) and before(last, last_place, v, c)", "v > Real(-INF)", DETAILS),
 )
 
@@ -287,6 +290,12 @@ SHAPES = of(
         "width if contiguous and n_classes % width == 0 else 1",
         "width if contiguous else 1",
         (EDGES + "test_rows_that_are_part_of_longer_ones[10]",),
+    ),
+    (
+        "chunks rounded down",
+        "chunk = -(-n_vectors // n_chunks) * n",
+        "chunk = n_vectors // n_chunks * n",
+        (EDGES + "test_where_rows_go_another_way[1-262151]",),
     ),
     (
         "one block too few",

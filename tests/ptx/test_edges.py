@@ -38,7 +38,7 @@ def there(*arrays):
 # One lane and two, with vectors; a block; chunks of a row, of which the last is shorter; 128k.
 SIZES = [
     (40, 48), (2, 24578), (2, 131072), (1, 131072), (40, 31), (40, 36), (300, 62), (40, 63), (900, 64), (9, 8191), (9, 8193), (3, 16383),
-    (3, 16384), (3, 16385), (2500, 16), (1, 128256),
+    (3, 16384), (3, 16385), (2500, 16), (1, 128256), (1, 262151),
 ]  # fmt: skip
 
 
@@ -299,9 +299,10 @@ def test_details_of_few_classes(monkeypatch, n_classes):
 
 
 def test_details_that_one_thread_has(monkeypatch):
-    """More of the largest elements than a thread keeps at a time."""
+    """More of the largest elements than a thread keeps at a time, while the next thread has one."""
     x, _ = rows(2, 200)
     x[:, 3::32] += 20
+    x[:, 4] += 20
     (ids,) = twice(monkeypatch, lambda: [fastloss.score(sent(x), top=9).top_ids])
     np.testing.assert_array_equal(ids, reference.descending(x)[:, :9])
 
