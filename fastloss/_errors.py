@@ -179,8 +179,9 @@ def gradient_of_nothing(name: str) -> ValueError:
     return ValueError(f"{name}: expected an array, as its gradient is asked for, got None")
 
 
-def bias_alone() -> ValueError:
-    return ValueError("linear_bias: expected None, as there is no linear_weight, got a bias")
+def layer_alone(name: str) -> ValueError:
+    what = "a bias" if name.endswith("bias") else "weights"
+    return ValueError(f"{name}: expected None, as there is no linear_weight, got {what}")
 
 
 def not_accumulated(fn: Any, metrics: Iterable[str]) -> TypeError:

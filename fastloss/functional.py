@@ -514,6 +514,10 @@ def compare(
     ignore_index: int = -100,
     temperature: float = 1.0,
     softcap: float | None = None,
+    linear_weight: ArrayLike | None = None,
+    linear_bias: ArrayLike | None = None,
+    reference_linear_weight: ArrayLike | None = None,
+    reference_linear_bias: ArrayLike | None = None,
 ) -> Comparison:
     """How two models differ on the same rows, such as a quantised or distilled one from its original; each is read
     once.
@@ -521,15 +525,16 @@ def compare(
     The Kullback-Leibler divergence of the distribution of `logits` from that of `reference`,
     ``sum(p * (log(p) - log(q)))`` with ``p = softmax(reference)`` and ``q = softmax(logits)``, and whether both have
     the same most likely class; with targets also both negative log-likelihoods and by how much the target's probability
-    has changed.
+    has changed.  With `linear_weight` the same from both models' hidden states, whose logits never exist as a whole.
 
     Parameters
     ----------
     reference : array_like, (..., n_classes, ...)
-        The logits to compare with, classes along `axis`.  float16 and bfloat16 are computed in float32.
+        The logits to compare with, classes along `axis`.  float16 and bfloat16 are computed in float32.  With
+        `linear_weight`: hidden states, (..., n_reference_features).
     logits : array_like
         The logits to be judged, of the shape of `reference`.  If either is float64, or of integers, everything is
-        computed in float64.
+        computed in float64.  With `linear_weight`: hidden states, (..., n_features).
     target : array_like of int, optional
         Class indices in [0, n_classes), of the shape of `logits` without `axis`.
     axis : int
@@ -541,6 +546,16 @@ def compare(
         What both arrays of logits are divided by, after the soft cap: positive and finite (Guo et al. 2017).
     softcap : float, optional
         c, positive and finite, of ``c * tanh(logits / c)``, which keeps logits within (-c, c) (Gemma Team 2024).
+    linear_weight : array_like, (n_classes, n_features), optional
+        The weights of the layer that makes logits of hidden states, as in `linear_cross_entropy`; `axis` is then the
+        last.
+    linear_bias : array_like, (n_classes,), optional
+        That layer's bias.
+    reference_linear_weight : array_like, (n_classes, n_reference_features), optional
+        The weights of the reference's layer.  By default both models have the same layer, with the same bias unless the
+        reference has its own, as where all but the head was quantised.
+    reference_linear_bias : array_like, (n_classes,), optional
+        The bias of the reference's layer.
 
     Returns
     -------
@@ -556,7 +571,9 @@ def compare(
     TypeError
         For targets that are not integers; for complex, object or string logits.
     ValueError
-        For shapes that do not fit, a `temperature` or `softcap` that is not positive and finite, or no classes.
+        For shapes that do not fit, layers of different numbers of classes, a `temperature` or `softcap` that is not
+        positive and finite, or no classes; for hidden states with another `axis` than the last, and for a bias or a
+        reference's layer without `linear_weight`.
 
     Notes
     -----
@@ -569,6 +586,10 @@ def compare(
     Both arrays are read from memory once, row by row: what is summed in a second sweep is still in the cache.  Memory
     beyond the arrays and the results is constant.  `temperature` and `softcap` are as in `cross_entropy`; they do not
     change which classes are the most likely ones.
+
+    From hidden states, both models' logits are computed and compared for a few rows at a time, which take at most 128
+    MiB in float32.  The products are those of the platform's BLAS: equal hidden states and layers have equal logits,
+    and so a divergence of exactly 0.
 
     References
     ----------
@@ -587,7 +608,9 @@ def compare(
     >>> comparison.delta_p.round(6)
     array([-0.036709,  0.115893])
     """
-    return evaluate(losses.COMPARE, (reference, logits, target), (axis, ignore_index, temperature, softcap))
+    layers = linear_weight, linear_bias, reference_linear_weight, reference_linear_bias
+    operands = reference, logits, target, *layers
+    return evaluate(losses.COMPARE, operands, (axis, ignore_index, temperature, softcap))
 
 
 def brier_score(probs: ArrayLike, target: ArrayLike, *, axis: int = -1, ignore_index: int = -100) -> np.float64:

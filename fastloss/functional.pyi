@@ -2090,6 +2090,10 @@ def compare(
     ignore_index: int = ...,
     temperature: float = ...,
     softcap: float | None = ...,
+    linear_weight: AnyArray | None = ...,
+    linear_bias: AnyArray | None = ...,
+    reference_linear_weight: AnyArray | None = ...,
+    reference_linear_bias: AnyArray | None = ...,
 ) -> Comparison: ...
 def brier_score(probs: AnyArray, target: AnyArray, *, axis: int = ..., ignore_index: int = ...) -> np.float64: ...
 def calibration_error(

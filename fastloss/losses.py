@@ -571,7 +571,8 @@ COMPARE = Function(
     "compare",
     "comparison",
     ("reference", "logits", "target"),
-    options=(AXIS, IGNORE_INDEX, *TRANSFORMS),
+    ("linear_weight", "linear_bias", "reference_linear_weight", "reference_linear_bias"),
+    (AXIS, IGNORE_INDEX, *TRANSFORMS),
     optional=("target",),
 )
 

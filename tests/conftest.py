@@ -33,6 +33,7 @@ MODULES = {
     "test_gradients": EVERY,
     "test_known_values": EVERY,
     "test_linear": EVERY,
+    "test_linear_compare": EVERY,
     "test_linear_score": EVERY,
     "test_no_warnings": EVERY,
     "test_own_pointwise": OWN,

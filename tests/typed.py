@@ -78,6 +78,8 @@ def records() -> None:
     comparison = fastloss.compare(logits, logits)
     assert_type(comparison, fastloss.Comparison)
     assert_type(comparison.kl, Reals)
+    comparison = fastloss.compare(logits, logits, linear_weight=logits, reference_linear_bias=logits)
+    assert_type(comparison, fastloss.Comparison)
     assert_type(fastloss.brier_score(logits, labels), np.float64)
     assert_type(fastloss.calibration_error(logits, labels, norm="max"), np.float64)
 

@@ -399,18 +399,19 @@ class Layer(_RowOptions):
         return self.rows_shape if self.reduction == "none" else ()
 
 
-def check_layer(h: Any, a: Any, b: Any) -> None:
+def check_layer(
+    h: Any, a: Any, b: Any, names: tuple[str, str, str] = ("hidden", "linear_weight", "linear_bias")
+) -> None:
     """Raise if the shapes of hidden states, weights and bias do not fit."""
+    hidden, weight, bias = names
     if not h.ndim:
-        raise _errors.no_axis("hidden")
+        raise _errors.no_axis(hidden)
     if a.ndim != 2 or a.shape[1] != h.shape[-1]:
-        raise _errors.wrong_shape(
-            "linear_weight", a.shape, f"(n_classes, {h.shape[-1]}), as hidden has shape {h.shape}"
-        )
+        raise _errors.wrong_shape(weight, a.shape, f"(n_classes, {h.shape[-1]}), as {hidden} has shape {h.shape}")
     if b is not None and b.shape != a.shape[:1]:
-        raise _errors.wrong_shape("linear_bias", b.shape, f"({a.shape[0]},), one per class")
+        raise _errors.wrong_shape(bias, b.shape, f"({a.shape[0]},), one per class")
     if a.shape[0] == 0 and math.prod(h.shape[:-1]):
-        raise _errors.no_classes("linear_weight", a.shape)
+        raise _errors.no_classes(weight, a.shape)
 
 
 def _layer(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Layer:
@@ -518,7 +519,7 @@ class Scores:
 def _scores(function: Function, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Scores:
     x, y, a, b, ids = signatures
     if a is None and b is not None:
-        raise _errors.bias_alone()
+        raise _errors.layer_alone("linear_bias")
     name, whose = (
         ("logits", "logits without the class axis") if a is None else ("hidden", "hidden without the last axis")
     )
@@ -572,15 +573,21 @@ def _scores(function: Function, signatures: Sequence[Any], values: dict[str, Any
 
 @dataclass(frozen=True)
 class Comparisons:
-    """A call of `compare`.  Operands are the reference's logits, the other model's, and target."""
+    """A call of `compare`, on logits or on two layers' inputs.
+
+    Operands are the reference's logits (or hidden states), the other model's, target, the other model's layer (weights
+    and bias) and the reference's, if it has one of its own.
+    """
 
     function: Function
     want: Want
     names: tuple[str, ...]
     casts: tuple[str | None, ...]
     real: str
-    shape: tuple[int, ...]  # of the logits
+    shape: tuple[int, ...]  # of the logits, or of the hidden states
     axis: int
+    n_classes: int
+    from_layer: bool
     has_target: bool
     ignore_index: int
     transform: transforms.Transform | None
@@ -588,10 +595,6 @@ class Comparisons:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "result_shape", self.shape[: self.axis] + self.shape[self.axis + 1 :])
-
-    @property
-    def n_classes(self) -> int:
-        return self.shape[self.axis]
 
     @property
     def rows_shape(self) -> tuple[int, ...]:
@@ -603,33 +606,74 @@ class Comparisons:
 
 
 def _comparison(function: Function, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Comparisons:
-    r, x, y = signatures
-    if not r.ndim:
-        raise _errors.no_axis("reference")
-    if x.shape != r.shape:
+    r, x, y, a, *layer = signatures
+    if a is None:
+        for name, s in zip(function.more_arrays[1:], layer, strict=True):
+            if s is not None:
+                raise _errors.layer_alone(name)
+    for name, s in (("reference", r), ("logits", x)):
+        if not s.ndim:
+            raise _errors.no_axis(name)
+    if a is None and x.shape != r.shape:
         raise _errors.wrong_shape("logits", x.shape, f"{r.shape}, that of reference")
     axis = _options.one_axis(values["axis"], x.ndim)
     rows = x.shape[:axis] + x.shape[axis + 1 :]
+    of_reference: tuple[Any, ...] = ()
+    if a is not None:
+        of_reference = _check_layers(r, x, a, *layer)
+        if axis != x.ndim - 1:
+            raise _errors.out_of_range("axis", values["axis"], "-1 or the last, as hidden states have no class axis")
     if y is not None:
         if not y.is_integer and y.size:
             raise _errors.not_index_dtype("target", y.dtype)
         if y.shape != rows:
-            raise _errors.wrong_shape("target", y.shape, f"{rows}, that of logits without the class axis")
-    if x.shape[axis] == 0 and math.prod(rows):
+            whose = "logits without the class axis" if a is None else "logits without the last axis"
+            raise _errors.wrong_shape("target", y.shape, f"{rows}, that of {whose}")
+    n_classes = x.shape[axis] if a is None else a.shape[0]
+    if n_classes == 0 and math.prod(rows):
         raise _errors.no_classes("logits", x.shape)
-    real = "float64" if "float64" in (real_of(r), real_of(x)) else "float32"
+    sides = (real_of(r), real_of(x)) if a is None else (real_of(r, *of_reference), real_of(x, a, layer[0]))
+    real = "float64" if "float64" in sides else "float32"
+    logits_casts = (cast_of(r, real), cast_of(x, real)) if a is None else (None, None)
     return Comparisons(
         function,
         want,
         function.operands,
-        (cast_of(r, real), cast_of(x, real), None if y is None else index_cast(y)),
+        (*logits_casts, None if y is None else index_cast(y), None, None, None, None),
         real,
         x.shape,
         axis,
+        n_classes,
+        a is not None,
         y is not None,
         values["ignore_index"],
         transforms.of(values),
     )
+
+
+def reference_layer(weight: Any, bias: Any, own_weight: Any, own_bias: Any) -> tuple[Any, Any]:
+    """The weights and bias that make logits of the reference's hidden states: its own, or those of the other model."""
+    return (weight, bias if own_bias is None else own_bias) if own_weight is None else (own_weight, own_bias)
+
+
+def _check_layers(r: Any, x: Any, a: Any, b: Any, own_a: Any, own_b: Any) -> tuple[Any, Any]:
+    """Raise if two models' hidden states and layers do not fit; the weights and bias of the reference's layer."""
+    weight, bias = "linear_weight", "linear_bias"
+    check_layer(x, a, b, ("logits", weight, bias))
+    if r.shape[:-1] != x.shape[:-1]:
+        listed = "".join(f"{n}, " for n in r.shape[:-1])
+        raise _errors.wrong_shape("logits", x.shape, f"({listed}n_features), as reference has shape {r.shape}")
+    of_reference = reference_layer(a, b, own_a, own_b)
+    names = (
+        "reference",
+        weight if own_a is None else f"reference_{weight}",
+        bias if own_b is None else f"reference_{bias}",
+    )
+    check_layer(r, *of_reference, names)
+    if own_a is not None and own_a.shape[0] != a.shape[0]:
+        problem = f"({a.shape[0]}, {own_a.shape[1]}), as {weight} has shape {a.shape}"
+        raise _errors.wrong_shape(f"reference_{weight}", own_a.shape, problem)
+    return of_reference
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,41 @@ def test_scores(send):
         np.testing.assert_allclose(received(getattr(got, name)), getattr(expected, name), rtol=1e-5)
 
 
+def test_comparisons(send):
+    h, w, b, y = layer(5, True)
+    r, own, own_b, _ = layer(6, True)
+    r = np.concatenate([r, r[..., :2]], axis=-1)
+    own = np.concatenate([own, own[:, :2]], axis=-1)
+    for options in ({}, {"temperature": 0.5, "softcap": 3.0}):
+        for dense, given, layers in (
+            (h / 2 @ w.T + b, h / 2, {}),
+            (r @ own.T, r, {"reference_linear_weight": send(own)}),
+            (
+                r @ own.T + own_b,
+                r,
+                {"reference_linear_weight": send(own), "reference_linear_bias": send(own_b)},
+            ),
+        ):
+            layers |= {"linear_weight": send(w), "linear_bias": send(b)}
+            for target in (y, None):
+                sent = None if target is None else send(target)
+                got = fastloss.compare(send(given), send(h), sent, **layers, **options)
+                expected = fastloss.compare(dense, h @ w.T + b, target, **options)
+                for name, found, wanted in zip(got._fields, got, expected, strict=True):
+                    if wanted is None:
+                        assert found is None
+                        continue
+                    assert received(found).dtype == wanted.dtype
+                    np.testing.assert_allclose(received(found), wanted, rtol=1e-4, atol=1e-6, err_msg=name)
+        same = fastloss.compare(send(h), send(h), linear_weight=send(w), **options)
+        assert not received(same.kl).any()
+    with pytest.raises(ValueError, match="reference_linear_weight: expected shape"):
+        fastloss.compare(send(r), send(h), linear_weight=send(w), reference_linear_weight=send(own[:, 1:]))
+    y[0, 0] = 9
+    with pytest.raises(IndexError, match="9 is not in"):
+        fastloss.compare(send(h), send(h), send(y), linear_weight=send(w))
+
+
 def test_refused(send):
     h, w, b, y = layer(4, True)
     for arguments, message in [

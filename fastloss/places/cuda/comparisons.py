@@ -12,12 +12,19 @@ from fastloss.places.cuda.transformed import logits_of
 
 def comparisons(resolved):
     """A function that executes a `Comparisons` call."""
+    from fastloss.places.cuda import linear
+
+    return linear.compared(resolved) if resolved.from_layer else of_logits(resolved)
+
+
+def of_logits(resolved):
+    """The same of arrays of logits."""
 
     def execute(operands, out, scale):
         session = operands.session
         if resolved.transform is None:
-            return Comparison(*[session.array_result(result) for result in compared(session, resolved, *operands)])
-        plain = compared(session, resolved, *operands)  # transforms do not change the order of logits
+            return Comparison(*[session.array_result(result) for result in compared(session, resolved, *operands[:3])])
+        plain = compared(session, resolved, *operands[:3])  # transforms do not change the order of logits
         r, x = (logits_of(session, resolved.transform, a)[1] for a in operands[:2])
         found = compared(session, dataclasses.replace(resolved, real="float64"), r, x, operands[2])
         rounded = [session.rounded(result, resolved.real) for k, result in enumerate(found) if k != 1]

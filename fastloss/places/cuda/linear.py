@@ -2,12 +2,14 @@
 products."""
 
 from fastloss import _errors, _reduce, losses
+from fastloss._comparison import Comparison
 from fastloss._scores import Scores
 from fastloss.calls import transforms
-from fastloss.calls.resolve import resolve
+from fastloss.calls.resolve import reference_layer, resolve
 from fastloss.calls.want import SUMS, VALUE, Sums, slopes
 from fastloss.places.cuda import classes
 from fastloss.places.cuda.arrays import CuPy, Torch, viewed
+from fastloss.places.cuda.comparisons import of_logits
 from fastloss.places.cuda.session import as_arrays
 from fastloss.places.cuda.session import signature as signature_of
 
@@ -45,13 +47,19 @@ class Layer:
         return self.library.cast(self.library.cast(slopes, self.views["linear_weight"].name) @ other, self.real)
 
 
+_EXECUTED_BY = {
+    losses.CROSS_ENTROPY: classes.rows,
+    losses.SCORE: classes.scores,
+    losses.COMPARE: of_logits,
+}
+
+
 def on_logits(function, operands, options, want=VALUE):
     """Evaluate a function of logits, for those of some rows."""
     arrays, weak = as_arrays(function, operands)
     signatures = [None if a is None else signature_of(a, i in weak) for i, a in enumerate(arrays)]
-    find = classes.scores if function is losses.SCORE else classes.rows
     out = (None,) if want.wrt else None
-    return find(resolve(function, signatures, options, want))(arrays, out, None)
+    return _EXECUTED_BY[function](resolve(function, signatures, options, want))(arrays, out, None)
 
 
 def layer(resolved):
@@ -136,18 +144,49 @@ def scores(resolved):
         ids = None if ids is None else layer.library.plain(ids).reshape(-1, resolved.n_ids)
         transform = transforms.values_of(resolved.transform).values()
         options = (-1, resolved.ignore_index, resolved.top_k, resolved.top, resolved.entropy, *transform)
-        results = None
-        for part in layer.parts() or [slice(0, 0)]:
+
+        def scored(part):
             own, of_ids = (None if a is None else a[part] for a in (labels, ids))
-            found = on_logits(losses.SCORE, (layer.logits(part), own, None, None, of_ids), options)
-            if results is None:
-                results = [
-                    None if a is None else layer.session.new((*layer.rows_shape, *a.shape[1:]), viewed(a, "score").name)
-                    for a in found
-                ]
-            for result, piece in zip(results, found, strict=True):
-                if result is not None:
-                    result.reshape(-1, *piece.shape[1:])[part] = piece
-        return Scores(*results)
+            return on_logits(losses.SCORE, (layer.logits(part), own, None, None, of_ids), options)
+
+        return Scores(*_of_all_rows(layer, scored))
 
     return execute
+
+
+def compared(resolved):
+    """A function that executes a `Comparisons` call on hidden states."""
+
+    def execute(operands, out, scale):
+        reference, hidden, target, *layers = operands.given
+        sides = [
+            Layer(operands, resolved.real, h, *of_side)
+            for h, of_side in ((reference, reference_layer(*layers)), (hidden, layers[:2]))
+        ]
+        labels = None if target is None else sides[0].library.plain(target).reshape(-1)
+        options = (-1, resolved.ignore_index, *transforms.values_of(resolved.transform).values())
+
+        def compared(part):
+            logits = [side.logits(part) for side in sides]
+            own = None if labels is None else labels[part]
+            return on_logits(losses.COMPARE, (*logits, own, None, None, None, None), options)
+
+        return Comparison(*_of_all_rows(sides[0], compared))
+
+    return execute
+
+
+def _of_all_rows(layer, found_for):
+    """The arrays that `found_for` returns for some rows, or None, put together."""
+    results = None
+    for part in layer.parts() or [slice(0, 0)]:
+        found = found_for(part)
+        if results is None:
+            results = [
+                None if a is None else layer.session.new((*layer.rows_shape, *a.shape[1:]), viewed(a, "score").name)
+                for a in found
+            ]
+        for result, piece in zip(results, found, strict=True):
+            if result is not None:
+                result.reshape(-1, *piece.shape[1:])[part] = piece
+    return results

@@ -231,23 +231,29 @@ def _fields(found):
 
 def comparisons(resolved):
     """A function that makes the graph of a `Comparisons` call, from chunks of complete rows."""
+    if resolved.from_layer:
+        return _layer_comparisons(resolved)
 
     def graph(operands, out, scale):
-        r, x, y = operands
-        axis, real = resolved.axis, np.dtype(resolved.real)
+        r, x, y = operands[:3]
+        axis = resolved.axis
         labels = None if y is None else _with_axis(y, axis)
         chunks = list(common_chunks(x.shape, [a for a in (r, x, labels) if a is not None]))
         chunks[axis] = (x.shape[axis],)
         r, x = (chunked(a, x.shape, chunks) for a in (r, x))
         y = None if y is None else chunked(labels, x.shape, chunks)
-        dtype = _tasks.comparison_dtype(real, y is not None)
-        options = {"axis": axis, "ignore_index": resolved.ignore_index, "real": real, "starts": starts_of(x)}
-        options["transform"] = resolved.transform
+        dtype = _tasks.comparison_dtype(np.dtype(resolved.real), y is not None)
+        options = {"resolved": resolved, "starts": starts_of(x)}
         chunks = unit_chunks(x.chunks, (axis,))
         found = drop_axis(mapped(_tasks.comparisons, r, x, y, chunks=chunks, dtype=dtype, **options), axis)
-        return Comparison(**{name: found[name] for name in found.dtype.names})
+        return _compared(found)
 
     return graph
+
+
+def _compared(found):
+    """{field: array} of a structured array, whose fields are computed together."""
+    return Comparison(**{name: found[name] for name in found.dtype.names})
 
 
 def forecasts(resolved):
@@ -323,12 +329,27 @@ def _layer_scores(resolved):
     return graph
 
 
-def _linear_operands(h, y):
-    """Inputs and targets in matching chunks of complete rows; a single row becomes a batch of one, because tasks expect
-    two axes or more."""
-    if h.ndim == 1:
-        h, y = h[None], None if y is None else y[None]
-    rows = common_chunks(h.shape[:-1], [operand[..., 0] for operand in (h, y) if operand is not None])
+def _layer_comparisons(resolved):
+    def graph(operands, out, scale):
+        r, x, y, *layers = operands
+        one_row = x.ndim == 1
+        r, x, y = _linear_operands(r, x, None if y is None else _with_axis(y, x.ndim - 1))
+        dtype = _tasks.comparison_dtype(np.dtype(resolved.real), y is not None)
+        results = {"chunks": unit_chunks(x.chunks, (x.ndim - 1,)), "dtype": dtype}
+        more = {"resolved": resolved, "starts": starts_of(x)}
+        found = mapped(_tasks.linear_comparisons, r, x, y, *map(as_one_chunk, layers), **results, **more)[..., 0]
+        return _compared(found[0] if one_row else found)
+
+    return graph
+
+
+def _linear_operands(*operands):
+    """Inputs and targets, which may be None, in matching chunks of complete rows; a single row becomes a batch of one,
+    because tasks expect two axes or more."""
+    if operands[0].ndim == 1:
+        operands = [None if operand is None else operand[None] for operand in operands]
+    rows = common_chunks(operands[0].shape[:-1], [operand[..., 0] for operand in operands if operand is not None])
     return tuple(
-        None if operand is None else chunked(operand, operand.shape, (*rows, operand.shape[-1:])) for operand in (h, y)
+        None if operand is None else chunked(operand, operand.shape, (*rows, operand.shape[-1:]))
+        for operand in operands
     )

@@ -286,17 +286,23 @@ def comparison_dtype(real, has_target):
     return np.dtype(list(zip(_comparison.Comparison._fields, _comparison.kinds(real, has_target), strict=False)))
 
 
-@task
-def comparisons(r, x, y, *, axis, ignore_index, transform, real, starts, block_id):
+def _compared(operands, axis, resolved, starts, block_id):
+    """How a chunk of complete rows differs from the reference's, with an axis of length 1 for the classes."""
+    r, x, y, *layers = operands
     y = None if y is None else labels_of(y, axis)
+    values = {"axis": axis, "ignore_index": resolved.ignore_index} | values_of(resolved.transform)
     try:
-        values = {"axis": axis, "ignore_index": ignore_index} | values_of(transform)
-        found = on_host(losses.COMPARE, (r, x, y), values)
+        found = on_host(losses.COMPARE, (r, x, y, *layers), values)
     except IndexError:
         place = {"axis": axis, "starts": starts, "block_id": block_id}
-        raise bad_label(y, x.shape[axis], ignore_index, **place).raised() from None
+        raise bad_label(y, resolved.n_classes, resolved.ignore_index, **place).raised() from None
     shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    return fields_of(found, shape, comparison_dtype(real, y is not None))
+    return fields_of(found, shape, comparison_dtype(np.dtype(resolved.real), y is not None))
+
+
+@task
+def comparisons(r, x, y, *, resolved, starts, block_id):
+    return _compared((r, x, y, None, None, None, None), resolved.axis, resolved, starts, block_id)
 
 
 @task
@@ -326,6 +332,11 @@ def linear(h, a, y, b, w, *, loss, values, axis, is_index, ignore_index, starts,
         return on_host(loss, (h, a, y, b, w), values, want, scale)
     except IndexError:
         return bad_label(y, len(a), ignore_index, axis=axis, starts=starts, block_id=block_id)
+
+
+@task
+def linear_comparisons(r, x, y, a, b, own_a, own_b, *, resolved, starts, block_id):
+    return _compared((r, x, y, a, b, own_a, own_b), x.ndim - 1, resolved, starts, block_id)
 
 
 @task

@@ -2,10 +2,10 @@
 
 from fastloss.calls import resolve
 from fastloss.calls.resolve import signature
-from fastloss.places.host.comparisons import plan_of as _comparisons
 from fastloss.places.host.elements import plan_of as _elements
 from fastloss.places.host.forecasts import plan_of as _forecasts
 from fastloss.places.host.layer import plan_of as _layer
+from fastloss.places.host.layer_comparisons import plan_of as _comparisons
 from fastloss.places.host.normalised import plan_of as _normalised
 from fastloss.places.host.operands import as_arrays
 from fastloss.places.host.rows import plan_of as _rows

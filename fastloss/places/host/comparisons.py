@@ -9,14 +9,14 @@ from fastloss.places.host.rows import RowKernel
 
 
 def plan_of(resolved, arrays, out):
-    """The plan of a `Comparisons` call."""
+    """The plan of a `Comparisons` call on logits."""
     return _Comparisons(resolved, arrays)
 
 
 class _Comparisons:
     def __init__(self, resolved, arrays):
         self.resolved, real = resolved, REALS[resolved.real]
-        reference, x, y = arrays
+        reference, x, y = arrays[:3]
         self.dtypes = [np.dtype(kind) for kind in kinds(real, y is not None)]
         outs = [(dtype, False) for dtype in self.dtypes]
         casts = (resolved.casts[1], resolved.casts[2], resolved.casts[0])
@@ -33,7 +33,7 @@ class _Comparisons:
 
     def __call__(self, operands, out, scale):
         resolved = self.resolved
-        reference, x, y = operands
+        reference, x, y = operands[:3]
         x, y, reference = self.rows.prepared((x, y, reference))
         if self.rows.compares_first:
             self._raise_bad_label(operands)
