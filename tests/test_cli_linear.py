@@ -99,6 +99,106 @@ def test_report_and_documents(folder, evaluate):
     assert found["documents"]["greedy_count"] == logits["documents"]["greedy_count"]
 
 
+COMPARED = ("same_argmax", "log_perplexity_ratio")
+
+
+@pytest.fixture
+def against(folder):
+    """Another model: hidden states of another size, with a layer, and their logits; and hidden states for the same layer."""
+    rng = np.random.default_rng(1)
+    h, a, b = (np.load(f"{name}.npy") for name in ("h", "a", "b"))
+    r = h + rng.normal(size=h.shape).astype(np.float32) / 10
+    wide = np.concatenate([h, rng.normal(size=(N_ROWS, 3)).astype(np.float32)], axis=1)
+    own, own_bias = (rng.normal(size=shape).astype(np.float32) for shape in ((N_CLASSES, N_FEATURES + 3), (N_CLASSES,)))
+    own[:, :N_FEATURES] = a
+    arrays = {"r": r, "wide": wide, "own": own, "ownb": own_bias}
+    arrays["xr"] = r.astype(float) @ a.T.astype(float) + b
+    arrays["xw"] = wide.astype(float) @ own.T.astype(float) + own_bias
+    for name, array in arrays.items():
+        np.save(f"{name}.npy", array)
+    Path("rs").mkdir()
+    for i in range(4):
+        np.save(f"rs/{i}.npy", wide[i * 100 : (i + 1) * 100 if i < 3 else None])
+    return folder
+
+
+OWN = ["--against-linear-weight", "own.npy", "--against-linear-bias", "ownb.npy"]
+ALONE = ["--linear-weight", "own.npy", "--linear-bias", "ownb.npy"]
+
+
+@pytest.mark.parametrize("hidden, own, logits", [("r", [], "xr"), ("wide", OWN, "xw")])
+def test_against(against, evaluate, hidden, own, logits):
+    """Two models' hidden states give what their logits give, to rounding."""
+    options = ["y.npy", "--top-k", 3, "--bootstrap", 30, "--report", "page.html"]
+    found = evaluate("h.npy", *options, *LAYER, "--against", f"{hidden}.npy", *own)
+    expected = evaluate("x.npy", *options, "--against", f"{logits}.npy")
+    ours, theirs = found["against"], expected["against"]
+    for name in COMPARED:
+        assert same(ours[name], theirs[name], 1e-4), name
+    assert ours["kl"] == pytest.approx(theirs["kl"], rel=2e-3)  # quantiles are right to 0.1 %
+    assert ours["kl"]["mean"] == pytest.approx(theirs["kl"]["mean"], rel=1e-5)
+    for name in ("reference", "delta_p"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
+    assert ours["intervals"]["kl"] == pytest.approx(theirs["intervals"]["kl"], rel=1e-4)
+    assert ours["better"] == theirs["better"]
+    assert ours.get("linear_weight", {}).get("file") == ("own.npy" if own else None)
+    alone = evaluate(f"{hidden}.npy", "y.npy", *(ALONE if own else LAYER))
+    assert ours["reference"]["mean"] == pytest.approx(alone["mean"], rel=1e-6)
+    without = evaluate("h.npy", "--no-targets", *LAYER, "--against", f"{hidden}.npy", *own)
+    assert without["against"]["kl"]["mean"] == pytest.approx(ours["kl"]["mean"], rel=1e-1)  # of all rows
+    logits_alone = evaluate("x.npy", "--no-targets", "--against", f"{logits}.npy")
+    assert without["against"]["kl"]["mean"] == pytest.approx(logits_alone["against"]["kl"]["mean"], rel=1e-5)
+
+
+def test_against_itself(against, evaluate):
+    found = evaluate("h.npy", "y.npy", *LAYER, "--against", "h.npy")["against"]
+    assert set(found["kl"].values()) == {0.0} and found["same_argmax"] == 1.0 and found["log_perplexity_ratio"] == 0.0
+
+
+def test_against_in_shards(against, evaluate, capsys):
+    whole = evaluate("h.npy", "y.npy", *LAYER, "--against", "wide.npy", *OWN)["against"]
+    found = evaluate("hs", "ys", *LAYER, "--against", "rs", *OWN)["against"]
+    assert found["kl"] == pytest.approx(whole["kl"], rel=2e-3)
+    assert found["kl"]["mean"] == pytest.approx(whole["kl"]["mean"], rel=1e-6)
+    shape = (N_ROWS // 10, 10, -1)
+    for name in ("h", "wide", "y"):
+        array = np.load(f"{name}.npy")
+        np.save(f"{name}3.npy", array.reshape(shape if array.ndim > 1 else shape[:2]))
+    found = evaluate("h3.npy", "y3.npy", *LAYER, "--against", "wide3.npy", *OWN, "--chunk-size", 70)["against"]
+    assert found["kl"]["mean"] == pytest.approx(whole["kl"]["mean"], rel=1e-6)
+    assert main(["eval", "h.npy", "y.npy", *LAYER, "--against", "wide.npy", *OWN]) == 0
+    assert "its layer" in (text := capsys.readouterr().out) and "own.npy (float32, (23, 15))" in text
+
+
+def test_errors_against(against, error):
+    command = ["h.npy", "y.npy", *LAYER, "--against", "wide.npy"]
+    assert (
+        error(*command)
+        == "a.npy: shape (23, 12) does not go with hidden states of shape (410, 15); expected (n_classes, n_features)"
+    )
+    assert "own.npy: shape (23, 15) does not go with hidden states" in error(*command[:-1], "r.npy", *OWN)
+    np.save("few.npy", np.load("own.npy")[:-1])
+    assert error(*command, "--against-linear-weight", "few.npy") == (
+        "few.npy: shape (22, 15) does not go with (23, 12) of a.npy: both need the same classes"
+    )
+    wrong = error(*command, *OWN[:2], "--against-linear-bias", "a.npy")
+    assert wrong == "a.npy: shape (23, 12) does not go with (23, 15) of own.npy"
+    assert error("h.npy", "y.npy", *LAYER, *OWN) == "--against-linear-weight: needs --against REFERENCE"
+    assert "needs --linear-weight FILE" in error("x.npy", "y.npy", "--against", "wide.npy", *OWN)
+    assert "needs --against-linear-weight FILE" in error(*command, *OWN[2:])
+    np.save("short.npy", np.load("wide.npy")[1:])
+    assert "short.npy: shape (409, 15) does not go with (410, 12) of h.npy" in error(*command[:-1], "short.npy", *OWN)
+    assert "also an input" in error(*command, *OWN, "--output", "own.npy")
+    for name, at in (("wide", [5, 2]), ("own", [3, 1]), ("ownb", [4])):
+        whole = np.load(f"{name}.npy")
+        holes = whole.copy()
+        holes[tuple(at)] = np.nan
+        np.save(f"{name}.npy", holes)
+        assert error(*command, *OWN) == f"{name}.npy: NaN at {at}"
+        assert error("h.npy", "--no-targets", *LAYER, "--against", "wide.npy", *OWN) == f"{name}.npy: NaN at {at}"
+        np.save(f"{name}.npy", whole)
+
+
 def test_workers(folder, evaluate):
     pytest.importorskip("distributed")
     found, here = (evaluate("hs", "ys", *LAYER, *more) for more in (["--workers", 2], []))
@@ -128,7 +228,6 @@ def test_errors(folder, error):
     assert "--linear-weight" in error("h.npy", "y.npy", "--linear-bias", "b.npy")
     assert "--axis" in error("h.npy", "y.npy", *LAYER, "--axis", 0)
     assert "--loss" in error("h.npy", "y.npy", *LAYER, "--loss", "mse_loss")
-    assert "compared by their logits" in error("h.npy", "y.npy", *LAYER, "--against", "h.npy")
     assert "(410,) for class labels" in error("h.npy", "h.npy", *LAYER)
     np.save("h3.npy", np.zeros((41, 10, N_FEATURES), np.float32)), np.save("along.npy", np.zeros((41, N_FEATURES), int))
     assert "(41, 10) for class labels" in error("h3.npy", "along.npy", *LAYER)

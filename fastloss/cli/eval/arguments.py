@@ -125,6 +125,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--linear-bias", metavar="FILE", help="that layer's bias (n_classes,)")
     parser.add_argument(
+        "--against-linear-weight",
+        metavar="FILE",
+        help="weights (n_classes, n_reference_features) of the layer of REFERENCE's hidden states, unless it is the same",
+    )
+    parser.add_argument("--against-linear-bias", metavar="FILE", help="that layer's bias (n_classes,)")
+    parser.add_argument(
         "--ignore-index",
         type=int,
         metavar="N",

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 
 # Options that name files of arrays and lists.
-_INPUTS = ("weight", "linear_weight", "linear_bias", "group_by", "documents", "bytes")
+_LAYERS = ("linear_weight", "linear_bias", "against_linear_weight", "against_linear_bias")
+_INPUTS = ("weight", *_LAYERS, "group_by", "documents", "bytes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -147,8 +148,7 @@ def _request(args: argparse.Namespace) -> Request:
         label_smoothing=args.label_smoothing,
         reduction=args.reduction,
         output=args.output,
-        linear_weight=args.linear_weight,
-        linear_bias=args.linear_bias,
+        **{name: getattr(args, name) for name in _LAYERS},
     )
 
 
@@ -174,10 +174,15 @@ def _check_options(args: argparse.Namespace) -> None:
                 raise Failure(f"--{option.replace('_', '-')}", "needs targets")
         if args.loss not in (None, "cross_entropy"):
             raise Failure("--loss", f"{args.loss} needs targets")
-    if args.linear_weight is not None and (args.against is not None or args.no_targets):
-        raise Failure("--linear-weight", "models are compared by their logits; hidden states are scored alone")
     if args.linear_bias is not None and args.linear_weight is None:
         raise Failure("--linear-bias", "needs --linear-weight FILE, the layer's weights")
+    if args.against_linear_weight is not None:
+        if args.linear_weight is None:
+            raise Failure("--against-linear-weight", "needs --linear-weight FILE: both models have hidden states")
+        if args.against is None and args.manifest is None:
+            raise Failure("--against-linear-weight", "needs --against REFERENCE")
+    if args.against_linear_bias is not None and args.against_linear_weight is None:
+        raise Failure("--against-linear-bias", "needs --against-linear-weight FILE, the layer's weights")
     if args.reduction == "none" and args.per_sample is not None:
         raise Failure("--per-sample", "--reduction none writes the same to --output; give one of the two")
     if args.per_sample is not None and args.loss == "rmse_loss":

@@ -38,7 +38,7 @@ class Layout:
     n_rows : int
         Rows in all, for `--chunk-size` and the progress bar: of class scores, or of the first axis of elements.
     reference : array or None
-        Another model's predictions, of the same shape and cut alike.
+        Another model's predictions, of the same shape and cut alike; hidden states may have other features.
     """
 
     predictions: np.ndarray | Stored
@@ -109,6 +109,7 @@ def lay_out_classes(
     """The layout of class scores with labels, of the shape without `axis`, or with distributions; and of another model's scores."""
     lead, n_classes, trail = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     labels = y.shape != x.shape
+    n_reference = 0 if reference is None else reference.shape[axis]  # its own, where it has hidden states
     shape = lead + trail
     n_lead, n_trail, n_rows = math.prod(lead), math.prod(trail), math.prod(shape)
     if _in_order(x) and _in_order(y) and (reference is None or _in_order(reference)):
@@ -120,7 +121,8 @@ def lay_out_classes(
             inner = (n_trail,) if trail else ()
             x, axis = x.reshape(n_lead, n_classes, *inner), 1
             y = y.reshape(n_lead, *inner) if labels else y.reshape(x.shape)
-        reference = None if reference is None else reference.reshape(x.shape)
+        if reference is not None:
+            reference = reference.reshape(*x.shape[:axis], n_reference, *x.shape[axis + 1 :])
     elif x.ndim == 1 and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         x, y, axis = x[np.newaxis], y[np.newaxis], 1
         reference = None if reference is None else reference[:][np.newaxis]

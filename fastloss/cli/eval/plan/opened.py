@@ -44,6 +44,8 @@ class Request:
     reference: str | None = None
     linear_weight: str | None = None
     linear_bias: str | None = None
+    against_linear_weight: str | None = None
+    against_linear_bias: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Opened:
         There are targets; else those that are part of the layout mean nothing.
     layer : LinearLayer or None
         What makes logits of the predictions, which are hidden states.
+    reference_layer : LinearLayer or None
+        What makes logits of the other model's hidden states: the same layer, or one of its own.
     """
 
     loss: LossInfo
@@ -115,6 +119,7 @@ class Opened:
     reference: Source | None = None
     has_targets: bool = True
     layer: LinearLayer | None = None
+    reference_layer: LinearLayer | None = None
 
     @property
     def n_classes(self) -> int:
@@ -158,6 +163,7 @@ def open_shard(request: Request, reason: str | None = None, part: Part | None = 
     else:
         targets = open_array(request.targets)
     reference = None if request.reference is None else open_array(request.reference)
+    reference_layer = None if layer is None or reference is None else _reference_layer(request, reference, layer)
     without = [source for source in (predictions, targets) if not source.array.size]
     if without:
         kind = Empty if len(without) == 2 else Failure
@@ -208,6 +214,7 @@ def open_shard(request: Request, reason: str | None = None, part: Part | None = 
         reference=reference,
         has_targets=request.targets is not None,
         layer=layer,
+        reference_layer=reference_layer,
     )
     return opened if request.weight is None else weighted(opened, open_array(request.weight), part)
 
@@ -220,17 +227,38 @@ def _linear_layer(request: Request, hidden: Source) -> LinearLayer | None:
         raise Failure("--loss", f"{request.loss} is not computed from hidden states; cross_entropy is")
     if request.axis not in (None, -1, hidden.array.ndim - 1):
         raise Failure("--axis", f"features are along the last axis of hidden states; {request.axis} was given")
-    weight = open_array(request.linear_weight)
-    bias = None if request.linear_bias is None else open_array(request.linear_bias)
+    return _opened_layer(request.linear_weight, request.linear_bias, hidden)
+
+
+def _reference_layer(request: Request, hidden: Source, layer: LinearLayer) -> LinearLayer:
+    """The layer of the other model: the same, unless it has its own."""
+    if request.against_linear_weight is None:
+        _check_features(layer.weight, hidden)
+        return layer
+    own = _opened_layer(request.against_linear_weight, request.against_linear_bias, hidden)
+    if own.weight.array.shape[0] != layer.weight.array.shape[0]:
+        shapes = f"shape {shape_text(own.weight.array.shape)} does not go with {shape_text(layer.weight.array.shape)}"
+        raise Failure(own.weight.name, f"{shapes} of {layer.weight.name}: both need the same classes")
+    return own
+
+
+def _opened_layer(weight_name: str, bias_name: str | None, hidden: Source) -> LinearLayer:
+    weight = open_array(weight_name)
+    bias = None if bias_name is None else open_array(bias_name)
+    _check_features(weight, hidden)
     shape = weight.array.shape
-    if not hidden.array.ndim or len(shape) != 2 or shape[1] != hidden.array.shape[-1] or not shape[0]:
-        fitting = f"does not go with hidden states of shape {shape_text(hidden.array.shape)}"
-        raise Failure(weight.name, f"shape {shape_text(shape)} {fitting}; expected (n_classes, n_features)")
     if bias is not None and bias.array.shape != shape[:1]:
         problem = f"shape {shape_text(bias.array.shape)} does not go with {shape_text(shape)} of {weight.name}"
         raise Failure(bias.name, problem)
     weight, bias = _whole(weight), None if bias is None else _whole(bias)
     return LinearLayer(weight, bias)
+
+
+def _check_features(weight: Source, hidden: Source) -> None:
+    shape = weight.array.shape
+    if not hidden.array.ndim or len(shape) != 2 or shape[1] != hidden.array.shape[-1] or not shape[0]:
+        fitting = f"does not go with hidden states of shape {shape_text(hidden.array.shape)}"
+        raise Failure(weight.name, f"shape {shape_text(shape)} {fitting}; expected (n_classes, n_features)")
 
 
 def weighted(opened: Opened, weight: Source, part: Part | None) -> Opened:
@@ -281,7 +309,8 @@ def _check_reference(choice: Choice, request: Request, predictions: Source, targ
     for option in ("weight", "label_smoothing"):
         if getattr(request, option) is not None:
             raise Failure("--against", f"cannot be combined with --{option.replace('_', '-')}")
-    if r.shape != x.shape:
+    n_axes = x.ndim - 1 if request.linear_weight is not None else x.ndim  # features may differ
+    if r.ndim != x.ndim or r.shape[:n_axes] != x.shape[:n_axes]:
         problem = f"shape {shape_text(r.shape)} does not go with {shape_text(x.shape)} of {predictions.name}"
         raise Failure(reference.name, problem)
     if r.dtype.kind not in "biuf" and r.dtype.name != "bfloat16":

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastloss.cli import library
 from fastloss.cli.eval.plan.guess import other_axis
+from fastloss.cli.eval.plan.opened import LinearLayer
 from fastloss.cli.eval.plan.plan import Plan
 from fastloss.cli.eval.stats.sums import Value
 from fastloss.cli.failure import printable
@@ -57,13 +58,7 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
         "output": args.output,
         "shards": len(plan.shards),
     }
-    if (layer := opened.layer) is not None:
-        named = {"linear_weight": layer.weight, "linear_bias": layer.bias}
-        output |= {
-            name: _described(source.name, source.array.dtype, source.array.shape)
-            for name, source in named.items()
-            if source is not None
-        }
+    output |= _layer_described(opened.layer)
     # These are there only where they were asked for.
     if args.top_k is not None:
         output |= {
@@ -86,7 +81,8 @@ def document(plan: Plan, figures: Figures, args: argparse.Namespace, n_resumed: 
     if figures.macro is not None:
         output["macro"] = figures.macro
     if figures.against is not None:
-        output["against"] = _described(*_input(plan, "reference", args)) | figures.against
+        of_layer = {} if opened.reference_layer is opened.layer else _layer_described(opened.reference_layer)
+        output["against"] = _described(*_input(plan, "reference", args)) | of_layer | figures.against
     output |= {
         option: value
         for option in ("workers", "scheduler", "per_sample", "per_document", "report")
@@ -109,6 +105,8 @@ def text(plan: Plan, figures: Figures, args: argparse.Namespace) -> str:
         lines.append(("weight", _input_text(plan.weight.name, plan.weight.array.dtype, plan.weight.array.shape)))
     if (layer := opened.layer) is not None:
         lines.append(("layer", _input_text(layer.weight.name, layer.weight.array.dtype, layer.weight.array.shape)))
+    if (own := opened.reference_layer) is not None and own is not layer:
+        lines.append(("its layer", _input_text(own.weight.name, own.weight.array.dtype, own.weight.array.shape)))
     lines += _loss_lines(plan, figures, args) if opened.has_targets else []
     lines += [(name, value) for name, value in _derived(figures, args)]
     lines += [] if figures.macro is None else _macro_lines(figures.macro, args.top_k)
@@ -275,7 +273,8 @@ def _rate(amount: float, seconds: float) -> float:
 
 def _n_bytes(plan: Plan) -> int:
     weight = 0 if plan.weight is None else plan.weight.array.nbytes
-    weight += 0 if plan.first.layer is None else plan.first.layer.n_bytes
+    layers = {id(layer): layer for layer in (plan.first.layer, plan.first.reference_layer) if layer is not None}
+    weight += sum(layer.n_bytes for layer in layers.values())
     return weight + sum(shard.n_bytes for shard in plan.shards)
 
 
@@ -292,6 +291,15 @@ def _input(plan: Plan, which: str, args: argparse.Namespace) -> tuple[str, Any, 
 
 def _described(name: str, dtype: Any, shape: Sequence[int] | None) -> dict[str, Any]:
     return {"file": name, "dtype": str(dtype), "shape": None if shape is None else list(shape)}
+
+
+def _layer_described(layer: LinearLayer | None) -> dict[str, Any]:
+    named = {} if layer is None else {"linear_weight": layer.weight, "linear_bias": layer.bias}
+    return {
+        name: _described(source.name, source.array.dtype, source.array.shape)
+        for name, source in named.items()
+        if source is not None
+    }
 
 
 def _input_text(name: str, dtype: Any, shape: Sequence[int] | None) -> str:

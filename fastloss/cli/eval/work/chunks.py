@@ -246,9 +246,15 @@ def _compared(chunk: Chunk, y: np.ndarray | None) -> Any:
     def call(name: str, x: np.ndarray, _: np.ndarray, **options: Any) -> Any:
         return library.loss(name, chunk.r, x, y, **options)
 
-    return _call(
-        chunk, "compare", call=call, axis=chunk.opened.layout.axis or 0, ignore_index=chunk.opened.ignore_index
-    )
+    opened = chunk.opened
+    options: dict[str, Any] = {"ignore_index": opened.ignore_index}
+    if opened.layer is None or opened.reference_layer is None:
+        options["axis"] = opened.layout.axis or 0
+    else:
+        options |= opened.layer.options
+        if opened.reference_layer is not opened.layer:
+            options |= {f"reference_{name}": array for name, array in opened.reference_layer.options.items()}
+    return _call(chunk, "compare", call=call, **options)
 
 
 def _against(
@@ -258,7 +264,8 @@ def _against(
     opened, axis = chunk.opened, chunk.opened.layout.axis or 0
     found = _compared(chunk, y)
     other = _of_reference(chunk)
-    options: dict[str, Any] = {"axis": axis, "ignore_index": opened.ignore_index, "top_k": chunk.measures.top_k}
+    options: dict[str, Any] = {"ignore_index": opened.ignore_index, "top_k": chunk.measures.top_k}
+    options |= {"axis": axis} if other.opened.layer is None else other.opened.layer.options
     score = _call(other, "score", y, **options)
     _check(other, float(np.sum(score.nll, dtype=np.float64)), lambda: score.nll)
     counted = np.ones(y.shape, bool) if keep is None else keep
@@ -283,7 +290,8 @@ def _against(
 def _of_reference(chunk: Chunk) -> Chunk:
     """The chunk with the other model's predictions in place of this one's."""
     assert chunk.r is not None and chunk.opened.reference is not None
-    return replace(chunk, x=chunk.r, opened=replace(chunk.opened, predictions=chunk.opened.reference))
+    opened = replace(chunk.opened, predictions=chunk.opened.reference, layer=chunk.opened.reference_layer)
+    return replace(chunk, x=chunk.r, opened=opened)
 
 
 def _distributions(chunk: Chunk, state: State, sink: Sink | None) -> None:
