@@ -51,7 +51,7 @@ def translated():
     spec.loader.exec_module(translate)
     source = (HERE / "fastloss" / "scalars.py").read_bytes()
     text = source.decode()
-    table = runpy.run_path(str(HERE / "fastloss" / "losses.py"))["POINTWISE"]
+    table = runpy.run_path(str(HERE / "fastloss" / "losses.py"))["COMPILED"]
     return f"#define SCALARS_DIGEST {zlib.crc32(source)}u\n" + translate.header(
         text, [(loss.value, loss.slope, loss.operands, loss.odds) for loss in table]
     )

@@ -89,6 +89,10 @@ def ignored_probabilities(ignore_index: int) -> ValueError:
     )
 
 
+def z_loss_of_one_class(value: float) -> ValueError:
+    return ValueError(f"z_loss: expected 0 with class probabilities or label_smoothing, got {value}")
+
+
 def no_classes(name: str, shape: Iterable[int]) -> ValueError:
     return ValueError(f"{name}: expected at least one class, got shape {tuple(shape)}")
 

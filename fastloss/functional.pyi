@@ -13,6 +13,8 @@ from fastloss._types import AnyArray, DeviceT, LazyT, OutT, Real, RealArray
 
 __all__ = [
     "cross_entropy",
+    "focal_loss",
+    "poly_loss_cross_entropy",
     "nll_loss",
     "categorical_cross_entropy",
     "linear_cross_entropy",
@@ -59,6 +61,7 @@ def cross_entropy(
     weight: AnyArray | None = ...,
     ignore_index: int = ...,
     label_smoothing: float = ...,
+    z_loss: float = ...,
     axis: int = ...,
     reduction: str = ...,
     temperature: float = ...,
@@ -73,6 +76,7 @@ def cross_entropy(
     weight: AnyArray | None = ...,
     ignore_index: int = ...,
     label_smoothing: float = ...,
+    z_loss: float = ...,
     axis: int = ...,
     reduction: str = ...,
     temperature: float = ...,
@@ -87,6 +91,7 @@ def cross_entropy(
     weight: AnyArray | None = ...,
     ignore_index: int = ...,
     label_smoothing: float = ...,
+    z_loss: float = ...,
     axis: int = ...,
     reduction: Literal["mean", "sum"] = ...,
     temperature: float = ...,
@@ -101,6 +106,7 @@ def cross_entropy(
     weight: AnyArray | None = ...,
     ignore_index: int = ...,
     label_smoothing: float = ...,
+    z_loss: float = ...,
     axis: int = ...,
     reduction: Literal["none"],
     temperature: float = ...,
@@ -115,6 +121,7 @@ def cross_entropy(
     weight: AnyArray | None = ...,
     ignore_index: int = ...,
     label_smoothing: float = ...,
+    z_loss: float = ...,
     axis: int = ...,
     reduction: str = ...,
     temperature: float = ...,
@@ -129,10 +136,155 @@ def cross_entropy(
     weight: AnyArray | None = ...,
     ignore_index: int = ...,
     label_smoothing: float = ...,
+    z_loss: float = ...,
     axis: int = ...,
     reduction: str = ...,
     temperature: float = ...,
     softcap: float | None = ...,
+    out: OutT,
+) -> OutT: ...
+@overload
+def focal_loss(
+    logits: LazyT,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    gamma: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
+    out: None = ...,
+) -> LazyT: ...
+@overload
+def focal_loss(
+    logits: DeviceT,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    gamma: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
+    out: None = ...,
+) -> DeviceT | Real | RealArray: ...
+@overload
+def focal_loss(
+    logits: ArrayLike,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    gamma: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    out: None = ...,
+) -> Real: ...
+@overload
+def focal_loss(
+    logits: ArrayLike,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    gamma: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: Literal["none"],
+    out: None = ...,
+) -> RealArray: ...
+@overload
+def focal_loss(
+    logits: ArrayLike,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    gamma: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
+    out: None = ...,
+) -> Real | RealArray: ...
+@overload
+def focal_loss(
+    logits: AnyArray,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    gamma: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
+    out: OutT,
+) -> OutT: ...
+@overload
+def poly_loss_cross_entropy(
+    logits: LazyT,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    epsilon: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
+    out: None = ...,
+) -> LazyT: ...
+@overload
+def poly_loss_cross_entropy(
+    logits: DeviceT,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    epsilon: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
+    out: None = ...,
+) -> DeviceT | Real | RealArray: ...
+@overload
+def poly_loss_cross_entropy(
+    logits: ArrayLike,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    epsilon: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: Literal["mean", "sum"] = ...,
+    out: None = ...,
+) -> Real: ...
+@overload
+def poly_loss_cross_entropy(
+    logits: ArrayLike,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    epsilon: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: Literal["none"],
+    out: None = ...,
+) -> RealArray: ...
+@overload
+def poly_loss_cross_entropy(
+    logits: ArrayLike,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    epsilon: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
+    out: None = ...,
+) -> Real | RealArray: ...
+@overload
+def poly_loss_cross_entropy(
+    logits: AnyArray,
+    target: AnyArray,
+    *,
+    weight: AnyArray | None = ...,
+    epsilon: float = ...,
+    ignore_index: int = ...,
+    axis: int = ...,
+    reduction: str = ...,
     out: OutT,
 ) -> OutT: ...
 @overload

@@ -174,6 +174,27 @@ POINTWISE = (
     CAPPED,
 )
 
+
+
+def _of_rows(name: str, parameter: str, with_lse: bool = False, ns: float = 1.0) -> RowFormula:
+    """The RowFormula whose functions are named like its value."""
+    value, factor, at_target = (
+        Formula(own, parameters=(parameter,), ns=ns, functions=(own, own))
+        for own in (name, f"{name}_factor", f"{name}_at_target")
+    )
+    return RowFormula(value, factor, at_target, with_lse)
+
+
+FOCAL = _of_rows("focal", "gamma", ns=5.0)
+POLY = _of_rows("poly", "epsilon")
+WITH_Z = _of_rows("with_z", "z", with_lse=True)
+
+# all that is compiled ahead of time
+COMPILED = (
+    *POINTWISE,
+    *(part for row in (FOCAL, POLY, WITH_Z) for part in (row.value, row.factor, row.at_target)),
+)
+
 Values = dict[str, Any]  # of options, by name
 
 # --- what calls may say beyond their arrays ---------------------------------------------------------------------------
@@ -235,6 +256,14 @@ def _finite(name: str, default: float) -> Option:
     return Option(name, default, "number", math.isfinite, "a finite number")
 
 
+def _finite_not_negative(name: str, default: float) -> Option:
+    return Option(name, default, "number", lambda v: 0.0 <= v < math.inf, "a finite number of at least 0")
+
+
+GAMMA = _finite_not_negative("gamma", 2.0)
+Z_LOSS = _finite_not_negative("z_loss", 0.0)
+
+
 # --- public functions -------------------------------------------------------------------------------------------------
 
 
@@ -282,21 +311,21 @@ class Loss(Function):
     Attributes
     ----------
     formula : for pointwise losses: function of the options' values, by name, and of whether there is a third operand,
-        that returns the Formula and its parameters; for losses of rows with `op` "known" likewise, returning a
-        RowFormula.
+        that returns the Formula and its parameters; for losses of rows of logits likewise, returning a RowFormula, or
+        None for cross-entropy itself, which has kernels of its own.
     differentiable : names of the arrays with respect to which there are gradients.
     weighted_mean : whether means divide by the summed weights rather than by the number of elements.
     same_shape : whether the target must have the shape of the predictions, rather than broadcast with it.
     third_of_rows : whether a third operand whose shape lacks the predictions' last axis is broadcast along that axis.
     root : whether the result is the square root of the mean or sum.
     op : for losses of rows: "softmax" if the predictions are logits, "gather" if they are (log-)probabilities, "known"
-        if the loss is a RowFormula.
+        if they are logits and the loss is always a RowFormula, of class indices.
     take_log : for "gather": whether the predictions are probabilities.
     kind : "classes", "binary" or "regression", for the command line and scorers.
     errors : whether the command line shows the mean squared and absolute errors of the same arrays with it.
     """
 
-    formula: Callable[[Values, bool], tuple[Formula | RowFormula, tuple[float, ...]]] | None = None
+    formula: Callable[[Values, bool], tuple[Formula | RowFormula, tuple[float, ...]] | None] | None = None
     differentiable: tuple[str, ...] = ()
     weighted_mean: bool = True
     same_shape: bool = False
@@ -324,6 +353,11 @@ class Loss(Function):
     def rowwise(self) -> bool:
         """Whether it is a loss of rows of classes."""
         return self.family != "elements"
+
+    @property
+    def only_indices(self) -> bool:
+        """Whether it is a loss of rows whose targets can't be class probabilities."""
+        return self.op == "known" or self.op == "gather" and not self.take_log
 
 
 def _always(formula: Any, *parameters: Any) -> Any:
@@ -481,7 +515,7 @@ SIGMOID_FOCAL_LOSS = Loss(
     ("weight",),
     (
         Option("alpha", 0.25, "number", lambda v: v <= 1.0, "a number of at most 1; none if negative"),
-        Option("gamma", 2.0, "number", lambda v: 0.0 <= v < math.inf, "a finite number of at least 0"),
+        GAMMA,
         REDUCTION,
     ),
     formula=_focal,
@@ -496,10 +530,21 @@ CROSS_ENTROPY = Loss(
     "rows",
     ("logits", "target"),
     ("weight",),
-    (*_INDEXED, LABEL_SMOOTHING, *TRANSFORMS),
+    (*_INDEXED, LABEL_SMOOTHING, *TRANSFORMS, Z_LOSS),
+    formula=lambda values, third: (WITH_Z, (values["z_loss"],)) if values["z_loss"] else None,
     op="softmax",
     kind="classes",
 )
+
+
+def _classes(name: str, formula: RowFormula, own: Option) -> Loss:
+    options = (*_INDEXED, own)
+    chosen = _always(formula, own.name)
+    return Loss(name, "rows", ("logits", "target"), ("weight",), options, formula=chosen, op="known", kind="classes")
+
+
+FOCAL_LOSS = _classes("focal_loss", FOCAL, GAMMA)
+POLY_LOSS_CROSS_ENTROPY = _classes("poly_loss_cross_entropy", POLY, _finite("epsilon", 2.0))
 NLL_LOSS = Loss("nll_loss", "rows", ("log_probs", "target"), ("weight",), _INDEXED, op="gather", kind="classes")
 CATEGORICAL_CROSS_ENTROPY = Loss(
     "categorical_cross_entropy",
@@ -523,6 +568,8 @@ LINEAR_CROSS_ENTROPY = Loss(
 
 LOSSES = (
     CROSS_ENTROPY,
+    FOCAL_LOSS,
+    POLY_LOSS_CROSS_ENTROPY,
     NLL_LOSS,
     CATEGORICAL_CROSS_ENTROPY,
     LINEAR_CROSS_ENTROPY,

@@ -887,6 +887,75 @@ def tweedie_high_slope(x, y, p, p_low):
     return tweedie_slope(x, y, p, p_low)
 
 
+# --- losses of rows of logits, of their nll and logsumexp: value, factor and gradient at the target as in `losses.RowFormula` -
+
+
+def missed_share(nll):
+    """1 - p, the probability that is not the target's."""
+    return -expm1(-nll)
+
+
+def focal(nll, lse, gamma):
+    """(1 - p)^gamma nll (Lin et al. 2017)."""
+    T = type(nll)
+    miss = missed_share(nll)
+    return times_raised(nll, miss, min(gamma, T(1e30)), T(0.0)) if miss > T(0.0) else nll
+
+
+def focal_steepness(nll, miss, gamma):
+    """1 + gamma p nll / (1 - p): the slope over (1 - p)^gamma."""
+    T = type(nll)
+    p = exp(-nll)
+    return T(1.0) + gamma * (p * (nll / miss)) if p > T(0.0) else T(1.0)
+
+
+def focal_factor(nll, lse, gamma):
+    T = type(nll)
+    miss = missed_share(nll)
+    power = min(gamma, T(1e30))
+    slope = times_raised(focal_steepness(nll, miss, power), miss, power, T(0.0))
+    at_zero = T(0.0) if gamma > T(0.0) else T(1.0)
+    return slope if miss > T(0.0) else at_zero + nll
+
+
+def focal_at_target(nll, lse, gamma):
+    T = type(nll)
+    miss = missed_share(nll)
+    power = min(gamma, T(1e30))
+    slope = times_raised(miss * focal_steepness(nll, miss, power), miss, power, T(0.0))
+    return -slope if miss > T(0.0) else nll
+
+
+def poly(nll, lse, epsilon):
+    """nll + epsilon (1 - p), the first of PolyLoss's terms changed (Leng et al. 2022)."""
+    return nll + epsilon * missed_share(nll)
+
+
+def poly_factor(nll, lse, epsilon):
+    T = type(nll)
+    return T(1.0) + epsilon * exp(-nll)
+
+
+def poly_at_target(nll, lse, epsilon):
+    T = type(nll)
+    return -((T(1.0) + epsilon * exp(-nll)) * missed_share(nll))
+
+
+def with_z(nll, lse, z):
+    """nll + z lse^2 (Chowdhery et al. 2022)."""
+    return nll + z * lse * lse
+
+
+def with_z_factor(nll, lse, z):
+    T = type(nll)
+    return T(1.0) + T(2.0) * (z * lse)
+
+
+def with_z_at_target(nll, lse, z):
+    T = type(nll)
+    return T(2.0) * (z * lse) * exp(-nll) - missed_share(nll)
+
+
 # --- what logits go through before a softmax: how far they are apart afterwards, x from y ------------------------------------
 
 

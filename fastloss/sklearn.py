@@ -5,7 +5,8 @@
 estimator, data and targets, and larger is better: losses are negated, as scikit-learn's own are.  What it calls on the
 estimator:
 
-- ``neg_cross_entropy``: logits, from ``decision_function``, or ``predict_log_proba`` where there is none;
+- ``neg_cross_entropy``, ``neg_focal_loss`` and ``neg_poly_loss_cross_entropy``: logits, from ``decision_function``, or
+  ``predict_log_proba`` where there is none;
 - ``neg_nll_loss``: ``predict_log_proba``; ``neg_categorical_cross_entropy``, ``neg_perplexity`` and ``accuracy``:
   ``predict_proba``;
 - ``neg_binary_cross_entropy``: ``predict_proba`` of two classes, or of several labels at once (multilabel);
@@ -155,7 +156,11 @@ def _row_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
 
 
 _OF_ROWS: dict[str, Callable[..., Any]] = {
-    "cross_entropy": functools.partial(_of_logits, functional.cross_entropy),
+    **{
+        loss.name: functools.partial(_of_logits, getattr(functional, loss.name))
+        for loss in losses.LOSSES
+        if loss.family == "rows" and loss.arrays[0] == "logits"
+    },
     "nll_loss": _nll,
     "categorical_cross_entropy": _categorical,
     "binary_cross_entropy": _binary,

@@ -127,6 +127,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
     axis: int | None = None,
@@ -141,6 +142,7 @@ def cross_entropy(
         axis=axis,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
+        z_loss=z_loss,
         temperature=temperature,
         softcap=softcap,
     )

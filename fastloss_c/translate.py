@@ -176,7 +176,7 @@ def _loops(value, slope, operands, n_parameters, odds):
     """Loops for a loss's values, for its slopes times a factor, which follows the parameters, and for sums of its values."""
     yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=_called(value, operands, n_parameters))
     scaled = f"p{n_parameters} * {_called(slope, operands, n_parameters)}"
-    yield _LOOP.format(name=slope, unpacked=_unpacked(n_parameters + 1), expression=scaled)
+    yield _LOOP.format(name=f"{value}_slope", unpacked=_unpacked(n_parameters + 1), expression=scaled)
 
     def four(name):
         return [_called(name, operands, n_parameters, f"i + {at}") for at in (0, 16, 32, 48)]
@@ -213,7 +213,7 @@ def header(source, losses):
                 f"{value}: expected at most {MOST_OPERANDS} arrays and {MOST_PARAMETERS} parameters, the slope's alike"
             )
         parts += _loops(value, slope, "xyz"[:operands], n_parameters, odds)
-        loops = f"(Loop)NAME({value}_loop), (Loop)NAME({slope}_loop), (Loop)NAME({value}_sums)"
+        loops = f"(Loop)NAME({value}_loop), (Loop)NAME({value}_slope_loop), (Loop)NAME({value}_sums)"
         rows.append(f'    {{"{value}", {operands}, {n_parameters}, {loops}}},')
     parts = [*parts[:1], _PLAIN, *parts[1:], _AGAIN]
     table = ["static const Formula NAME(FORMULAS)[] = {", *rows, "    {NULL, 0, 0, NULL, NULL, NULL}", "};"]

@@ -114,14 +114,69 @@ def _row_terms(surprise, slope, wanted, divisors, counted, axis):
 
 
 def cross_entropy(
-    logits, target, *, weight=None, ignore_index=-100, label_smoothing=0.0, temperature=1.0, softcap=None, axis=-1
+    logits,
+    target,
+    *,
+    weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    temperature=1.0,
+    softcap=None,
+    axis=-1,
 ):
     logits, steep = (np.moveaxis(a, axis, -1) for a in transformed(logits, temperature, softcap))
     wanted, divisors, counted = _target_distribution(logits.shape, target, weight, ignore_index, label_smoothing, axis)
     surprise = _surprise(logits)
     with np.errstate(under="ignore"):
         slope = steep * (np.exp(-surprise) * wanted.sum(axis=-1, keepdims=True) - wanted)
-    return _row_terms(surprise, slope, wanted, divisors, counted, axis)
+    parts = _row_terms(surprise, slope, wanted, divisors, counted, axis)
+    return _with_z(parts, logits, surprise, steep, LONG(z_loss), axis) if z_loss else parts
+
+
+def _with_z(parts, logits, surprise, steep, z, axis):
+    """The terms of z lse^2, weighted as each row is, added to those of cross-entropy."""
+    lse = logsumexp(logits)
+    each = parts.each + np.where(parts.weights == 0, LONG(0), parts.weights * z * lse**2)
+    with np.errstate(under="ignore"):
+        steepness = (parts.weights * 2 * z * lse)[..., None] * np.exp(-surprise) * steep
+    slope = np.where(parts.counted, parts.slope + np.moveaxis(steepness, -1, axis), LONG(0))
+    return parts._replace(each=each, slope=slope)
+
+
+def _of_missed(logits, target, of, *, weight=None, ignore_index=-100, axis=-1):
+    """The terms of a loss `of(nll, p, 1 - p)`, which returns the loss of each row and its derivative by nll."""
+    logits = np.moveaxis(exact(logits), axis, -1)
+    wanted, weights, counted = _target_distribution(logits.shape, target, weight, ignore_index, 0.0, axis)
+    surprise = _surprise(logits)
+    label = np.where(counted, target, 0).astype(np.int64)[..., None]
+    with np.errstate(under="ignore", invalid="ignore", divide="ignore"):
+        powers = np.exp(-surprise)
+        nll, p = (np.take_along_axis(a, label, axis=-1) for a in (surprise, powers))
+        others = powers.copy()
+        np.put_along_axis(others, label, LONG(0), axis=-1)
+        missed = others.sum(axis=-1, keepdims=True)
+        value, steepness = of(nll, p, missed)
+        slope = steepness * np.where(np.arange(logits.shape[-1]) == label, -missed, powers) * weights[..., None]
+    each = np.where(counted, times(weights, value[..., 0]), LONG(0))
+    slope = np.where(counted[..., None], slope, LONG(0))
+    return Terms(each, np.moveaxis(slope, -1, axis), weights, np.expand_dims(counted, axis))
+
+
+def focal_loss(logits, target, *, gamma=2.0, **options):
+    gamma = LONG(gamma)
+
+    def of(nll, p, missed):
+        grown = np.where(p == 0, LONG(0), p * nll / missed)  # p log p = 0 where p is 0
+        slope = missed**gamma * (1 + gamma * grown)
+        return missed**gamma * nll, np.where(missed == 0, LONG(gamma == 0), slope)
+
+    return _of_missed(logits, target, of, **options)
+
+
+def poly_loss_cross_entropy(logits, target, *, epsilon=2.0, **options):
+    epsilon = LONG(epsilon)
+    return _of_missed(logits, target, lambda nll, p, missed: (nll + epsilon * missed, 1 + epsilon * p), **options)
 
 
 def _only_at_targets(parts, target, axis):
@@ -150,6 +205,8 @@ def categorical_cross_entropy(probs, target, *, weight=None, ignore_index=-100, 
 
 ROWWISE = {
     "cross_entropy": cross_entropy,
+    "focal_loss": focal_loss,
+    "poly_loss_cross_entropy": poly_loss_cross_entropy,
     "nll_loss": nll_loss,
     "categorical_cross_entropy": categorical_cross_entropy,
 }

@@ -40,3 +40,18 @@ def test_soft_margin():
     equal(fastloss.soft_margin_loss(scores, target, reduction="none"), theirs)
     exact = np.logaddexp(np.longdouble(0), -target.astype(np.longdouble) * scores)
     assert_ulp(fastloss.soft_margin_loss(scores, target, reduction="none"), exact, 2)
+
+
+@pytest.mark.parametrize("epsilon", [2.0, 0.0, -1.0])
+def test_poly_1(epsilon):
+    rng = generator("optax", "poly")
+    logits, target = rng.normal(0, 2, (50, 7)).astype(np.float32), rng.integers(0, 7, 50)
+    theirs = optax.losses.poly_loss_cross_entropy(logits, np.eye(7, dtype=np.float32)[target], epsilon=epsilon)
+    got = fastloss.poly_loss_cross_entropy(logits, target, epsilon=epsilon, reduction="none")
+    np.testing.assert_allclose(got, np.asarray(theirs), rtol=2e-6, atol=1e-6)
+
+
+def test_poly_1_of_optax_by_default():
+    logits, target = np.eye(3, dtype=np.float32), np.array([0, 2, 2])
+    theirs = optax.losses.poly_loss_cross_entropy(logits, np.eye(3, dtype=np.float32)[target])
+    equal(fastloss.poly_loss_cross_entropy(logits, target, reduction="none"), theirs)

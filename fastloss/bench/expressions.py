@@ -129,8 +129,18 @@ def picked(xp: Any, x: Any, y: Any, axis: int) -> Any:
     return xp.take_along_axis(x, xp.expand_dims(y, axis), axis).squeeze(axis)
 
 
+# function -> the loss of each row of (xp, its negative log-likelihood)
+ROWS: dict[str, Callable[..., Any]] = {
+    "focal_loss": lambda xp, nll: (1 - xp.exp(-nll)) ** 2 * nll,
+    "poly_loss_cross_entropy": lambda xp, nll: nll + 2 * (1 - xp.exp(-nll)),
+}
+
+
 def row_losses(xp: Any, loss: str, x: Any, y: Any, w: Any, options: dict[str, Any]) -> Any:
     """Each row's loss, weighted."""
+    if loss in ROWS:
+        values = ROWS[loss](xp, row_losses(xp, "cross_entropy", x, y, None, options))
+        return values if w is None else values * w[y]
     axis, smoothing = options.get("axis", -1), options.get("label_smoothing", 0.0)
     soft = y.ndim == x.ndim
     if loss == "categorical_cross_entropy":

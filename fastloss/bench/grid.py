@@ -170,7 +170,7 @@ def _of_rows(function: Function, size: int, n_classes: int) -> Iterator[Cell]:
     yield cell("weight", more=(_weight((n_classes,)),))
     if "label_smoothing" in options:
         yield cell("smoothing", label_smoothing=0.1)
-    if function.name != "nll_loss":
+    if not function.only_indices:
         yield cell("soft targets", labels="distributions")
     yield cell("gradient", op="fresh", written=4 * n_rows * n_classes)
     yield cell("gradient, out=", op="grad", written=4 * n_rows * n_classes)

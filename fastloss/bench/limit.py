@@ -33,7 +33,16 @@ _PACES = {
     "poisson_deviance_loss": "log",
     "gamma_deviance_loss": "log",
 }
-_OF_ROWS = ("cross_entropy", "softmax", "log_softmax", "logsumexp", "score", "compare")
+_OF_ROWS = (
+    "cross_entropy",
+    "focal_loss",
+    "poly_loss_cross_entropy",
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "score",
+    "compare",
+)
 _FEW = 128  # classes at most for which rows lie in lanes
 _SHORTEST = 2e-4  # seconds of a measurement
 

@@ -55,7 +55,7 @@ def _function(xp: Any, case: Case) -> Callable[..., Any]:
     axis = case.axis
     if family == "elements" and loss in expressions.ELEMENTS:
         return partial(_elements, xp, case)
-    if loss in ("cross_entropy", "nll_loss", "categorical_cross_entropy"):
+    if loss in ("cross_entropy", "nll_loss", "categorical_cross_entropy", *expressions.ROWS):
         return partial(_rows, xp, case)
     if loss == "softmax":
         return lambda x: expressions.softmax(xp, x, axis)

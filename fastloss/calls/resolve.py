@@ -259,6 +259,12 @@ class Rows(_RowOptions):
         return self.op in ("index", "gather", "known")
 
     @property
+    def row_formula(self) -> Any:
+        """For "known": (RowFormula, its parameters)."""
+        assert self.loss.formula is not None
+        return self.loss.formula(self.values, False)
+
+    @property
     def result_shape(self) -> tuple[int, ...]:
         return self.rows_shape if self.reduction == "none" else ()
 
@@ -315,7 +321,7 @@ def _rows(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: W
     x, y, w = signatures
     name = loss.arrays[0]
     gathers = loss.op == "gather"
-    if (gathers and not loss.take_log or loss.op == "known") and not y.is_integer and y.size:
+    if loss.only_indices and not y.is_integer and y.size:
         raise _errors.not_index_dtype("target", y.dtype)
     if not x.ndim:
         raise _errors.no_axis(name)
@@ -332,7 +338,10 @@ def _rows(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: W
     if loss.op == "known" and not is_index:
         raise _errors.not_index_dtype("target", y.dtype)
     op = ("gather" if is_index else "categorical") if gathers else ("index" if is_index else "dense")
-    op = loss.op if loss.op == "known" else op
+    if loss.formula is not None and loss.formula(values, False) is not None:
+        if op == "dense" or loss.op == "softmax" and values["label_smoothing"]:
+            raise _errors.z_loss_of_one_class(values["z_loss"])
+        op = "known"
     target_cast = index_cast(y) if is_index else cast_of(y, real)
     return Rows(
         loss,

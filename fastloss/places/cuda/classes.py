@@ -226,9 +226,11 @@ class Known:
 
     def __init__(self, session, resolved, x, y, w, out, scale):
         self.session, self.resolved, self.x, self.y, self.w, self.given = session, resolved, x, y, w, scale
+        self.transformed, self.logits = logits_of(session, resolved.transform, x)
         self.rows, self.real, self.out = Rows(session, x, resolved.axis), resolved.real, out
+        self.wide = computed_in(resolved)  # of what is computed from logits
         self.ignore_index = ignored(y.name, resolved.ignore_index)
-        self.formula, self.parameters = resolved.loss.formula(resolved.values, False)
+        self.formula, self.parameters = resolved.row_formula
         self.what = resolved.want.what
         if self.what == "slopes":
             session.check_out(out[0], x.shape) if out[0] is not None else None
@@ -239,7 +241,7 @@ class Known:
         resolved = self.resolved
         weights, weight, count = self._weights()
         self.operands = (*self._known(), None, weights)
-        value = self._pointwise(self.formula.value)
+        value = self._pointwise(self.formula.value, self.real)
         if resolved.reduction == "none":
             return value.each(self.out)
         mode = "sum" if resolved.reduction == "sum" else "weight"
@@ -254,64 +256,65 @@ class Known:
             scale = _reduce.inverse(weight) if mode == "weight" and count else 1.0
         return result, (self._gradient(scale),)
 
-    def _pointwise(self, formula):
-        return pointwise.Pointwise(self.session, formula, self.operands, self.real, self.parameters)
+    def _pointwise(self, formula, real):
+        return pointwise.Pointwise(self.session, formula, self.operands, real, self.parameters)
 
-    def _scratch(self):
-        return viewed(self.session.new(self.rows.shape, self.real, scratch=True), "rows")
+    def _scratch(self, real):
+        return viewed(self.session.new(self.rows.shape, real, scratch=True), "rows")
 
     def _label_arguments(self):
         return (*self.rows.row_strides(self.y), self.session.softmax.LABEL_KINDS[self.y.name])
 
-    def _by_label(self, name, arguments):
+    def _by_label(self, name, real, arguments):
         softmax = self.session.softmax
-        kernel = softmax.by_label(name, softmax.NONE, self.real, self.real)
+        kernel = softmax.by_label(name, softmax.NONE, real, real)
         self.session.launch(kernel, self.rows.n_rows, arguments, softmax.LABEL_THREADS)
 
     def _weights(self):
         """(weight of each row, 0 where its label is ignored; their sum; how many are not ignored).  Raises for bad
         labels."""
-        session, rows, found = self.session, self.rows, self._scratch()
+        session, rows, found = self.session, self.rows, self._scratch(self.real)
         with session.queue.lock:
             arguments = (
                 *self._label_arguments(), self.w, self.ignore_index, rows.split[1], rows.n_rows, rows.n_classes,
                 session.queue.workspace, found.address,
             )  # fmt: skip
-            self._by_label("weigh", arguments)
+            self._by_label("weigh", self.real, arguments)
             _, weight, count, bad = session.totals()
         if bad < np.inf:
             raise_bad_label(session, self.y, rows, int(bad), self.resolved.ignore_index)
         return found, weight, count
 
     def _known(self):
-        """(nll, lse) of all rows."""
+        """(nll, lse) of all rows, rounded to the result's dtype."""
         session, rows, softmax = self.session, self.rows, self.session.softmax
-        nll, lse = self._scratch(), self._scratch()
+        found = [session.new(rows.shape, self.wide, scratch=True) for _ in range(2)]
+        nll, lse = (viewed(array, "rows") for array in found)
         if rows.n_rows:
             with session.queue.lock:
                 run_rows(
-                    session, rows, "index", softmax.NONE, self.x, self.real, (*rows.row_strides(self.y), 0), self.y.name, 0,
+                    session, rows, "index", softmax.NONE, self.logits, self.wide, (*rows.row_strides(self.y), 0), self.y.name, 0,
                     (self.ignore_index, 1.0, 0.0), losses=nll.address, scores=(lse.address, *(0,) * 5),
                 )  # fmt: skip
-        return nll, lse
+        return tuple(viewed(session.rounded(array, self.real), "rows") for array in found)
 
     def _gradient(self, scale):
         session, rows, softmax = self.session, self.rows, self.session.softmax
         requested = self.out[0]
-        gradient, view = session.destination(requested, self.x.shape, self.real)
+        gradient, view = session.destination(requested if self.transformed is None else None, self.x.shape, self.wide)
         if not view.size:
-            return session.array_result(gradient, requested)
-        factor, own = self._scratch(), self._scratch()
+            return session.array_result(session.rounded(gradient, self.real), requested)
+        factor, own = self._scratch(self.wide), self._scratch(self.wide)
         with session.queue.lock:
-            self._pointwise(self.formula.factor).run(session.kernels.EACH, factor.address, scale)
-            self._pointwise(self.formula.at_target).run(session.kernels.EACH, own.address, scale)
+            self._pointwise(self.formula.factor, self.wide).run(session.kernels.EACH, factor.address, scale)
+            self._pointwise(self.formula.at_target, self.wide).run(session.kernels.EACH, own.address, scale)
             run_rows(
                 session,
                 rows,
                 "normalise",
                 softmax.POWERS,
-                self.x,
-                self.real,
+                self.logits,
+                self.wide,
                 (0, 0, 0, 0),
                 "int64",
                 0,
@@ -323,13 +326,16 @@ class Known:
             along = View(
                 factor.address, factor.name, shape, (*factor.strides[:axis], 0, *factor.strides[axis:]), factor.owner
             )
-            pointwise.Pointwise(session, _TIMES, (view, along, None, None), self.real).run(
+            pointwise.Pointwise(session, _TIMES, (view, along, None, None), self.wide).run(
                 session.kernels.EACH, view.address
             )
             arguments = (
                 *self._label_arguments(), self.ignore_index, rows.split[1], rows.n_rows, rows.n_classes, own.address, *rows.strides(view),
             )  # fmt: skip
-            self._by_label("place", arguments)
+            self._by_label("place", self.wide, arguments)
+        if self.transformed is not None:
+            self.transformed.differentiate(view, view)
+            gradient = session.rounded(gradient, self.real)
         return session.array_result(gradient, requested)
 
 

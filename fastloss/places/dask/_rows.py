@@ -67,7 +67,7 @@ def rows(resolved):
         if resolved.want.what == "slopes":
             scale = _mean_scale(y, w, resolved.n_rows, reduction, real=real, **target)
         several = x.numblocks[axis] > 1
-        if resolved.loss.op == "softmax" and several:
+        if resolved.op in ("index", "dense") and several:
             result, gradient = _class_chunks(
                 x,
                 y,

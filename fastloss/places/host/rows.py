@@ -13,7 +13,7 @@ from fastloss.places.host import elements
 from fastloss.places.host.labels import kernel_index, raise_bad_label, usable_labels
 from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of, then
 from fastloss.places.host.strides import layout, packed_strides, stride_of
-from fastloss.places.host.transformed import Transformed
+from fastloss.places.host.transformed import Transformed, TransformedTiles
 
 
 def plan_of(resolved, arrays, out):
@@ -418,7 +418,7 @@ class _Known:
         x, y, _ = arrays
         has_gradient = resolved.want.what == "slopes"
         check_out(out[0] if has_gradient else out, resolved.shape if has_gradient else resolved.result_shape)
-        formula, parameters = resolved.loss.formula(resolved.values, False)
+        formula, parameters = resolved.row_formula
         self.with_lse = formula.with_lse
         of_rows = (self.real, False)
         outs = [of_rows, of_rows, (np.dtype(np.int64), False), (np.dtype(np.bool_), False), None]
@@ -430,6 +430,7 @@ class _Known:
             resolved.axis,
             outs if self.with_lse else (of_rows, None),
             resolved.ignore_index,
+            transform=resolved.transform,
         )
         nll, weights = np.empty(resolved.rows_shape, self.real), np.empty(resolved.rows_shape)
 
@@ -441,6 +442,8 @@ class _Known:
             return
         self.value = plan(formula.value, resolved.reduction)
         self.factor, self.own = plan(formula.factor, "none"), plan(formula.at_target, "none")
+        transform = resolved.transform
+        self.transformed = None if transform is None else TransformedTiles(transform, self.real)
         self.softmax = RowKernel(
             "normalise",
             self.real,
@@ -448,6 +451,7 @@ class _Known:
             (resolved.casts[0], None, None),
             resolved.axis,
             (None, None, (self.real, True)),
+            transform=resolved.transform,
         )
 
     def __call__(self, operands, out, scale):
@@ -486,7 +490,8 @@ class _Known:
         if counted is not None:  # whatever the mean is
             factor, own = np.where(counted, factor, 0), np.where(counted, own, 0)
         (x, _, _) = self.softmax.prepared((x, None, None))
-        gradient = destination(None if self.softmax.goes_aside else out, resolved.shape, self.real, (x,))
+        is_new = self.softmax.goes_aside or self.transformed is not None
+        gradient = destination(None if is_new else out, resolved.shape, self.real, (x,))
         # the class axis last, where rows can be counted over
         by_row = gradient.reshape(-1, resolved.n_classes) if axis == gradient.ndim - 1 else None
         factors = np.expand_dims(factor, axis)
@@ -503,6 +508,9 @@ class _Known:
             np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
         if counted is not None:  # nor does NaN in a row that is ignored matter
             np.moveaxis(gradient, axis, -1)[~counted] = 0.0
+        if self.transformed is not None and gradient.size:
+            x, slopes = (np.ascontiguousarray(a).reshape(-1, a.shape[-1]) for a in (x, gradient))
+            self.transformed.differentiate(x, slopes, slopes)
         return stored(gradient, out)
 
 
