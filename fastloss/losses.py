@@ -175,7 +175,6 @@ POINTWISE = (
 )
 
 
-
 def _of_rows(name: str, parameter: str, with_lse: bool = False, ns: float = 1.0) -> RowFormula:
     """The RowFormula whose functions are named like its value."""
     value, factor, at_target = (

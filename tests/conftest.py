@@ -40,6 +40,7 @@ MODULES = {
     "test_own_rows": OWN,
     "test_properties": EVERY,
     "test_regression": EVERY,
+    "test_row_formulas": EVERY,
     "test_rows_exact": EVERY,
     "test_score": EVERY,
     "test_score_details": EVERY,

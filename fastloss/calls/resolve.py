@@ -145,7 +145,9 @@ def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], wan
     if loss.third_of_rows and z.ndim and z.shape == x.shape[:-1]:
         z = z._replace(shape=(*z.shape, 1))
     assert loss.formula is not None
-    formula, parameters = loss.formula(values, z is not None)
+    chosen = loss.formula(values, z is not None)
+    assert chosen is not None
+    formula, parameters = chosen
     assert isinstance(formula, Formula)
     reduction, axis = values["reduction"], values.get("axis")
     batch_mean = reduction == "batchmean"

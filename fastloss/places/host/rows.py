@@ -510,7 +510,7 @@ class _Known:
             np.moveaxis(gradient, axis, -1)[~counted] = 0.0
         if self.transformed is not None and gradient.size:
             x, slopes = (np.ascontiguousarray(a).reshape(-1, a.shape[-1]) for a in (x, gradient))
-            self.transformed.differentiate(x, slopes, slopes)
+            self.transformed.differentiate(x, slopes.astype(np.float64, copy=False), slopes)
         return stored(gradient, out)
 
 
