@@ -137,8 +137,8 @@ def cross_entropy(
 def _with_z(parts, logits, surprise, steep, z, axis):
     """The terms of z lse^2, weighted as each row is, added to those of cross-entropy."""
     lse = logsumexp(logits)
-    each = parts.each + np.where(parts.weights == 0, LONG(0), parts.weights * z * lse**2)
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", invalid="ignore"):
+        each = parts.each + np.where(parts.weights == 0, LONG(0), parts.weights * z * lse**2)
         steepness = (parts.weights * 2 * z * lse)[..., None] * np.exp(-surprise) * steep
     slope = np.where(parts.counted, parts.slope + np.moveaxis(steepness, -1, axis), LONG(0))
     return parts._replace(each=each, slope=slope)

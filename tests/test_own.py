@@ -578,6 +578,7 @@ def test_dask_rows():
         got = fastloss.value_and_grad(loss)(*lazy, **options)
         np.testing.assert_allclose(got[0].compute(), value, rtol=1e-13)
         np.testing.assert_allclose(got[1].compute(), gradient, rtol=1e-13)
+        assert got[1].chunks == lazy[0].chunks
         each = loss(*lazy, **options, reduction="none").compute()
         np.testing.assert_allclose(each, loss(x, target, **options, reduction="none"), rtol=1e-13)
         accumulator = fastloss.Accumulator(loss, **options)

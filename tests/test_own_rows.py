@@ -135,7 +135,10 @@ def test_special_rows():
     assert np.isnan(value) and not gradient.any()
     assert loss(x, ignored, reduction="sum") == 0.0
     assert np.isnan(loss(np.empty((0, 3)), np.empty(0, int)))
-    assert fastloss.value_and_grad(loss)(np.empty((0, 3)), np.empty(0, int))[1].shape == (0, 3)
+    for shape in ((0, 3), (0, 0), (4, 0, 3)):
+        labels = np.empty(shape[:-1], int)
+        value, gradient = fastloss.value_and_grad(loss)(np.empty(shape), labels)
+        assert np.isnan(value) and gradient.shape == shape
 
 
 def test_bad_input():

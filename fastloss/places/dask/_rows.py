@@ -54,6 +54,7 @@ def rows(resolved):
         x, y, w = operands
         axis, is_index, real, reduction = resolved.axis, resolved.is_index, np.dtype(resolved.real), resolved.reduction
         x, y = _class_operands(x, _with_axis(y, axis) if is_index else y, axis)
+        chunks = x.chunks
         if resolved.op == "known":  # computed by chunks that hold all classes
             x = x.rechunk({axis: -1})
         w = as_one_chunk(w)
@@ -84,7 +85,7 @@ def rows(resolved):
             result, gradient = _row_chunks(x, y, w, reduction, scale, several, real, **options)
         if reduction == "none":
             return result
-        return lazy_result(result, resolved, None if scale is None else (gradient,))
+        return lazy_result(result, resolved, None if scale is None else (gradient.rechunk(chunks),))
 
     return graph
 

@@ -492,6 +492,8 @@ class _Known:
         (x, _, _) = self.softmax.prepared((x, None, None))
         is_new = self.softmax.goes_aside or self.transformed is not None
         gradient = destination(None if is_new else out, resolved.shape, self.real, (x,))
+        if not gradient.size:
+            return stored(gradient, out)
         # the class axis last, where rows can be counted over
         by_row = gradient.reshape(-1, resolved.n_classes) if axis == gradient.ndim - 1 else None
         factors = np.expand_dims(factor, axis)
@@ -504,11 +506,10 @@ class _Known:
                     np.multiply(gradient, factors, out=gradient)
 
         self.softmax.write_rows(x, (None, None, gradient), multiply)
-        if gradient.size:
-            np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
+        np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
         if counted is not None:  # nor does NaN in a row that is ignored matter
             np.moveaxis(gradient, axis, -1)[~counted] = 0.0
-        if self.transformed is not None and gradient.size:
+        if self.transformed is not None:
             x, slopes = (np.ascontiguousarray(a).reshape(-1, a.shape[-1]) for a in (x, gradient))
             self.transformed.differentiate(x, slopes.astype(np.float64, copy=False), slopes)
         return stored(gradient, out)
