@@ -35,6 +35,7 @@ MODULES = {
     "test_linear": EVERY,
     "test_linear_compare": EVERY,
     "test_linear_score": EVERY,
+    "test_models_exact": EVERY,
     "test_no_warnings": EVERY,
     "test_own_pointwise": OWN,
     "test_own_rows": OWN,

@@ -126,7 +126,7 @@ def test_small_softmax():
 @pytest.mark.any_backend("n_classes", "axis", "smoothing")
 @pytest.mark.parametrize("options", [{"softcap": 2.0}, {"softcap": 0.5, "temperature": 2.5}], ids=by_name)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("n_classes, axis", [(6, 1), (6, 0), (140, 1)])
+@pytest.mark.parametrize("n_classes, axis", [(6, 1), (6, 0), (140, 1), (1000, 1)])
 def test_gradient_against_differences(n_classes, axis, smoothing, options):
     rng = generator("differences", n_classes)
     x = rng.normal(size=(4, n_classes))
