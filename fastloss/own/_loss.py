@@ -28,9 +28,12 @@ class OwnLoss:
     def __init__(self, definition: Definition) -> None:
         self.row, self._definition = row_of(definition), definition
         n_arrays = len(self.row.arrays)
-        # for calls with nothing but arrays, whose arguments need no binding
-        self._n_arrays, self._absent = n_arrays, (None,) * (len(self.row.operands) - n_arrays)
+        # for calls with all arrays by position, which need no binding
+        self._n_arrays, self._more = n_arrays, self.row.operands[n_arrays:]
+        self._absent = (None,) * len(self._more)
+        self._options = tuple([option.name for option in self.row.options])
         self._defaults = tuple([option.default for option in self.row.options])
+        self._keywords = frozenset(self.row.keywords)
         self.__name__ = self.__qualname__ = definition.name
         if definition.doc:
             self.__doc__ = definition.doc
@@ -57,10 +60,14 @@ class OwnLoss:
     @overload
     def __call__(self, *args: AnyArray, out: OutT, **kwargs: Any) -> OutT: ...
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if not kwargs and len(args) == self._n_arrays:
+        if len(args) != self._n_arrays or not self._keywords.issuperset(kwargs):
+            operands, options = bind(self.row, args, kwargs)
+            return evaluate(self.row, operands, options, out)
+        if not kwargs:
             return evaluate(self.row, args + self._absent, self._defaults, out)
-        operands, options = bind(self.row, args, kwargs)
-        return evaluate(self.row, operands, options, out)
+        get = kwargs.get
+        operands = args + self._absent if "weight" not in kwargs else (*args, *map(get, self._more))
+        return evaluate(self.row, operands, tuple(map(get, self._options, self._defaults)), out)
 
     @property
     def text(self) -> str:
