@@ -155,3 +155,23 @@ def test_bad_input():
         loss(x, np.array([1, 2, 3]), weight=np.ones(3))
     with pytest.raises(ValueError, match="value_and_grad: expected a scalar loss"):
         fastloss.value_and_grad(loss)(x, np.array([1, 2, 3]), reduction="none")
+
+
+def test_parameters_named_like_options():
+    """Of other functions: they mean nothing but what the text makes of them."""
+    names = ("temperature", "softcap", "label_smoothing", "z_loss", "log_target", "top_k", "gamma")
+    total = " + ".join(names)
+    loss = fastloss.row_loss(
+        f"def f(nll, {', '.join(names)}):\n    return nll * ({total})", parameters=dict.fromkeys(names, 1.0)
+    )
+    x, target, w = own_rows.operands((9, 5), -1, "float64")
+    for given in ({}, dict.fromkeys(names, 2.0), {"temperature": 0.5, "softcap": 3.0, "label_smoothing": 0.25}):
+        factor = sum((dict.fromkeys(names, 1.0) | given).values())
+        value, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(x, target, weight=w)
+        accumulator = fastloss.Accumulator(loss, weight=w, **given)
+        accumulator.update(x, target)
+        for got in (loss(x, target, weight=w, **given), accumulator.compute()):
+            np.testing.assert_allclose(got, factor * value, rtol=1e-14)
+        got = fastloss.value_and_grad(loss)(x, target, weight=w, **given)
+        np.testing.assert_allclose(got[0], factor * value, rtol=1e-14)
+        np.testing.assert_allclose(got[1], factor * gradient, rtol=1e-12, atol=1e-16)

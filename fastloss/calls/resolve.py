@@ -261,6 +261,11 @@ class Rows(_RowOptions):
         return self.op in ("index", "gather", "known")
 
     @property
+    def transform(self) -> transforms.Transform | None:
+        # parameters of user-defined losses may have the same names
+        return super().transform if self.loss.op == "softmax" else None
+
+    @property
     def row_formula(self) -> Any:
         """For "known": (RowFormula, its parameters)."""
         assert self.loss.formula is not None
