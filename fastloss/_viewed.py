@@ -138,6 +138,8 @@ class Rows:
         "score": (2,) * 5,
         "compare": (2,) * 5,
         "detail": (4, 4, 4, 2),
+        "distance": (),
+        "event": (),
     }
 
     def __init__(
@@ -190,6 +192,8 @@ class Rows:
             self.kernel(x, target, self.ignore_index, *blocks, partials, *written)
         elif self.op == "detail":
             self.kernel(x, target, self.ignore_index, self.m, *blocks, partials, *written)
+        elif self.op in ("distance", "event"):
+            self.kernel(x, target, self.ignore_index, self.op == "event", *blocks, partials)
         elif self.op == "index":
             constants = (self.ignore_index, self.keep, self.spread, scale)
             self.kernel(x, target, w, *constants, *blocks, partials, *written)

@@ -345,3 +345,130 @@ static void NAME(detail)(
     state[1] = s + rest_s;
     state[2] = w + rest_w;
 }
+
+/* --- the same across rows of up to BLOCK classes ------------------------------------------------------------------------- */
+
+/* The first of those of STRIP rows that are not NaN. */
+APART void NAME(find_next)(const REAL *RESTRICT tile, int classes, UINT *RESTRICT found)
+{
+    REAL most[STRIP];
+    UINT place[STRIP] = {0};
+    memcpy(most, tile, sizeof most);
+    for (int c = 1; c < classes; c++) {
+        const REAL *RESTRICT v = tile + c * LANES;
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            const _Bool ahead = (v[k] > most[k]) | (most[k] != most[k]);
+            place[k] = ahead ? (UINT)c : place[k];
+            most[k] = ahead ? v[k] : most[k];
+        }
+    }
+    memcpy(found, place, sizeof place);
+}
+
+/* A row's largest element, and the sums over the others, as above: of STRIP rows, whose largest are at `own`. */
+APART void NAME(spread_strip)(
+    const REAL *RESTRICT tile, int classes, const UINT *RESTRICT own, double *RESTRICT top, double *RESTRICT s,
+    double *RESTRICT w)
+{
+    enum { SUMMED = 8 }; /* terms that are added up before they are added to the rest */
+    double tops[STRIP], sums[STRIP], spreads[STRIP], all[STRIP] = {0.0}, every[STRIP] = {0.0};
+    for (int k = 0; k < STRIP; k++)
+        tops[k] = (double)tile[own[k] * LANES + k];
+    for (int start = 0; start < classes; start += SUMMED) {
+        memset(sums, 0, sizeof sums);
+        memset(spreads, 0, sizeof spreads);
+        for (int c = start; c < classes && c < start + SUMMED; c++) {
+            const REAL *RESTRICT v = tile + c * LANES;
+            IN_LANES
+            for (int k = 0; k < STRIP; k++) {
+                const double x = (double)(own[k] == (UINT)c ? -(REAL)INFINITY : v[k]);
+#if SINGLE
+                const double power = exp_double(x - tops[k]); /* that difference is exact, or nearly */
+#else
+                const double power = exp_of_difference(1.0, x, tops[k], 1.0);
+#endif
+                sums[k] += power;
+                spreads[k] += weighed(power, tops[k] - x);
+            }
+        }
+        for (int k = 0; k < STRIP; k++) {
+            all[k] += sums[k];
+            every[k] += spreads[k];
+        }
+    }
+    for (int k = 0; k < STRIP; k++) {
+        const _Bool finite = fabs(tops[k]) < INFINITY;
+        top[k] = tops[k];
+        s[k] = finite ? all[k] : NAN;
+        w[k] = finite ? every[k] : NAN;
+    }
+}
+
+/* All classes of up to LANES rows, as a tile. */
+static void NAME(load_few)(const Columns *x, int n, int width, REAL *tile)
+{
+    for (int start = 0; start < n; start += GROUP)
+        NAME(load_tile)(x, start, NAME(group)(n, start), width, LANES, tile + start * LANES);
+}
+
+/* The entropies of rows whose largest elements are known. */
+static void NAME(entropy_columns)(const Columns *x, int n, int width, const int64_t *largest, double *entropies)
+{
+    REAL tile[BLOCK * LANES];
+    double top[LANES], s[LANES], w[LANES];
+    UINT own[LANES];
+    NAME(load_few)(x, n, width, tile);
+    for (int lane = 0; lane < LANES; lane++)
+        own[lane] = lane < width ? (UINT)largest[lane] : 0;
+    for (int lane = 0; lane < width; lane += STRIP) {
+        NAME(spread_strip)(tile + lane, n, own + lane, top + lane, s + lane, w + lane);
+        for (int k = lane; k < lane + STRIP; k++)
+            entropies[k] = log1p_double(s[k]) + w[k] / (1.0 + s[k]);
+    }
+}
+
+/* What `detail` finds, of up to LANES rows; each step is that from a row to the next, in bytes. */
+static void NAME(detail_columns)(
+    const Columns *x, int n, int width, Py_ssize_t m, char *values, Py_ssize_t values_step, char *places,
+    Py_ssize_t places_step, char *state, Py_ssize_t state_step)
+{
+    enum { MOST = 8 }; /* elements that are found one after the other */
+    REAL tile[BLOCK * LANES], left[BLOCK * LANES];
+    double top[LANES], s[LANES], w[LANES];
+    UINT found[MOST][LANES];
+    _Bool missing = 0;
+    NAME(load_few)(x, n, width, tile);
+    for (int i = 0; i < n * LANES; i++)
+        missing |= tile[i] != tile[i];
+    if (m > MOST || missing)
+        for (int lane = 0; lane < width; lane++) {
+            int64_t *own = (int64_t *)(places + lane * places_step);
+            NAME(find_first)(
+                x->data + lane * x->lane_step, x->class_step, x->kind, n, m, (REAL *)(values + lane * values_step), own);
+            found[0][lane] = (UINT)own[0];
+        }
+    else {
+        memcpy(left, tile, n * LANES * sizeof(REAL));
+        for (int k = 0; k < (int)m; k++) {
+            for (int lane = 0; lane < width; lane += STRIP)
+                NAME(find_next)(left + lane, n, found[k] + lane);
+            for (int lane = 0; lane < width; lane++) {
+                const UINT at = found[k][lane];
+                left[at * LANES + lane] = (REAL)NAN;
+                ((REAL *)(values + lane * values_step))[k] = tile[at * LANES + lane];
+                ((int64_t *)(places + lane * places_step))[k] = at;
+            }
+        }
+    }
+    for (int lane = width; lane < LANES; lane++)
+        found[0][lane] = 0;
+    for (int lane = 0; lane < width; lane += STRIP)
+        NAME(spread_strip)(tile + lane, n, found[0] + lane, top + lane, s + lane, w + lane);
+    for (int lane = 0; lane < width; lane++) {
+        double *own = (double *)(state + lane * state_step);
+        own[0] = top[lane];
+        own[1] = s[lane];
+        own[2] = w[lane];
+    }
+}

@@ -11,10 +11,18 @@ cdef void detail_row(
     int kind, Py_ssize_t n, Py_ssize_t ahead, double *partial
 ) noexcept nogil:
     """Everything about one row, to where it is wanted; `ahead` is how many bytes after it the next one lies."""
-    cdef int64_t label, before = -1
-    cdef double own
     cdef int64_t *places = <int64_t *>at(&outs[1], 0, i, j)
     call.real.detail(row, step, kind, n, m, ahead, at(&outs[2], 0, i, j), places, <double *>at(&outs[0], 0, i, j))
+    rank_row(call, outs, i, j, row, step, kind, n, partial)
+
+
+cdef void rank_row(
+    Call *call, const Operand *outs, Py_ssize_t i, Py_ssize_t j, const char *row, Py_ssize_t step, int kind, Py_ssize_t n,
+    double *partial
+) noexcept nogil:
+    """The rank of a row's target, where it is wanted, and whether it is a class."""
+    cdef int64_t label, before = -1
+    cdef double own
     if call.target.data == NULL:
         return
     label = label_at(at(&call.target, 0, i, j), call.target.kind, n, call.ignore_index)
@@ -53,6 +61,7 @@ cdef void detail_blocks(
     cdef const char *row
     cdef double *partial
     cdef int lane, width, abreast = 1
+    cdef Columns x
     if not across:
         for b in range(first, last):
             partial = call.partials + 4 * b
@@ -62,7 +71,7 @@ cdef void detail_blocks(
                 # the next row is asked for: exponentials leave memory idle
                 detail_row(call, outs, m, i, j, at(&call.x, i, j, 0), step, call.x.kind, n, call.x.step[1], partial)
         return
-    if step > 8:
+    if step > 8 and n > BLOCK:
         # as many as have their elements in a line of the cache, or as stay in the second-level cache
         abreast = <int>smaller(LANES, COPIED // n if COPIED // n > 16 else 16)
         copies = <char *>malloc(abreast * n * size)
@@ -73,6 +82,16 @@ cdef void detail_blocks(
         for q in range(b * block, smaller((b + 1) * block, call.x.length[0] * tiles)):
             i = q // tiles
             start, stop = (q - i * tiles) * LANES, smaller((q - i * tiles + 1) * LANES, middle)
+            if n <= BLOCK:
+                width = <int>(stop - start)
+                x = columns_of(&call.x, i, start)
+                call.real.detail_columns(
+                    &x, <int>n, width, m, at(&outs[2], 0, i, start), outs[2].step[2], at(&outs[1], 0, i, start),
+                    outs[1].step[2], at(&outs[0], 0, i, start), outs[0].step[2],
+                )
+                for j in range(start, stop):
+                    rank_row(call, outs, i, j, at(&call.x, i, 0, j), step, call.x.kind, n, partial)
+                continue
             while start < stop:
                 width = <int>smaller(abreast, stop - start)
                 if copies != NULL:

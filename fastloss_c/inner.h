@@ -48,6 +48,7 @@
 
 #include "capped.h"
 #include "gather.h"
+#include "probabilities.h"
 #include "pointwise.h"
 
 /* T = 1 where there is none. */
@@ -110,6 +111,9 @@ typedef struct {
     Py_ssize_t (*count_before)(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, double);
     void (*detail)(
         const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, int64_t *, double *);
+    void (*detail_columns)(
+        const Columns *, int, int, Py_ssize_t, char *, Py_ssize_t, char *, Py_ssize_t, char *, Py_ssize_t);
+    void (*entropy_columns)(const Columns *, int, int, const int64_t *, double *);
     void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
     void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *, Temper);
     void (*find_losses)(const Columns *, Py_ssize_t, int, Rows *, Temper);
@@ -140,7 +144,8 @@ typedef struct {
             (void *)add_rows_##type, (void *)weigh_##type,                                                             \
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##kernels, mix_##kernels, fill_##kernels,          \
             log_probabilities_##kernels, (void *)add_##type, first_of_all_##type, count_before_##type,                 \
-            (void *)detail_##type, find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                   \
+            (void *)detail_##type, detail_columns_##type, entropy_columns_##type,                                      \
+            find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                                          \
             mix_columns_##kernels, fill_columns_##kernels, slopes, log_columns_##kernels,                              \
             columns, normalise_rows_##kernels, divergence_##kernels, quick_divergence_##kernels,                       \
             diverge_columns_##kernels, gaps, logits, rises                                                             \

@@ -97,6 +97,11 @@ cdef extern from "inner.h" nogil:
         void (*detail)(
             const char *x, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t m, Py_ssize_t ahead, void *values,
             int64_t *places, double *state) noexcept nogil
+        void (*detail_columns)(
+            const Columns *x, int n, int width, Py_ssize_t m, char *values, Py_ssize_t values_step, char *places,
+            Py_ssize_t places_step, char *state, Py_ssize_t state_step) noexcept nogil
+        void (*entropy_columns)(
+            const Columns *x, int n, int width, const int64_t *largest, double *entropies) noexcept nogil
         void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*scan_columns)(
             const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, Temper temper) noexcept nogil
@@ -143,6 +148,11 @@ cdef extern from "inner.h" nogil:
     void chosen(
         const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *labels, int n,
         double *values) noexcept
+    int rows_beyond(const Columns *x, Py_ssize_t n_classes, Py_ssize_t n_rows) noexcept
+    Py_ssize_t rows_of_probabilities(const Columns *x, Py_ssize_t n_classes) noexcept
+    double distance_of(
+        const Columns *x, Py_ssize_t n_classes, int n_rows, const int64_t *labels, int missing, int event,
+        int *found) noexcept
     double sum_of_chosen(const double *values, int n) noexcept
     void losses_of_chosen(const double *values, int n, int take_log, double *losses) noexcept
     void copied_double(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *out) noexcept

@@ -8,6 +8,7 @@ cdef enum RowOp:
     SCORE
     COMPARE
     DETAIL
+    DISTANCE
 
 
 cdef struct RowTask:
@@ -35,12 +36,15 @@ cdef void row_blocks(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nog
             compare_row_blocks(call, &found, t.block, first, last)
     elif t.op == SCORE:
         scores.nll, scores.lse, scores.best, scores.correct, scores.rank = outs[0], outs[1], outs[2], outs[3], outs[4]
+        scores.entropy = outs[5]
         if t.across:
             score_column_blocks(call, &scores, t.block, first, last)
         else:
             score_row_blocks(call, &scores, t.block, first, last)
     elif t.op == DETAIL:
         detail_blocks(call, outs, t.across, t.m, t.block, first, last)
+    elif t.op == DISTANCE:
+        distance_blocks(call, t.block, first, last)
     elif t.op == GATHER:
         gather_blocks(call, t.take_log, t.block, first, last)
     elif t.op == INDEX and t.across:
@@ -65,7 +69,7 @@ cdef class RowKernel:
     """
 
     cdef Call call
-    cdef Operand outs[5]
+    cdef Operand outs[6]
     cdef RowOp op
     cdef bint across  # whether lanes are rows, rather than classes of one row
     cdef bint take_log
@@ -84,7 +88,8 @@ cdef class RowKernel:
             self.call.real = &ARITHMETICS[CAPPED_FLOATS]
             self.call.temper = capping(softcap, temperature, op != "normalise")
         self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
-                   "compare": COMPARE, "detail": DETAIL}[op]
+                   "compare": COMPARE, "detail": DETAIL, "distance": DISTANCE, "event": DISTANCE}[op]
+        self.call.event = op == "event"
         self.across, self.take_log, self.m, self.block = across, take_log, m, block
         lay_out(&self.call.x, x, lengths)
         lay_out(&self.call.target, target)
@@ -92,7 +97,7 @@ cdef class RowKernel:
         lay_out(&self.call.reference, w if self.op == COMPARE else None, lengths)
         lay_out(&self.call.out, None)
         lay_out(&self.call.gradient, None)
-        for k in range(5):
+        for k in range(6):
             lay_out(&self.outs[k], outs[k] if k < len(outs) else None, rows)
         self.call.ignore_index = ignore_index
         self.call.keep, self.call.scale = keep, 1.0
@@ -107,7 +112,7 @@ cdef class RowKernel:
         point(&call.x, x)
         point(&call.target, target)
         point(&call.reference if self.op == COMPARE else &call.w, w)
-        for k in range(5):
+        for k in range(6):
             outs[k] = self.outs[k]
         for k in range(len(written)):
             point(&outs[k], written[k])
@@ -120,7 +125,7 @@ cdef class RowKernel:
     def run(self, x, target, w, tuple outs, double scale, Py_ssize_t first, Py_ssize_t last, partials):
         """Blocks [first, last): sums to `partials`, results of rows and gradients to `outs`."""
         cdef Call call
-        cdef Operand written[5]
+        cdef Operand written[6]
         cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.m, self.block)
         self.start(&call, written, x, target, w, outs, scale)
         if partials is not None:
@@ -130,7 +135,7 @@ cdef class RowKernel:
     def once(self, x, target, w, tuple outs, double scale):
         """The only block: loss, weight and count of its rows, and the first whose label is bad, or inf."""
         cdef Call call
-        cdef Operand written[5]
+        cdef Operand written[6]
         cdef double partial[4]
         cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.m, self.block)
         partial[0] = partial[1] = partial[2] = 0.0

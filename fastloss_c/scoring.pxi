@@ -13,6 +13,7 @@ cdef struct Scores:
     Operand best
     Operand correct
     Operand rank
+    Operand entropy  # of rows of up to BLOCK classes, across lanes
 
 
 cdef void put_scores(
@@ -93,6 +94,7 @@ cdef void score_column_blocks(
     cdef Rows rows
     cdef int64_t best[64]
     cdef int64_t labels[64]
+    cdef double entropies[64]
     cdef double *partial
     cdef int lane, width
     for b in range(first, last):
@@ -119,6 +121,9 @@ cdef void score_column_blocks(
                     call, out, i, start + lane, x.data + lane * x.lane_step, x.class_step, n, labels[lane], best[lane],
                     rows.s[lane], rows.x[lane], rows.loss[lane], rows.top[lane], rows.tail[lane], partial,
                 )
+            if out.entropy.data != NULL:
+                call.real.entropy_columns(&x, <int>n, width, best, entropies)
+                put_all(at(&out.entropy, 0, i, start), out.entropy.step[2], call.real.size, entropies, width)
 
 
 # --- tiles of classes --------------------------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ cdef inline void note_bad(double *partial, Py_ssize_t position) noexcept nogil:
         partial[FIRST_BAD] = position
 
 
+cdef inline void note_beyond(double *partial) noexcept nogil:
+    """Some probabilities may lie outside [0, 1]."""
+    partial[FIRST_BAD] = -1.0
+
+
 cdef inline void count(double *partial, double loss, double weight, Py_ssize_t n_rows) noexcept nogil:
     partial[LOSS] += loss
     partial[WEIGHT] += weight
@@ -48,6 +53,7 @@ cdef struct Call:
     bint mixed  # whether there is a smoothed part, or class probabilities
     double mass  # the weight of the smoothed part, with class indices
     double scale
+    bint event  # whether labels say if what is predicted came true
     double *partials
 
 
@@ -536,9 +542,12 @@ cdef void gather_some(
 cdef void gather_blocks(
     Call *call, bint take_log, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """The same of blocks of rows, up to LANES neighbours at a time."""
+    """The same of blocks of rows, up to LANES neighbours at a time; of probabilities, all are checked first,
+    but not if there is a gradient, before which that has been done."""
     cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, end, i, j, r
     cdef const double *w = <const double *>call.w.data
+    cdef Columns x
+    cdef bint beyond
     cdef double values[64]
     cdef double weights
     cdef double *partial
@@ -549,6 +558,14 @@ cdef void gather_blocks(
         partial = call.partials + 4 * b
         start_block(partial)
         r, end = b * block, smaller((b + 1) * block, call.x.length[0] * inner)
+        beyond = False
+        while take_log and call.gradient.data == NULL and r < end:
+            i = r // inner
+            j = r - i * inner
+            x = columns_of(&call.x, i, j)
+            beyond |= rows_beyond(&x, n, smaller(inner - j, end - r))
+            r += smaller(inner - j, end - r)
+        r = b * block
         while r < end:
             i = r // inner
             j = r - i * inner
@@ -566,3 +583,42 @@ cdef void gather_blocks(
                 if call.out.data != NULL:
                     put_all(at(&call.out, 0, i, j), call.out.step[2], call.real.size, rows.loss, width)
             r += width
+        if beyond:
+            note_beyond(partial)
+
+
+# --- distances between predictions and what came true ----------------------------------------------------------------
+
+
+cdef void distance_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Squared distances of blocks of rows; of one class, which is an event, where that is what is wanted."""
+    cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, end, i, j, r, width
+    cdef double *partial
+    cdef int64_t labels[512]
+    cdef Columns x
+    cdef int beyond, missing, k
+    cdef Py_ssize_t counted
+    for b in range(first, last):
+        partial = call.partials + 4 * b
+        start_block(partial)
+        r, end = b * block, smaller((b + 1) * block, call.x.length[0] * inner)
+        beyond = 0
+        while r < end:
+            i = r // inner
+            j = r - i * inner
+            x = columns_of(&call.x, i, j)
+            width = smaller(rows_of_probabilities(&x, n), smaller(inner - j, end - r))
+            missing = find_labels(
+                at(&call.target, 0, i, j), call.target.step[2], call.target.kind, 2 if call.event else n,
+                call.ignore_index, width, labels,
+            )
+            counted = width
+            if missing:
+                for k in range(width):
+                    counted -= labels[k] < 0
+                    if labels[k] == -1:
+                        note_bad(partial, r + k)
+            count(partial, distance_of(&x, n, <int>width, labels, missing, call.event, &beyond), counted, counted)
+            r += width
+        if beyond:
+            note_beyond(partial)

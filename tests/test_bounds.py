@@ -141,10 +141,12 @@ def test_scores_between_the_fences():
 def test_tiles_of_linear_layers_between_the_fences():
     code = """
         import fastloss, numpy as np
+        from fastloss import evaluate
         from fastloss.places.host import layer as tiled
         from fences import BAD_LABELS, expect_index_error, fenced
 
         tiled.ROWS, tiled.TILE = 16, 16 * 150
+        at_once = tiled.FEW
         both = fastloss.value_and_grad(fastloss.linear_cross_entropy)
         rng = np.random.default_rng(0)
         for n_rows, n_features, n_classes in [(1, 1, 1), (17, 3, 11), (20, 5, 500)]:
@@ -152,7 +154,9 @@ def test_tiles_of_linear_layers_between_the_fences():
             labels = np.arange(n_rows) % n_classes
             for at_end in (True, False):
                 hidden, layer, bias = (fenced(a, at_end) for a in arrays)
-                both(hidden, layer, fenced(labels, at_end), linear_bias=bias, weight=bias, label_smoothing=0.1)
+                for tiled.FEW in (0, at_once):
+                    evaluate._plans.clear()
+                    both(hidden, layer, fenced(labels, at_end), linear_bias=bias, weight=bias, label_smoothing=0.1)
         for bad in (b for b in BAD_LABELS if not 0 <= b < 500):
             target = np.zeros(20, np.int64)
             target[19] = bad

@@ -15,6 +15,7 @@ from compare import assert_ulp, result_dtype, same_bits
 from layouts import KEEPING_DTYPE
 
 import fastloss
+from fastloss import evaluate
 from fastloss.places.host import layer as tiled
 
 try:
@@ -41,9 +42,12 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(params=["one tile", "many tiles"])
+@pytest.fixture(params=["no tiles", "one tile", "many tiles"])
 def tiles(request, monkeypatch):
-    """Tiles as they are, or so small that these arrays take several in each direction."""
+    """All logits at once, tiles as they are, or so small that these arrays take several in each direction."""
+    monkeypatch.setattr(evaluate, "_plans", {})  # a plan knows which of these it is for
+    if request.param != "no tiles":
+        monkeypatch.setattr(tiled, "FEW", 0)
     if request.param == "many tiles":
         monkeypatch.setattr(tiled, "ROWS", 16)
         monkeypatch.setattr(tiled, "TILE", 16 * 150)

@@ -54,6 +54,11 @@ def check(logits, *, target=None, axis=-1, top=None, n_ids=3, top_k=None):
         assert_ulp(
             getattr(got, name), getattr(plain, name), 2 * ulp, at=float(np.abs(x[np.isfinite(x)]).max(initial=1.0))
         )
+    alone = fastloss.score(logits, target, axis=axis, top_k=top_k, entropy=True)
+    assert alone.entropy.dtype == dtype and alone.top_ids is None and not np.any(alone.entropy < 0.0)
+    assert_ulp(alone.entropy, reference.entropy(x, axis=axis), ulp, what="nothing but entropy")
+    for name in names if target is not None else names[:1]:
+        np.testing.assert_array_equal(getattr(alone, name), getattr(plain, name), err_msg=name)
     return got
 
 
@@ -69,6 +74,8 @@ SHAPES = [
     (40, 2),
     (70, 3),
     (65, 10),
+    (37, 9),
+    (131, 33),
     (20, 64),
     (20, 127),
     (9, 128),
@@ -159,6 +166,8 @@ def test_ugly_rows(n_classes, dtype):
     logits[15] = rng.integers(0, 3, n_classes)
     for top in {1, min(3, n_classes), min(40, n_classes), n_classes}:
         for axis, x in ((-1, logits), (0, np.ascontiguousarray(logits.T))):
+            numbers = [1, 2, 3, 5, 6, 7, 8, *range(10, 16)]  # several rows at a time, where there is no NaN
+            check(np.take(x, numbers, axis=-1 - axis), axis=axis, top=top)
             got = check(x, axis=axis, top=top)
             for row in (0, 1, 2, 3, 4, 8, 9):
                 assert np.isnan(got.entropy[row]) and np.isnan(got.top_log_probs[row]).all()
@@ -265,6 +274,7 @@ def test_one_row():
 def test_threads_and_batches(shape):
     """The same bits for any number of threads; of contiguous rows, whichever rows come with them."""
     logits = rows(*shape)
+    logits[20, 1] = NAN  # its neighbours must not notice
     ids = generator("ids").integers(0, shape[1], (shape[0], 2))
     for axis, x in ((-1, logits), (0, np.ascontiguousarray(logits.T))):
         results = []
@@ -277,6 +287,9 @@ def test_threads_and_batches(shape):
     for part in (slice(0, 1), slice(5, 8), slice(17, None)):
         some = fastloss.score(logits[part], top=4, ids=ids[part], entropy=True)
         assert all(same_bits(a[part], b) for a, b in zip(whole, some, strict=True) if a is not None)
+        assert same_bits(
+            fastloss.score(logits[part], entropy=True).entropy, fastloss.score(logits, entropy=True).entropy[part]
+        )
 
 
 @pytest.mark.parametrize("tiles", ["one tile", "many tiles"])

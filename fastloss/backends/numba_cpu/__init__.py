@@ -6,6 +6,10 @@ from types import SimpleNamespace
 from fastloss import _viewed
 from fastloss._optional import failure_of_import
 
+MEASURES_DISTANCES = True  # between probabilities and what came true
+
+TAKE_LOG = 3  # its place among the constants of rows
+
 
 @functools.cache
 def available():
@@ -31,12 +35,13 @@ def _families():
         finish,
         gather,
         pointwise,
+        probabilities,
         rowwise,
         scoring,
         tiles,
     )
 
-    families = (rowwise, columns, gather, scoring, details, comparing, tiles, finish)
+    families = (rowwise, columns, gather, probabilities, scoring, details, comparing, tiles, finish)
     softmax = {op: module for module in families for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 
@@ -57,7 +62,10 @@ def element_kernel(formula, op, real, p, shape, layouts, block):
 
 def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants):
     """The kernel `op` of the softmax family, see `backends`."""
-    name = "gather_index" if op == "gather" else f"{op}_{'columns' if across else 'rows'}"
+    if op == "gather":
+        name = "gather_probabilities" if constants[TAKE_LOG:][:1] == (True,) else "gather_index"
+    else:
+        name = f"{'distance' if op == 'event' else op}_{'columns' if across else 'rows'}"
     return _viewed.Rows(kernel(None, name, real), op, across, lengths, x, target, w, outs, block, *constants)
 
 

@@ -6,8 +6,9 @@ from fastloss.backends.numba_cpu._jit import across, specialise
 from fastloss.backends.numba_cpu._load import load, smaller, weight
 from fastloss.backends.numba_cpu._math import log
 from fastloss.backends.numba_cpu._softmax import NAN, count, is_class, is_ignored, note_bad, put, scaled, start_block
+from fastloss.backends.numba_cpu.probabilities import never, rows_beyond
 
-Real = None  # a hole
+Real = some_beyond = None  # holes
 
 
 def gather_index(
@@ -24,11 +25,18 @@ def gather_index(
     out,  # OUT (outer, inner) losses, or None
     gradient,  # OUT like x and already zero, or None
 ):
-    """-x[target] or -log x[target], weighted by class."""
+    """-x[target] or -log x[target], weighted by class; of probabilities, all are checked first, but not if there is a gradient, before
+    which that has been done."""
     outer, n_classes, inner = x.shape
     for b in range(first, last):
         start_block(partials, b)
-        for r in range(b * block, smaller((b + 1) * block, outer * inner)):
+        r, end, bad = b * block, smaller((b + 1) * block, outer * inner), False
+        while gradient is None and r < end:
+            i, j = r // inner, r % inner
+            rows = smaller(inner - j, end - r)
+            bad |= some_beyond(x, i, j, j + rows)
+            r += rows
+        for r in range(b * block, end):
             i, j = r // inner, r % inner
             label = target[i, j]
             if is_ignored(label, ignore_index):
@@ -49,11 +57,15 @@ def gather_index(
             put(out, (i, j), loss)
             if gradient is not None:
                 gradient[i, label, j] = scaled(v * scale, slope)
+        if bad:
+            partials[b, 3] = -1.0
 
 
-TEMPLATES = {"gather_index": gather_index}
+TEMPLATES = {"gather_index": gather_index, "gather_probabilities": gather_index}
 
 
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
-    return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", takes_strides=across, Real=real)
+    some_beyond = rows_beyond if op == "gather_probabilities" else never
+    name = f"{op}_{np.dtype(real).name}"
+    return specialise(TEMPLATES[op], name, takes_strides=across, Real=real, some_beyond=some_beyond)

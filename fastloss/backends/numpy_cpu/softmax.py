@@ -249,7 +249,7 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
 def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last, partials, out, gradient):
     begin(partials, first, last)
     outer, n_classes, inner = x.shape
-    for b, i, rows in _rowwise(inner, outer * inner, block, 1, first, last):
+    for b, i, rows in _rowwise(inner, outer * inner, block, n_classes if take_log else 1, first, last):
         counted, bad, labels = labels_of(target[i, rows], n_classes, ignore_index)
         columns = np.arange(rows.start, rows.stop)
         values = wide(x[i, labels, columns])
@@ -264,6 +264,14 @@ def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last
             out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
         if gradient is not None:
             gradient[i, labels[counted], columns[counted]] = plus(v * scale, slopes)[counted]
+        elif take_log and may_be_beyond(x[i, :, rows]):
+            partials[b, 3] = -1.0
+
+
+def may_be_beyond(x):
+    """Whether some probabilities may lie outside [0, 1]."""
+    x = wide(x) if x.dtype.itemsize == 2 else x
+    return x.size and not (np.min(x) >= 0.0 and np.max(x) <= 1.0)
 
 
 KERNELS = {

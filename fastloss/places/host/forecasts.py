@@ -1,4 +1,5 @@
-"""Plans of Brier scores and calibration errors: by NumPy on any backend, one batch of rows at a time.
+"""Plans of Brier scores and calibration errors: Brier scores of probabilities by kernels where the backend has them, all
+else by NumPy, one batch of rows at a time.
 
 Each batch is converted to float64 when it is read, so that no array of the predictions' size is made.
 """
@@ -8,10 +9,12 @@ import math
 import numpy as np
 
 from fastloss import _arrays, _plan, _reduce, losses
+from fastloss.calls.resolve import cast_of, index_cast, signature
 from fastloss.calls.want import Bins, Sums
 from fastloss.places.host.elements import require_inside
 from fastloss.places.host.labels import raise_bad_label, usable_labels
 from fastloss.places.host.operands import REALS
+from fastloss.places.host.rows import Geometry, RowKernel
 
 # The number of predictions in a batch, unless a single row has more.
 SPAN = 1 << 15
@@ -29,7 +32,43 @@ MOST_SUMS = 1 << 17
 
 def plan_of(resolved, arrays, out):
     """The plan of a `Forecasts`."""
+    if resolved.bins is None and not resolved.from_logits and getattr(_plan.backend(), "MEASURES_DISTANCES", False):
+        rows = _kernel(resolved, *arrays)
+        if rows is not None:
+            return _Distances(resolved, rows)
     return _Forecasts(resolved, arrays[0].dtype)
+
+
+def _kernel(resolved, x, y):
+    """The kernel that computes squared distances of these arrays, or None if it could not read them as they lie."""
+    real = REALS[resolved.real]
+    x, axis = (x[:, None], 1) if resolved.axis is None else (x, resolved.axis)
+    if not (x.dtype.isnative and x.flags.aligned and y.dtype.isnative and y.flags.aligned):
+        return None
+    casts = cast_of(signature(x), resolved.real), index_cast(signature(y)), None
+    op = "event" if resolved.axis is None else "distance"
+    if casts[0] is not None or Geometry(x, axis).copies_x:
+        return None
+    rows = RowKernel(op, real, (x, y, None), casts, axis, (), resolved.ignore_index)
+    return None if rows.compares_first else rows
+
+
+class _Distances:
+    """The Brier score by a kernel."""
+
+    def __init__(self, resolved, rows):
+        self.resolved, self.rows, self.real = resolved, rows, REALS[resolved.real]
+
+    def __call__(self, operands, out, scale):
+        x, y, _ = self.rows.prepared((*operands, None))
+        total, _, count, bad = self.rows.sums(x, y, None)
+        if bad != math.inf:
+            if bad < 0.0:
+                require_inside(operands[0], "probs", losses.PROBABILITY)
+            raise_bad_label(operands[1], self.resolved.n_classes, self.resolved.ignore_index)
+        if self.resolved.want.what == "sums":
+            return Sums(total, count, int(count))
+        return _arrays.scalar(total / count if count else math.nan, self.real)
 
 
 def distances(x: np.ndarray, y: np.ndarray, axis: int | None, ignore_index: int, from_logits: bool) -> np.ndarray:

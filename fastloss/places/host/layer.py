@@ -10,9 +10,13 @@ import numpy as np
 from fastloss import _arrays, _costs, _plan, _reduce, _tiles
 from fastloss._arrays import stored
 from fastloss._tiles import LEAST, TILE
-from fastloss.calls.want import Sums
+from fastloss.calls import transforms
+from fastloss.calls.resolve import Rows, cast_of, signature
+from fastloss.calls.want import Sums, slopes
+from fastloss.losses import CROSS_ENTROPY
 from fastloss.places.host.labels import weigh_labels, wide_labels
 from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of
+from fastloss.places.host.rows import plan_of as plan_of_rows
 from fastloss.places.host.transformed import TransformedTiles
 
 # The number of elements in a tile of weights that have to be converted, and of rows that share one.  Products of such
@@ -25,22 +29,94 @@ ROWS = 1024
 PRODUCTS = 1 << 31
 PRODUCT_ROWS = 256
 
+# Up to so many logits are computed all at once, so that a call costs little more than their product and their cross-entropy.
+FEW = 1 << 18
+
 
 def plan_of(resolved, arrays, out):
     """The plan of a `Layer`."""
-    return _Plan(resolved, arrays, out)
+    few = 0 < resolved.n_rows * resolved.n_classes <= FEW and arrays[1].size <= CONVERTED
+    return (_Small if few and transforms.of(resolved.values) is None else _Plan)(resolved, arrays, out)
+
+
+def _check_outs(resolved, arrays, out):
+    if resolved.want.what == "slopes":
+        names = dict(zip(resolved.names, arrays, strict=True))
+        for name, requested in zip(resolved.want.wrt, out, strict=True):
+            check_out(requested, names[name].shape)
+    else:
+        check_out(out, resolved.result_shape)
+
+
+class _Small:
+    """The cross-entropy of few logits, all of which are computed at once."""
+
+    def __init__(self, resolved, arrays, out):
+        _check_outs(resolved, arrays, out)
+        self.resolved, self.real = resolved, REALS[resolved.real]
+        self.inputs_shape = resolved.n_rows, resolved.n_features
+        self.shape = (*resolved.rows_shape, resolved.n_classes)
+        self.wrt = resolved.want.wrt
+        y, w = arrays[2], arrays[4]
+        cast = resolved.casts[2] if resolved.is_index else cast_of(signature(y), resolved.real)
+        self.losses = plan_of_rows(
+            Rows(
+                CROSS_ENTROPY,
+                slopes("logits") if self.wrt else resolved.want,
+                "index" if resolved.is_index else "dense",
+                CROSS_ENTROPY.operands,
+                (None, cast, resolved.casts[4]),
+                resolved.real,
+                self.shape,
+                len(self.shape) - 1,
+                resolved.values,
+            ),
+            (np.empty(self.shape, self.real), y, w),
+            (None,) if self.wrt else out,
+        )
+
+    def __call__(self, operands, out, scale):
+        h, a, y, b, w = operands
+        with np.errstate(all="ignore"):
+            inputs, layer = _as_real(h, self.real).reshape(self.inputs_shape), _as_real(a, self.real)
+            logits = np.matmul(inputs, layer.T)
+            if b is not None:
+                logits += _as_real(b, self.real)
+        logits = logits.reshape(self.shape)
+        if not self.wrt:
+            return self.losses((logits, y, w), out, None)
+        value, (gradient,) = self.losses((logits, y, w), (None,), scale)
+        gradient = gradient.reshape(len(inputs), -1)
+        ignored = None
+        if self.resolved.is_index:
+            ignored = wide_labels(y, self.resolved.ignore_index) < 0
+        found = {}
+        with np.errstate(all="ignore"):
+            if "hidden" in self.wrt:
+                found["hidden"] = np.matmul(gradient, layer)
+            if ignored is not None and ignored.any():  # such rows contribute 0, even if there is NaN
+                found.get("hidden", gradient)[ignored] = 0.0
+                inputs = np.where(ignored[:, None], self.real.type(0.0), inputs)
+            if "linear_weight" in self.wrt:
+                found["linear_weight"] = np.matmul(gradient.T, inputs)
+            if "linear_bias" in self.wrt:
+                found["linear_bias"] = np.sum(gradient, axis=0, dtype=np.float64).astype(self.real)
+        named = dict(zip(self.resolved.names, operands, strict=True))
+        return value, tuple(
+            stored(found[name].reshape(named[name].shape), requested)
+            for name, requested in zip(self.wrt, out, strict=True)
+        )
+
+
+def _as_real(a, real):
+    return a if a.dtype is real else a.astype(real)
 
 
 class _Plan:
     def __init__(self, resolved, arrays, out):
         self.resolved, self.real = resolved, REALS[resolved.real]
         self.steps = steps_of(arrays, casts_of(arrays, resolved.casts))
-        names = dict(zip(resolved.names, arrays, strict=True))
-        if resolved.want.what == "slopes":
-            for name, requested in zip(resolved.want.wrt, out, strict=True):
-                check_out(requested, names[name].shape)
-        else:
-            check_out(out, resolved.result_shape)
+        _check_outs(resolved, arrays, out)
 
     def __call__(self, operands, out, scale):
         resolved, real = self.resolved, self.real

@@ -123,6 +123,12 @@ def _caps(op, across, real, n_classes, transform):
     return takes(op, across, real, n_classes, transform.temperature, transform.softcap)
 
 
+# The least number of rows in a block if they lie side by side, so that as many neighbours are read of each class.
+_ABREAST = 256
+
+# Kernels that read (log-)probabilities as they lie, whatever their strides.
+_PROBABILITIES = ("gather", "distance", "event")
+
 # How many blocks of rows are written before they are processed again.
 _AT_ONCE = 4
 
@@ -156,7 +162,7 @@ class RowKernel:
             steps[2] = class_weights
         x, y, w = prepare(steps, arrays)
         rowwise_from = math.inf
-        if op != "gather" and (op != "compare" or w.strides[axis] == w.itemsize):
+        if op not in _PROBABILITIES and (op != "compare" or w.strides[axis] == w.itemsize):
             rowwise_from = _plan.backend().rowwise_from(op, real, any(outs[1:]))
         geometry = Geometry(x, axis, rowwise_from)
         if geometry.copies_x:
@@ -194,7 +200,14 @@ class RowKernel:
             else geometry.packed_per_row(out[0], out[1] or 1)
             for out in outs
         ]
-        self.block, self.n_blocks = _plan.block_size(geometry.n_rows, 8) if op == "gather" else geometry.blocks()
+        reads_all = op != "gather" or take_log
+        if op in _PROBABILITIES:
+            # rows that lie side by side are read together
+            multiple = _ABREAST if reads_all and x.strides[axis] != x.itemsize else 1
+            each = geometry.n_classes if reads_all else 8
+            self.block, self.n_blocks = _plan.block_size(geometry.n_rows, each, multiple)
+        else:
+            self.block, self.n_blocks = geometry.blocks()
         self.size = x.size
         written = any(out is not None and out[1] is True for out in outs) or spread is not None
         written = written or op in ("score", "compare", "detail")
@@ -207,7 +220,10 @@ class RowKernel:
                 transform, transforming = None, (transform.temperature,)
         self.is_transformed = transform is not None and geometry.n_classes > 0
         ns = _costs.of_rows(geometry.n_classes, written, real.itemsize == 8 or capped or self.is_transformed)
-        self.ns = 10.0 / max(geometry.n_classes, 1) if op == "gather" else ns  # reads one element per row
+        if op in _PROBABILITIES:
+            own = 10.0 / max(geometry.n_classes, 1)  # of one element per row
+            ns = own + (_costs.of_bytes(x.nbytes) / max(x.size, 1) if reads_all else 0.0)
+        self.ns = ns
         if self.is_transformed:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
             make = functools.partial(Transformed, transform)
@@ -310,27 +326,33 @@ class _RowsPlan:
             check_out(out, resolved.result_shape)
         smoothing = resolved.smoothing
         spread = smoothing / max(resolved.n_classes, 1) if smoothing or resolved.op == "dense" else None
-        self.rows = RowKernel(
-            resolved.op,
-            self.real,
-            arrays,
-            resolved.casts,
-            resolved.axis,
-            ((self.real, False) if self.of_rows else None, (self.real, True) if self.has_gradient else None),
-            resolved.ignore_index,
-            1.0 - smoothing,
-            spread,
-            resolved.loss.take_log,
-            transform=resolved.transform,
-        )
-        self.plain = not (self.has_gradient or self.of_rows or resolved.loss.take_log or self.rows.compares_first)
+
+        def kernel_to(losses, gradient):
+            return RowKernel(
+                resolved.op,
+                self.real,
+                arrays,
+                resolved.casts,
+                resolved.axis,
+                ((self.real, False) if losses else None, (self.real, True) if gradient else None),
+                resolved.ignore_index,
+                1.0 - smoothing,
+                spread,
+                resolved.loss.take_log,
+                transform=resolved.transform,
+            )
+
+        self.rows = kernel_to(self.of_rows, self.has_gradient)
+        # kernels check probabilities, but not after something has been written to a gradient
+        self.checking = kernel_to(False, False) if self.has_gradient and resolved.loss.take_log else None
+        self.plain = not (self.has_gradient or self.of_rows or self.rows.compares_first)
 
     def __call__(self, operands, out, scale):
         x, y, w = self.rows.prepared(operands)
         if out is None and self.plain:
             sums = self.rows.sums(x, y, w)
             if sums[3] != math.inf:
-                self.raise_bad_label(operands)
+                self.raise_bad(operands, x, sums[3])
             if self.wants == "sums":
                 return self.sums_of(sums)
             return _arrays.scalar(self.value_of(sums), self.real)
@@ -356,14 +378,18 @@ class _RowsPlan:
             self.raise_bad_label(operands)
         if resolved.is_index and (self.has_gradient or out is not None):
             # labels first: nothing may be written before they have been checked, and the mean's denominator is needed
-            weight, bad = self.rows.weigh(y, w)
-            if bad:
-                self.raise_bad_label(operands)
-        if resolved.loss.take_log:
-            _require_probabilities(x)
+            if self.checking is not None:
+                _, weight, _, bad = self.checking.sums(x, y, w)
+                if bad != math.inf:
+                    self.raise_bad(operands, x, bad, labels_first=True)
+            else:
+                weight, bad = self.rows.weigh(y, w)
+                if bad:
+                    self.raise_bad_label(operands)
         losses = gradient = None
         if self.of_rows:
-            losses = destination(None if self.rows.goes_aside else out, resolved.rows_shape, self.real, (x, y))
+            aside = self.rows.goes_aside or resolved.loss.take_log  # which is checked while losses are written
+            losses = destination(None if aside else out, resolved.rows_shape, self.real, (x, y))
         if self.has_gradient:
             gradient = destination(None if self.rows.goes_aside else gradient_out, resolved.shape, self.real, (x, y))
             if resolved.op == "gather":
@@ -372,7 +398,7 @@ class _RowsPlan:
                 scale = _reduce.inverse(weight) if self.reduction == "mean" else 1.0
         sums = self.rows.sums(x, y, w, (losses, gradient), 1.0 if scale is None else scale)
         if sums[3] != math.inf:
-            self.raise_bad_label(operands)
+            self.raise_bad(operands, x, sums[3])
         if self.of_rows:
             return stored(losses, out)
         if self.wants == "sums":
@@ -382,18 +408,16 @@ class _RowsPlan:
             return value, (stored(gradient, gradient_out),)
         return value if out is None else stored(value, out)
 
+    def raise_bad(self, operands, x, bad, labels_first=False):
+        """Raise what a kernel has found, if it is one: `bad` is what it gave as the first bad row."""
+        if labels_first:
+            self.raise_bad_label(operands)
+        if bad < 0.0:
+            elements.require_inside(x, "probs", losses.PROBABILITY)
+        self.raise_bad_label(operands)
+
     def raise_bad_label(self, operands):
         raise_bad_label(operands[1], self.resolved.n_classes, self.resolved.ignore_index)
-
-
-_LARGEST = {"float16": 0x3C00, "bfloat16": 0x3F80, "float32": 0x3F800000, "float64": 0x3FF0000000000000}
-
-
-def _require_probabilities(x):
-    """Raise ValueError if an element is not in [0, 1]; as unsigned integers, the bits of all others are larger than
-    those of 1."""
-    if x.size and x.view(f"u{x.itemsize}").max() > _LARGEST[x.dtype.name]:
-        elements.require_inside(x, "probs", losses.PROBABILITY)
 
 
 class _Categorical:

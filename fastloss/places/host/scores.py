@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from fastloss import _details
+from fastloss import _details, _plan
 from fastloss._scores import Scores, is_in_top_k, kinds
 from fastloss.places.host import details, layer_scores
 from fastloss.places.host.labels import raise_bad_label
@@ -17,9 +17,15 @@ def plan_of(resolved, arrays, out):
     """The plan of a `Scores` call."""
     if resolved.from_layer:
         return layer_scores.plan_of(resolved, arrays)
-    if not resolved.has_details:
+    if not resolved.has_details or _is_simple(resolved):
         return _Scores(resolved, arrays)
     return _Details(resolved, arrays) if resolved.transform is None else _TransformedDetails(resolved, arrays)
+
+
+def _is_simple(resolved):
+    """Whether entropies are all the details there are, and the kernel of scores gives them, too."""
+    others = resolved.top is not None or resolved.n_ids is not None or resolved.transform is not None
+    return not others and resolved.n_classes <= getattr(_plan.backend(), "ENTROPY_OF", 0)
 
 
 class _Scores:
@@ -32,7 +38,9 @@ class _Scores:
             y = self.any_target = np.broadcast_to(np.int64(0), resolved.rows_shape)
             ignore_index = -1
         self.dtypes = [np.dtype(kind) for kind in kinds(real, resolved.top_k)[:5]]
-        outs = [(dtype, False) for dtype in self.dtypes]
+        if resolved.entropy:
+            self.dtypes += [None] * (5 - len(self.dtypes)) + [real]
+        outs = [None if dtype is None else (dtype, False) for dtype in self.dtypes]
         self.rows = RowKernel(
             "score",
             real,
@@ -50,14 +58,16 @@ class _Scores:
         x, y, _ = self.rows.prepared((operands[0], target, None))
         if self.rows.compares_first:
             self._raise_bad_label(operands)
-        found = tuple([np.empty(resolved.rows_shape, dtype) for dtype in self.dtypes])
+        shape = resolved.rows_shape
+        found = tuple([None if dtype is None else np.empty(shape, dtype) for dtype in self.dtypes])
         if self.rows.sums(x, y, None, found)[3] != np.inf:
             self._raise_bad_label(operands)
+        entropy = found[5] if resolved.entropy else None
         if not resolved.has_target:
-            return Scores(lse=found[1], argmax=found[2])
+            return Scores(lse=found[1], argmax=found[2], entropy=entropy)
         if resolved.top_k is None:
-            return Scores(*found)
-        return Scores(*found, is_in_top_k(found[4], resolved.top_k))
+            return Scores(*found[:4], entropy=entropy)
+        return Scores(*found[:5], is_in_top_k(found[4], resolved.top_k), entropy=entropy)
 
     def _raise_bad_label(self, operands):
         raise_bad_label(operands[1], self.resolved.n_classes, self.resolved.ignore_index)
