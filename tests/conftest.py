@@ -140,7 +140,8 @@ def error(capsys):
     def run(*arguments):
         code = main(["eval", *map(str, arguments)])
         captured = capsys.readouterr()
-        assert (code, captured.out) == (2, "")
+        assert code == 2, f"exit code {code}; printed: {captured.out}"
+        assert captured.out == ""
         assert captured.err.startswith("fastloss: error: ") and captured.err.count("\n") == 1
         return captured.err.removeprefix("fastloss: error: ").rstrip("\n")
 

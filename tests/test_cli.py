@@ -13,9 +13,10 @@ import pytest
 
 import fastloss
 from fastloss import _info
-from fastloss.cli import main
+from fastloss.cli import commands, main
 from fastloss.cli.eval.plan.losses import LOSSES
 from fastloss.cli.eval.work.best import best_class
+from fastloss.cli.printing import as_json
 
 DATA = Path(__file__).parent / "data"
 DIGITS = (DATA / "digits_logits.npy", DATA / "digits_labels.npy")
@@ -559,7 +560,7 @@ def test_info(text, capsys):
 def test_version_and_help(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"fastloss {fastloss.__version__}\n"
-    for arguments in (["--help"], ["eval", "--help"], ["info", "--help"]):
+    for arguments in (["--help"], *([command, "--help"] for command in commands.COMMANDS)):
         assert main(arguments) == 0
         assert capsys.readouterr().out.startswith("usage: fastloss")
 
@@ -647,3 +648,9 @@ def test_best_class_of_half_precision(dtype, axis):
     for shape in (300, 4), (70_000, 9), (9, 70_000):  # the larger ones are taken in pieces
         scores = np.random.default_rng(9).choice(special, shape).astype(dtype)
         np.testing.assert_array_equal(best_class(scores, axis), scores.astype(np.float64).argmax(axis=axis))
+
+
+def test_json_of_long_doubles():
+    assert as_json({"value": np.longdouble(0.5), "each": np.full(2, np.longdouble(np.inf))}) == (
+        '{"value": 0.5, "each": ["Infinity", "Infinity"]}'
+    )

@@ -16,7 +16,7 @@ from subprocesses import run_python
 
 import fastloss
 from fastloss import functional
-from fastloss.cli import main
+from fastloss.cli import commands, main
 
 DATA = Path(__file__).parent / "data"
 LOGITS, LABELS = str(DATA / "digits_logits.npy"), str(DATA / "digits_labels.npy")
@@ -542,19 +542,24 @@ def test_out_of_memory_is_one_line(error, monkeypatch):
     assert error("eval", LOGITS, LABELS) == "out of memory: Unable to allocate 3 GiB"
 
 
+BENCH = ["bench", "--cases", "mse_f32_10", "--contenders", "numpy", "--seconds", "0.1"]
 PRINTING = [
     ["eval", LOGITS, LABELS],
     ["eval", LOGITS, LABELS, "--json"],
     ["eval", LOGITS, LABELS, "--output", "out.json"],
     ["eval", "--help"],
     ["bench", "--list"],
-    ["bench", "--cases", "mse_f32_10", "--contenders", "numpy", "--seconds", "0.1"],
-    ["bench", "--cases", "mse_f32_10", "--contenders", "numpy", "--seconds", "0.1", "--json", "--output", "out.json"],
+    BENCH,
+    [*BENCH, "--json", "--output", "out.json"],
     ["info"],
     ["info", "--json"],
     ["--help"],
     ["--version"],
 ]
+
+
+def test_every_command_is_among_them():
+    assert set(commands.COMMANDS) <= {arguments[0] for arguments in PRINTING}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -576,7 +581,7 @@ def test_a_stdout_that_cannot_be_written(folder, arguments):
     assert os.listdir() == []
 
 
-@pytest.mark.parametrize("command", [["eval", LOGITS, LABELS], PRINTING[6][:-3]], ids=["eval", "bench"])
+@pytest.mark.parametrize("command", [["eval", LOGITS, LABELS], BENCH], ids=["eval", "bench"])
 def test_what_can_be_kept_is_kept(folder, monkeypatch, capsys, command):
     class Full(io.StringIO):
         def write(self, text):

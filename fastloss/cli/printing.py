@@ -80,7 +80,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     if hasattr(value, "tolist"):  # an array or scalar of NumPy, which need not be imported for this
-        return _plain(value.tolist())
+        return _plain(
+            value.astype("float64").tolist() if value.dtype.char == "g" else value.tolist()
+        )  # long doubles stay
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -251,14 +251,23 @@ POINTWISE = of(
 DETAILS_ = of(
     "details.py",
     (
-        "no barrier before a thread's first is stored",
-        "                sync()\n                values[own]",
-        "                values[own]",
-        DETAILS,
-        "where it goes, nothing has been read since barriers further down",
+        "no barrier before elements that are kept are stored",
+        "    sync()  # others may still read what is there\n",
+        "",
+        ONE_THREAD,
     ),
-    ("a thread keeps one more than there is room for", "if n < SLOTS:", "if n <= SLOTS:", ONE_THREAD),
-    ("the largest are added twice", "v > Real(-INF) and before(last, last_place, v, c)", "v > Real(-INF)", DETAILS),
+    (
+        "a thread may have more than it keeps",
+        "if places[j] < n_classes and before(values[j], places[j], level, level_place):",
+        "if places[j] < 0:",
+        ONE_THREAD,
+    ),
+    (
+        "the largest are added twice",
+        "v > Real(-INF) and (v < last or v == last and c > last_place)",
+        "v > Real(-INF)",
+        DETAILS,
+    ),
 )
 
 COMPARING = of(

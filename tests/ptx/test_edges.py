@@ -299,10 +299,10 @@ def test_details_of_few_classes(monkeypatch, n_classes):
 
 
 def test_details_that_one_thread_has(monkeypatch):
-    """More of the largest elements than a thread keeps at a time, while the next thread has one."""
+    """More of the largest elements than a thread keeps at a time, while the next thread has the very largest."""
     x, _ = rows(2, 200)
     x[:, 3::32] += 20
-    x[:, 4] += 20
+    x[:, 4] += 40
     (ids,) = twice(monkeypatch, lambda: [fastloss.score(sent(x), top=9).top_ids])
     np.testing.assert_array_equal(ids, reference.descending(x)[:, :9])
 

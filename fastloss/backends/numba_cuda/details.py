@@ -1,8 +1,9 @@
 """Details of rows on CUDA: first elements in the order of argmax, entropies, log-probabilities of chosen classes.
 
-A block reads a row several times, from cache: to find the few largest elements, which are added to the sums in float64;
-to sum over all others, relative to the second largest, so that errors of the exponentials matter little; and to find
-the first elements.  See `fastloss._details` for the sums.
+A block reads a row twice, the second time from cache: to find the first elements, of which the few largest are added to
+the sums in float64; and to sum over all others, relative to the second largest, so that errors of the exponentials
+matter little.  Each thread keeps some of its elements; if many of the first are one thread's, there are further reads.
+See `fastloss._details` for the sums.
 """
 
 import functools
@@ -18,44 +19,41 @@ from fastloss.backends.numba_cuda._target import WARP, block, exp, log1p, n_bloc
 
 INF, NAN = math.inf, math.nan
 
-# How many elements a thread can collect at once; threads per block, for short and for long rows, and from how many
-# classes rows are long.
+# How many elements a thread keeps at once; threads per block, for short and for long rows, and from how many classes rows
+# are long.
 SLOTS = 4
 TEAM, LONG = (WARP, 8 * WARP), 512
 if _target.SIMULATED:
     TEAM, LONG = (WARP, 2 * WARP), 64
 
 Real = THREADS = None  # holes
-FOUND = LEVELS = None  # likewise: sizes of shared arrays
-read = write_loss = write_index = power = None  # holes: memory, and `_softmax`
+KEPT = LEVELS = None  # likewise: sizes of shared arrays
+read = read_loss = write_loss = write_index = power = None  # holes: memory, and `_softmax`
 added = before = settle = add_up = place_of = label_of = None  # holes: `_softmax`, `_settle` and `labels`
 
 
-def first_of_thread(x, origin, stride, n_classes, found, last, last_place):
-    """(the first of a thread's elements after the last one found, its class, n_classes if there is none)."""
-    value, place = Real(-INF), n_classes
-    c = np.int64(thread())
-    while c < n_classes:
-        v = read(x, origin + c * stride)
-        if (found == 0 or before(last, last_place, v, c)) and (place == n_classes or before(v, c, value, place)):
-            value, place = v, c
-        c += THREADS
-    return value, place
-
-
-def collect(x, origin, stride, n_classes, found, last, last_place, level, level_place, values, places):
-    """Collect a thread's elements after the last one found, down to a level; returns their number, of which at most
-    SLOTS are kept."""
-    t, n = thread(), np.int64(0)
+def keep_first(x, origin, stride, n_classes, found, last, last_place, kept, kept_places, values, places):
+    """Leave the first SLOTS of each thread's elements after the last one found in `values` and `places`, in order; where
+    there are fewer, places are n_classes.  `kept` and `kept_places` are a thread's own."""
+    for k in range(SLOTS):
+        kept[k], kept_places[k] = Real(-INF), n_classes
+    t = thread()
     c = np.int64(t)
     while c < n_classes:
-        v = read(x, origin + c * stride)
-        if (found == 0 or before(last, last_place, v, c)) and not before(level, level_place, v, c):
-            if n < SLOTS:
-                values[t * SLOTS + n], places[t * SLOTS + n] = v, c
-            n += 1
+        value, place = read(x, origin + c * stride), c
+        least = kept[SLOTS - 1]
+        # few elements get past this; among equal ones those that came earlier stay
+        if value > least or value != value and least == least or kept_places[SLOTS - 1] == n_classes:
+            if found == 0 or before(last, last_place, value, place):
+                for k in range(SLOTS):
+                    v, p = kept[k], kept_places[k]
+                    if p == n_classes or before(value, place, v, p):
+                        kept[k], kept_places[k] = value, place
+                        value, place = v, p
         c += THREADS
-    return n
+    sync()  # others may still read what is there
+    for k in range(SLOTS):
+        values[t * SLOTS + k], places[t * SLOTS + k] = kept[k], kept_places[k]
 
 
 def rank_among(values, places, counts, value, place):
@@ -81,74 +79,74 @@ def details(
 ):  # fmt: skip
     """A block for each row."""
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    values = cuda.shared.array(FOUND, Real)
-    places = cuda.shared.array(FOUND, np.int64)
+    values = cuda.shared.array(KEPT, Real)
+    places = cuda.shared.array(KEPT, np.int64)
     counts = cuda.shared.array(THREADS, np.int64)
     heavy = cuda.shared.array(LEVELS, Real)  # the largest elements, and a level
     heavy_places = cuda.shared.array(LEVELS, np.int64)
+    kept, kept_places = cuda.local.array(SLOTS, Real), cuda.local.array(SLOTS, np.int64)
     t = thread()
-    own = THREADS * SLOTS + t
     bad = NO_BAD
     n_heavy = np.int64(HEAVIEST) if n_classes > HEAVIEST else n_classes
+    n_first = n_top if n_top > n_heavy else n_heavy
     row = block()
     while row < n_rows:
         outer, inner = place_of(row, middle)
         origin = outer * x_outer + inner * x_row
-        top, tail = 0.0, NAN
-        for stage in range(2):  # first the largest, for the sums; then as many as were asked for
-            m = n_heavy if stage == 0 else n_top
-            found, last, last_place = np.int64(0), Real(0.0), np.int64(-1)
-            while found < m:
-                value, place = first_of_thread(x, origin, x_class, n_classes, found, last, last_place)
-                sync()
-                values[own], places[own] = value, place
-                sync()
-                n_threads, ahead = np.int64(0), np.int64(0)
-                for j in range(THREADS * SLOTS, FOUND):
-                    if places[j] < n_classes:
-                        n_threads += 1
-                        if before(values[j], places[j], value, place):
-                            ahead += 1
-                # choose as level an element for which it is known how many threads have one before it
-                wanted = m - found if m - found < n_threads else n_threads
-                count, most = np.int64(0), np.int64(SLOTS + 1)
-                while most > SLOTS:
-                    sync()
-                    if place < n_classes and ahead == wanted - 1:
-                        heavy[HEAVIEST], heavy_places[HEAVIEST] = value, place
-                    sync()
-                    count = collect(
-                        x, origin, x_class, n_classes, found, last, last_place,
-                        heavy[HEAVIEST], heavy_places[HEAVIEST], values, places,
-                    )  # fmt: skip
-                    counts[t] = count
-                    sync()
-                    most = np.int64(0)
-                    for j in range(THREADS):
-                        most = counts[j] if counts[j] > most else most
-                    wanted = wanted // 4 if wanted > 4 else np.int64(1)  # a single element always fits in SLOTS
-                for k in range(count):
-                    v, c = values[t * SLOTS + k], places[t * SLOTS + k]
-                    at = found + rank_among(values, places, counts, v, c)
-                    if stage == 0 and at < n_heavy:
-                        heavy[at], heavy_places[at] = v, c
-                    if stage == 1 and at < n_top:
-                        write_index(top_ids, row * n_top + at, c)
-                        write_loss(top_log_probs, row * n_top + at, Real(-((top - np.float64(v)) + tail)))
-                last, last_place = heavy[HEAVIEST], heavy_places[HEAVIEST]
-                for j in range(THREADS):
-                    found += counts[j]
-                sync()
-            if stage == 0:
-                top = np.float64(heavy[0])
-                if top > -INF and top < INF:
-                    s, w = sums_of(x, origin, x_class, n_classes, n_heavy, heavy, heavy_places, sums)
-                    tail = log1p(s)
-                    if entropies != 0 and t == 0:
-                        write_loss(entropies, row, Real(tail + w / (1.0 + s)))
-                elif entropies != 0 and t == 0:
-                    write_loss(entropies, row, Real(NAN))
-                sync()
+        found, last, last_place = np.int64(0), Real(0.0), np.int64(-1)
+        while found < n_first:
+            keep_first(
+                x, origin, x_class, n_classes, found, last, last_place, kept, kept_places, values, places,
+            )  # fmt: skip
+            sync()
+            value, place = values[t * SLOTS], places[t * SLOTS]
+            n_threads, ahead = np.int64(0), np.int64(0)
+            for j in range(THREADS):
+                if places[j * SLOTS] < n_classes:
+                    n_threads += 1
+                    if before(values[j * SLOTS], places[j * SLOTS], value, place):
+                        ahead += 1
+            # as many elements as are wanted are at or before the level, unless there are fewer threads
+            wanted = n_first - found if n_first - found < n_threads else n_threads
+            if place < n_classes and ahead == wanted - 1:
+                heavy[HEAVIEST], heavy_places[HEAVIEST] = value, place
+            sync()
+            level, level_place = heavy[HEAVIEST], heavy_places[HEAVIEST]
+            # what a thread has after those that it keeps is not known
+            for j in range(SLOTS - 1, THREADS * SLOTS, SLOTS):
+                if places[j] < n_classes and before(values[j], places[j], level, level_place):
+                    level, level_place = values[j], places[j]
+            count = np.int64(0)
+            for k in range(t * SLOTS, (t + 1) * SLOTS):
+                if places[k] < n_classes and not before(level, level_place, values[k], places[k]):
+                    count += 1
+            counts[t] = count
+            sync()
+            for k in range(count):
+                v, c = values[t * SLOTS + k], places[t * SLOTS + k]
+                at = found + rank_among(values, places, counts, v, c)
+                if at < n_heavy:
+                    heavy[at], heavy_places[at] = v, c
+                if at < n_top:
+                    write_index(top_ids, row * n_top + at, c)
+                    write_loss(top_log_probs, row * n_top + at, v)  # for now
+            last, last_place = level, level_place
+            for j in range(THREADS):
+                found += counts[j]
+        sync()
+        top, tail = np.float64(heavy[0]), NAN
+        if top > -INF and top < INF:
+            s, w = sums_of(x, origin, x_class, n_classes, n_heavy, heavy, heavy_places, sums)
+            tail = log1p(s)
+            if entropies != 0 and t == 0:
+                write_loss(entropies, row, Real(tail + w / (1.0 + s)))
+        elif entropies != 0 and t == 0:
+            write_loss(entropies, row, Real(NAN))
+        k = np.int64(t)
+        while k < n_top:
+            at = row * n_top + k
+            write_loss(top_log_probs, at, Real(-((top - np.float64(read_loss(top_log_probs, at))) + tail)))
+            k += THREADS
         k = np.int64(t)
         while k < n_ids:
             label, is_class, is_bad = label_of(ids, row * n_ids + k, kind, ignore, n_classes)
@@ -183,7 +181,7 @@ def sums_of(x, origin, stride, n_classes, n_heavy, heavy, heavy_places, sums):
     c = np.int64(thread())
     while c < n_classes:
         v = read(x, origin + c * stride)
-        if v > Real(-INF) and before(last, last_place, v, c):
+        if v > Real(-INF) and (v < last or v == last and c > last_place):
             term = power(v, second)
             s, s_low = added(s, s_low, term)
             w, w_low = added(w, w_low, (top - v) * term if term > Real(0.0) else Real(0.0))
@@ -212,16 +210,17 @@ def kernel(name, real, threads, index):
     holes = {
         "Real": Real,
         "THREADS": threads,
-        "FOUND": threads * (SLOTS + 1),
+        "KEPT": threads * SLOTS,
         "LEVELS": HEAVIEST + 1,
         "read": read,
+        "read_loss": _target.reader(real, real),
         "write_loss": _target.writer(real),
         "write_index": _target.writer(index),
         **_softmax.exponential(real, real),
         **_settle.functions(threads, real),
     }
     pieces = (
-        _softmax.added, _softmax.before, labels.place_of, labels.label_of, first_of_thread, collect, rank_among, power_of_gap, sums_of,
+        _softmax.added, _softmax.before, labels.place_of, labels.label_of, keep_first, rank_among, power_of_gap, sums_of,
     )  # fmt: skip
     holes |= _jit.family(pieces, purpose, **holes)
     return _jit.kernel(details, purpose, threads, **holes)

@@ -85,11 +85,11 @@ def _is_llama_cpp(path: str, head: bytes) -> bool:
 
 
 def _is_safetensors(path: str, head: bytes) -> bool:
-    return bool(head) and path.lower().endswith(".safetensors")
+    return bool(head) and path.lower().endswith(".safetensors")  # an empty file is .npy's to report
 
 
 def _is_npy(path: str, head: bytes) -> bool:
-    return True  # it says what is wrong of all that nobody reads
+    return True  # `npy.open_array` reports what is wrong with files of no known format
 
 
 def _holds_zarr(path: str) -> bool:
