@@ -29,10 +29,11 @@ class Domain(NamedTuple):
 
     def ends(self, real: str) -> tuple[float, float]:
         """(smallest, largest) number of a type, "float32" or "float64", in the interval."""
-        return (_LEAST[real] if self.open else self.low), self.high
+        return (LEAST[real] if self.open else self.low), self.high
 
 
-_LEAST = {"float32": 2.0**-149, "float64": 2.0**-1074}
+# The smallest positive numbers.
+LEAST = {"float32": 2.0**-149, "float64": 2.0**-1074}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from cases import POINT_CASES
 
 from fastloss import losses
 from fastloss.bench import case as described
@@ -153,6 +154,10 @@ def test_peers_compute_the_same(function):
                 assert sweep._agrees(cell.case, mine, theirs), f"{cell.name}: {runner.name} {theirs}, not {mine}"
             compared += 1
     assert compared or function not in expressions.ELEMENTS
+
+
+def test_every_pointwise_loss_has_numpy_for_a_peer():
+    assert {case.loss for case in POINT_CASES} <= set(expressions.ELEMENTS)
 
 
 def test_gradients_of_peers(cells):

@@ -192,6 +192,19 @@ def test_sigmoid_focal(dtype):
     equal(slope, 0, 0, 0.75, -0.25)
 
 
+@pytest.mark.parametrize("name", ["mape", "smape", "charbonnier", "huber", "smooth_l1"])
+def test_options_below_the_smallest_number(name):
+    """1e-50 is 0 in float32; that no result divides by it."""
+    loss = getattr(fastloss, f"{name}_loss")
+    option = {"huber": "delta", "smooth_l1": "beta"}.get(name, "eps")
+    x, y = np.array([0, 1, -1], np.float32), np.array([0, 1, 2], np.float32)
+    options = {option: 1e-50, "reduction": "sum"}
+    got, slopes = fastloss.value_and_grad(loss)(x, y, **options)
+    exact, exact_slopes = fastloss.value_and_grad(loss)(x.astype(float), y.astype(float), **options)
+    np.testing.assert_allclose(got, exact, rtol=1e-6, atol=1e-40)
+    np.testing.assert_allclose(slopes, exact_slopes, rtol=1e-6, atol=1e-40)
+
+
 def test_smallest_numbers_are_not_flushed():
     tiny = np.array([1e-45, 1e-40], np.float32)
     assert same_bits(fastloss.l1_loss(tiny, np.zeros_like(tiny), reduction="none"), tiny)

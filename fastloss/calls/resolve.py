@@ -17,7 +17,7 @@ from fastloss import _errors
 from fastloss.calls import options as _options
 from fastloss.calls import transforms
 from fastloss.calls.want import VALUE, Want
-from fastloss.losses import CATEGORICAL, Formula, Function, Loss
+from fastloss.losses import CATEGORICAL, LEAST, Formula, Function, Loss
 
 FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 INTEGERS = {f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)} | {"bool": 1}
@@ -138,6 +138,12 @@ class Elements:
         return tuple(n for i, n in enumerate(self.shape) if i not in self.axes)
 
 
+def _parameter(value: float, real: str) -> float:
+    """What a parameter is rounded to a type from: not -0.0, which is equal to 0.0 and thus has the same plan; and what
+    is not 0 does not become it, as formulas divide by it."""
+    return math.copysign(LEAST[real], value) if 0.0 < abs(value) < LEAST[real] else value + 0.0
+
+
 def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Elements:
     x, y, z, w = signatures
     if loss.same_shape and x.shape != y.shape:
@@ -168,8 +174,7 @@ def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], wan
         loss,
         want,
         formula,
-        # -0.0 == 0.0, so that both have the same plan, and must compute the same
-        tuple(value + 0.0 for value in parameters),
+        tuple(_parameter(value, real) for value in parameters),
         loss.operands,
         (cast_of(x, real), cast_of(y, real), None if z is None or z.dtype == real else real, weights_cast(w)),
         real,
@@ -287,7 +292,7 @@ class Rows(_RowOptions):
             self.loss,
             self.want if self.want.what == "sums" else VALUE,
             formula,
-            tuple(value + 0.0 for value in parameters),
+            tuple(_parameter(value, self.real) for value in parameters),
             ("nll", "lse", "", "weight"),
             (None,) * 4,
             self.real,
