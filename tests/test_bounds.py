@@ -8,6 +8,7 @@ import signal
 import sys
 
 import pytest
+from amounts import few_or_many
 from subprocesses import check_python, run_python
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maps and protects memory pages")
@@ -40,11 +41,12 @@ def test_bad_labels_in_small_arrays():
     check_python(code, PYTHONPATH=TESTS)
 
 
-def test_bad_labels_in_large_arrays():
+@few_or_many("labels", [11, -(2**62)], [2**40, -1])
+def test_bad_labels_in_large_arrays(labels):
     """Large enough for several threads."""
-    code = """
+    code = f"""
         from fences import attempt_bad_labels
-        attempt_bad_labels(200_000, [11, 2**40, -1, -2**62], ("none", "mean"))
+        attempt_bad_labels(200_000, {labels}, ("none", "mean"))
         print("fine")
     """
     check_python(code, PYTHONPATH=TESTS)

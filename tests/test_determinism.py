@@ -36,6 +36,7 @@ def test_sizes_want_threads():
         assert work >= max(_threads.WORTHWHILE, _threads.WAKE_FROM)
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_threads(case, size):

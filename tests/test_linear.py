@@ -376,6 +376,7 @@ def peak_of_the_process():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("layers", [False, True], ids=["hidden", "layer"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_memory(dtype, layers):

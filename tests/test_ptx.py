@@ -28,7 +28,7 @@ def run(path, *options):
 
 
 MODULES = sorted(path.stem for path in PTX.glob("test_*.py"))
-LONG = ("test_edges",)  # two minutes
+LONG = ("test_edges", "test_matrix", "test_repeats")  # a minute and more
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,7 @@ def test_a_suspect_neighbour(axis):
 # --- the same value every way it is asked for -----------------------------------------------------------------------------------
 
 
+@pytest.mark.any_backend("n_classes")
 @FLOATS
 @pytest.mark.parametrize("n_classes", [2, 10, 127, 128, 200, 1000])
 def test_the_same_value_every_way(dtype, n_classes):

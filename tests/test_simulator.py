@@ -18,7 +18,9 @@ OTHERS = sorted({path.stem for path in DEVICE.glob("test_*.py")} - {"test_rows",
 @pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda, of the extra 'cuda', is not installed"
 )
-@pytest.mark.parametrize("modules", [["test_rows"], OTHERS], ids=["rows", "others"])
+@pytest.mark.parametrize(
+    "modules", [pytest.param(["test_rows"], marks=pytest.mark.full), OTHERS], ids=["rows", "others"]
+)
 @few_or_many("selection", "not slow and not full", "not slow")
 def test_in_the_simulator(modules, selection):
     options = ["-q", "-x", "-p", "no:cacheprovider", "-m", selection]
