@@ -103,8 +103,7 @@ class Elements:
         elif self.purpose == "each":
             self.kernel(*views, self.p, size, block, first, last, out)
         else:
-            (scale,) = _typed(self.real, (scale,))
-            self.kernel(*views, self.p, scale, size, block, first, last, out, partials)
+            self.kernel(*views, self.p, np.float64(scale), size, block, first, last, out, partials)
 
     def once(self, operands, scale, out):
         partials = np.zeros((1, 2))

@@ -41,6 +41,7 @@ cdef struct Job:
     Operand operand[3]  # x, y, z
     Operand w
     Numbers parameters
+    double scale  # what slopes are multiplied by
     Py_ssize_t middle  # rows of the second axis
     Py_ssize_t size  # elements of a row
     int what
@@ -128,8 +129,10 @@ cdef void widen(const Job *job, Job *wide) noexcept nogil:
     wide[0] = job[0]
     wide.real = &ARITHMETICS[1]
     wide.formula = &ARITHMETICS[1].formulas[job.formula - job.real.formulas]
-    for k in range(8):
+    for k in range(7):
         wide.parameters.wide[k] = job.parameters.single[k]
+    if job.what & SLOPE:
+        wide.parameters.wide[job.formula.parameters] = job.scale
 
 
 cdef void compute_wide(
@@ -352,7 +355,8 @@ cdef class ElementKernel:
             point(&job.operand[k], operands[k])
         point(&job.w, operands[3])
         if job.what & SLOPE:
-            store(job, job.formula.parameters, scale)
+            store(job, job.formula.parameters, scale if job.real.size == 8 else usable(scale))
+            job.scale = scale
         if out is not None:
             job.out = <char *>cnp.PyArray_DATA(<cnp.ndarray?>out)
         return 0
@@ -380,6 +384,12 @@ cdef class ElementKernel:
         with nogil:
             divided(&division, 0, 1)
         return partial[0], partial[1]
+
+
+cdef double usable(double scale) noexcept:
+    """NaN, so that all slopes are computed again in float64, if the factor has too few digits in float32 (or none)."""
+    cdef double size = fabs(scale)
+    return scale if 2.0**-80 <= size <= 2.0**80 or size == 0.0 else NAN
 
 
 cdef int store(Job *job, int k, double value) except -1:

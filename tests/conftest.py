@@ -38,6 +38,7 @@ MODULES = {
     "test_linear_score": EVERY,
     "test_models_exact": EVERY,
     "test_no_warnings": EVERY,
+    "test_other_libraries": EVERY,
     "test_own_pointwise": OWN,
     "test_own_rows": OWN,
     "test_probabilities": EVERY,

@@ -83,6 +83,29 @@ def test_gradients_are_divided_before_they_overflow(layout):
     assert_ulp(gradient, 2 * x.astype(np.longdouble) / 70, 2)
 
 
+@pytest.mark.parametrize("size", [1e-44, 1e-39, 1e37, 3e38])
+@pytest.mark.parametrize("layout", [np.asarray, stretched])
+def test_gradients_of_weights_at_the_ends_of_the_range(size, layout):
+    """What a mean's slopes are multiplied by is a number of float32 with few digits, or none."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=1000).astype(F32)
+    w = (rng.uniform(0.5, 1, 1000) * size).astype(F32)
+    w[5], x[5] = 0, np.inf  # and an element that is taken out
+    arrays, options = (layout(x), layout(np.zeros(1000, F32))), {"weight": layout(w)}
+    value, gradient = fastloss.value_and_grad(fastloss.mse_loss)(*arrays, **options)
+    assert value == fastloss.mse_loss(*arrays, **options)
+    right = np.where(w == 0, 0, np.where(w == 0, 0, 2 * x.astype(np.longdouble)) * w / np.sum(w, dtype=np.longdouble))
+    assert_ulp(gradient, right, 4)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, stretched])
+@pytest.mark.parametrize("size", [1e-44, 1e-38, 1e30, 1e38, 3e38])
+def test_gradients_of_roots_at_the_ends_of_the_range(size, layout):
+    x = np.full(10_000, size, F32)
+    _, gradient = fastloss.value_and_grad(fastloss.rmse_loss)(layout(x), layout(np.zeros_like(x)))
+    assert_ulp(gradient, np.full(x.size, 1 / np.longdouble(x.size)), 2)
+
+
 def test_what_overflows_does():
     x = f32(1e30, 1.0)
     np.testing.assert_array_equal(fastloss.mse_loss(x, np.zeros(2, F32), reduction="none"), f32(np.inf, 1.0))

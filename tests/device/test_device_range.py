@@ -41,16 +41,78 @@ def test_gradients_are_divided_before_they_overflow(layout):
     assert_ulp(gradient, np.full(90, (np.exp(np.longdouble(90)) - 1) / 90), 4)
 
 
+ROOTS = [
+    (F32, 2e20),
+    (F32, 1e-30),
+    (F32, 1e-42),
+    (F32, 3e38),
+    (np.float64, 1e200),
+    (np.float64, 1e-200),
+    (np.float64, 1e-310),
+]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("size", [2e20, 1e-30, 1e-42])
-def test_roots(size, layout):
-    """Their squares are no numbers of float32."""
-    x, y = np.full((4, 7), size, F32), np.zeros((4, 7), F32)
-    assert_ulp(call("rmse_loss", x, y, layout=layout), x[0, 0], 1)
-    assert_ulp(call("rmse_loss", x, y, layout=layout, axis=1), x[:, 0], 1)
-    value, gradient = slopes("rmse_loss", x, y, layout=layout)
-    assert_ulp(value, x[0, 0], 1)
-    assert_ulp(gradient, np.full((4, 7), 1 / np.longdouble(28)), 2)
+@pytest.mark.parametrize("dtype, size", ROOTS)
+def test_roots(dtype, size, layout):
+    """Their squares are no numbers of that type."""
+    x, y = np.full((4, 7), size, dtype), np.zeros((4, 7), dtype)
+    for reduction, n in (("mean", 1), ("sum", 28)) if size < 1e38 or dtype != F32 else (("mean", 1),):
+        options = {"reduction": reduction, "layout": layout}
+        assert_ulp(call("rmse_loss", x, y, **options), np.longdouble(x[0, 0]) * np.sqrt(np.longdouble(n)), 1)
+        value, gradient = slopes("rmse_loss", x, y, **options)
+        assert same_bits(value, call("rmse_loss", x, y, **options))
+        assert_ulp(gradient, np.full((4, 7), np.sqrt(np.longdouble(n)) / 28), 2)
+    for axis in (0, 1):
+        assert_ulp(call("rmse_loss", x, y, layout=layout, axis=axis), x[0] if axis == 0 else x[:, 0], 1)
+    w = np.linspace(0, 2, 28, dtype=dtype).reshape(4, 7)
+    assert_ulp(call("rmse_loss", x, y, weight=w, layout=layout), x[0, 0], 2)
+    value, gradient = slopes("rmse_loss", x, y, weight=w, layout=layout)
+    assert_ulp(value, x[0, 0], 2)
+    assert_ulp(gradient, w / np.sum(w, dtype=np.float64), 4)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_roots_of_some_that_leave_the_range(size):
+    """One output's squares do, its neighbours' do not; and parts that are accumulated, one of them on a device."""
+    x = np.array([[size, size, 0, 0], [3.0, 3.0, 3.0, 3.0], [0, 0, 0, 0]])
+    y = np.zeros(x.shape)
+    right = np.array([size * np.sqrt(0.5), 3.0, 0.0])
+    assert_ulp(call("rmse_loss", x, y, axis=1), right, 2)
+    assert_ulp(call("rmse_loss", x.T.copy(), y.T.copy(), axis=0), right, 2)
+    here, there = (fastloss.Accumulator(fastloss.rmse_loss) for _ in range(2))
+    for part in x:
+        here.update(part, y[0])
+        there.update(sent(part), sent(y[0]))
+    assert_ulp(np.asarray(there.compute()), here.compute(), 1)
+    x = np.array([size, 1.0] * 4)
+    value, gradient = slopes("rmse_loss", x, np.zeros(8))
+    root = max(size, 1.0) * np.sqrt(0.5)
+    assert_ulp(value, root, 2)
+    assert_ulp(gradient, x / root / 8, 4)
+
+
+def test_the_root_of_a_negative_sum():
+    x, y = np.full(5, 2.0), np.zeros(5)
+    w = np.array([-3.0, 1, 1, 1, 1])
+    for dtype in (F32, np.float64):
+        got = call("rmse_loss", x.astype(dtype), y.astype(dtype), weight=w.astype(dtype), reduction="sum")
+        assert got == 2.0
+        w[0] = -9
+        assert np.isnan(call("rmse_loss", x.astype(dtype), y.astype(dtype), weight=w.astype(dtype), reduction="sum"))
+        w[0] = -3
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("size", [1e-44, 1e-39, 1e37, 3e38])
+def test_gradients_of_weights_at_the_ends_of_the_range(size, layout):
+    """The mean's factor is a number of float32 with few digits, or none."""
+    rng = generator("weights")
+    x, y = rng.normal(size=(4, 70)).astype(F32), np.zeros((4, 70), F32)
+    w = (rng.uniform(0.5, 1, x.shape) * size).astype(F32)
+    value, gradient = slopes("mse_loss", x, y, weight=w, layout=layout)
+    assert same_bits(value, call("mse_loss", x, y, weight=w, layout=layout))
+    assert_ulp(gradient, 2 * x.astype(np.longdouble) * w / np.sum(w, dtype=np.longdouble), 4)
 
 
 def test_what_overflows_does():

@@ -47,6 +47,21 @@ def test_rows_in_all_orders(sent, monkeypatch, size):
     assert_ulp(got, reference.loss("cross_entropy", x, y), 2)
 
 
+@pytest.mark.parametrize("size", [1e200, pytest.param(1e-200, marks=pytest.mark.full)])
+def test_roots_of_squares_outside_the_range(sent, monkeypatch, size):
+    """A second kernel reads the first one's sum; with an axis, a block reads its own."""
+    x, y = np.full((3, 1000), size), np.zeros((3, 1000))
+    x[:, ::2] *= -1
+    given = sent(x), sent(y)
+    for _ in range(2):  # the second call repeats the launches of the first
+        got = in_all_orders(monkeypatch, lambda: fetched(fastloss.rmse_loss(*given)))
+        assert_ulp(got, np.longdouble(size), 1)
+    assert_ulp(fetched(fastloss.rmse_loss(*given, axis=1)), np.abs(x[:, 0]), 1)
+    value, slopes = fastloss.value_and_grad(fastloss.rmse_loss)(*given)
+    assert_ulp(fetched(value), np.longdouble(size), 1)
+    assert_ulp(fetched(slopes), np.sign(x) / np.longdouble(x.size), 2)
+
+
 # --- accuracy -----------------------------------------------------------------------------------------------------------
 
 

@@ -106,8 +106,20 @@ def _each_span(x, y, z, w, p, out):
         wide_losses(x, y, z, w, p, out)
 
 
+def _usable(scale):
+    """NaN, so that all slopes are computed again in float64, if the factor has too few digits in float32 (or none)."""
+    return scale if 2.0**-80 <= abs(scale) <= 2.0**80 or scale == 0.0 else np.nan
+
+
+def _any(scale):
+    return scale
+
+
+usable = None  # a hole: either of them, for float32 and float64
+
+
 def _slope_span(x, y, z, w, p, scale, out):
-    slopes(x, y, z, w, p, scale, out)
+    slopes(x, y, z, w, p, usable(scale), out)
     if not all_finite(out):
         wide_slopes(x, y, z, w, p, scale, out)
 
@@ -241,7 +253,7 @@ def flat_slope(
     z,
     w,
     p,
-    scale,  # IN factor of the sum's derivative: 1, or 1 / the mean's denominator
+    scale,  # IN factor of the sum's derivative, float64: 1, or 1 / the mean's denominator
     size,
     block,
     first,
@@ -386,7 +398,7 @@ def _spans(loss, real):
     losses = _loops(_losses, purpose, "losses", written(loss, loss.value, scaled=False))
     slopes = _loops(_slopes, purpose, "slopes", written(loss, loss.slope, scaled=True))
     if real is np.float32:
-        all_finite = called(_all_finite, purpose, Real=real)
+        all_finite, usable = called(_all_finite, purpose, Real=real), called(_usable, purpose)
         wide_losses = _loops(
             _few_losses, f"{purpose}_wide", "losses", written(loss, loss.value, scaled=False, wide=True)
         )
@@ -397,7 +409,7 @@ def _spans(loss, real):
         wide_lanes = called(_wide_lanes, purpose, losses=losses, wide_losses=wide_losses)
         sums_finite = called(_all_finite, f"{purpose}_sums", Real=np.float64)
     else:
-        all_finite = called(_always, purpose)
+        all_finite, usable = called(_always, purpose), called(_any, purpose)
         wide_losses, wide_slopes = called(_same_losses, purpose), called(_same_slopes, purpose)
         wide_total = called(_same_total, purpose, losses=losses)
         wide_lanes, sums_finite = called(_same_lanes, purpose), all_finite
@@ -407,7 +419,9 @@ def _spans(loss, real):
         "total_span": called(
             _total_span, purpose, add_group=add_group, add_rest=add_rest, losses=losses, wide_total=wide_total
         ),
-        "slope_span": called(_slope_span, purpose, slopes=slopes, all_finite=all_finite, wide_slopes=wide_slopes),
+        "slope_span": called(
+            _slope_span, purpose, slopes=slopes, usable=usable, all_finite=all_finite, wide_slopes=wide_slopes
+        ),
         "lanes_span": called(_lanes_span, purpose, losses=losses),
         "wide_lanes": wide_lanes,
         "sums_finite": sums_finite,

@@ -48,13 +48,16 @@ def value_of(loss, weight, mode, divisor, root):
         loss = math.nan
     elif mode == BY_NUMBER:
         loss = loss / divisor
-    return math.sqrt(loss) if root and loss >= 0.0 else loss
+    if root != 0.0:
+        loss = math.sqrt(loss) * root if loss >= 0.0 else math.nan
+    return loss
 
 
 def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, root):
     """Add over all blocks.  The last block writes TOTALS, and the result to `value` unless that is 0.
 
     factor : multiplies losses and weights: a weight that is the same for all elements.
+    root : what the result's square root is multiplied by; 0 if no root is taken.
     """
     t = thread()
     add_up(sums, loss, weight, count, bad)

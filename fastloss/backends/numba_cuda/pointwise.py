@@ -4,7 +4,8 @@
 axes, one element per thread at a time; `lanes` sums over some axes, one output per block or per thread; `outside` finds
 values outside an operand's domain.  Threads sum losses in compensated pairs of Real; from there on sums are float64.
 Where float32 overflows on the way, the result is computed again in float64, after the streaming loop: an element if its
-result is not finite, a thread's sum if that is not.  An element of weight 0 counts as 0 even if it is NaN or infinite.
+result is not finite, a thread's sum if that is not.  Squares of float64 that are outside its range are summed again, of
+errors times a power of two.  An element of weight 0 counts as 0 even if it is NaN or infinite.
 
 Roles: x prediction, y target, z third operand, w weights: addresses of device memory, or numbers.  p: a tuple of the
 loss's parameters, of at least one number.
@@ -16,9 +17,10 @@ import math
 import numpy as np
 from numba import cuda
 
+from fastloss import _reduce, losses
 from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target
-from fastloss.backends.numba_cuda._settle import NO_BAD
-from fastloss.backends.numba_cuda._target import block, exp, n_blocks, thread
+from fastloss.backends.numba_cuda._settle import LOSS, NO_BAD, TOTALS
+from fastloss.backends.numba_cuda._target import block, exp, n_blocks, sync, thread
 
 THREADS = 8 if _target.SIMULATED else 256
 TOTAL, EACH, SLOPE = range(3)
@@ -35,6 +37,11 @@ get_x = get_y = get_z = get_w = None  # holes: N elements to a local array
 read_x = read_y = read_z = read_w = None  # holes: one element
 write = put = None  # holes: one element, N elements
 CAREFUL = again = None  # holes: whether Real is float32, and `redone`
+AFTER = None  # a hole: whether the kernel follows another, whose squares may have left the range; then the loss is of one parameter
+ROOTED = scaled_value = (
+    None  # holes of `lanes`: whether squares may leave the range, and those of errors times a power of two
+)
+read_sum = None  # a hole
 
 
 # --- operands ---------------------------------------------------------------------------------------------------------
@@ -93,23 +100,39 @@ def finite(value):
 
 def doubtful(total, root):
     """Whether a thread's sum has overflowed, or a sum of squares under a root has underflowed."""
-    return not abs(total) < Real(math.inf) or root and total < Real(LEAST)
+    return not abs(total) < Real(math.inf) or root != 0.0 and total < Real(LEAST)
 
 
 LEAST = 2.0**-80  # in a larger sum, all squares that are not negligible are normal numbers
+
+
+def step_of(scale):
+    """What slopes are multiplied by; NaN, so that all are computed again in float64, if that has too few digits in float32."""
+    return Real(scale) if scale == 0.0 or not CAREFUL or LEAST <= abs(scale) <= 1.0 / LEAST else Real(math.nan)
+
+
+SMALL, FAR_ROOT = _reduce.SMALL_SQUARES, _reduce.FAR_ROOT
+
+
+def power_for(total):
+    """The power of two that errors are to be multiplied by before they are squared, given the sum of their squares in float64."""
+    if total == math.inf or total == -math.inf:
+        return 1.0 / FAR_ROOT
+    return FAR_ROOT if abs(total) < SMALL else 1.0
+
 
 read_out = None  # a hole: an element of `out`
 
 
 def redone(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
-    """weight * loss in float64; also writes element i of `out` if that is not finite."""
+    """weight * loss, and the weight, in float64; also writes element i of `out` if that is not finite."""
     xs, ys, zs, weight = read_x(x, at_x), read_y(y, at_y), read_z(z, at_z), read_w(w, at_w)
     loss = value(xs, ys, zs, p)
     if OP != TOTAL:
         if not abs(read_out(out, i)) < math.inf:
             v = loss if OP == EACH else slope(xs, ys, zs, p)
             write(out, i, np.float32(weighed(v, weight) * scale))
-    return weighed(loss, weight)
+    return weighed(loss, weight), weight
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
@@ -119,9 +142,15 @@ def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, 
     xs, ys = cuda.local.array(N, Real), cuda.local.array(N, Real)
     zs, vs = cuda.local.array(N, Real), cuda.local.array(N, Real)
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    step = Real(scale)
+    step = step_of(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
-    odd = False
+    odd, count = False, 0.0
+    if AFTER:
+        by = power_for(read_sum(ws, TOTALS + LOSS))
+        if by == 1.0:
+            return
+        p, root = (by,), root / by
+        count = by if block() == 0 and thread() == 0 else 0.0  # so that the host learns of it
     group = block() * THREADS + thread()
     while group < size // N:
         i = group * N
@@ -158,21 +187,25 @@ def vectors(x, y, z, w, p, size, out, scale, ws, result, mode, factor, divisor, 
             odd = odd or not finite(v)
             write(out, i, v)
     exact = np.float64(total) - np.float64(low)
-    if CAREFUL and (odd or doubtful(total, root)):
-        exact = 0.0
+    exact_weight = np.float64(weights) - np.float64(weights_low)
+    if CAREFUL and (odd or doubtful(total, root) or not finite(weights)):
+        mended, mended_weight = 0.0, 0.0
         group = block() * THREADS + thread()
         while group < size // N:
             for k in range(N):
                 i = group * N + k
-                exact += again(x, y, z, w, i, i, i, i, i, p, out, scale)
+                more, more_weight = again(x, y, z, w, i, i, i, i, i, p, out, scale)
+                mended, mended_weight = mended + more, mended_weight + more_weight
             group += n_blocks() * THREADS
         i = size // N * N + thread()
         if block() == 0 and i < size:
-            exact += again(x, y, z, w, i, i, i, i, i, p, out, scale)
+            more, more_weight = again(x, y, z, w, i, i, i, i, i, p, out, scale)
+            mended, mended_weight = mended + more, mended_weight + more_weight
+        exact = mended if doubtful(total, root) else exact
+        exact_weight = exact_weight if finite(weights) else mended_weight
     if OP != EACH:
         settle(
-            sums, exact, np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
-            ws, result, mode, factor, divisor, root,
+            sums, exact, exact_weight, count, NO_BAD, ws, result, mode, factor, divisor, root,
         )  # fmt: skip
 
 
@@ -197,9 +230,15 @@ def strided(
     out, scale, ws, result, mode, factor, divisor, root,
 ):  # fmt: skip
     sums = cuda.shared.array((THREADS, 4), np.float64)
-    step = Real(scale)
+    step = step_of(scale)
     total, low, weights, weights_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
-    odd = False
+    odd, count = False, 0.0
+    if AFTER:
+        by = power_for(read_sum(ws, TOTALS + LOSS))
+        if by == 1.0:
+            return
+        p, root = (by,), root / by
+        count = by if block() == 0 and thread() == 0 else 0.0  # so that the host learns of it
     i = block() * THREADS + thread()
     while i < size:
         at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
@@ -214,17 +253,20 @@ def strided(
             write(out, i, v)
         i += n_blocks() * THREADS
     exact = np.float64(total) - np.float64(low)
-    if CAREFUL and (odd or doubtful(total, root)):
-        exact = 0.0
+    exact_weight = np.float64(weights) - np.float64(weights_low)
+    if CAREFUL and (odd or doubtful(total, root) or not finite(weights)):
+        mended, mended_weight = 0.0, 0.0
         i = block() * THREADS + thread()
         while i < size:
             at_x, at_y, at_z, at_w = offsets(i, shape, x_strides, y_strides, z_strides, w_strides)
-            exact += again(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale)
+            more, more_weight = again(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale)
+            mended, mended_weight = mended + more, mended_weight + more_weight
             i += n_blocks() * THREADS
+        exact = mended if doubtful(total, root) else exact
+        exact_weight = exact_weight if finite(weights) else mended_weight
     if OP != EACH:
         settle(
-            sums, exact, np.float64(weights) - np.float64(weights_low), 0.0, NO_BAD,
-            ws, result, mode, factor, divisor, root,
+            sums, exact, exact_weight, count, NO_BAD, ws, result, mode, factor, divisor, root,
         )  # fmt: skip
 
 
@@ -249,21 +291,41 @@ def lanes(
             weights, weights_low = added(weights, weights_low, weight)
             j += THREADS if BY_BLOCK else 1
         exact = np.float64(total) - np.float64(low)
-        if CAREFUL and doubtful(total, root):
-            exact = 0.0
+        exact_weight = np.float64(weights) - np.float64(weights_low)
+        if CAREFUL and (doubtful(total, root) or not finite(weights)):
+            mended, mended_weight = 0.0, 0.0
             j = np.int64(thread()) if BY_BLOCK else np.int64(0)
             while j < n:
                 at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
-                exact += again(
+                more, more_weight = again(
                     x, y, z, w, from_x + at_x, from_y + at_y, from_z + at_z, from_w + at_w, i, p, out, factor
                 )  # fmt: skip
+                mended, mended_weight = mended + more, mended_weight + more_weight
                 j += THREADS if BY_BLOCK else 1
-        loss, weight = exact, np.float64(weights) - np.float64(weights_low)
+            exact = mended if doubtful(total, root) else exact
+            exact_weight = exact_weight if finite(weights) else mended_weight
         if BY_BLOCK:
-            add_up(sums, loss, weight, 0.0, NO_BAD)
-            loss, weight = sums[0, 0], sums[0, 1]
+            add_up(sums, exact, exact_weight, 0.0, NO_BAD)
+            if ROOTED:
+                sync()
+            exact, exact_weight = sums[0, 0], sums[0, 1]
+        by = 1.0
+        if ROOTED:
+            by = power_for(exact)
+            if by != 1.0:
+                exact = 0.0
+                j = np.int64(thread()) if BY_BLOCK else np.int64(0)
+                while j < n:
+                    at_x, at_y, at_z, at_w = offsets(j, lengths, x_strides, y_strides, z_strides, w_strides)
+                    square = scaled_value(read_x(x, from_x + at_x), read_y(y, from_y + at_y), 0.0, (by,))
+                    exact += weighed(square, read_w(w, from_w + at_w))
+                    j += THREADS if BY_BLOCK else 1
+                if BY_BLOCK:
+                    add_up(sums, exact, 0.0, 0.0, NO_BAD)
+                    sync()
+                    exact = sums[0, 0]
         if not BY_BLOCK or thread() == 0:
-            write(out, i, Real(value_of(loss * factor, weight * factor, mode, divisor, root)))
+            write(out, i, Real(value_of(exact * factor, exact_weight * factor, mode, divisor, root / by)))
         i += n_blocks() if BY_BLOCK else n_blocks() * THREADS
 
 
@@ -346,8 +408,16 @@ def elements(kinds):
     return _target.VECTOR // max(2, min(sizes, default=8))
 
 
+@functools.cache
+def _added(real):
+    """Adds to a compensated sum; where nothing is computed again, one that may become infinite."""
+    if real == "float32":
+        return _target.inlined(_softmax.added)
+    return _jit.inlined(_softmax.added_to_any, real, Real=np.float64, added=_target.inlined(_softmax.added))
+
+
 def _never(x, y, z, w, at_x, at_y, at_z, at_w, i, p, out, scale):
-    return 0.0
+    return 0.0, 0.0
 
 
 def _again(loss, op, purpose, kinds):
@@ -367,9 +437,13 @@ def _again(loss, op, purpose, kinds):
 
 
 @functools.cache
-def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
+def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False, rooted=False):
     """A kernel for a loss, or for copying if it is None; `kinds` are those of x, y, z and w, see `_operand`, or
-    None."""
+    None.
+
+    rooted : whether squares of float64 are summed again if they have left its range: by `lanes` themselves, by the others if
+        another kernel has found that.
+    """
     count = elements(kinds) if template == "vectors" else 1
     Scalar = np.dtype(real).type
     operands = [_operand(kind, real, count) for kind in kinds]
@@ -379,7 +453,7 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
             str(op),
             real,
             *("-".join(kind) if isinstance(kind, tuple) else str(kind) for kind in kinds),
-            f"{aligned_out}{by_block}",
+            f"{aligned_out}{by_block}{rooted}",
         )
     )
     n = _target.VECTOR // _target.SIZES[real]
@@ -404,9 +478,15 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False):
         weighed=weigh,
         finite=_jit.inlined(finite, real, Real=Scalar),
         doubtful=_jit.inlined(doubtful, real, Real=Scalar),
+        step_of=_jit.inlined(step_of, real, Real=Scalar, CAREFUL=careful),
         CAREFUL=careful,
+        AFTER=rooted and template != "lanes",
+        ROOTED=rooted,
+        scaled_value=_formula(losses.MSE_SCALED if rooted else None, "value", real),
+        power_for=_target.inlined(power_for),
+        read_sum=_target.fresh_reader(),
         again=_again(loss, op, purpose, kinds) if careful else _target.inlined(_never),
-        added=_target.inlined(_softmax.added),
+        added=_added(real),
         offsets=_target.inlined(offsets),
         write=write,
         put=put,

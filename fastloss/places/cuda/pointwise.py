@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from fastloss import _errors, _reduce
+from fastloss import _errors, _reduce, losses
 from fastloss.calls.want import Squares, Sums
 from fastloss.places.cuda.arrays import View
 from fastloss.places.cuda.session import is_number
 
 # With fewer outputs than this, each is computed by a block of its own.
 FEW_OUTPUTS = 4096
+# Above this the factor of a root's slopes is of errors whose squares are too small for float64, below its inverse of too large ones.
+STEEP = 1e290
 
 
 def elements(resolved):
@@ -88,16 +90,27 @@ class Pointwise:
 
     def run(self, op, out=0, scale=1.0, value=0, mode="sum", divisor=None, root=False):
         """Launch the kernel over all elements; `out` is the address of losses or slopes, `value` that of the reduced
-        result."""
+        result.
+
+        A root takes a second kernel, which has nothing to do unless the first one's sum of squares is outside float64's range.
+        """
+        tail = (
+            self.session.queue.workspace, value, self.session.kernels.MODES[mode], self.factor, float(divisor or 0.0),
+            1.0 if root else 0.0,
+        )  # fmt: skip
+        self._launch(self.loss, op, out, scale, tail)
+        if root and self.real == "float64" and op == self.session.kernels.TOTAL:
+            self._launch(losses.MSE_SCALED, op, out, scale, tail, rooted=True)
+
+    def _launch(self, loss, op, out, scale, tail, rooted=False):
         session, kernels = self.session, self.session.kernels
-        tail = (session.queue.workspace, value, kernels.MODES[mode], self.factor, float(divisor or 0.0), root)
         if self.flat:
             kinds = self.kinds(flat=True)
-            kernel = kernels.kernel("vectors", self.loss, op, self.real, kinds, out == 0 or out % 16 == 0)
+            kernel = kernels.kernel("vectors", loss, op, self.real, kinds, out == 0 or out % 16 == 0, rooted=rooted)
             arguments = (*self.addresses(), self.p, self.size, out, scale, *tail)
             session.launch(kernel, self.size // kernels.elements(kinds) + 1, arguments)
             return
-        kernel = kernels.kernel("strided", self.loss, op, self.real, self.kinds(flat=False))
+        kernel = kernels.kernel("strided", loss, op, self.real, self.kinds(flat=False), rooted=rooted)
         shape, strides = merged_axes(self.shape, self.strides())
         session.launch(kernel, self.size, (*self.addresses(), self.p, self.size, shape, *strides, out, scale, *tail))
 
@@ -113,10 +126,13 @@ class Pointwise:
         # neighbouring threads should read neighbouring elements: along the reduced axes if the last axis is one, or if
         # outputs are few
         by_block = axes[-1] == len(self.shape) - 1 or size < FEW_OUTPUTS
-        kernel = kernels.kernel("lanes", self.loss, kernels.TOTAL, self.real, self.kinds(flat=False), by_block=by_block)
+        rooted = root and self.real == "float64"
+        kernel = kernels.kernel(
+            "lanes", self.loss, kernels.TOTAL, self.real, self.kinds(flat=False), by_block=by_block, rooted=rooted
+        )
         arguments = (
             *self.addresses(), self.p, size, shape, *strides, n, lengths, *steps,
-            out, kernels.MODES[mode], self.factor, float(divisor or 0.0), root,
+            out, kernels.MODES[mode], self.factor, float(divisor or 0.0), 1.0 if root else 0.0,
         )  # fmt: skip
         session.launch(kernel, size * (kernels.THREADS if by_block else 1), arguments)
 
@@ -135,10 +151,15 @@ class Pointwise:
         with session.queue.lock:
             result, value = session.destination(receives, (), self.real)
             if what == "slopes":
-                scale = self.scale(mode, divisor, root) if scale is None else scale
+                loss, at = self, value.address
+                if root:
+                    scale, by = self.root_scale(at, mode, divisor)
+                    loss, at = self.scaled(by) if by != 1.0 else self, 0
+                elif scale is None:
+                    scale = self.scale(mode, divisor)
                 own = requested if x_shape == self.shape else None
                 gradient, view = session.destination(own, self.shape, self.real)
-                self.run(kernels.SLOPE, view.address, scale, value.address, mode, divisor, root)
+                loss.run(kernels.SLOPE, view.address, scale, at, mode, divisor)
                 if scale != scale:  # a mean whose weights sum to 0 has a gradient of NaN, even for elements of weight 0
                     unweighted = Pointwise(
                         session, self.loss, (*self.operands[:3], None), self.real, self.p, self.names
@@ -153,24 +174,42 @@ class Pointwise:
             self.check_domain()
         if what == "sums":
             found = Sums(sums[0], float(sums[1] if divisor is None else divisor), self.size if count is None else count)
-            return Squares(*found, 0.0, 0.0) if root else found
+            return _squares(found, sums[2] or 1.0) if root else found
         if what == "slopes":
             if x_shape != self.shape:
                 gradient = self.summed(view, x_shape)
             return session.scalar(result), (session.array_result(gradient, requested),)
         return session.scalar(result, receives)
 
-    def scale(self, mode, divisor, root):
-        """The factor of the slopes; needs the summed weights of a mean, and the value under a root, first."""
-        if mode == "weight" or root:
-            self.run(self.session.kernels.TOTAL, root=root)
-            value, weight, _, _ = self.session.totals()
-            divisor = weight if mode == "weight" else divisor
-        scale = self.factor if mode == "sum" else self.factor * _reduce.inverse(divisor)
-        if root:
-            value = float(np.sqrt(value if mode == "sum" else _reduce.ratio(value, divisor)))
-            scale = scale / (2.0 * value) if value else 0.0
-        return scale
+    def scale(self, mode, divisor):
+        """The factor of the slopes; needs the summed weights of a mean first."""
+        if mode == "weight":
+            self.run(self.session.kernels.TOTAL)
+            _, divisor, _, _ = self.session.totals()
+        return self.factor if mode == "sum" else self.factor * _reduce.inverse(divisor)
+
+    def root_scale(self, value, mode, divisor):
+        """The factor of a root's slopes, and the power of two that errors are multiplied by for them, after the root is at this address."""
+        self.run(self.session.kernels.TOTAL, value=value, mode=mode, divisor=divisor, root=True)
+        square, weight, by, _ = self.session.totals()
+        by = by or 1.0
+        divisor = 1.0 if mode == "sum" else weight if mode == "weight" else divisor
+        square = square if mode == "sum" else _reduce.ratio(square, divisor)
+        scaled = float(np.sqrt(square)) if square >= 0.0 else np.nan
+        scale = 0.5 * self.factor * _reduce.inverse(divisor) / scaled if scaled else 0.0
+        steep = abs(scale) * by
+        known, by = by, 1.0
+        if self.real == "float64" and steep > STEEP:
+            by = _reduce.FAR_ROOT
+        elif self.real == "float64" and 0.0 < steep < 1.0 / STEEP:
+            by = 1.0 / _reduce.FAR_ROOT
+        return scale * (known / by) / by, by
+
+    def scaled(self, by):
+        """The squares of errors times a power of two."""
+        found = Pointwise(self.session, losses.MSE_SCALED, self.operands, self.real, (by,), self.names, self.factor)
+        found.shape, found.size, found.flat = self.shape, self.size, self.flat
+        return found
 
     def each(self, out):
         """Every element's loss, times its weight."""
@@ -222,6 +261,17 @@ class Pointwise:
             if bad < np.inf:
                 position = np.unravel_index(int(bad), v.shape)
                 raise _errors.outside(name, domain, position, np.dtype(self.real).type(element(session, v, position)))
+
+
+def _squares(sums, by):
+    """The `Squares` of sums whose errors were multiplied by a power of two."""
+    return Squares(
+        sums.total if by == 1.0 else 0.0,
+        sums.weight,
+        sums.count,
+        sums.total if by < 1.0 else 0.0,
+        sums.total if by > 1.0 else 0.0,
+    )
 
 
 def merged_axes(shape, strides):
