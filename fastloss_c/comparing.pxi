@@ -15,9 +15,11 @@ cdef struct Comparisons:
 
 cdef void put_comparison(
     Call *call, const Comparisons *out, Py_ssize_t i, Py_ssize_t j, int64_t label, double kl, bint same, double loss,
-    double reference, double d, double *partial
+    double reference, double between, double gap, double *partial
 ) noexcept nogil:
-    """What is found out about one row; a label below 0 is none, and d is loss - reference to more digits."""
+    """What is found out about one row; a label below 0 is none, and between - gap is loss - reference to more digits, except
+    where the gap is so large that it has no digits for that."""
+    cdef double d = between - gap if fabs(gap) < 1e6 else loss - reference
     if label == -1 and call.target.data != NULL:
         note_bad(partial, i * out.kl.length[2] + j)
     put(at(&out.kl, 0, i, j), call.real.size, kl)
@@ -143,8 +145,7 @@ cdef void compare_row_blocks(
                     kl[k] = compared(call, &sides[0][k], &sides[1][k], n, &gaps[k], &same[k])
                 put_comparison(
                     call, out, (start + k) // middle, (start + k) % middle, group.labels[k], kl[k], same[k],
-                    group.losses[k], reference.losses[k], (reference.x[k] - group.x[k]) * call.temper.rate - gaps[k],
-                    partial,
+                    group.losses[k], reference.losses[k], (reference.x[k] - group.x[k]) * call.temper.rate, gaps[k], partial,
                 )
             start += size
 
@@ -199,5 +200,5 @@ cdef void compare_column_blocks(
             for lane in range(width):
                 put_comparison(
                     call, out, i, start + lane, labels[lane], kl[lane], peaks[0][lane] == peaks[1][lane], rows.loss[lane],
-                    reference.loss[lane], (reference.x[lane] - rows.x[lane]) * call.temper.rate - gaps[lane], partial,
+                    reference.loss[lane], (reference.x[lane] - rows.x[lane]) * call.temper.rate, gaps[lane], partial,
                 )

@@ -31,17 +31,21 @@ typedef struct {
 /* Where p (exp(-d) - 1 + d) is taken by the polynomial: |d| <= ln(2) / 2. */
 #define NEAR 0.34657359
 
-/* The divergence from k and s that were taken with this gap, and what that really is. */
+/* The divergence from k and s that were taken with this gap, and what that really is, which a large k has no digits for. */
 INLINE double finished_divergence(double k, double s, double *gap)
 {
     const double a = k - s, excess = log1p_double(a), kl = k + (excess - a);
-    *gap -= excess;
+    *gap -= k < 1.0 ? excess : 0.0;
     return kl < 0.0 ? 0.0 : kl;
 }
 
-/* The same in float64 for logits of any type, one class at a time: for logits so large that exponentials need it. */
+/* The same in float64 for logits of any type, one class at a time: for logits so large that exponentials need it.
+
+The gap's rounding error may be larger than all logarithms of probabilities; then d is the difference of these. */
 static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, double *found, double rate)
 {
+    if (r->tail != r->tail || x->tail != x->tail)
+        return *found = NAN;
     /* the difference of two float64 logits may overflow; that of their halves does not */
     const double gap = (0.5 * r->top - 0.5 * x->top) * rate + (0.5 * r->tail - 0.5 * x->tail);
     const double p_scale = exp_double(-r->tail), q_scale = exp_double(-x->tail);
@@ -54,7 +58,10 @@ static double exact_divergence(const Side *r, const Side *x, Py_ssize_t n, doubl
             return INFINITY;
         double low, share = 0.0, term = q;
         if (p != 0.0) {
-            const double half = (difference(0.5 * a, 0.5 * b, &low) * rate - gap) + low * rate, d = 2.0 * half;
+            const double between = (difference(0.5 * a, 0.5 * b, &low) * rate - gap) + low * rate;
+            const double half_p = (0.5 * a - 0.5 * r->top) * rate - 0.5 * r->tail;
+            const double half_q = (0.5 * b - 0.5 * x->top) * rate - 0.5 * x->tail;
+            const double half = fabs(half_p) + fabs(half_q) < fabs(gap) ? half_p - half_q : between, d = 2.0 * half;
             share = 2.0 * (p * half);
             term = fabs(d) <= NEAR ? share * d * exp_curve_double(-d) : (q - p) + share;
         }

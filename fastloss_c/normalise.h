@@ -80,7 +80,8 @@ static void NAME(normalise_exactly)(
     for (Py_ssize_t i = 0; i < n; i++) {
         const double v = element(x + i * step, kind);
         if (logs)
-            *(REAL *)(logs + i * out_step) = NAME(gap)((REAL)v, (REAL)top, temper) - (REAL)tail;
+            *(REAL *)(logs + i * out_step) = SINGLE ? (REAL)((v - top) * temper.rate - tail)
+                                                    : NAME(gap)((REAL)v, (REAL)top, temper) - (REAL)tail;
         if (shares)
             *(REAL *)(shares + i * out_step) = (REAL)(exp_double((v - top) * temper.rate) / total);
     }

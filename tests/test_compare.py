@@ -227,6 +227,55 @@ def test_losses_large_and_tiny(n_classes):
     assert least < 1e-8  # where nothing is left of a difference
 
 
+FAR_APART = [  # reference, logits, target
+    ([-3e29, 7e29], [0.0, -88.0], 1),
+    ([1.0, 2.0], [2e30, 2e30], 0),
+    ([-1.0, 1e30, -931.0, -342.0], [1.5, -0.5, 0.0, -0.5], 3),
+    ([0.5, -0.25, -20.0, -0.5], [0.5, 3e38, 1e4, -0.5], 1),
+    ([-1.0, 0.0], [-1e4, 0.25], 1),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("reference, logits, target", FAR_APART, ids=str)
+def test_logits_far_apart(reference, logits, target, dtype):
+    """The two logsumexp are so far apart that their difference has no digits for the divergence, or the divergence none for that."""
+    r, x = np.array([reference] * 3, dtype), np.array([logits] * 3, dtype)
+    kl, change = _far_apart(r[0], x[0], target)
+    for found in (
+        fastloss.compare(r, x, [target] * 3),
+        fastloss.compare(np.ascontiguousarray(r.T), np.ascontiguousarray(x.T), [target] * 3, axis=0),
+    ):
+        np.testing.assert_allclose(found.kl, kl, rtol=1e-5)
+        np.testing.assert_allclose(found.delta_p, change, rtol=1e-5, atol=1e-9)
+
+
+def _far_apart(r, x, target):
+    """The divergence, and the change of the target's probability, by mpmath."""
+    with mpmath.workdps(60):
+
+        def logs(row):
+            row = [mpmath.mpf(float(v)) for v in row]
+            top = max(row)
+            total = mpmath.log(mpmath.fsum(mpmath.exp(v - top) for v in row))
+            return [v - top - total for v in row]
+
+        p, q = logs(r), logs(x)
+        kl = mpmath.fsum(mpmath.exp(a) * (a - b) for a, b in zip(p, q, strict=True))
+        return float(kl), float(mpmath.exp(q[target]) - mpmath.exp(p[target]))
+
+
+def test_a_missing_logit_beside_a_class_that_only_the_reference_has():
+    """NaN, whichever comes first; and where the logits are so far apart that the row is computed in float64."""
+    for top in (0.0, 3e38):
+        for place in (0, 20):
+            r, x = np.zeros((2, 40), np.float32), np.full((2, 40), top, np.float32)
+            x[:, 10], x[:, place] = -np.inf, np.nan
+            assert np.isnan(fastloss.compare(r, x).kl).all()
+            assert np.isnan(fastloss.compare(np.ascontiguousarray(r.T), np.ascontiguousarray(x.T), axis=0).kl).all()
+            assert np.isnan(fastloss.compare(r[:, :21], x[:, :21]).kl).all()
+
+
 def test_shapes_and_axes():
     r, x = (a.reshape(4, 5, 3, 7) for a in pair(60, 7, 0.1))
     rng = generator("compare axes")

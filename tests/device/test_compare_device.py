@@ -66,6 +66,15 @@ def test_transforms(options):
         assert_compared(r.T.copy(), x.T.copy(), axis=0, **options)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+def test_logits_far_apart(dtype):
+    """Their difference has no digits for what the divergence is made of."""
+    r = np.array([[-3e29, 7e29], [1.0, 2.0], [1.0, 2.0], [3e30, 3e30]], dtype)
+    x = np.array([[0.0, -88.0], [2e30, 2e30], [-1e30, 3e30], [1.0, 0.0]], dtype)
+    got = assert_compared(r, x, np.array([1, 0, 1, 0]))
+    np.testing.assert_allclose(fetched(got.kl)[0], 88.0, rtol=1e-6)
+
+
 def test_special_values():
     r = np.array([[0, -INF], [0, 0], [0, NAN], [0, 0], [0, INF], [-INF, -INF], [0, -INF], [0, -200]], np.float32)
     x = np.array([[0, 0], [0, -INF], [0, 0], [NAN, 0], [0, 0], [0, 0], [7, -INF], [-200, 0]], np.float32)

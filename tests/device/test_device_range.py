@@ -115,6 +115,28 @@ def test_gradients_of_weights_at_the_ends_of_the_range(size, layout):
     assert_ulp(gradient, 2 * x.astype(np.longdouble) * w / np.sum(w, dtype=np.longdouble), 4)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3, 300])
+def test_smoothed_rows_whose_logits_are_far_apart(n_classes):
+    """Their difference is no number of float32, what it costs is one."""
+    x = np.zeros((2, n_classes), F32)
+    x[:, 0], x[:, 1] = 2e38, -2e38
+    q = np.zeros((2, n_classes), F32)
+    q[:, 0], q[:, 1] = 1 - 1e-6, 1e-6
+    share = np.longdouble(1e-6) / n_classes
+    right = share * (np.longdouble(x[0, 0]) * 2 + (n_classes - 2) * np.longdouble(x[0, 0]))
+    got = call("cross_entropy", x, np.zeros(2, np.int64), label_smoothing=1e-6, reduction="none")
+    assert_ulp(got, np.full(2, right), 4)
+    right = np.longdouble(q[0, 1]) * np.longdouble(x[0, 0]) * 2
+    assert_ulp(call("cross_entropy", x[:, ::-1].copy(), q[:, ::-1].copy(), reduction="none"), np.full(2, right), 4)
+
+
+def test_nothing_is_reduced():
+    x, y = np.array([[3.0, 1.0]], F32), np.array([[1.0, 4.0]], F32)
+    for axis in ((), []):
+        np.testing.assert_array_equal(call("mse_loss", x, y, axis=axis), [[4, 9]])
+        np.testing.assert_array_equal(call("rmse_loss", x, y, axis=axis, reduction="sum"), [[2, 3]])
+
+
 def test_what_overflows_does():
     x = np.array([1e30, 1.0], F32)
     assert call("mse_loss", x, np.zeros(2, F32)) == np.inf

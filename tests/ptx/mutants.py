@@ -120,7 +120,7 @@ SOFTMAX = of(
     ),
     (
         "coefficients' losses merged without a shift",
-        "share += mass * np.float64(high - top) if high > top and top > Real(-INF) else 0.0",
+        "share += mass * (np.float64(high) - np.float64(top)) if high > top and top > Real(-INF) else 0.0",
         "share += 0.0",
         (MATRIX + "rows[probabilities_slopes-bfloat16-1023-gappy]",),
     ),

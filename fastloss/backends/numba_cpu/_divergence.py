@@ -127,17 +127,23 @@ def gap_of(r_top, r_tail, x_top, x_tail):
 
 @exactly
 def finished(k, s):
-    """(the divergence, by how much log q is too large)."""
+    """(the divergence, by how much log q is too large, which a large k has no digits for)."""
     a = k - s
     excess = log1p(a)
     kl = k + (excess - a)
-    return 0.0 if kl < 0.0 else kl, excess
+    return 0.0 if kl < 0.0 else kl, excess if k < 1.0 else 0.0
 
 
 @exactly
 def rise_of(loss, base, d):
     """exp(-loss) - exp(-base); d is loss - base, to more digits if these are known."""
     return exp(-base) * expm1(-d) if abs(d) <= 0.5 else exp(-loss) - exp(-base)
+
+
+@exactly
+def own_difference(between, gap, excess, loss, base):
+    """loss - base, to more digits, except where the gap is so large that it has no digits for that."""
+    return (between - gap) + excess if abs(gap) < 1e6 else loss - base
 
 
 @exactly
@@ -150,10 +156,21 @@ def half_gap(a, b, gap):
     return (d - gap) + (rest if abs(d) < np.inf else 0.0)
 
 
+@exactly
+def half_log(x, top, tail):
+    """Half the logarithm of a probability."""
+    return (0.5 * x - 0.5 * top) - 0.5 * tail
+
+
 @called
 def exact_divergence(r, x, r_top, r_tail, x_top, x_tail):
     """(divergence, excess), computed in float64 for any dtype: for logits so large that their exponentials require
-    it."""
+    it.
+
+    The gap's rounding error may be larger than all logarithms of probabilities; then d is the difference of these.
+    """
+    if r_tail != r_tail or x_tail != x_tail:
+        return np.nan, np.nan
     # the difference of two float64 logits may overflow; that of their halves does not
     gap = (0.5 * r_top - 0.5 * x_top) + (0.5 * r_tail - 0.5 * x_tail)
     p_scale, q_scale = exp(-r_tail), exp(-x_tail)
@@ -166,6 +183,9 @@ def exact_divergence(r, x, r_top, r_tail, x_top, x_tail):
         term, share = q, 0.0
         if p != 0.0:
             half = half_gap(a, b, gap)
+            half_p, half_q = half_log(a, r_top, r_tail), half_log(b, x_top, x_tail)
+            if abs(half_p) + abs(half_q) < abs(gap):
+                half = half_p - half_q
             share = 2.0 * (p * half)
             d = 2.0 * half
             term = share * d * curve(-d) if abs(d) <= NEAR else (q - p) + share

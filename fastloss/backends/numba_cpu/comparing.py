@@ -16,6 +16,7 @@ from fastloss.backends.numba_cpu._divergence import (
     finished,
     gap_of,
     highest_of,
+    own_difference,
     rise_of,
     scale_of,
     total_of,
@@ -123,7 +124,7 @@ def compare_rows(
             found, excess = NAN, 0.0
             if abs(r_top) < INF and abs(x_top) < INF and r_tail == r_tail and x_tail == x_tail:
                 found, excess = divergence(reference[i, j], x[i, j], r_top, r_tail, x_top, x_tail)
-            d = ((r_own - x_own) - gap_of(r_top, r_tail, x_top, x_tail)) + excess
+            d = own_difference(r_own - x_own, gap_of(r_top, r_tail, x_top, x_tail), excess, x_loss, r_loss)
             outs = (kl, same, nll, reference_nll, delta_p)
             put_comparison(i, j, own, found, r_peak == x_peak, x_loss, r_loss, d, *outs)
 
@@ -228,9 +229,10 @@ def compare_columns(
                     x_state[columns.TOP, lane],
                     x_state[columns.TAIL, lane],
                 )
-                d = ((r_state[columns.X, lane] - x_state[columns.X, lane]) - gap) + found[1, lane]
-                peaks_agree = r_notes[columns.BEST, lane] == x_notes[columns.BEST, lane]
                 losses = x_state[columns.NLL, lane], r_state[columns.NLL, lane]
+                between = r_state[columns.X, lane] - x_state[columns.X, lane]
+                d = own_difference(between, gap, found[1, lane], *losses)
+                peaks_agree = r_notes[columns.BEST, lane] == x_notes[columns.BEST, lane]
                 outs = (kl, same, nll, reference_nll, delta_p)
                 put_comparison(i, j, own, found[0, lane], peaks_agree, *losses, d, *outs)
 

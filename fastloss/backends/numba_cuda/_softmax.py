@@ -259,11 +259,11 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
         if SPREAD:
             high = larger(largest(batch), top)
             if high > top:
-                share, share_low = added_to_any(
-                    share, share_low, mass * (high - top) if top > Real(-INF) else Real(0.0)
-                )
+                # of halves, as the difference may overflow where its product with a small coefficient does not
+                below = Real(2.0) * (mass * (Real(0.5) * high - Real(0.5) * top))
+                share, share_low = added_to_any(share, share_low, below if top > Real(-INF) else Real(0.0))
                 top = high
-            base = top if top > Real(-INF) else Real(0.0)
+            base = Real(0.5) * top if top > Real(-INF) else Real(0.0)
             for v in range(V):
                 for k in range(N):
                     c = at + v * step + k
@@ -271,7 +271,8 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
                         q = coefficient(c, y, y_origin, y_stride, w, keep, spread)
                         mass, mass_low = added_to_any(mass, mass_low, q)
                         if q != Real(0.0):
-                            share, share_low = added_to_any(share, share_low, q * (base - batch[v * N + k]))
+                            below = (q + q) * (base - Real(0.5) * batch[v * N + k])
+                            share, share_low = added_to_any(share, share_low, below)
         if RANK:
             for v in range(V):
                 for k in range(N):
@@ -372,7 +373,7 @@ def merged(left, r, s, top, share, mass, best, rank):
     r = high
     if SPREAD:
         high = highest_of_group(top)
-        share += mass * np.float64(high - top) if high > top and top > Real(-INF) else 0.0
+        share += mass * (np.float64(high) - np.float64(top)) if high > top and top > Real(-INF) else 0.0
         share, mass, top = sum_of_group(share), sum_of_group(mass), high
     if RANK:
         rank = sum_of_group(rank)

@@ -7,7 +7,8 @@ small a term is computed as p d^2 times a polynomial, elsewhere as (q - p) + p d
 
 d = (r - x) - gap, where `gap` is the difference of the two logsumexp, which have rounding errors.  These are corrected
 for in the end.  For any gap, let k be the sum of p (exp(-d) - 1 + d) and s the sum of p d: then the sum of p exp(-d) is
-1 + (k - s), log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)).
+1 + (k - s), log q is too large by log1p(k - s), and the divergence is k + (log1p(k - s) - (k - s)).  Where the gap is so
+large that its rounding error is more than roundings of logarithms of probabilities, d is the difference of these.
 """
 
 import functools
@@ -25,6 +26,9 @@ THREADS = 256 if not _target.SIMULATED else 8
 
 # The polynomial of `curve` is accurate enough up to this |d|.
 NEAR = 0.5
+
+# From this gap on, d is the difference of logarithms.
+FAR = 1e8
 
 Real = None  # a hole
 read = read_other = read_loss = write_loss = write_flag = None  # holes: memory
@@ -141,6 +145,7 @@ def compare(
         gap = (np.float64(r_top) - np.float64(x_top)) + (log(total) - log(other))
         high, scale = Real(gap), Real(total / other)
         low = Real(gap - np.float64(high))
+        is_far, r_tail, x_tail = not abs(gap) < FAR, Real(log(total)), Real(log(other))
         k, s, only = 0.0, 0.0, False
         c = np.int64(thread())
         while c < n_classes:
@@ -150,6 +155,8 @@ def compare(
             back = step - a
             rest = (a - (step - back)) - (b + back)
             d = (step - high) + ((rest if abs(step) < Real(INF) else Real(0.0)) - low)
+            if is_far:
+                d = ((a - r_top) - r_tail) - ((b - x_top) - x_tail)
             share = p * d if p != Real(0.0) else Real(0.0)
             if abs(d) <= Real(NEAR):
                 k += np.float64(share * d * own_curve(d))
@@ -164,6 +171,7 @@ def compare(
             rest_of_gap = log1p(k - s)
             kl = INF if k == INF else k + (rest_of_gap - (k - s))
             kl = 0.0 if kl < 0.0 else kl
+            rest_of_gap = rest_of_gap if k < 1.0 else 0.0  # a large k has no digits for it
             write_loss(kls, row, Real(kl))
             write_flag(sames, row, np.int8(r_best == x_best))
             if rises != 0:
@@ -172,8 +180,8 @@ def compare(
                 if counts:
                     own = np.float64(read(r, r_at + label * r_class))
                     own -= np.float64(read_other(x, x_at + label * x_class))
-                    d_own = (own - gap) + rest_of_gap
-                    rise = rise_of(np.float64(read_loss(x_losses, row)), np.float64(read_loss(r_losses, row)), d_own)
+                    loss, base = np.float64(read_loss(x_losses, row)), np.float64(read_loss(r_losses, row))
+                    rise = rise_of(loss, base, loss - base if is_far else (own - gap) + rest_of_gap)
                 write_loss(rises, row, Real(rise))
         row += n_blocks()
 

@@ -29,6 +29,10 @@ def _divergence(reference, batch):
     back = between - a
     lost = (a - (between - back)) - (b + back)  # the rounding error (Knuth's two-sum)
     half = (between - gap) + np.where(np.isfinite(between), lost, 0.0)
+    # the gap's rounding error may be larger than all logarithms of probabilities; then d is the difference of these
+    half_p = (a - 0.5 * reference.top) - 0.5 * reference.tail
+    half_q = (b - 0.5 * batch.top) - 0.5 * batch.tail
+    half = np.where(np.abs(half_p) + np.abs(half_q) < np.abs(gap), half_p - half_q, half)
     p, q, d = reference.softmax, batch.softmax, 2.0 * half
     shares = np.where(p != 0.0, 2.0 * (p * half), 0.0)
     terms = np.where(np.abs(d) < 0.5, p * _excesses(d), (q - p) + shares)
@@ -39,7 +43,7 @@ def _divergence(reference, batch):
     only = (batch.x == -np.inf) & (reference.x > -np.inf)  # classes that only the reference gives a probability above 0
     kl = np.where(only.any(axis=1), np.inf, kl)
     kl[np.isinf(reference.top[:, 0]) | np.isinf(batch.top[:, 0]) | np.isnan(reference.tail + batch.tail)[:, 0]] = np.nan
-    return kl, d + np.where(np.isfinite(excess), excess, 0.0)[:, None]
+    return kl, d + np.where(total < 1.0, excess, 0.0)[:, None]
 
 
 @quietly

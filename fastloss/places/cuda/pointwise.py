@@ -125,7 +125,7 @@ class Pointwise:
             return
         # neighbouring threads should read neighbouring elements: along the reduced axes if the last axis is one, or if
         # outputs are few
-        by_block = axes[-1] == len(self.shape) - 1 or size < FEW_OUTPUTS
+        by_block = bool(axes) and (axes[-1] == len(self.shape) - 1 or size < FEW_OUTPUTS)
         rooted = root and self.real == "float64"
         kernel = kernels.kernel(
             "lanes", self.loss, kernels.TOTAL, self.real, self.kinds(flat=False), by_block=by_block, rooted=rooted
