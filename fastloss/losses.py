@@ -50,7 +50,7 @@ class Formula:
     odds : whether the value is {name}_linear + log1p({name}_odds), with odds in [0, 1]: a sum over elements may then
         take one logarithm of several odds, as log1p(a) + log1p(b) = log1p(a + b + a b).
     ns : nanoseconds per element on one CPU, see `_costs`.
-    text : the source that defines its functions, if that is not scalars.py; the name is then unique to it.
+    text : the source of a user-defined formula, None for those in scalars.py; its name must then be unique.
     functions : names of value and slope in that source.
     """
 

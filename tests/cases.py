@@ -21,7 +21,7 @@ def _distribution(rng, shape):
 # Kinds of arguments: how to draw one, and how to round it to an integer array of that kind.
 DOMAINS = {
     "real": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),
-    "score": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),  # an infinite one may cost nothing, or NaN
+    "score": (lambda rng, shape: rng.normal(0, 2, shape), np.rint),  # an infinite one may give 0, or NaN
     "sign": (lambda rng, shape: rng.choice([-1.0, 1.0], shape), np.rint),
     "probability": (lambda rng, shape: rng.uniform(0.02, 0.98, shape), np.rint),
     "positive": (lambda rng, shape: rng.uniform(0.1, 4, shape), np.ceil),
@@ -38,7 +38,7 @@ class Case:
     domains: tuple  # one of DOMAINS for each positional argument
     options: dict = field(default_factory=dict)
     # Tolerance of reduction="none" in ulp, {float32, float64}. The ulp is that of max(|value|, at): `at` is 0
-    # where nothing may cancel, and the size of the terms where the formula itself subtracts.
+    # unless the formula subtracts nearly equal terms; then it is the size of those.
     ulp: tuple = (2, 4)
     at: float = 0.0
 

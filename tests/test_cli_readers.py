@@ -160,7 +160,7 @@ FORMATS = {
 
 
 def write_llama_cpp(path, logits, tokens):
-    """What llama-perplexity writes of logits (n_chunk, n_ctx, n_vocab), number by number as it does it, of which it keeps the second half."""
+    """The file that llama-perplexity writes for logits (n_chunk, n_ctx, n_vocab), by the same steps: of each chunk it keeps the second half."""
     n_chunk, n_ctx, n_vocab = logits.shape
     data = b"_logits_" + struct.pack("<3i", n_ctx, n_vocab, n_chunk) + tokens.astype("<i4").tobytes()
     for chunk in logits.astype(np.float32):

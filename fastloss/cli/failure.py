@@ -35,8 +35,8 @@ class Failure(Exception):
 def reading(name: str, problem: str = "cannot be read") -> Iterator[None]:
     """Whatever goes wrong in the block becomes a Failure that names the file: damaged bytes end in any exception at all.
 
-    A `problem` that is not the usual one stands before what the system says, too. Warnings of the libraries that read are
-    dropped.
+    An error of the operating system is reported by its own text, after `problem` if that is not the default. Warnings of
+    the libraries that read are dropped.
     """
     try:
         with warnings.catch_warnings():

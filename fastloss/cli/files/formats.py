@@ -55,7 +55,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A format: the module of this folder that reads it, imported when a file of its is met.
+    """A format: the module of this folder that reads it, imported when the first such file is opened.
 
     `recognises(path, head)` tells by a file's first bytes where those tell, by its name otherwise.
     """

@@ -1,7 +1,7 @@
 """Files mapped into memory, of which no more is resident than is being looked at.
 
 The pages of a chunk are mapped at once, which is much faster than one fault for each, and given back after it. They stay in
-the system's cache, but no longer count as this process's memory, for which a container would end it.
+the system's cache but no longer count as this process's own memory, so that a container's limit does not end it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def map_file(file: IO[bytes]) -> mmap.mmap:
 
 @contextlib.contextmanager
 def resident(arrays: list[tuple[str, np.ndarray]], following: list[np.ndarray]) -> Iterator[None]:
-    """The block looks at these `arrays`, with the names of their files, and then at the `following`.
+    """In the block, `arrays`, given with the names of their files, are in memory; the `following` are read ahead.
 
     Raises
     ------

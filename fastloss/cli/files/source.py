@@ -44,7 +44,7 @@ class Stored:
         """Block `i`; chunks are often smaller than blocks and come in order, so the last one is kept."""
         if self._last is None or self._last[0] != i:
             if self._last is not None:
-                give_back(self._last[1])  # a block that need not be decoded lies in its file
+                give_back(self._last[1])  # a block that is not decoded is a view of the mapped file
             self._last = None  # before the next is decoded: never two of them
             self._last = (i, self._block(i))
         return self._last[1]

@@ -15,7 +15,7 @@ from .formats import Wanted
 from .source import Source, Stored
 
 _BLOCK_BYTES = 16 << 20  # several small chunks are read together
-_MOST_BLOCKS = 1 << 20  # so many starts are held, whatever a damaged file says of its length
+_MOST_BLOCKS = 1 << 20  # starts that are held at most, whatever length a damaged file claims
 
 
 def open_array(wanted: Wanted) -> Source:

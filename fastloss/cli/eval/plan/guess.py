@@ -102,7 +102,7 @@ def _decoded(predictions: Source, targets: Source) -> tuple[np.ndarray, np.ndarr
 
 
 def one_output(predictions: tuple[int, ...], targets: tuple[int, ...], axis: int | None) -> bool:
-    """Whether the predictions' last axis, of length 1, is all that sets the shapes apart: it says nothing."""
+    """Whether predictions have shape (..., 1) and targets (...): the axis of length 1 can be dropped."""
     return axis is None and predictions[-1:] == (1,) and predictions[:-1] == targets
 
 

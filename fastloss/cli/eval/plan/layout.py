@@ -106,7 +106,8 @@ class Layout:
 def lay_out_classes(
     x: np.ndarray | Stored, y: np.ndarray | Stored, axis: int, reference: np.ndarray | Stored | None = None
 ) -> Layout:
-    """The layout of class scores with labels, of the shape without `axis`, or with distributions; and of another model's scores."""
+    """The layout of class scores `x`, of targets `y` (labels, of x's shape without `axis`, or distributions, of x's
+    shape), and of another model's scores."""
     lead, n_classes, trail = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     labels = y.shape != x.shape
     n_reference = 0 if reference is None else reference.shape[axis]  # its own, where it has hidden states

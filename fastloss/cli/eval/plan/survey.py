@@ -56,7 +56,8 @@ def survey(shards: list[Shard], request: Request, losses_dtype: Callable[[Opened
 
 
 def _ends(request: Request, shards: list[Shard]) -> dict[int, Opened]:
-    """The first shard that holds data, opened, by its index; with the last such one, which must call for the same loss, if that is guessed."""
+    """{index: opened shard} of the first shard that holds data; if the loss is guessed, also of the last one, from which
+    the same loss must follow."""
     i, first = _first_filled(request, shards, range(len(shards)))
     if request.loss is not None:
         return {i: first}

@@ -32,7 +32,7 @@ _WARM_BYTES, _WARM_LOSSES = 4 << 20, 1 << 10
 
 @dataclass(frozen=True)
 class Chunk:
-    """Slices of a opened and what is wanted of them."""
+    """Slices of an opened shard, and what to compute from them."""
 
     opened: Opened
     start: int
