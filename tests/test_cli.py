@@ -654,3 +654,11 @@ def test_json_of_long_doubles():
     assert as_json({"value": np.longdouble(0.5), "each": np.full(2, np.longdouble(np.inf))}) == (
         '{"value": 0.5, "each": ["Infinity", "Infinity"]}'
     )
+
+
+def test_only_likelihoods_have_a_perplexity(evaluate, error):
+    for loss in ("focal_loss", "poly_loss_cross_entropy"):
+        found = evaluate(*DIGITS, "--loss", loss, "--bootstrap", 20)
+        assert found["perplexity"] is None and "perplexity" not in found["intervals"]
+        assert "log-probabilities of class labels" in error(*DIGITS, "--loss", loss, "--bytes", DIGITS[1])
+    assert evaluate(*DIGITS, "--loss", "nll_loss")["perplexity"] is not None

@@ -238,7 +238,7 @@ def _check_fitting(args: argparse.Namespace, opened: Opened) -> None:
 
 def _no_log_probabilities(opened: Opened) -> str | None:
     """Why the losses are no log-probabilities of targets."""
-    if opened.loss.family != "classes" or not opened.labels:
+    if not opened.loss.likelihood or not opened.labels:
         return f"sums up log-probabilities of class labels, not {opened.loss.name} of what the targets are here"
     if opened.weights is not None or opened.label_smoothing:
         return "sums up log-probabilities, which have neither weights nor label smoothing"

@@ -19,6 +19,8 @@ class LossInfo:
         The function's name in `fastloss`.
     family : {"classes", "binary", "regression"}
         Softmax family (one loss per row of class scores), binary losses, and all others element by element.
+    likelihood : bool
+        It is -log of the target's probability, so that exp of its mean is the perplexity.
     probabilities : bool
         Predictions are probabilities: they must lie in [0, 1].
     ignores : bool
@@ -33,6 +35,7 @@ class LossInfo:
 
     name: str
     family: str
+    likelihood: bool = False
     probabilities: bool = False
     ignores: bool = False
     smooths: bool = False
@@ -47,6 +50,7 @@ def _info(loss: Loss) -> LossInfo:
     return LossInfo(
         loss.name,
         loss.kind,
+        likelihood=loss.kind == "classes" and loss.op != "known",
         probabilities=probabilities,
         ignores="ignore_index" in options,
         smooths="label_smoothing" in options,

@@ -94,7 +94,7 @@ def figures_of(
     return Figures(
         value={"mean": mean, "sum": loss, "none": None}[opened.reduction],
         mean=mean,
-        perplexity=float(np.exp(mean)) if classes else None,
+        perplexity=float(np.exp(mean)) if opened.loss.likelihood else None,
         accuracy=float(sums.mean("correct", "counted")) if counts else None,
         correct=sums.counted("correct") if counts else None,
         top_k_accuracy=float(sums.mean("in_top_k", "counted")) if top_k else None,

@@ -23,7 +23,7 @@ def entry_of(opened: Opened, sums: Sums, measures: Measures) -> dict[str, Any]:
     divisor = "divisor" if "divisor" in sums else "counted"
     mean = sums.root(divisor) if opened.loss.name == "rmse_loss" else sums.mean("loss", divisor)
     found = {"mean": float(mean)}
-    if opened.loss.family == "classes":
+    if opened.loss.likelihood:
         found["perplexity"] = float(np.exp(mean))
     if opened.loss.family in ("classes", "binary"):
         found["accuracy"] = float(sums.mean("correct", "counted"))
@@ -47,7 +47,7 @@ def resampled(opened: Opened, bootstrap: Any, measures: Measures) -> dict[str, n
         return {"kl": bootstrap.means("kl", "counted"), "same_argmax": bootstrap.means("same", "counted")}
     means = bootstrap.means("loss", "divisor" if "divisor" in bootstrap else "counted")
     found = {"mean": np.sqrt(means) if opened.loss.name == "rmse_loss" else means}
-    if opened.loss.family == "classes":
+    if opened.loss.likelihood:
         found["perplexity"] = np.exp(means)
     columns = [("accuracy", "correct"), ("top_k_accuracy", "in_top_k"), ("brier", "brier"), ("entropy", "entropy")]
     found |= {name: bootstrap.means(column, "counted") for name, column in columns if column in bootstrap}
@@ -98,7 +98,7 @@ def macro_of(opened: Opened, state: State, measures: Measures) -> dict[str, Any]
     elif unit == "group" and measures.group_intervals:
         each = [resampled(opened, state.parts["bootstrap"].groups[code], measures) for code in entries]
         in_each = {name: _means([values[name] for values in each]) for name in names}
-    if opened.has_targets and opened.loss.family == "classes":
+    if opened.has_targets and opened.loss.likelihood:
         found["perplexity"] = float(np.exp(found["mean"]))
         if in_each:
             in_each["perplexity"] = np.exp(in_each["mean"])
