@@ -24,6 +24,7 @@ from subprocesses import check_python, run_python
 import fastloss
 from fastloss import _branchless, _dialect
 from fastloss.own import _slope
+from fastloss.own._source import Source
 
 QUADRATIC = "def quadratic(x, y):\n    return (x - y) * (x - y)\n"
 
@@ -304,6 +305,48 @@ def test_the_prompt_of_python():
     typed = ["import fastloss", *QUADRATIC.splitlines(), "", "float(fastloss.pointwise_loss(quadratic)([1.0], [3.0]))"]
     out, error = at_the_prompt(typed)
     assert "4.0" in out or "give the function's text as a string" in error
+
+
+def typed(name, cases, operands):
+    """The lines that make a loss of a text at the prompt, and print its value and gradient."""
+    made, options, _ = cases.CASES[name]
+    maker = "pointwise_loss" if cases is own_losses else "row_loss"
+    function = getattr(cases, name, None) or getattr(cases, name.upper(), None) or f"def {name}(nll):\n    return nll\n"
+    source = Source()
+    source.add(function, "value")
+    arrays = ", ".join(f"np.array({a.tolist()}, '{a.dtype}')" for a in operands)
+    yield f"loss = fastloss.{maker}({source.text!r}, parameters={options!r})"
+    yield f"value, gradient = fastloss.value_and_grad(loss)({arrays}, reduction='sum')"
+    yield f"print({name!r}, float(value), gradient.tolist())"
+
+
+def test_every_loss_at_the_prompt():
+    """As texts, typed one after another, some of them twice with another meaning."""
+    expected, lines = {}, ["import numpy as np, fastloss", "_ = fastloss.use_backend('numpy')"]
+    for name in own_losses.CASES:
+        operands = own_losses.operands(name, "float64", (4, 3))
+        values, slopes = own_losses.exact(name, operands, own_losses.CASES[name][1])
+        expected[name] = values.sum(), slopes
+        lines += typed(name, own_losses, operands)
+    for name in own_rows.CASES:
+        x, target, _ = own_rows.operands((6, 4), -1, "float64")
+        losses, gradients, _ = own_rows.exact(name, x, target, None, -1, own_rows.CASES[name][1])
+        expected[name] = losses.sum(), gradients
+        lines += typed(name, own_rows, (x, target))
+    assert len(expected) >= 10
+    for sign in "+-":
+        lines.append(f"again = fastloss.pointwise_loss('def again(x, y):\\n    return x {sign} y')")
+        lines.append(
+            "print('again', float(again([5.0], [3.0])), fastloss.value_and_grad(again)([5.0], [3.0])[1].tolist())"
+        )
+    out, error = at_the_prompt(lines)
+    answers = [line.removeprefix(">>> ") for line in out.splitlines()]
+    found = [line.split(" ", 2) for line in answers if line.split(" ")[0] in (*expected, "again")]
+    assert [name for name, *_ in found] == [*expected, "again", "again"], error
+    for name, value, gradient in found[:-2]:
+        np.testing.assert_allclose(float(value), expected[name][0], rtol=1e-12)
+        np.testing.assert_allclose(ast.literal_eval(gradient), expected[name][1], rtol=1e-9, atol=1e-9)
+    assert [value for _, value, _ in found[-2:]] == ["8.0", "2.0"]
 
 
 def test_a_file_that_was_changed(tmp_path):
@@ -587,6 +630,39 @@ def test_dask_rows():
         bad = da.from_array(np.where(np.arange(20) == 17, 9, target), chunks=chunks[0])
         with pytest.raises(IndexError, match=r"target\[17\] = 9"):
             loss(lazy[0], bad).compute()
+
+
+INSTALLED = {"all": (), "no numba": ("numba",), "no fastloss_c": ("fastloss_c",), "neither": ("numba", "fastloss_c")}
+
+
+@pytest.mark.parametrize("missing", INSTALLED.values(), ids=list(INSTALLED))
+def test_whatever_is_installed(missing, tmp_path):
+    """The same numbers by the backend that is chosen, in a script of their own."""
+    code = f"""
+        import sys, warnings
+        for name in {missing!r}:
+            sys.modules[name] = None
+        warnings.simplefilter("ignore")  # of NumPy in Numba's place
+        import own_rows
+        chosen = ("charbonnier", "biweight", "student") if "numba" not in {missing!r} else own_losses.CASES
+        for name in chosen:
+            made, options, _ = own_losses.CASES[name]
+            for dtype, tolerance in (("float32", 3e-6), ("float64", 1e-12)):
+                arrays = own_losses.operands(name, dtype, (6, 5))
+                values, slopes = own_losses.exact(name, arrays, options)
+                value, gradient = fastloss.value_and_grad(made())(*arrays, **options, reduction="sum")
+                np.testing.assert_allclose(gradient, slopes, rtol=tolerance, atol=tolerance)
+                np.testing.assert_allclose(value, values.sum(), rtol=tolerance)
+        for name in ("focal",) if "numba" not in {missing!r} else own_rows.CASES:
+            made, options, _ = own_rows.CASES[name]
+            x, target, w = own_rows.operands((6, 5), -1, "float64")
+            losses, gradients, weights = own_rows.exact(name, x, target, w, -1, options)
+            value, gradient = fastloss.value_and_grad(made())(x, target, weight=w, **options)
+            np.testing.assert_allclose(value, losses.sum() / weights.sum(), rtol=1e-12)
+            np.testing.assert_allclose(gradient, gradients / weights.sum(), rtol=1e-9, atol=1e-12)
+        print("fine")
+    """
+    elsewhere(code, tmp_path / "run.py", FASTLOSS_BACKEND=None)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
