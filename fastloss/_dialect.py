@@ -41,6 +41,9 @@ COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 # float64.
 LEAST, MOST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127
 
+# How deep statements and expressions may be nested: a slope is nested deeper than its value, and Python's parser and the compilers have limits.
+DEEPEST = 100
+
 _ATTEMPTS = 100  # to parse while other threads parse too, see `parsed`
 
 _CALLABLE = ", ".join([*BUILT_IN, *IMPORTED])
@@ -86,6 +89,7 @@ REFUSALS = {
     "arity": "{} takes {} argument(s), here it gets {}",
     "keyword": "arguments of calls must be plain, without names or *",
     "recursion": "{} calls itself, here or through others; functions are put in where they are called",
+    "deep": f"this is nested more than {DEEPEST} deep; give names to parts of it",
     "expression": "{} is not allowed in an expression; there are + - * /, comparisons, `a if c else b`, calls and T(0.5)",
 }
 
@@ -151,7 +155,7 @@ class _Text:
         self.lines = self.text.splitlines()
 
     def refuse(self, key, node, *found):
-        line = getattr(node, "lineno", 1)
+        line = getattr(node, "lineno", 1) or 1
         shown = self.lines[line - 1].strip() if 0 < line <= len(self.lines) else ""
         origin, number = self.origin(line) if callable(self.origin) else (self.origin, line + self.first_line - 1)
         error = Refused(f"{origin}, line {number}: {REFUSALS[key].format(*found)}\n    {shown}")
@@ -163,6 +167,9 @@ class _Text:
             body = parsed(self.text).body
         except (SyntaxError, ValueError) as error:  # not even Python, or null bytes
             self.refuse("syntax", error, getattr(error, "msg", error))
+        except (RecursionError, MemoryError):
+            self.refuse("deep", None)
+        self.check_depth(body)
         definitions = {}
         # whether imported or not: the text of a function alone does not show its module's imports
         self.known = BUILT_IN | IMPORTED
@@ -186,6 +193,16 @@ class _Text:
         found = {name: _Body(self, node, definitions).function for name, node in definitions.items()}
         self.check_recursion(found)
         return found
+
+    def check_depth(self, body):
+        below = [(node, 1) for node in body]
+        while below:
+            node, depth = below.pop()
+            if depth > DEEPEST:
+                self.refuse("deep", node)
+            below += [
+                (child, depth + 1) for child in ast.iter_child_nodes(node) if isinstance(child, (ast.stmt, ast.expr))
+            ]
 
     def check_imports(self, node):
         for imported in node.names:
@@ -219,8 +236,11 @@ class _Text:
             self.refuse("annotation", node)
         if not arguments.args:
             self.refuse("no arguments", node, repr(node.name))
-        for argument in arguments.args:
+        names = [argument.arg for argument in arguments.args]
+        for position, argument in enumerate(arguments.args):
             self.check_name(argument, argument.arg, definitions)
+            if argument.arg in names[:position]:
+                self.refuse("twice", node, repr(argument.arg))
 
     def check_recursion(self, found):
         called = {name: [c for s in f.body for c in callees(s) if c.id in found] for name, f in found.items()}

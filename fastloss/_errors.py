@@ -401,5 +401,9 @@ def not_a_row_signature(
     )
 
 
+def not_a_mapping(name: str, given: object) -> TypeError:
+    return TypeError(f"{name}: expected a dict of what is given by name, got {given!r}")
+
+
 def unknown_slope(given: Any, known: Iterable[str]) -> TypeError:
     return TypeError(f"slope: expected a dict of functions by {', '.join(map(repr, known))}, got {given!r}")

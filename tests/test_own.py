@@ -52,6 +52,21 @@ def test_wrong_texts(text, line, key):
     assert shown.strip() == text.splitlines()[line - 1].strip()
 
 
+@pytest.mark.parametrize("n", [101, 300, 3000, 30_000])
+def test_nested_too_deeply(n):
+    """Neither Python's parser nor derived slopes are taken to their limits."""
+    texts = ["    return " + " + ".join(["x"] * n), "    return " + "x if x > y else " * n + "y"]
+    texts.append("    if x > y:\n        return x\n" + "    elif x < y:\n        return y\n" * n + "    return x")
+    if n < 3000:
+        texts.append("    return " + "abs(" * n + "x" + ")" * n)
+    for body in texts:
+        with pytest.raises(SyntaxError, match="value, line [0-9]+: ") as caught:
+            fastloss.pointwise_loss(f"def f(x, y):\n{body}\n")
+        assert caught.value.key in ("deep", "syntax")
+    deepest = "    T = type(x)\n    return " + "tanh(" * 90 + "x * y" + ")" * 90
+    assert fastloss.pointwise_loss(f"def f(x, y):\n{deepest}\n")([0.0], [1.0]) == 0.0
+
+
 def test_a_wrong_slope():
     with pytest.raises(SyntaxError, match=r"slope, line 3: the bare constant 2.0; write T\(2.0\)"):
         fastloss.pointwise_loss(QUADRATIC, "\n    def s(x, y):\n        return 2.0 * (x - y)\n")
@@ -179,6 +194,10 @@ def test_other_functions_of_known_names(tmp_path):
         (("def f(x, y, p):\n    return x",), {"parameters": {"p": (2, 1)}}, ValueError, r"parameters\['p'\]: expected a domain"),
         (("def f(x, y, p):\n    return x",), {"parameters": {"p": None}}, ValueError, r"parameters\['p'\]: expected a default"),
         (("def f(x, y, p):\n    return x",), {"parameters": {"p": (2.0, (0, 1))}}, ValueError, "a default that is a number in"),
+        ((QUADRATIC,), {"domain": 5}, TypeError, "domain: expected a dict of what is given by name, got 5"),
+        ((QUADRATIC,), {"parameters": ["p"]}, TypeError, "parameters: expected a dict of what is given by name"),
+        (("def f(x, y, p):\n    return x",), {"parameters": {"p": 10**400}}, ValueError, r"parameters\['p'\]: expected a default"),
+        (("def f(x, y, p):\n    return x",), {"parameters": {"p": (0, 10**400)}}, ValueError, r"parameters\['p'\]: expected a dom"),
         ((QUADRATIC,), {"domain": {"x": (0, 1)}}, ValueError, "domain: expected one of 'pred', 'target', got 'x'"),
         ((QUADRATIC,), {"domain": {"pred": "(0, 1]"}}, ValueError, r"domain\['pred'\]: expected bounds that are included"),
         ((QUADRATIC,), {"domain": {"pred": (0, 1e-60)}}, ValueError, r"domain\['pred'\]: .* float32"),
@@ -281,6 +300,26 @@ def test_notebooks():
     run(2)
     with pytest.raises(SyntaxError, match="<cell-2>, line 2: the bare constant 0.5"):
         fastloss.pointwise_loss(namespace["quadratic"])
+
+
+def test_functions_of_another_name():
+    """What `functools.wraps` and assignments make of a function's name is not in its text."""
+
+    def other(a, b, c):
+        return a
+
+    @functools.wraps(other)
+    def quadratic(x, y):
+        return (x - y) * (x - y)
+
+    with pytest.raises(SyntaxError, match="decorators are not allowed"):
+        fastloss.pointwise_loss(quadratic)
+
+    def square(x, y):
+        return (x - y) * (x - y)
+
+    square.__name__ = "something else"
+    check_quadratic(fastloss.pointwise_loss(square))
 
 
 def test_no_source():

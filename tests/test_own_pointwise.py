@@ -144,3 +144,26 @@ def test_the_backend_that_computes(backend, monkeypatch):
             _plan.backend_for(formula)
     finally:
         _plan.automatic.cache_clear()
+
+
+@pytest.mark.parametrize("text, of", [
+    ("def f(x, y, p):\n    return p", lambda x, y: 3.0 + 0.0 * (x + y)),
+    ("def f(x, y, p):\n    return y * p", lambda x, y: 3.0 * y + 0.0 * x),
+    ("def f(x, y, p):\n    return x / p", lambda x, y: x / 3.0 + 0.0 * y),
+])  # fmt: skip
+def test_what_does_not_depend_on_every_array(text, of):
+    """Each element counts all the same, whatever shape the arrays have."""
+    loss = fastloss.pointwise_loss(text, parameters={"p": 3.0})
+    rng = np.random.default_rng(0)
+    full, row, column, one = rng.normal(size=(40, 7)), rng.normal(size=7), rng.normal(size=(40, 1)), np.array(2.0)
+    for x, y in ((full, full), (full, one), (full, row), (column, row), (one, full), (full[:, ::2], one), (one, one)):
+        expected = of(x, y)
+        for axis in (None, 0) if expected.ndim else (None,):
+            for w in (None, np.arange(float(expected.size)).reshape(expected.shape) + 1.0):
+                divisor = expected.size if w is None else w.sum()
+                weighted = expected if w is None else expected * w
+                close(loss(x, y, weight=w, axis=axis, reduction="sum"), weighted.sum(axis), "float64")
+                if axis is None:
+                    close(loss(x, y, weight=w), weighted.sum() / divisor, "float64")
+                    close(fastloss.value_and_grad(loss)(x, y, weight=w)[0], weighted.sum() / divisor, "float64")
+        close(loss(x, y, reduction="none"), expected, "float64")

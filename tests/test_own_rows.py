@@ -175,3 +175,14 @@ def test_parameters_named_like_options():
         got = fastloss.value_and_grad(loss)(x, target, weight=w, **given)
         np.testing.assert_allclose(got[0], factor * value, rtol=1e-14)
         np.testing.assert_allclose(got[1], factor * gradient, rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("text", ["def f(nll, c):\n    return c", "def f(lse, c):\n    return c"])
+def test_constants(text):
+    loss = fastloss.row_loss(text, parameters={"c": 2.0})
+    x, target, w = own_rows.operands((9, 5), -1, "float64")
+    counted = target >= 0
+    np.testing.assert_array_equal(loss(x, target, reduction="none"), 2.0 * counted)
+    value, gradient = fastloss.value_and_grad(loss)(x, target, weight=w)
+    assert value == pytest.approx(2.0, rel=1e-15) and not gradient.any()
+    assert loss(x, target, reduction="sum") == 2.0 * counted.sum()

@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -90,7 +91,14 @@ def is_pair(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether it is a number that float64 can hold."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,14 @@ class Parameter:
 
 def parameters_of(given: Any) -> tuple[Parameter, ...]:
     """Parameters from {name: default, domain, or (default, domain)}."""
-    return tuple([_parameter(name, value) for name, value in dict(given or {}).items()])
+    return tuple([_parameter(name, value) for name, value in by_name(given, "parameters").items()])
+
+
+def by_name(given: Any, name: str) -> dict[Any, Any]:
+    """What an argument that has to be a mapping, or None, says."""
+    if given is not None and not isinstance(given, Mapping):
+        raise _errors.not_a_mapping(name, given)
+    return dict(given or {})
 
 
 def _parameter(name: str, value: Any) -> Parameter:

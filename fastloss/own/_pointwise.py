@@ -8,7 +8,7 @@ from typing import Any
 
 from fastloss import _dialect, _errors
 from fastloss.losses import Domain
-from fastloss.own._definition import Definition, inside, interval, parameters_of, plain
+from fastloss.own._definition import Definition, by_name, inside, interval, parameters_of, plain
 from fastloss.own._loss import OwnLoss
 from fastloss.own._slope import derived, free_in
 from fastloss.own._source import Source
@@ -147,7 +147,7 @@ def check_names(name: str, arrays: Any, parameters: Any) -> None:
 
 
 def _domains(given: Any, arrays: Any) -> Any:
-    given = dict(given or {})
+    given = by_name(given, "domain")
     for name in given:
         if name not in arrays:
             raise _errors.unknown("domain", name, arrays)

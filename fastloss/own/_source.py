@@ -15,6 +15,9 @@ import numpy as np
 
 from fastloss import _dialect, _errors
 
+# What parsing raises for texts that the checker then says what is wrong with.
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
 
 class Source:
     """A text assembled from several files; remembers where each line comes from, for messages."""
@@ -36,11 +39,11 @@ class Source:
         if not isinstance(given, types.FunctionType):
             raise _errors.no_text(role, given)
         self.collect(given, role)
-        return [given.__name__]
+        return [given.__code__.co_name]
 
     def collect(self, function: Any, role: str) -> None:
         """Add a function and those that it calls."""
-        name = function.__name__
+        name = function.__code__.co_name  # as in the text, whatever `functools.wraps` has made of it
         known = self.collected.get(name)
         if known is not None and known.__code__ is function.__code__:
             return
@@ -59,7 +62,7 @@ class Source:
                 ):  # fmt: skip
                     raise _errors.another_function(role, called, meant)
             elif isinstance(meant, types.FunctionType):
-                if meant.__name__ != called:
+                if meant.__code__.co_name != called:
                     raise _errors.alias(role, called, meant)
                 self.collect(meant, role)
 
@@ -84,7 +87,7 @@ class Source:
 def _text_of(function: Any, role: str) -> Any:
     """(dedented text, first line) of a function."""
     try:
-        lines, first = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(function.__code__)
     except (OSError, TypeError, IndentationError):
         raise _errors.no_source(role, function) from None
     indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
@@ -98,7 +101,7 @@ def _made(code: Any, text: str) -> Any:
     """Whether a function was compiled from this text; its file may have changed since."""
     try:
         tree = _dialect.parsed(text)
-    except (SyntaxError, ValueError):
+    except _UNREADABLE:
         return True  # the checker will say what is wrong
     if any(isinstance(node, ast.Attribute) for node in ast.walk(tree)):
         return True  # likewise; such code depends on what the module imports
@@ -119,7 +122,7 @@ def _called(text: str) -> Any:
     """Names of all functions that are called in a text."""
     try:
         tree = _dialect.parsed(text)
-    except (SyntaxError, ValueError):
+    except _UNREADABLE:
         return []
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return dict.fromkeys(f.id for f in calls if isinstance(f, ast.Name))
@@ -129,7 +132,7 @@ def _defined(text: str) -> Any:
     """Names of the functions of a text that none of its other functions calls."""
     try:
         names = [node.name for node in _dialect.parsed(text).body if isinstance(node, ast.FunctionDef)]
-    except (SyntaxError, ValueError):
+    except _UNREADABLE:
         return []
     called = _called(text)
     return [name for name in names if name not in called]

@@ -46,8 +46,12 @@ def _slopes(loss, index, x, y, z, p):
 
 
 def _evaluated(formula, index, x, y, z, p):
-    operands = (wide(_part(a, index)) for a in (x, y, z))
-    return formula(*(a for a in operands if a is not None), *map(np.float64, p))
+    operands = [wide(_part(a, index)) for a in (x, y, z) if a is not None]
+    values = formula(*operands, *map(np.float64, p))
+    if np.ndim(values):
+        return values
+    # it need not depend on what are arrays here; each element counts all the same
+    return np.broadcast_to(values, max(map(np.shape, operands), key=len))
 
 
 def _part(a, index):
