@@ -200,9 +200,7 @@ class _Text:
             node, depth = below.pop()
             if depth > DEEPEST:
                 self.refuse("deep", node)
-            below += [
-                (child, depth + 1) for child in ast.iter_child_nodes(node) if isinstance(child, (ast.stmt, ast.expr))
-            ]
+            below += [(child, depth + isinstance(child, (ast.stmt, ast.expr))) for child in ast.iter_child_nodes(node)]
 
     def check_imports(self, node):
         for imported in node.names:
