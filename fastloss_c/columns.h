@@ -923,6 +923,16 @@ static void NAME(fill_columns)(
             lane_step, LANES, temper);
 }
 
+/* One row's logarithms of probabilities in float64, where the difference may overflow but not what it is divided to. */
+static void NAME(log_exactly)(
+    const Columns *x, Py_ssize_t start, int classes, int lane, double top, double tail, REAL *tile, const Temper temper)
+{
+    for (int c = 0; c < classes; c++) {
+        const double v = element(x->data + lane * x->lane_step + (start + c) * x->class_step, x->kind);
+        tile[c * LANES + lane] = (REAL)(2.0 * ((0.5 * v - 0.5 * top) * temper.rate) - tail);
+    }
+}
+
 /* out = (x - top) / T - tail. */
 INLINE void NAME(log_lanes)(
     const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
@@ -939,6 +949,10 @@ INLINE void NAME(log_lanes)(
         for (int c = 0; c < classes; c++)
             for (int lane = 0; lane < lanes; lane++)
                 tile[c * LANES + lane] = NAME(gap)(tile[c * LANES + lane], top[lane], temper) - tail[lane];
+        if (TEMPERED)
+            for (int lane = 0; lane < width; lane++)
+                if (ABS(top[lane]) > (REAL)1e37)
+                    NAME(log_exactly)(x, start, classes, lane, rows->top[lane], rows->tail[lane], tile, temper);
         NAME(store_tile)(tile, classes, width, out + start * class_step, class_step, lane_step);
     }
 }

@@ -106,6 +106,22 @@ def test_gradients_of_roots_at_the_ends_of_the_range(size, layout):
     assert_ulp(gradient, np.full(x.size, 1 / np.longdouble(x.size)), 2)
 
 
+@pytest.mark.parametrize("n_classes", [3, 200])
+def test_log_softmax_of_logits_further_apart_than_float32_holds(n_classes):
+    """Divided by the temperature, their difference is in its range again."""
+    x = np.zeros((2, n_classes), F32)
+    x[:, 0], x[:, 1] = 3e38, -3e38
+    x[1] = 0
+    for temperature in (2.0, 4e10):
+        right = (x[0].astype(np.longdouble) - x[0, 0]) / temperature
+        for found in (
+            fastloss.log_softmax(x, temperature=temperature),
+            fastloss.log_softmax(np.ascontiguousarray(x.T), axis=0, temperature=temperature).T,
+        ):
+            assert_ulp(found[0], right, 2)
+            assert_ulp(found[1], np.full(n_classes, -np.log(np.longdouble(n_classes))), 2)
+
+
 def test_what_overflows_does():
     x = f32(1e30, 1.0)
     np.testing.assert_array_equal(fastloss.mse_loss(x, np.zeros(2, F32), reduction="none"), f32(np.inf, 1.0))
