@@ -150,6 +150,8 @@ cdef extern from "inner.h" nogil:
         double *values) noexcept
     int rows_beyond(const Columns *x, Py_ssize_t n_classes, Py_ssize_t n_rows) noexcept
     Py_ssize_t rows_of_probabilities(const Columns *x, Py_ssize_t n_classes) noexcept
+    Py_ssize_t SIZE_OF(int kind) noexcept
+    Py_ssize_t bin_of(double confidence, const double *edges, Py_ssize_t bins) noexcept
     double distance_of(
         const Columns *x, Py_ssize_t n_classes, int n_rows, const int64_t *labels, int missing, int event,
         int *found) noexcept

@@ -136,3 +136,15 @@ static double distance_of(
     }
     return folded_double(sums);
 }
+
+/* The first of the bins whose upper edge is not below a confidence; the last for NaN. */
+static Py_ssize_t bin_of(double confidence, const double *edges, Py_ssize_t bins)
+{
+    const double guess = confidence * (double)bins;
+    Py_ssize_t bin = guess < (double)bins ? guess > 0.0 ? (Py_ssize_t)guess : 0 : bins - 1;
+    while (bin && edges[bin - 1] >= confidence)
+        bin--;
+    while (bin + 1 < bins && edges[bin] < confidence)
+        bin++;
+    return bin;
+}

@@ -9,6 +9,7 @@ cdef enum RowOp:
     COMPARE
     DETAIL
     DISTANCE
+    CALIBRATION
 
 
 cdef struct RowTask:
@@ -43,6 +44,8 @@ cdef void row_blocks(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nog
             score_row_blocks(call, &scores, t.block, first, last)
     elif t.op == DETAIL:
         detail_blocks(call, outs, t.across, t.m, t.block, first, last)
+    elif t.op == CALIBRATION:
+        calibration_blocks(call, t.m, t.block, first, last)
     elif t.op == DISTANCE:
         distance_blocks(call, t.block, first, last)
     elif t.op == GATHER:
@@ -88,8 +91,9 @@ cdef class RowKernel:
             self.call.real = &ARITHMETICS[CAPPED_FLOATS]
             self.call.temper = capping(softcap, temperature, op != "normalise")
         self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
-                   "compare": COMPARE, "detail": DETAIL, "distance": DISTANCE, "event": DISTANCE}[op]
-        self.call.event = op == "event"
+                   "compare": COMPARE, "detail": DETAIL, "distance": DISTANCE, "event": DISTANCE, "calibration": CALIBRATION,
+                   "event calibration": CALIBRATION}[op]
+        self.call.event = op in ("event", "event calibration")
         self.across, self.take_log, self.m, self.block = across, take_log, m, block
         lay_out(&self.call.x, x, lengths)
         lay_out(&self.call.target, target)

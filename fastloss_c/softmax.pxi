@@ -6,6 +6,7 @@ LANES rows at a time; gather_index reads one element per row.
 
 cdef enum:
     SIDE_BY_SIDE = 16  # rows whose losses are computed together
+    ALONG = 256  # classes from which on the largest of each row is looked for by itself, where they are contiguous
     LONG_ROW = 8192  # rows that are needed a second time after that, and would have left the cache
 
 # Columns of partial sums.
@@ -622,3 +623,59 @@ cdef void distance_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssi
             r += width
         if beyond:
             note_beyond(partial)
+
+
+cdef void calibration_blocks(Call *call, Py_ssize_t bins, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Confidences, hits and rows in each bin, of blocks of rows of probabilities; the weights are the bins' upper edges."""
+    cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, end, i, j, r, at_bin, step
+    cdef const double *edges = <const double *>call.w.data
+    cdef double *partial
+    cdef double *sums
+    cdef const char *row
+    cdef int64_t labels[64]
+    cdef Rows found
+    cdef Columns x
+    cdef double confidence
+    cdef int width, k
+    cdef bint hit, beyond
+    for b in range(first, last):
+        partial = call.partials + (4 + 3 * bins) * b
+        sums = partial + 4
+        start_block(partial)
+        memset(sums, 0, 3 * bins * sizeof(double))
+        r, end = b * block, smaller((b + 1) * block, call.x.length[0] * inner)
+        while r < end:
+            i = r // inner
+            j = r - i * inner
+            x = columns_of(&call.x, i, j)
+            width = <int>smaller(LANES, smaller(inner - j, end - r))
+            find_labels(
+                at(&call.target, 0, i, j), call.target.step[2], call.target.kind, 2 if call.event else n,
+                call.ignore_index, width, labels,
+            )
+            beyond = rows_beyond(&x, n, width)
+            if call.event:
+                memset(found.labels, 0, sizeof(found.labels))
+            elif n >= ALONG and call.x.step[1] == SIZE_OF(call.x.kind):
+                for k in range(width):
+                    call.real.peak_of(x.data + k * x.lane_step, x.kind, n, &step)
+                    found.labels[k] = step
+            else:
+                call.real.find_peaks(&x, n, width, &found)
+            for k in range(width):
+                row = x.data + k * x.lane_step
+                if beyond:  # NaN, which peaks leave out, may be among them
+                    found.labels[k] = call.real.first_of_all(row, x.class_step, x.kind, n)
+                if labels[k] < 0:
+                    if labels[k] == -1:
+                        note_bad(partial, r + k)
+                    continue
+                confidence = element(row + found.labels[k] * x.class_step, x.kind)
+                hit = labels[k] == 1 if call.event else labels[k] == found.labels[k]
+                at_bin = bin_of(confidence, edges, bins)
+                sums[at_bin] += confidence
+                sums[bins + at_bin] += hit
+                sums[2 * bins + at_bin] += 1.0
+            if beyond:
+                note_beyond(partial)
+            r += width

@@ -40,7 +40,7 @@ Kernels of rows
 op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss from the elements that the
     labels select), "normalise", "score", "compare", "detail" (see `_details`); of backends with ``MEASURES_DISTANCES``
     also "distance" (squared distances between probabilities and what came true) and "event" (the same of one class, an
-    event, where labels say whether it came true).
+    event, where labels say whether it came true); of those with ``CALIBRATES`` "calibration" and "event calibration".
 across : whether arrays of the logits' shape are (outer, n_classes, inner) with any strides, and each vector lane
     computes one row; otherwise they are (outer, middle, n_classes) with the classes contiguous.
 lengths : these three lengths.
@@ -51,14 +51,15 @@ outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  "
     says, entropy.  "compare": kl, same arg max, nll, the reference's nll, change
     of the target's probability.  "detail": contiguous arrays with one more axis, of states and of classes and values of
     the first m elements; and rank.
-block : rows, or tiles of LANES rows, per block; rows for "gather", "distance" and "event".
+block : rows, or tiles of LANES rows, per block; rows for "gather" and what else reads probabilities.
 keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
 take_log : whether "gather" reads probabilities; it then checks all of them, unless it writes a gradient.
 temperature : what logits are divided by; passed only to backends whose ``takes_temperature(op, real, written, temperature)`` is
     true.
 softcap : of logits before that; passed only to backends whose ``takes_softcap(op, across, real, n_classes, temperature, softcap)``
     is true.
-m : how many of a row's first elements "detail" finds; at least HEAVIEST, or all if a row has fewer.
+m : how many bins "calibration" has; w are then their upper edges, and rows of `partials` have 3 m more numbers: confidences, hits
+    and rows of each bin.  How many of a row's first elements "detail" finds; at least HEAVIEST, or all if a row has fewer.
 
 ``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count,
 first bad row or inf) to rows of `partials`, (n_blocks, 4) float64; -1 instead of the bad row if probabilities may be

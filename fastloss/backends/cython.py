@@ -6,6 +6,7 @@ import zlib  # not hashlib, whose import takes longer than the first call should
 from fastloss import scalars
 
 ENTROPY_OF = 64  # classes up to which "score" gives entropies
+CALIBRATES = True  # sorts rows of probabilities into bins
 MEASURES_DISTANCES = True  # between probabilities and what came true
 
 CAPPED_CLASSES = 192  # of rows across lanes that soft caps are computed for, as in capped.h

@@ -1,7 +1,8 @@
-"""Plans of Brier scores and calibration errors: Brier scores of probabilities by kernels where the backend has them, all
-else by NumPy, one batch of rows at a time.
+"""Plans of Brier scores and calibration errors: those of probabilities by kernels where the backend has them, all else by
+NumPy, one batch of rows at a time.
 
-Each batch is converted to float64 when it is read, so that no array of the predictions' size is made.
+Each batch is converted to float64 when it is read, unless only its maxima are needed, so that no array of the predictions' size is
+made.
 """
 
 import math
@@ -32,43 +33,78 @@ MOST_SUMS = 1 << 17
 
 def plan_of(resolved, arrays, out):
     """The plan of a `Forecasts`."""
-    if resolved.bins is None and not resolved.from_logits and getattr(_plan.backend(), "MEASURES_DISTANCES", False):
+    does = "MEASURES_DISTANCES" if resolved.bins is None else "CALIBRATES"
+    if not resolved.from_logits and getattr(_plan.backend(), does, False):
         rows = _kernel(resolved, *arrays)
         if rows is not None:
-            return _Distances(resolved, rows)
+            return (_Distances if resolved.bins is None else _Bins)(resolved, rows, arrays[0].dtype)
     return _Forecasts(resolved, arrays[0].dtype)
 
 
 def _kernel(resolved, x, y):
-    """The kernel that computes squared distances of these arrays, or None if it could not read them as they lie."""
+    """The kernel for these arrays, or None if it could not read them as they lie."""
     real = REALS[resolved.real]
     x, axis = (x[:, None], 1) if resolved.axis is None else (x, resolved.axis)
     if not (x.dtype.isnative and x.flags.aligned and y.dtype.isnative and y.flags.aligned):
         return None
     casts = cast_of(signature(x), resolved.real), index_cast(signature(y)), None
-    op = "event" if resolved.axis is None else "distance"
     if casts[0] is not None or Geometry(x, axis).copies_x:
         return None
-    rows = RowKernel(op, real, (x, y, None), casts, axis, (), resolved.ignore_index)
+    if resolved.bins is None:
+        op, edges, m, most_blocks = "distance", None, 0, None
+    else:
+        op, edges, m = "calibration", np.empty(resolved.bins), resolved.bins
+        most_blocks = max(1, MOST_SUMS // (3 * resolved.bins))
+    if resolved.axis is None:
+        op = {"distance": "event", "calibration": "event calibration"}[op]
+    arrays = x, y, edges
+    rows = RowKernel(op, real, arrays, casts, axis, (), resolved.ignore_index, m=m, most_blocks=most_blocks)
     return None if rows.compares_first else rows
+
+
+def _check(bad, operands, resolved):
+    """Raise what the kernel found, if it was one: `bad` is what it gave as the first bad row."""
+    if bad != math.inf:
+        if bad < 0.0:
+            require_inside(operands[0], "probs", losses.PROBABILITY)
+        raise_bad_label(operands[1], resolved.n_classes, resolved.ignore_index)
 
 
 class _Distances:
     """The Brier score by a kernel."""
 
-    def __init__(self, resolved, rows):
+    def __init__(self, resolved, rows, dtype):
         self.resolved, self.rows, self.real = resolved, rows, REALS[resolved.real]
 
     def __call__(self, operands, out, scale):
         x, y, _ = self.rows.prepared((*operands, None))
         total, _, count, bad = self.rows.sums(x, y, None)
-        if bad != math.inf:
-            if bad < 0.0:
-                require_inside(operands[0], "probs", losses.PROBABILITY)
-            raise_bad_label(operands[1], self.resolved.n_classes, self.resolved.ignore_index)
+        _check(bad, operands, self.resolved)
         if self.resolved.want.what == "sums":
             return Sums(total, count, int(count))
         return _arrays.scalar(total / count if count else math.nan, self.real)
+
+
+class _Bins:
+    """The calibration error by a kernel."""
+
+    def __init__(self, resolved, rows, dtype):
+        self.resolved, self.rows, self.real = resolved, rows, REALS[resolved.real]
+        self.edges = upper_edges(resolved, dtype)
+
+    def __call__(self, operands, out, scale):
+        resolved, rows = self.resolved, self.rows
+        sums = np.zeros(3 * resolved.bins)
+        if resolved.n_rows:
+            x, y, edges = rows.prepared((*operands, self.edges))
+            partials = np.empty((rows.n_blocks, 4 + 3 * resolved.bins))
+            rows.run(x, y, edges, (), 1.0, partials)
+            _check(partials[:, 3].min(), operands, resolved)
+            sums = _reduce.total(partials[:, 4:])
+        found = of_sums(resolved, sums)
+        if resolved.want.what == "sums":
+            return found
+        return _arrays.scalar(value_of(resolved, found), self.real)
 
 
 def distances(x: np.ndarray, y: np.ndarray, axis: int | None, ignore_index: int, from_logits: bool) -> np.ndarray:
@@ -96,6 +132,9 @@ def distances(x: np.ndarray, y: np.ndarray, axis: int | None, ignore_index: int,
 class _Forecasts:
     def __init__(self, resolved, dtype):
         self.resolved, self.real = resolved, REALS[resolved.real]
+        as_it_is = resolved.bins is not None and not resolved.from_logits and dtype in (np.float32, np.float64)
+        self.dtype = dtype if as_it_is else np.dtype(np.float64)
+        self.copies = not as_it_is  # what is written to
         self.score = _Brier(resolved) if resolved.bins is None else _Calibration(resolved, dtype)
         row_size = 1 if resolved.axis is None else max(resolved.n_classes, 1)
         self.class_axis = 1 if row_size >= LONG_ROW else 0
@@ -143,7 +182,7 @@ class _Forecasts:
         labels, counted, bad_label = usable_labels(y.reshape(-1), resolved.n_classes, resolved.ignore_index)
         if resolved.axis is not None and self.class_axis == 0:
             x = np.moveaxis(x, -1, 0)
-        x = x.astype(np.float64, order="C")  # sums must not depend on strides
+        x = x.astype(self.dtype, order="C", copy=self.copies)  # sums must not depend on strides
         if resolved.axis is None:
             predictions = _Event(x.reshape(-1), labels)
         elif self.class_axis:
@@ -220,22 +259,28 @@ class _Brier:
         sums += np.sum(found), found.size
 
 
+def upper_edges(resolved, dtype):
+    """The bins' upper edges, in float64."""
+    edges = np.arange(1, resolved.bins + 1) / resolved.bins
+    # float32's 0.2 is on the edge 0.2, although it is larger than float64's
+    rounds = not resolved.from_logits and (dtype.kind == "f" or _arrays.is_bfloat16(dtype))
+    return edges.astype(dtype).astype(np.float64) if rounds else edges
+
+
 class _Calibration:
     """Sums of confidences, hits and rows, per bin."""
 
     def __init__(self, resolved, dtype):
         self.bins, self.from_logits = resolved.bins, resolved.from_logits
         self.n_sums = 3 * self.bins
-        edges = np.arange(1, self.bins + 1) / self.bins
-        # float32's 0.2 is on the edge 0.2, although it is larger than float64's
-        rounds = not self.from_logits and (dtype.kind == "f" or _arrays.is_bfloat16(dtype))
-        self.upper_edges = edges.astype(dtype).astype(np.float64) if rounds else edges
+        self.upper_edges = upper_edges(resolved, dtype)
 
     def add(self, predictions, counted, sums):
         confidence, hits = predictions.confidences_of_logits() if self.from_logits else predictions.confidences()
         if counted is not None:
             confidence, hits = confidence[counted], hits[counted]
         # the first edge that is not below; NaN sorts after all edges
+        confidence = confidence.astype(np.float64)
         bins = np.minimum(np.searchsorted(self.upper_edges, confidence, side="left"), self.bins - 1)
         for own, weights in zip(np.split(sums, 3), (confidence, hits, None), strict=True):
             own += np.bincount(bins, weights, self.bins)

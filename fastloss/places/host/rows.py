@@ -127,7 +127,7 @@ def _caps(op, across, real, n_classes, transform):
 _ABREAST = 256
 
 # Kernels that read (log-)probabilities as they lie, whatever their strides.
-_PROBABILITIES = ("gather", "distance", "event")
+_PROBABILITIES = ("gather", "distance", "event", "calibration", "event calibration")
 
 # How many blocks of rows are written before they are processed again.
 _AT_ONCE = 4
@@ -150,6 +150,7 @@ class RowKernel:
         take_log=False,
         m=0,
         transform=None,
+        most_blocks=None,
     ):
         """arrays : logits, target and class weights, or for "compare" the reference's logits; None for those that are
         absent.
@@ -206,6 +207,9 @@ class RowKernel:
             multiple = _ABREAST if reads_all and x.strides[axis] != x.itemsize else 1
             each = geometry.n_classes if reads_all else 8
             self.block, self.n_blocks = _plan.block_size(geometry.n_rows, each, multiple)
+            if most_blocks is not None and self.n_blocks > most_blocks:
+                self.block = -(-geometry.n_rows // most_blocks)
+                self.n_blocks = -(-geometry.n_rows // self.block)
         else:
             self.block, self.n_blocks = geometry.blocks()
         self.size = x.size
@@ -266,13 +270,13 @@ class RowKernel:
         if self.is_one:
             return self.kernel.once(x, y, w, outs, scale)
         partials = np.empty((self.n_blocks, 4))
-        self._run(x, y, w, outs, scale, partials)
+        self.run(x, y, w, outs, scale, partials)
         return (*_reduce.total(partials[:, :3]).tolist(), float(partials[:, 3].min()))
 
     def write(self, x, outs):
         """Run "normalise", which has no sums."""
         if self.geometry.n_rows:
-            self._run(x, None, None, outs, 1.0, None)
+            self.run(x, None, None, outs, 1.0, None)
 
     def write_rows(self, x, outs, after):
         """The same, and call ``after(rows)`` for each slice of rows that was written, while they are still in cache."""
@@ -290,7 +294,7 @@ class RowKernel:
 
         _plan.run(part, self.n_blocks, self.size, self.ns, kernel=False)
 
-    def _run(self, x, y, w, outs, scale, partials):
+    def run(self, x, y, w, outs, scale, partials):
         if self.is_one:
             self.kernel.run(x, y, w, outs, scale, 0, 1, partials)
             return
