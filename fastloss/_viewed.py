@@ -139,6 +139,8 @@ class Rows:
         "detail": (4, 4, 4, 2),
         "distance": (),
         "event": (),
+        "calibration": (),
+        "event calibration": (),
     }
 
     def __init__(
@@ -193,6 +195,8 @@ class Rows:
             self.kernel(x, target, self.ignore_index, self.m, *blocks, partials, *written)
         elif self.op in ("distance", "event"):
             self.kernel(x, target, self.ignore_index, self.op == "event", *blocks, partials)
+        elif self.op in ("calibration", "event calibration"):
+            self.kernel(x, target, w, self.ignore_index, self.op != "calibration", *blocks, partials)
         elif self.op == "index":
             constants = (self.ignore_index, self.keep, self.spread, scale)
             self.kernel(x, target, w, *constants, *blocks, partials, *written)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from fastloss import _viewed
 from fastloss._optional import failure_of_import
 
+CALIBRATES = True  # sorts rows of probabilities into bins
 MEASURES_DISTANCES = True  # between probabilities and what came true
 
 TAKE_LOG = 3  # its place among the constants of rows
@@ -65,7 +66,8 @@ def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
     if op == "gather":
         name = "gather_probabilities" if constants[TAKE_LOG:][:1] == (True,) else "gather_index"
     else:
-        name = f"{'distance' if op == 'event' else op}_{'columns' if across else 'rows'}"
+        own = {"event": "distance", "event calibration": "calibration"}.get(op, op)
+        name = f"{own}_{'columns' if across else 'rows'}"
     return _viewed.Rows(kernel(None, name, real), op, across, lengths, x, target, w, outs, block, *constants)
 
 

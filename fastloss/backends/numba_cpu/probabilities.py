@@ -224,7 +224,93 @@ def distance_columns(
             partials[b, 3] = -1.0
 
 
-TEMPLATES = {"distance_columns": distance_columns}
+@called
+def find_largest(x, i, start, rows, most, best):
+    """The largest elements of the rows x[i, :, start : start + rows], NaN left out, and the first classes that have them."""
+    outer_step, class_step, lane_step = x.strides
+    for k in range(rows):
+        most[k], best[k] = -np.inf, 0
+    if class_step == x.itemsize and x.shape[1] >= AT_ONCE:
+        for k in range(rows):
+            own = elements_from(x, i * outer_step + (start + k) * lane_step, x.shape[1])
+            for c in range(own.size):
+                value = np.float64(load(own, c))
+                if value > most[k]:
+                    most[k], best[k] = value, c
+        return
+    for c in range(x.shape[1]):
+        lanes = span(row(x, i, c), start, start + rows)
+        for k in range(rows):
+            value = np.float64(load(lanes, k))
+            best[k] = c if value > most[k] else best[k]
+            most[k] = value if value > most[k] else most[k]
+
+
+@called
+def bin_of(confidence, edges):
+    """The first bin whose upper edge is not below the confidence; the last for NaN."""
+    last = edges.size - 1
+    guess = confidence * edges.size
+    found = last
+    if guess < edges.size:
+        found = np.intp(guess) if guess > 0.0 else 0
+    while found > 0 and edges[found - 1] >= confidence:
+        found -= 1
+    while found < last and edges[found] < confidence:
+        found += 1
+    return found
+
+
+def calibration_columns(
+    x,  # IN (outer, n_classes, inner)
+    target,  # IN (outer, inner) any integer dtype
+    edges,  # IN (bins,) the bins' upper edges
+    ignore_index,
+    event,  # IN as above
+    block,  # IN rows per block
+    first,
+    last,
+    partials,  # OUT (n_blocks, 4 + 3 * bins)
+):
+    """Confidences, hits and rows in each bin."""
+    outer, n_classes, inner = x.shape
+    bins = edges.size
+    most, best = new_piece(np.float64), new_labels(np.int64)
+    for b in range(first, last):
+        start_block(partials, b)
+        for k in range(3 * bins):
+            partials[b, 4 + k] = 0.0
+        r, end = b * block, smaller((b + 1) * block, outer * inner)
+        bad = False
+        while r < end:
+            i, j = r // inner, r % inner
+            rows = smaller(AT_ONCE, smaller(inner - j, end - r))
+            beyond = rows_beyond(x, i, j, j + rows)
+            find_largest(x, i, j, rows, most, best)
+            for k in range(rows):
+                label = target[i, j + k]
+                if is_ignored(label, ignore_index):
+                    continue
+                if not is_class(label, 2 if event else n_classes):
+                    note_bad(partials, b, r + k)
+                    continue
+                confidence = most[k]
+                if beyond:
+                    for c in range(n_classes):
+                        value = np.float64(load(row(x, i, c), j + k))
+                        confidence = confidence if value == value else value
+                hit = label == 1 if event else label == best[k]
+                found = bin_of(confidence, edges)
+                partials[b, 4 + found] += confidence
+                partials[b, 4 + bins + found] += 1.0 if hit else 0.0
+                partials[b, 4 + 2 * bins + found] += 1.0
+            bad |= beyond
+            r += rows
+        if bad:
+            partials[b, 3] = -1.0
+
+
+TEMPLATES = {"distance_columns": distance_columns, "calibration_columns": calibration_columns}
 
 
 def kernel(op, real):
