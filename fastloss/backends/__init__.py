@@ -67,6 +67,10 @@ outside [0, 1], as some are or are -0 or NaN.  ``kernel.once(x, target, w, outs,
 the only block and returns these four.  ``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all
 labels.
 
+A backend may have ``caps_logits(softcap, temperature)``, which says whether its ``cap_logits(x, softcap, temperature, out)`` is
+for these: it writes softcap tanh(x / softcap) / temperature of logits (n, m) of up to 32 bits to `out`, float64, and
+``cap_slopes(x, softcap, temperature, slopes, out)`` the derivatives with respect to x from those with respect to that.
+
 Backends know nothing about each other, about threads, or about means, which are left to their callers.
 """
 

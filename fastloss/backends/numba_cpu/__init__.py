@@ -4,6 +4,7 @@ import functools
 from types import SimpleNamespace
 
 from fastloss import _viewed
+from fastloss._arrays import FLOAT64, bits
 from fastloss._optional import failure_of_import
 
 CALIBRATES = True  # sorts rows of probabilities into bins
@@ -30,6 +31,7 @@ def available():
 @functools.cache
 def _families():
     from fastloss.backends.numba_cpu import (
+        capping,
         columns,
         comparing,
         details,
@@ -42,7 +44,7 @@ def _families():
         tiles,
     )
 
-    families = (rowwise, columns, gather, probabilities, scoring, details, comparing, tiles, finish)
+    families = (rowwise, columns, gather, probabilities, scoring, details, comparing, tiles, finish, capping)
     softmax = {op: module for module in families for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 
@@ -74,6 +76,27 @@ def row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
 def rowwise_from(op, real, written):
     """The number of classes at which the kernels' times cross, see `backends`."""
     return 256
+
+
+def caps_logits(softcap, temperature):
+    """Whether `cap_logits` and `cap_slopes` are for these, see `backends`."""
+    inside = all(2.0**-100 <= value <= 2.0**100 for value in (temperature, softcap))
+    return inside and softcap / temperature <= 80.0
+
+
+def cap_logits(x, softcap, temperature, out):
+    """Cap logits of up to 32 bits, see `backends`."""
+    kernel(None, "cap_logits", FLOAT64)(bits(x), *_cap(softcap, temperature), out)
+
+
+def cap_slopes(x, softcap, temperature, slopes, out):
+    """Derivatives with respect to logits, see `backends`."""
+    kernel(None, "cap_slopes", FLOAT64)(bits(x), *_cap(softcap, temperature), slopes, out)
+
+
+def _cap(softcap, temperature):
+    """What the kernels need of the two; divisions that they could see would move into their loops."""
+    return float(softcap), 1.0 / float(softcap), 1.0 / float(temperature), float(softcap) / float(temperature)
 
 
 def tile_kernel(op, real):

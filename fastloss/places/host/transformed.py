@@ -2,8 +2,8 @@
 
 A pointwise kernel, `tempered` or `capped`, transforms a few rows of logits to float64 differences from their row's
 largest; the float64 row kernel then takes these as logits, and its results are rounded once.  This works for every
-backend and for the whole softmax family; the compiled kernels have a faster way for float32 logits with a temperature
-and no soft cap.
+backend and for the whole softmax family; the compiled kernels have faster ways for logits of up to 32 bits, and where
+the cap is not large beside the temperature, Numba's cap such logits one by one, relative to 0.
 """
 
 import math
@@ -28,6 +28,10 @@ class Transformed:
         self.n_classes, self.inner = lengths[1:] if across else lengths[:0:-1]
         self.constants = constants
         self.backend = _plan.backend()
+        takes = getattr(self.backend, "caps_logits", None)
+        # whether logits are capped one by one, rather than relative to the row's largest
+        self.caps = takes is not None and transform.softcap is not None and real.itemsize == 4
+        self.caps = self.caps and takes(transform.softcap, transform.temperature)
         # of logits as they are: which order they come in does not change, and where labels lie neither
         self.plain = self.backend.row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
         self.pieces = {}
@@ -98,11 +102,9 @@ class Transformed:
         if piece is None:
             piece = self.pieces[n] = self._piece(x, y, w[of_rows] if self.op == "compare" else None, n)
         z, more = (room[: x.size].reshape(x.shape) for room in scratch)
-        origin = _origins(x, 0 if self.across else 1)
-        piece.transform.run((x, origin, None, None), 1.0, z, 0, 1, None)
+        origin = self._put(piece.transform, x, z)
         if self.op == "compare":
-            w = w[of_rows]
-            piece.reference.run((w, _origins(w, 0 if self.across else 1), None, None), 1.0, more, 0, 1, None)
+            self._put(piece.reference, w[of_rows], more)
             w = more
         results = [None if layout is None else np.empty(n, layout[0]) for layout in piece.outs]
         for k, out in enumerate(outs):
@@ -127,8 +129,19 @@ class Transformed:
                     out[of_rows if k else (i, rows)] = results[k] if k else self._moved(results[0], origin)
         return found
 
+    def _put(self, kernel, x, z):
+        """Write the transforms of logits to z; returns the origins of their rows, None for 0."""
+        if self.caps:
+            self.backend.cap_logits(x, self.transform.softcap, self.transform.temperature, z)
+            return None
+        origin = _origins(x, 0 if self.across else 1)
+        kernel.run((x, origin, None, None), 1.0, z, 0, 1, None)
+        return origin
+
     def _moved(self, lse, origin):
         """logsumexp, from that of logits relative to an origin."""
+        if origin is None:
+            return lse
         origin = origin.reshape(1, -1)
         shift = np.empty_like(origin)
         self._elements("each", origin, True).run((origin, np.zeros_like(origin), None, None), 1.0, shift, 0, 1, None)
@@ -136,6 +149,9 @@ class Transformed:
 
     def _differentiate(self, piece, x, origin, z, slopes, out):
         """Write derivatives with respect to the logits, from those with respect to `z`, which is overwritten."""
+        if self.caps:
+            self.backend.cap_slopes(x, self.transform.softcap, self.transform.temperature, slopes, out)
+            return
         if piece.slope is None:
             out[...] = np.divide(slopes, self.transform.temperature, out=z)
             return
@@ -168,10 +184,11 @@ class Transformed:
         elif self.op == "compare":
             outs[1] = ("bool", 0, n, 1)
         slope = self.transform.softcap is not None and self.op in ("index", "dense") and outs[1] is not None
+        each = None if self.caps else self._elements("each", x, across)
         return _Piece(
-            self._elements("each", x, across),
-            None if reference is None else self._elements("each", reference, across),
-            self._elements("slope", x, across, packed) if slope else None,
+            each,
+            None if reference is None or self.caps else self._elements("each", reference, across),
+            self._elements("slope", x, across, packed) if slope and not self.caps else None,
             self.backend.row_kernel(
                 self.op,
                 across,
