@@ -69,7 +69,9 @@ labels.
 
 A backend may have ``caps_logits(softcap, temperature)``, which says whether its ``cap_logits(x, softcap, temperature, out)`` is
 for these: it writes softcap tanh(x / softcap) / temperature of logits (n, m) of up to 32 bits to `out`, float64, and
-``cap_slopes(x, softcap, temperature, slopes, out)`` the derivatives with respect to x from those with respect to that.
+``cap_slopes(x, softcap, temperature, slopes, out)`` the derivatives with respect to x from those with respect to that.  And
+``tempers_logits(temperature)`` with ``temper_logits(x, origins, across, temperature, out)``: (x - origin) / temperature, with one
+origin per row, or per column if `across`; ``largest_across(x)`` are such origins of columns, 0 where the largest is not finite.
 
 Backends know nothing about each other, about threads, or about means, which are left to their callers.
 """

@@ -3,6 +3,8 @@
 import functools
 from types import SimpleNamespace
 
+import numpy as np
+
 from fastloss import _viewed
 from fastloss._arrays import FLOAT64, bits
 from fastloss._optional import failure_of_import
@@ -80,8 +82,7 @@ def rowwise_from(op, real, written):
 
 def caps_logits(softcap, temperature):
     """Whether `cap_logits` and `cap_slopes` are for these, see `backends`."""
-    inside = all(2.0**-100 <= value <= 2.0**100 for value in (temperature, softcap))
-    return inside and softcap / temperature <= 80.0
+    return tempers_logits(temperature) and tempers_logits(softcap) and softcap / temperature <= 80.0
 
 
 def cap_logits(x, softcap, temperature, out):
@@ -92,6 +93,23 @@ def cap_logits(x, softcap, temperature, out):
 def cap_slopes(x, softcap, temperature, slopes, out):
     """Derivatives with respect to logits, see `backends`."""
     kernel(None, "cap_slopes", FLOAT64)(bits(x), *_cap(softcap, temperature), slopes, out)
+
+
+def tempers_logits(temperature):
+    """Whether `temper_logits` is for this one, see `backends`: its inverse leaves of no difference less than it should."""
+    return 2.0**-100 <= temperature <= 2.0**100
+
+
+def largest_across(x):
+    """The largest logit of each column, see `backends`."""
+    out = np.empty(x.shape[1])
+    kernel(None, "largest_across", FLOAT64)(bits(x), out)
+    return out
+
+
+def temper_logits(x, origins, across, temperature, out):
+    """Divide differences of logits by a temperature, see `backends`."""
+    kernel(None, "temper_logits", FLOAT64)(bits(x), origins, across, 1.0 / float(temperature), out)
 
 
 def _cap(softcap, temperature):

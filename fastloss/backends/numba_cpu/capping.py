@@ -1,7 +1,7 @@
-"""Kernels that cap logits of up to 32 bits: c tanh(x / c) / T in float64, and what its slope makes of others.
+"""Kernels that transform logits of up to 32 bits, in float64: c tanh(x / c) / T, what its slope makes of others, and x / T.
 
-Unlike the pointwise formula, which takes differences from a row's largest, they are of single logits: where c / T is small,
-capped logits lie so near 0 that subtracting them from each other loses nothing that a comparison of two models would show.
+Unlike the pointwise formula, which takes differences from a row's largest, soft caps are of single logits: where c / T is small,
+they lie so near 0 that subtracting them from each other loses nothing that a comparison of two models would show.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from numba import types
 
 from fastloss.backends.numba_cpu._jit import called, inlined, specialise
 from fastloss.backends.numba_cpu._load import smaller, span, span_row, staged
-from fastloss.backends.numba_cpu._math import exp
+from fastloss.backends.numba_cpu._math import exp, fast_max
 from fastloss.backends.numba_cpu._memory import on_stack
 
 # Elements that are widened together: they stay in the first-level cache.
@@ -83,6 +83,24 @@ def slope_span(x, cap, per_cap, steepness, rise, slopes, out):
             out[k] = value if abs(v) > cap else out[k]
 
 
+@called
+def larger_span(x, is_first, tops):
+    for k in range(tops.size):
+        tops[k] = x[k] if is_first else fast_max(tops[k], x[k])
+
+
+@called
+def temper_span(x, origin, steepness, out):
+    for k in range(out.size):
+        out[k] = (np.float64(x[k]) - origin) * steepness
+
+
+@called
+def temper_lanes(x, origins, steepness, out):
+    for k in range(out.size):
+        out[k] = (np.float64(x[k]) - origins[k]) * steepness
+
+
 def cap_logits(
     x,  # IN (n, m) of any strides, float32 or the bits of halves
     cap,  # IN float64, and so
@@ -121,7 +139,42 @@ def cap_slopes(
                 written[start + k] = found[k]
 
 
-TEMPLATES = {f.__name__: f for f in (cap_logits, cap_slopes)}
+def temper_logits(
+    x,  # IN (n, m) of any strides, float32 or the bits of halves
+    origins,  # IN (m,) float64 if `across`, else (n,): what to subtract
+    across,  # IN
+    steepness,  # IN 1 / temperature
+    out,  # OUT (n, m) float64, contiguous
+):
+    """Divide differences from a row's origin by a temperature."""
+    scratch = new_span(np.float32)
+    for i in range(x.shape[0]):
+        xr, written = span_row(x, i), out[i]
+        for start in range(0, x.shape[1], SPAN):
+            stop = smaller(start + SPAN, x.shape[1])
+            xs = staged(xr, start, stop, scratch)
+            if across:
+                temper_lanes(xs, origins[start:stop], steepness, written[start:stop])
+            else:
+                temper_span(xs, origins[i], steepness, written[start:stop])
+
+
+def largest_across(
+    x,  # IN (n, m) of any strides, float32 or the bits of halves
+    out,  # OUT (m,) float64: the largest of each column, 0 where it is infinite or NaN
+):
+    """The origins of rows that lie across."""
+    scratch, tops = new_span(np.float32), new_span(np.float32)
+    for start in range(0, x.shape[1], SPAN):
+        stop = smaller(start + SPAN, x.shape[1])
+        found = span(tops, 0, stop - start)
+        for i in range(x.shape[0]):
+            larger_span(staged(span_row(x, i), start, stop, scratch), i == 0, found)
+        for k in range(stop - start):
+            out[start + k] = np.float64(found[k]) if abs(found[k]) < np.float32(np.inf) else 0.0
+
+
+TEMPLATES = {f.__name__: f for f in (cap_logits, cap_slopes, temper_logits, largest_across)}
 
 
 def kernel(op, real):

@@ -28,10 +28,12 @@ class Transformed:
         self.n_classes, self.inner = lengths[1:] if across else lengths[:0:-1]
         self.constants = constants
         self.backend = _plan.backend()
-        takes = getattr(self.backend, "caps_logits", None)
-        # whether logits are capped one by one, rather than relative to the row's largest
-        self.caps = takes is not None and transform.softcap is not None and real.itemsize == 4
-        self.caps = self.caps and takes(transform.softcap, transform.temperature)
+        # whether the backend caps logits one by one, rather than relative to the row's largest, and whether it divides them
+        self.caps = self.tempers = False
+        if real.itemsize == 4 and hasattr(self.backend, "caps_logits"):
+            capped = transform.softcap is not None
+            self.caps = capped and self.backend.caps_logits(transform.softcap, transform.temperature)
+            self.tempers = not capped and self.backend.tempers_logits(transform.temperature)
         # of logits as they are: which order they come in does not change, and where labels lie neither
         self.plain = self.backend.row_kernel(op, across, real, lengths, x, target, w, outs, block, *constants)
         self.pieces = {}
@@ -134,6 +136,10 @@ class Transformed:
         if self.caps:
             self.backend.cap_logits(x, self.transform.softcap, self.transform.temperature, z)
             return None
+        if self.tempers:
+            origin = self.backend.largest_across(x) if self.across else _origins(x, 1)
+            self.backend.temper_logits(x, origin, self.across, self.transform.temperature, z)
+            return origin
         origin = _origins(x, 0 if self.across else 1)
         kernel.run((x, origin, None, None), 1.0, z, 0, 1, None)
         return origin
@@ -142,6 +148,8 @@ class Transformed:
         """logsumexp, from that of logits relative to an origin."""
         if origin is None:
             return lse
+        if self.tempers:
+            return lse + origin / self.transform.temperature
         origin = origin.reshape(1, -1)
         shift = np.empty_like(origin)
         self._elements("each", origin, True).run((origin, np.zeros_like(origin), None, None), 1.0, shift, 0, 1, None)
@@ -184,10 +192,10 @@ class Transformed:
         elif self.op == "compare":
             outs[1] = ("bool", 0, n, 1)
         slope = self.transform.softcap is not None and self.op in ("index", "dense") and outs[1] is not None
-        each = None if self.caps else self._elements("each", x, across)
+        own = self.caps or self.tempers
         return _Piece(
-            each,
-            None if reference is None or self.caps else self._elements("each", reference, across),
+            None if own else self._elements("each", x, across),
+            None if own or reference is None else self._elements("each", reference, across),
             self._elements("slope", x, across, packed) if slope and not self.caps else None,
             self.backend.row_kernel(
                 self.op,
