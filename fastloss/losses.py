@@ -189,11 +189,13 @@ FOCAL = _of_rows("focal", "gamma", ns=5.0)
 POLY = _of_rows("poly", "epsilon")
 WITH_Z = _of_rows("with_z", "z", with_lse=True)
 
-# all that is compiled ahead of time
-COMPILED = (
-    *POINTWISE,
-    *(part for row in (FOCAL, POLY, WITH_Z) for part in (row.value, row.factor, row.at_target)),
+OF_ROWS = (
+    FOCAL,
+    POLY,
+    WITH_Z,
 )
+# all that is compiled ahead of time
+COMPILED = (*POINTWISE, *(part for row in OF_ROWS for part in (row.value, row.factor, row.at_target)))
 
 Values = dict[str, Any]  # of options, by name
 

@@ -1,4 +1,4 @@
-"""A pointwise loss is added in four places: scalars, table, public function, and (here) reference; everything else follows.
+"""A loss of elements and one of rows are added in four places: scalars, table, public function, and (here) reference; everything else follows.
 
 The places are edited in a copy of the package, which runs in processes of its own.
 """
@@ -28,12 +28,30 @@ def lorentzian_slope(x, y, scale):
     T = type(x)
     d = (x - y) / scale
     return d / (scale * (T(1.0) + T(0.5) * d * d))
+
+
+def truncated(nll, lse, q):
+    """(1 - p^q) / q (Zhang and Sabuncu 2018)."""
+    return -expm1(-q * nll) / q
+
+
+def truncated_factor(nll, lse, q):
+    return exp(-q * nll)
+
+
+def truncated_at_target(nll, lse, q):
+    return exp(-q * nll) * expm1(-nll)
 '''
 
 FUNCTION = '''
 def lorentzian_loss(pred, target, *, weight=None, axis=None, scale=1.0, reduction="mean", out=None):
     """The Lorentzian loss: of large errors hardly more than of smaller ones."""
     return evaluate(losses.LORENTZIAN_LOSS, (pred, target, None, weight), (axis, reduction, scale), out)
+
+
+def truncated_loss(logits, target, *, weight=None, q=0.7, ignore_index=-100, axis=-1, reduction="mean", out=None):
+    """The generalised cross-entropy of rows."""
+    return evaluate(losses.TRUNCATED_LOSS, (logits, target, weight), (axis, reduction, ignore_index, q), out)
 
 
 '''
@@ -51,6 +69,17 @@ def reference(x, y, scale=1.0):
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(2, 300, 7))
 value, slope = reference(x, y, 0.5)
+
+
+def reference_of_rows(x, labels, q=0.7):
+    p = np.exp(np.asarray(x, np.longdouble))
+    p /= p.sum(axis=1, keepdims=True)
+    own, onehot = p[np.arange(len(x)), labels], np.arange(x.shape[1]) == labels[:, None]
+    return (1 - own**q) / q, (own**q)[:, None] * (p - onehot)
+
+
+labels = rng.integers(0, 7, 300)
+row_value, row_slope = reference_of_rows(x, labels, 0.5)
 """
 
 # Everything that follows from the row, on the backend in force.
@@ -76,6 +105,16 @@ except ValueError as error:
     assert "scale" in str(error)
 else:
     raise AssertionError("scale=0 was accepted")
+
+loss, w = fastloss.truncated_loss, np.arange(1.0, 8.0)
+close(loss(x, labels, q=0.5), row_value.mean())
+close(loss(x.T, labels, q=0.5, axis=0, reduction="none"), row_value)
+close(loss(x, labels, q=0.5, weight=w), (row_value * w[labels]).sum() / w[labels].sum())
+got, gradient = fastloss.value_and_grad(loss)(x, labels, q=0.5, reduction="sum")
+close(got, row_value.sum()), close(gradient, row_slope)
+accumulator = fastloss.Accumulator(loss, q=0.5, ignore_index=3)
+accumulator.update(x[:100], labels[:100]), accumulator.update(x[100:], labels[100:])
+close(accumulator.compute(), row_value[labels != 3].mean())
 """
 
 
@@ -100,7 +139,10 @@ def package(tmp_path_factory):
     insert(table, "\nPOINTWISE = (\n", "    LORENTZIAN,\n", after=True)
     row = '\nLORENTZIAN_LOSS = _regression("lorentzian_loss", _always(LORENTZIAN, "scale"), _positive("scale", 1.0))\n'
     insert(table, "\nLOSSES = (\n", row)
-    insert(table, "\nLOSSES = (\n", "    LORENTZIAN_LOSS,\n", after=True)
+    insert(table, "\nLOSSES = (\n", "    LORENTZIAN_LOSS,\n    TRUNCATED_LOSS,\n", after=True)
+    insert(table, "\nOF_ROWS = (\n", '\nTRUNCATED = _of_rows("truncated", "q")\n')
+    insert(table, "\nOF_ROWS = (\n", "    TRUNCATED,\n", after=True)
+    insert(table, "\nNLL_LOSS = ", '\nTRUNCATED_LOSS = _classes("truncated_loss", TRUNCATED, _positive("q", 0.7))\n')
     insert(copy / "fastloss/functional.py", "# The losses by their functions", FUNCTION)
     return copy
 
@@ -128,6 +170,8 @@ lazy = da.from_array(x, chunks=(100, 7)), da.from_array(y, chunks=(100, 7))
 np.testing.assert_allclose(fastloss.lorentzian_loss(*lazy, scale=0.5).compute(), float(value.mean()), rtol=1e-12)
 got, gradient = fastloss.value_and_grad(fastloss.lorentzian_loss)(*lazy, scale=0.5, reduction="sum")
 np.testing.assert_allclose(gradient.compute(), slope.astype(float), rtol=1e-12)
+lazy = da.from_array(x, chunks=(100, 3)), da.from_array(labels, chunks=100)
+np.testing.assert_allclose(fastloss.truncated_loss(*lazy, q=0.5).compute(), float(row_value.mean()), rtol=1e-12)
 """
     run(package, code, FASTLOSS_BACKEND="numpy")
 
@@ -143,6 +187,10 @@ fetched = lambda a: a.copy_to_host()
 np.testing.assert_allclose(fetched(fastloss.lorentzian_loss(*there, scale=0.5)), float(value.mean()), rtol=1e-12)
 got, gradient = fastloss.value_and_grad(fastloss.lorentzian_loss)(*there, scale=0.5, reduction="sum")
 np.testing.assert_allclose(fetched(gradient), slope.astype(float), rtol=1e-12)
+there = cuda.to_device(x), cuda.to_device(labels[:6])
+got, gradient = fastloss.value_and_grad(fastloss.truncated_loss)(*there, q=0.5, reduction="sum")
+np.testing.assert_allclose(fetched(got), float(row_value[:6].sum()), rtol=1e-12)
+np.testing.assert_allclose(fetched(gradient), row_slope[:6].astype(float), rtol=1e-12, atol=1e-15)
 """
     run(package, code, NUMBA_ENABLE_CUDASIM="1")
 
@@ -159,6 +207,10 @@ printed = io.StringIO()
 with contextlib.redirect_stdout(printed):
     assert main(["eval", *paths, "--loss", "lorentzian_loss"]) == 0
 assert "lorentzian_loss" in printed.getvalue()
+np.save(paths[0], x), np.save(paths[1], labels)
+with contextlib.redirect_stdout(printed):
+    assert main(["eval", *paths, "--loss", "truncated_loss"]) == 0
+assert "truncated_loss" in printed.getvalue()
 """
     run(package, code, FASTLOSS_BACKEND="numpy")
 

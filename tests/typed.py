@@ -49,6 +49,8 @@ def results_of_losses(reduction: str) -> None:
     assert_type(fastloss.mse_loss(logits, logits, axis=(0, 1), weight=[1.0, 2.0, 3.0]), Real | Reals)
     assert_type(fastloss.rmse_loss(logits, logits), Real)
     assert_type(fastloss.kl_div(logits, logits, reduction="batchmean"), Real)
+    assert_type(fastloss.focal_loss(logits, labels, gamma=1.0), Real)
+    assert_type(fastloss.poly_loss_cross_entropy(logits, labels, reduction="none"), Reals)
     assert_type(fastloss.linear_cross_entropy(logits, logits, labels), Real)
     assert_type(fastloss.gaussian_nll_loss(logits, logits, logits), Real)
 
