@@ -137,6 +137,9 @@ class _TransformedDetails:
 def _own(x, target, resolved):
     """(targets, their logits)."""
     labels = details.wide_ids(target, resolved.ignore_index)
+    if x.ndim == 2 and labels.size:  # in half the time
+        rows, classes = np.arange(len(labels)), np.maximum(labels, 0)
+        return {"labels": labels, "own": x[rows, classes] if resolved.axis else x[classes, rows]}
     return {"labels": labels, "own": _at(x, labels[..., None], resolved.axis)[..., 0]}
 
 
