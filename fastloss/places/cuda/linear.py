@@ -54,8 +54,12 @@ _EXECUTED_BY = {
 }
 
 
-def on_logits(function, operands, options, want=VALUE):
-    """Evaluate a function of logits, for those of some rows."""
+def on_logits(function, operands, values, want=VALUE):
+    """Evaluate a function of logits, for those of some rows.
+
+    values : of its options, by name; others have their defaults.
+    """
+    options = [values.get(option.name, option.default) for option in function.options]
     arrays, weak = as_arrays(function, operands)
     signatures = [None if a is None else signature_of(a, i in weak) for i, a in enumerate(arrays)]
     out = (None,) if want.wrt else None
@@ -86,14 +90,13 @@ def layer(resolved):
             gradients[name][...] = 0.0
 
         def computed(part, want, reduction):
-            options = (
-                -1,
-                reduction,
-                resolved.ignore_index,
-                resolved.smoothing,
-                *transforms.values_of(resolved.transform).values(),
-            )
-            return on_logits(losses.CROSS_ENTROPY, (layer.logits(part), target[part], weight), options, want)
+            values = {
+                "reduction": reduction,
+                "ignore_index": resolved.ignore_index,
+                "label_smoothing": resolved.smoothing,
+                **transforms.values_of(resolved.transform),
+            }
+            return on_logits(losses.CROSS_ENTROPY, (layer.logits(part), target[part], weight), values, want)
 
         loss = divisor = 0.0
         count = 0
@@ -142,12 +145,12 @@ def scores(resolved):
         layer = Layer(operands, resolved.real, hidden, linear_weight, bias)
         labels = None if target is None else layer.library.plain(target).reshape(-1)
         ids = None if ids is None else layer.library.plain(ids).reshape(-1, resolved.n_ids)
-        transform = transforms.values_of(resolved.transform).values()
-        options = (-1, resolved.ignore_index, resolved.top_k, resolved.top, resolved.entropy, *transform)
+        values = {name: getattr(resolved, name) for name in ("ignore_index", "top_k", "top", "entropy")}
+        values |= transforms.values_of(resolved.transform)
 
         def scored(part):
             own, of_ids = (None if a is None else a[part] for a in (labels, ids))
-            return on_logits(losses.SCORE, (layer.logits(part), own, None, None, of_ids), options)
+            return on_logits(losses.SCORE, (layer.logits(part), own, None, None, of_ids), values)
 
         return Scores(*_of_all_rows(layer, scored))
 
@@ -164,12 +167,12 @@ def compared(resolved):
             for h, of_side in ((reference, reference_layer(*layers)), (hidden, layers[:2]))
         ]
         labels = None if target is None else sides[0].library.plain(target).reshape(-1)
-        options = (-1, resolved.ignore_index, *transforms.values_of(resolved.transform).values())
+        values = {"ignore_index": resolved.ignore_index, **transforms.values_of(resolved.transform)}
 
         def compared(part):
             logits = [side.logits(part) for side in sides]
             own = None if labels is None else labels[part]
-            return on_logits(losses.COMPARE, (*logits, own, None, None, None, None), options)
+            return on_logits(losses.COMPARE, (*logits, own, None, None, None, None), values)
 
         return Comparison(*_of_all_rows(sides[0], compared))
 
