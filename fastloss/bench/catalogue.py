@@ -32,7 +32,9 @@ _OTHERWISE: dict[str, Any] = {
     "delta": 0.5,
     "beta": 0.5,
     "q": 0.9,
-    "gamma": 2.0,
+    "gamma": 3.0,
+    "epsilon": 1.0,
+    "z_loss": 1e-4,
     "norm": "max",
     "reduction": "none",
 }
