@@ -672,6 +672,16 @@ def square_low(a, b, s):
     return T(2.0) * low + (rest / scale if reaches else T(0.0))
 
 
+def short_divergence(x, y, value):
+    """`generalized_kl`, which is `value`.  Backends may have a shorter way for float32, through float64."""
+    return value
+
+
+def short_log_excess(a, b, value):
+    """a / b - 1 - log(a / b) for positive a and b, which is `value`; likewise."""
+    return value
+
+
 def generalized_kl(x, y):
     """y log(y / x) - y + x (Csiszar 1975): a square near x = y, where the terms would cancel; x where y = 0."""
     T = type(x)
@@ -681,7 +691,8 @@ def generalized_kl(x, y):
     near = d * share + square_low(x, y, s) * share
     far = d - y * log_quotient(x, y)
     inside = x >= T(0.0) and y >= T(0.0)
-    return ((near if abs(s) <= T(0.7) else far) if y > T(0.0) else x) if inside else T(float("nan"))
+    value = ((near if abs(s) <= T(0.7) else far) if y > T(0.0) else x) if inside else T(float("nan"))
+    return short_divergence(x, y, value)
 
 
 def generalized_kl_slope(x, y):
@@ -709,7 +720,8 @@ def gamma_deviance(x, y):
     near = d / x * share + square_low(y, x, s) / x * share
     far = (y / x - T(1.0)) - log_quotient(y, x)
     inside = x > T(0.0) and y > T(0.0)
-    return T(2.0) * (near if abs(s) <= T(0.6) else far) if inside else T(float("nan"))
+    value = (near if abs(s) <= T(0.6) else far) if inside else T(float("nan"))
+    return T(2.0) * short_log_excess(y, x, value)
 
 
 def gamma_deviance_slope(x, y):

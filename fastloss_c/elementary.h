@@ -382,6 +382,18 @@ INLINE double NAME(short_power)(double x, _Bool whole)
     return power * (r * r * curve + r) + (whole ? power : power - 1.0);
 }
 
+/* x - 1 - log(x) for positive numbers.  The exponent's whole part cancels, and what is left of the logarithm begins with the square. */
+INLINE double NAME(excess_of_log)(double x)
+{
+    const uint64_t shifted = bits_of_double(x) - bits_of_double(0.75) + ((uint64_t)2048 << 52);
+    const double m = double_of((shifted & 0x000fffffffffffffu) + bits_of_double(0.75)), f = m - 1.0;
+    const double n = double_of((shifted >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 2048.0);
+    const double p = POLYNOMIAL_9(
+        f, 0.3333334029, -0.2500016391, 0.1999960542, -0.1665529609, 0.1427623779, -0.1272777915, 0.1170067042,
+        -0.0911620557, 0.0376729965);
+    return ((x - m) - n * 0.6931471805599453) + f * f * (0.5 - f * p);
+}
+
 INLINE double NAME(short_exp)(double x)
 {
     return NAME(short_power)(x, 1);
@@ -436,6 +448,32 @@ INLINE REAL NAME(times_less_1)(REAL exponent, REAL low)
 #else
     const REAL value = NAME(expm1)(exponent);
     return value < (REAL)INFINITY ? value + (value + (REAL)1.0) * low : value;
+#endif
+}
+
+/* y log(y / x) - y + x, which is `value`.  NaN, where that is not NaN, has it computed in double. */
+INLINE REAL NAME(short_divergence)(REAL x, REAL y, REAL value)
+{
+#if SINGLE
+    const float v = (float)((double)y * NAME(excess_of_log)((double)x / (double)y));
+    (void)value;
+    return (x > 0.0f) & (y > 0.0f) ? v : (x >= 0.0f) & (y == 0.0f) ? x : NAN;
+#else
+    (void)x, (void)y;
+    return value;
+#endif
+}
+
+/* a / b - 1 - log(a / b), which is `value`; likewise. */
+INLINE REAL NAME(short_log_excess)(REAL a, REAL b, REAL value)
+{
+#if SINGLE
+    const float v = (float)NAME(excess_of_log)((double)a / (double)b);
+    (void)value;
+    return (a > 0.0f) & (b > 0.0f) & (b < INFINITY) ? v : NAN;
+#else
+    (void)a, (void)b;
+    return value;
 #endif
 }
 

@@ -16,6 +16,8 @@ REPLACED = (
     "log_complement_rest",
     "log_near",
     "log_ratio",
+    "short_divergence",
+    "short_log_excess",
     "softplus_added",
     "softplus_tail",
     "times_decay",

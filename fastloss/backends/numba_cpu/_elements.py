@@ -64,6 +64,8 @@ _SHORTER = {
     "log_clamped": _math.log_clamped_of,
     "log_complement_rest": _math.log_complement_rest_of,
     "log_near": _math.log_near_of,
+    "short_divergence": _math.short_divergence_of,
+    "short_log_excess": _math.short_log_excess_of,
     "times_exp": _math.times_exp_of,
     "times_decay": _math.times_decay_of,
     "times_less_1": _math.times_less_1_of,

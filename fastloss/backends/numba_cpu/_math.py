@@ -21,6 +21,7 @@ from fastloss.backends.numba_cpu._lanes import (
     DOUBLE,
     Register,
     absolute,
+    both,
     element,
     emitted,
     from_bfloat,
@@ -450,6 +451,30 @@ def times_less_1_of(exponent, low):
     power, tail = _short_exp_parts(where(wide > 700.0, 700.0, wide))
     value = power * tail + (power - 1.0)
     return (value + (value + 1.0) * low.to(DOUBLE)).to(element(exponent.type))
+
+
+def short_divergence_of(x, y, value):
+    """y log(y / x) - y + x, likewise; in float64 `value`.  NaN, where that is not NaN, has it computed there."""
+    if x.is_double:
+        return value
+    found = (y.to(DOUBLE) * _log_excess_of(x.to(DOUBLE) / y.to(DOUBLE))).to(element(x.type))
+    return where(both(x > 0.0, y > 0.0), found, where(both(x >= 0.0, y.equals(0.0)), x, NAN))
+
+
+def short_log_excess_of(a, b, value):
+    """a / b - 1 - log(a / b), likewise."""
+    if a.is_double:
+        return value
+    found = _log_excess_of(a.to(DOUBLE) / b.to(DOUBLE)).to(element(a.type))
+    return where(both(both(a > 0.0, b > 0.0), b < INF), found, NAN)
+
+
+def _log_excess_of(x):
+    """x - 1 - log(x) for positive numbers, in float64, accurate enough for float32.  The exponent's whole part cancels, and what is left of
+    the logarithm begins with the square."""
+    k = _exponent(x)
+    m = (x.bits() - (k << DOUBLE_FORMAT.mantissa)).floats()
+    return ((x - m) - k.to_float() * LN2) - _log_rest(m - 1.0, SINGLE)
 
 
 def times_decay_of(weight, u, v, e, a, low):
