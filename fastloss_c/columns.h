@@ -968,11 +968,12 @@ static void NAME(log_columns)(
 }
 
 #if SINGLE
-/* --- losses and their slopes, each exponential taken once: for indices without smoothing ------------------------------ */
+/* --- losses and their slopes, each exponential taken once: for indices, without class weights if they are smoothed ------- */
 
 /* A row that float32 does not reach, by the kernels above: its slopes go to a tile; gives its loss. */
 static double NAME(slopes_of_row)(
-    const Columns *x, Py_ssize_t n_classes, int lane, const Rows *rows, float *tile, const Temper temper)
+    const Columns *x, Py_ssize_t n_classes, int lane, const Rows *rows, double same, double at_label, float *tile,
+    const Temper temper)
 {
     const Columns row = {x->data + lane * x->lane_step, x->class_step, x->lane_step, x->kind};
     Rows one;
@@ -984,45 +985,49 @@ static double NAME(slopes_of_row)(
     NAME(scan_columns)(&row, n_classes, 1, &one, temper);
     find_totals(&one, 1, temper.rate);
     one.factor[0] = rows->factor[lane];
-    one.slope[0] = one.factor[0] * target_slope(one.s[0], one.g[0], one.x[0], one.top[0], one.total[0], 1.0, 0.0, 0.0,
-        temper.rate);
+    one.slope[0] = at_label + one.factor[0] * target_slope(one.s[0], one.g[0], one.x[0], one.top[0], one.total[0], 1.0,
+        0.0, 0.0, temper.rate);
     for (int k = 1; k < LANES; k++) /* numbers for lanes without a row */
         one.top[k] = one.total[k] = 1.0;
     NAME(fill_columns)(
-        &row, NULL, n_classes, 1, NULL, 0, 0.0, 0.0, 1.0, 1, &one, (char *)(tile + lane), LANES * sizeof(float),
+        &row, NULL, n_classes, 1, NULL, same != 0.0, 0.0, same, 1.0, 1, &one, (char *)(tile + lane), LANES * sizeof(float),
         sizeof(float), temper);
     return one.loss[0];
 }
 
-/* What a row's terms are multiplied by, and the slope at its label: with the odds r against that, the others' share is r / (1 + r). */
+/* What a row's terms are multiplied by, and the slope at its label, of which `at_label` is the same for all: with the odds r against
+that, the others' share is r / (1 + r). */
 static void NAME(multipliers_of_strip)(
-    const NAME(Sums) *RESTRICT sums, int lane, const double *RESTRICT factor, float *RESTRICT by, float *RESTRICT own)
+    const NAME(Sums) *RESTRICT sums, int lane, const double *RESTRICT factor, double at_label, float *RESTRICT by,
+    float *RESTRICT own)
 {
     const float *RESTRICT odds = sums->odds + lane;
     const double *RESTRICT s = sums->sum + lane;
     for (int i = 0; i < STRIP; i++) {
         const double r = (double)odds[i], share = factor[i] * r / (s[i] + s[i] * r);
         by[i] = (float)(s[i] == 0.0 ? 0.0 : share);
-        own[i] = (float)(s[i] == 0.0 ? 0.0 : -share * s[i]);
+        own[i] = (float)((s[i] == 0.0 ? 0.0 : -share * s[i]) + at_label);
     }
 }
 
 /* Terms of STRIP rows become slopes, where they are; memory is asked for where they go. */
-INLINE void NAME(multiply_strip)(float *RESTRICT tile, int classes, const float *RESTRICT by, NAME(Ahead) written)
+INLINE void NAME(multiply_strip)(
+    float *RESTRICT tile, int classes, const float *RESTRICT by, float same, NAME(Ahead) written)
 {
     for (int c = 0; c < classes; c++) {
         float *RESTRICT v = tile + c * LANES;
         NAME(ask_for)(written, c);
         IN_LANES
         for (int k = 0; k < STRIP; k++)
-            v[k] *= by[k];
+            v[k] = MULTIPLY_ADD(v[k], by[k], -same);
     }
 }
 
-/* Each row's loss, the same as `find_losses` gives, and its slopes times the row's factor; 0 in rows without a label. */
+/* Each row's loss, the same as `find_losses` gives, and its slopes times the row's factor, with `same` less, but `at_label` more at the
+label; 0 in rows without a label. */
 INLINE void NAME(slope_lanes)(
-    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step, Py_ssize_t lane_step,
-    const int lanes, const Temper temper)
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, double same, double at_label, char *out,
+    Py_ssize_t class_step, Py_ssize_t lane_step, const int lanes, const Temper temper)
 {
     float tile[(KEPT + 1) * LANES], by[LANES], own[LANES];
     double pairs[LANES];
@@ -1049,8 +1054,8 @@ INLINE void NAME(slope_lanes)(
                 tile + start * LANES + lane, NAME(group)(classes, start), start == 0, NAME(ahead_of)(x, n_classes, start, lane),
                 sums.power + lane, sums.sum + lane, sums.low + lane, 1, temper);
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
-        NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, by + lane, own + lane);
-        NAME(multiply_strip)(tile + lane, classes, by + lane, NAME(ahead_of)(&slopes, n_classes, 0, lane));
+        NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, at_label, by + lane, own + lane);
+        NAME(multiply_strip)(tile + lane, classes, by + lane, (float)same, NAME(ahead_of)(&slopes, n_classes, 0, lane));
     }
     for (int lane = 0; lane < width; lane++) {
         if (rows->labels[lane] >= 0)
@@ -1062,7 +1067,7 @@ INLINE void NAME(slope_lanes)(
     if (suspect)
         for (int lane = 0; lane < width; lane++)
             if (rows->labels[lane] >= 0 && NAME(is_suspect)(&sums, lane, temper))
-                rows->loss[lane] = NAME(slopes_of_row)(x, n_classes, lane, rows, tile, temper);
+                rows->loss[lane] = NAME(slopes_of_row)(x, n_classes, lane, rows, same, at_label, tile, temper);
     NAME(store_tile)(tile, classes, width, out, class_step, lane_step); /* the logits may lie there */
     if (classes == 2)
         for (int lane = 0; lane < lanes; lane++)
@@ -1070,12 +1075,12 @@ INLINE void NAME(slope_lanes)(
 }
 
 static void NAME(slope_columns)(
-    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step,
-        Py_ssize_t lane_step, const Temper temper)
+    const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, double same, double at_label, char *out,
+    Py_ssize_t class_step, Py_ssize_t lane_step, const Temper temper)
 {
     if (width <= NARROW)
-        NAME(slope_lanes)(x, n_classes, width, rows, out, class_step, lane_step, NARROW, temper);
+        NAME(slope_lanes)(x, n_classes, width, rows, same, at_label, out, class_step, lane_step, NARROW, temper);
     else
-        NAME(slope_lanes)(x, n_classes, width, rows, out, class_step, lane_step, LANES, temper);
+        NAME(slope_lanes)(x, n_classes, width, rows, same, at_label, out, class_step, lane_step, LANES, temper);
 }
 #endif

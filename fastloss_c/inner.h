@@ -122,7 +122,8 @@ typedef struct {
     void (*fill_columns)(
         const Columns *, const Columns *, Py_ssize_t, int, const double *, int, double, double, double, int, const Rows *,
         char *, Py_ssize_t, Py_ssize_t, Temper);
-    void (*slope_columns)(const Columns *, Py_ssize_t, int, Rows *, char *, Py_ssize_t, Py_ssize_t, Temper); /* not in double */
+    void (*slope_columns)(
+        const Columns *, Py_ssize_t, int, Rows *, double, double, char *, Py_ssize_t, Py_ssize_t, Temper); /* not in double */
     void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t, Temper);
     void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t, Temper);
     void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *, Rows *, Temper);

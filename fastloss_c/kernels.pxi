@@ -114,8 +114,8 @@ cdef extern from "inner.h" nogil:
             double spread, double scale, int at_labels, const Rows *rows, char *out, Py_ssize_t class_step,
             Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*slope_columns)(
-            const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, char *out, Py_ssize_t class_step,
-            Py_ssize_t lane_step, Temper temper) noexcept nogil
+            const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, double same, double at_label, char *out,
+            Py_ssize_t class_step, Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*log_columns)(
             const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
             Py_ssize_t lane_step, Temper temper) noexcept nogil

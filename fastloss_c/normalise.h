@@ -202,6 +202,24 @@ INLINE void NAME(strip_logs)(
     }
 }
 
+#if SINGLE
+/* What logsumexp of rows of two classes is above their maximum: their losses if that were the label's.  NaN where float32 does not reach
+far enough, and whether there is such a row. */
+INLINE int NAME(tails_of_pairs)(const float *RESTRICT tile, const int lanes, double *RESTRICT tails, const Temper temper)
+{
+    int64_t labels[LANES];
+    for (int lane = 0; lane < lanes; lane++)
+        labels[lane] = tile[lane] < tile[LANES + lane];
+    int some = NAME(losses_of_pairs)(tile, labels, lanes, tails, temper);
+    for (int lane = 0; lane < lanes; lane++) {
+        const _Bool far = NAME(is_far)(NAME(larger)(tile[lane], tile[LANES + lane]), temper);
+        tails[lane] = far ? NAN : tails[lane];
+        some |= far;
+    }
+    return some;
+}
+#endif
+
 INLINE void NAME(normalise_lanes)(
     const Columns *x, int n_classes, int width, Normal out, Py_ssize_t class_step, Py_ssize_t lane_step,
         const int lanes, const Temper temper)
@@ -217,13 +235,31 @@ INLINE void NAME(normalise_lanes)(
     }
     for (int lane = 0; lane < lanes; lane += STRIP)
         NAME(peaks_of_strip)(tile + lane, n_classes, peak + lane);
+    const Columns written = {out.shares ? out.shares : out.logs ? out.logs : x->data, class_step, lane_step, NATIVE};
+    REAL most[LANES], largest[LANES], by[LANES], low[LANES];
+#if SINGLE
+    double pairs[LANES];
+    const _Bool paired = n_classes == 2 && out.logs;
+    if (paired && !NAME(tails_of_pairs)(tile, lanes, pairs, temper) && !(out.lse || out.found)) {
+        for (int lane = 0; lane < lanes; lane++)
+            by[lane] = (float)pairs[lane];
+        for (int lane = 0; lane < lanes; lane += STRIP) {
+            for (int c = 0; c < 2; c++) {
+                NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
+                NAME(ask_for)(NAME(ahead_of)(&written, 2, 0, lane), c);
+            }
+            NAME(strip_logs)(tile + lane, 2, peak + lane, by + lane, temper);
+        }
+        NAME(store_tile)(tile, 2, width, out.logs, class_step, lane_step);
+        return;
+    }
+#endif
     for (int lane = 0; lane < lanes; lane++) {
         const REAL n = NAME(base_of)(peak[lane], temper);
         base[lane] = n;
         lowest[lane] = NAME(lowest)(n, temper);
         biases[lane] = NAME(bias)(n);
     }
-    const Columns written = {out.shares ? out.shares : out.logs ? out.logs : x->data, class_step, lane_step, NATIVE};
     for (int lane = 0; lane < lanes; lane += STRIP) {
         const NAME(Ahead) next = NAME(ahead_of)(x, n_classes, 0, lane), after = NAME(ahead_of)(&written, n_classes, 0, lane);
         if (out.shares)
@@ -235,24 +271,37 @@ INLINE void NAME(normalise_lanes)(
                 tile + lane, n_classes, peak + lane, lowest + lane, biases + lane, next, after, sums + lane, lows + lane,
                 ties + lane, 0, temper);
     }
-    REAL most[LANES], largest[LANES], by[LANES], low[LANES];
     int far = 0, small = 0;
     for (int lane = 0; lane < lanes; lane++) {
         most[lane] = NAME(whole_term)(peak[lane], lowest[lane], biases[lane], temper);
-        const double rest = sums[lane] + lows[lane], total = rest + (double)ties[lane] * (double)most[lane];
-        largest[lane] = (REAL)((double)most[lane] / total);
-        by[lane] = (REAL)(1.0 / total);
-        low[lane] = (REAL)(1.0 / total - (double)by[lane]);
-        totals[lane] = rest / (double)most[lane] + (double)ties[lane];
+        sums[lane] += lows[lane];
         far |= NAME(is_far)(peak[lane], temper);
-        NAME(sum_of_others)(rest, (double)ties[lane], (double)most[lane], base[lane], &sums[lane], &gs[lane], temper);
-        small |= sums[lane] < TINY;
         tops[lane] = (double)peak[lane];
     }
-    if (out.shares)
+    /* few classes take no longer than their row's divisions: only those that are needed */
+    if (out.shares) {
+        for (int lane = 0; lane < lanes; lane++) {
+            const double inverse = 1.0 / (sums[lane] + (double)ties[lane] * (double)most[lane]);
+            by[lane] = (REAL)inverse;
+            low[lane] = (REAL)(inverse - (double)by[lane]);
+            largest[lane] = most[lane];
+        }
+        if (!(SINGLE && FUSED))
+            for (int lane = 0; lane < lanes; lane++)
+                largest[lane] =
+                    (REAL)((double)most[lane] / (sums[lane] + (double)ties[lane] * (double)most[lane]));
         for (int lane = 0; lane < lanes; lane += STRIP)
             NAME(scale_strip)(tile + lane, n_classes, most + lane, largest + lane, by + lane, low + lane);
+    }
+    if (out.found)
+        for (int lane = 0; lane < lanes; lane++)
+            totals[lane] = sums[lane] / (double)most[lane] + (double)ties[lane];
     if (out.lse || out.logs || out.found) {
+        for (int lane = 0; lane < lanes; lane++) {
+            const double rest = sums[lane];
+            NAME(sum_of_others)(rest, (double)ties[lane], (double)most[lane], base[lane], &sums[lane], &gs[lane], temper);
+            small |= sums[lane] < TINY;
+        }
         NAME(likelihoods)(sums, gs, tops, tails, lanes, temper.rate);
         if (small && n_classes > 1)
             for (int lane = 0; lane < width; lane++) /* each by itself, whatever rows are beside it */
@@ -271,6 +320,11 @@ INLINE void NAME(normalise_lanes)(
         if (out.logs) {
             for (int lane = 0; lane < lanes; lane++)
                 by[lane] = (REAL)tails[lane];
+#if SINGLE
+            if (paired)
+                for (int lane = 0; lane < lanes; lane++)
+                    by[lane] = pairs[lane] == pairs[lane] ? (float)pairs[lane] : by[lane];
+#endif
             for (int lane = 0; lane < lanes; lane += STRIP)
                 NAME(strip_logs)(tile + lane, n_classes, peak + lane, by + lane, temper);
         }

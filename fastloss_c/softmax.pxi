@@ -305,7 +305,8 @@ cdef void index_tile(
     cdef bint finishing = call.mixed or call.gradient.data != NULL, missing
     cdef bint quick = call.mixed and is_mild(call)
     cdef double gaps[64]
-    cdef bint once = finishing and not call.mixed and call.real.slope_columns != NULL and n <= KEPT
+    cdef double same, at_label
+    cdef bint once = call.gradient.data != NULL and (quick or not call.mixed)
     cdef const double *w = <const double *>call.w.data
     cdef double weights = 0.0, loss, v, own
     cdef Py_ssize_t counted = 0
@@ -315,27 +316,31 @@ cdef void index_tile(
     )
     for lane in range(width, LANES):
         rows.labels[lane] = -1
+    if quick:
+        call.real.gaps_of_columns(&x, n, width, rows.labels, gaps)  # before slopes are written, maybe where the logits lie
+    once = once and call.real.slope_columns != NULL and n <= KEPT
     if once:
         for lane in range(width):
             v = weight_of(call, rows.labels[lane]) if rows.labels[lane] >= 0 else 0.0
-            rows.factor[lane] = call.scale * (call.keep * v)
+            rows.factor[lane] = call.scale * (call.keep * v + call.mass)
+        same = call.scale * call.spread if quick else 0.0
+        at_label = call.scale * (call.mass - call.spread) if quick else 0.0
         call.real.slope_columns(
-            &x, n, width, rows, at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2],
-            call.temper
+            &x, n, width, rows, same, at_label, at(&call.gradient, i, 0, start), call.gradient.step[1],
+            call.gradient.step[2], call.temper
         )
-        finishing = False
+        finishing = call.mixed
     elif call.gradient.data != NULL or call.mixed and not quick:
         call.real.scan_columns(&x, n, width, rows, call.temper)
     else:
         call.real.find_losses(&x, n, width, rows, call.temper)
     if quick:
-        call.real.gaps_of_columns(&x, n, width, rows.labels, gaps)
         for lane in range(width):
             loss = rows.loss[lane]
             rows.smooth[lane] = call.spread * (n * loss + gaps[lane]) if loss < INFINITY else loss
     elif call.mixed:
         find_tails(rows, width, call.temper.rate)
-    if finishing and call.gradient.data != NULL:
+    if finishing and call.gradient.data != NULL and not once:
         find_totals(rows, width, call.temper.rate)
     if call.mixed and not quick:
         for lane in range(LANES):
@@ -364,7 +369,7 @@ cdef void index_tile(
         weights += v
         counted += 1
         put_loss(call, i, start + lane, loss)
-        if finishing and call.gradient.data != NULL:
+        if finishing and call.gradient.data != NULL and not once:
             own = call.spread * v if call.mass != 0.0 else 0.0
             rows.factor[lane] = call.scale * (call.keep * v + call.mass)
             rows.slope[lane] = call.scale * target_slope(
@@ -372,7 +377,7 @@ cdef void index_tile(
                 call.temper.rate,
             )
     count(partial, 0.0, weights, counted)
-    if finishing and call.gradient.data != NULL:
+    if finishing and call.gradient.data != NULL and not once:
         call.real.fill_columns(
             &x, NULL, n, width, w, call.mixed, 0.0, call.spread, call.scale, True, rows,
             at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2], call.temper,
@@ -443,8 +448,9 @@ cdef void put_normalised(
         wanted.found = NULL
         written = log_softmax if softmax.data == NULL else softmax
         call.real.normalise_columns(&x, <int>n, width, &wanted, written.step[1], written.step[2], call.temper)
-        for lane in range(width):
-            put_loss(call, i, start + lane, lse[lane])
+        if call.out.data != NULL:
+            for lane in range(width):
+                put_loss(call, i, start + lane, lse[lane])
         return
     normalise_tile(call, &x, width, rows, softmax.data != NULL)
     for lane in range(width):
