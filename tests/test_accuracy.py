@@ -186,6 +186,33 @@ def test_probabilities_and_smoothing(n_classes):
     check_rows(logits, rng.integers(0, n_classes, 50), ulp=4, label_smoothing=0.1)
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+@pytest.mark.parametrize("n_classes", [2, 5, 128, 1000])
+def test_gradients_of_smoothed_rows(n_classes, smoothing):
+    """Also where they take the logits' place.  The share that is taken from all classes cancels by its nature."""
+    rng = generator("gradients of smoothed rows", n_classes)
+    n_rows = max(2000 // n_classes, 24)
+    x = rng.normal(size=(n_rows, n_classes)) * rng.choice([0.1, 3, 300], (n_rows, 1)) + rng.choice(
+        [0, 1e5], (n_rows, 1)
+    )
+    x = x.astype(F32)
+    target = np.where(rng.random(n_rows) < 0.5, x.argmax(axis=1), rng.integers(0, n_classes, n_rows))
+    target[3], x[3, 0] = -100, np.nan
+    x[5, (target[5] + 1) % n_classes] = -np.inf
+    options = {"label_smoothing": smoothing, "reduction": "sum"}
+    finite = np.arange(n_rows) != 5  # its loss is infinite
+    exact = reference.value_and_grad("cross_entropy", x[finite], target[finite], **options)
+    rows = fastloss.value_and_grad(fastloss.cross_entropy)(x[finite], target[finite], **options)
+    across = x[finite].T.copy()
+    columns = fastloss.value_and_grad(fastloss.cross_entropy)(across, target[finite], axis=0, out=across, **options)
+    for value, slopes in (rows, (columns[0], columns[1].T)):
+        assert_ulp(value, exact[0], 4)
+        assert_ulp(slopes, exact[1], 4, at=smoothing)
+        assert not slopes[3].any()
+    masked = fastloss.value_and_grad(fastloss.cross_entropy)(x, target, **options)[1]
+    assert np.isfinite(masked).all()
+
+
 @pytest.mark.parametrize("name, ulp, at", [("log_softmax", 2, 0), ("softmax", 64, 0), ("logsumexp", 2, 1)])
 @pytest.mark.parametrize("n_classes", [10, 32000])
 def test_softmax_functions(name, ulp, at, n_classes):

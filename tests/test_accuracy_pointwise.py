@@ -53,6 +53,18 @@ def test_categorical_cross_entropy():
     check("categorical_cross_entropy", probs, np.ones(len(probs), np.int64))
 
 
+def test_deviances():
+    """Ratios at the ends of the intervals of a logarithm, where whole powers of two nearly cancel, neighbours, and extremes."""
+    ends = np.array([0.375, 0.5, 2 / 3, 0.75, 1.0, 4 / 3, 1.5, 3.0])
+    near = ends[:, None] * (1 + np.concatenate([np.geomspace(2**-24, 0.1, 500), -np.geomspace(2**-24, 0.1, 500)]))
+    ratios = np.concatenate([near.ravel(), np.geomspace(1e-30, 1e30, 5001)])
+    for scale in (1.0, 1.7, 1e-7, 3e7):
+        target = np.full(ratios.shape, scale, F32)
+        pred = (ratios * scale).astype(F32)
+        for name in ("generalized_kl_div", "poisson_deviance_loss", "gamma_deviance_loss"):
+            check(name, pred, target, ulp=4)
+
+
 def test_log_cosh():
     """Half a square near 0, where log(cosh(d)) would be 0; |d| - log 2 far out, where cosh overflows."""
     d = np.concatenate([np.geomspace(1e-20, 3e38, 20_001).astype(F32), np.array([0, 1000, 5000.5], F32)])

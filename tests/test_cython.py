@@ -278,6 +278,26 @@ def test_smoothed_rows(n_classes, smoothing):
         assert_ulp(fastloss.cross_entropy(*across, axis=0, **options), exact, 2, what="columns")
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+def test_log_softmax_of_two_classes(temperature):
+    """A difference's softplus where float32 reaches that far, another way elsewhere: for each row by itself, whatever is beside it."""
+    rng = generator("log-softmax of pairs")
+    x = (rng.normal(size=(300, 2)) * rng.choice([1e-3, 1, 30, 1e4], (300, 1)) + rng.choice([0, 50], (300, 1))).astype(
+        np.float32
+    )
+    x[70], x[140], x[141, 1] = (1e30, -1e30), -np.inf, np.nan
+    x[211], x[212] = (0, -np.inf), (0, 86)
+    x[281] = np.inf
+    with np.errstate(invalid="ignore"):
+        exact = reference.log_softmax(x, temperature=temperature)
+    got = fastloss.log_softmax(x, temperature=temperature)
+    assert_ulp(got, exact, 3, what="rows")
+    across = fastloss.log_softmax(np.ascontiguousarray(x.T), axis=0, temperature=temperature)
+    assert same_bits(np.ascontiguousarray(across.T), got)
+    for i in range(300):
+        assert same_bits(fastloss.log_softmax(x[i : i + 1], temperature=temperature), got[i : i + 1])
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maps and protects memory pages")
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_labels_at_the_end_of_a_page(name):
