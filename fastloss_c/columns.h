@@ -616,7 +616,7 @@ INLINE void NAME(scan_lanes)(
 #if SINGLE
 /* What rows of two classes lose: softplus of the other's logit less the label's, with what that difference is rounded by.  NaN where
 float32 does not reach far enough, and whether there is such a row. */
-static int NAME(losses_of_pairs)(
+APART int NAME(losses_of_pairs)(
     const float *RESTRICT tile, const int64_t *RESTRICT labels, int lanes, double *RESTRICT losses, const Temper temper)
 {
     int unsure[STRIP] = {0}, some = 0;
