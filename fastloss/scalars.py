@@ -520,9 +520,17 @@ def poisson_log_full_slope(x, y):
     return poisson_log_slope(x, y)
 
 
+def log_shifted(x, eps):
+    """log(x + eps), with what the sum lacks, without which an eps of 1e-8 would not count near x = 1."""
+    T = type(x)
+    total = x + eps
+    low = difference_low(x, -eps, total) / total
+    return log(total) + (low if abs(low) < T(0.5) else T(0.0))
+
+
 def poisson(x, y, eps):
     """x - y log(x + eps), with x the rate."""
-    return x - y * log(x + eps)
+    return x - y * log_shifted(x, eps)
 
 
 def poisson_slope(x, y, eps):
@@ -595,11 +603,11 @@ def categorical_slope(x, y):
 
 
 def log_quotient(a, b):
-    """log(a / b), also where the quotient leaves the range."""
+    """log(a / b), also where the quotient leaves the range, or that of the roots does."""
     T = type(a)
     q = a / b
     fits = q > T(1e-30) and q < T(1e30)
-    return log(q if fits else sqrt(a) / sqrt(b)) * (T(1.0) if fits else T(2.0))
+    return log(q if fits else sqrt(sqrt(a)) / sqrt(sqrt(b))) * (T(1.0) if fits else T(4.0))
 
 
 def relative_distance(a, b):

@@ -213,6 +213,17 @@ CASES = {
         1.7320510933239163e-18,
         16,
     ),
+    "gamma_deviance_loss f32, far": (lambda: fl.gamma_deviance_loss(F([3e38]), F([1e-45])), 381.75155145541256, 4),
+    "gamma_deviance_loss f64, far": (
+        lambda: fl.gamma_deviance_loss(D([1.7e308]), D([5e-324])),
+        2906.333817629219,
+        8,
+    ),
+    "poisson_nll_loss f32, eps beside 1": (
+        lambda: fl.poisson_nll_loss(F([1]), F([1e4]), log_input=False),
+        0.9999000000005,
+        4,
+    ),
     "generalized_kl_div, far": (lambda: fl.generalized_kl_div(D([1e-300]), D([1e300])), 1.3805510557964274e303, 8),
     "sigmoid_focal_loss of 40": (lambda: fl.sigmoid_focal_loss(D([40]), D([1])), 1.9169120184304999e-53, 8),
     "charbonnier_loss f64 of 1e-5": (lambda: fl.charbonnier_loss(D([1e-5]), D([0])), 4.9998750062496101e-8, 4),
