@@ -5,12 +5,19 @@ static void chosen(
     const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *RESTRICT labels, int n,
     double *RESTRICT values)
 {
-    if (kind == FLOAT32)
-        for (int i = 0; i < n; i++)
-            values[i] = labels[i] < 0 ? 0.0 : (double)*(const float *)(p + i * row_step + labels[i] * class_step);
-    else
-        for (int i = 0; i < n; i++)
-            values[i] = labels[i] < 0 ? 0.0 : element(p + i * row_step + labels[i] * class_step, kind);
+#define CHOSEN(type, value)                                                                                            \
+    for (int i = 0; i < n; i++) {                                                                                      \
+        const type v = labels[i] < 0 ? 0 : *(const type *)(p + i * row_step + labels[i] * class_step);                 \
+        values[i] = (double)(value);                                                                                   \
+    }                                                                                                                  \
+    break
+    switch (kind) {
+    case FLOAT32: CHOSEN(float, v);
+    case FLOAT64: CHOSEN(double, v);
+    case BFLOAT16: CHOSEN(uint16_t, from_bfloat(v));
+    default: CHOSEN(uint16_t, from_half(v));
+    }
+#undef CHOSEN
 }
 
 /* Losses from these: minus log-probabilities, or minus the logarithms of probabilities. */
