@@ -374,6 +374,8 @@ static int NAME(quick_divergence)(
         x_top = x_here > x_top ? x_here : x_top;
     }
     const double total = NAME(folded)(swept.totals), k = NAME(folded)(swept.sums) / total, s = NAME(folded)(swept.shares) / total;
+    if (!((REAL)r_top <= NAME(highest)(r_power, temper) && (REAL)x_top <= NAME(highest)(x_power, temper)))
+        return 0; /* terms of logits so far above the first ones have no exponent: they are anything */
     if (!(total > TINY && total < HUGE_SUM && k < INFINITY && NAME(is_moderate)(r_top, x_top,
         NAME(highest_of)(swept.most), temper)))
         return 0;

@@ -387,7 +387,7 @@ def test_weights_that_do_not_fit(error, folder):
     [
         (["--loss", "mse"], "--loss: unknown loss 'mse'; did you mean mse_loss?"),
         (["--loss", "crossentropy"], "--loss: unknown loss 'crossentropy'; did you mean cross_entropy?"),
-        (["--loss", "zzz"], "--loss: unknown loss 'zzz'; known are cross_entropy, nll_loss, "),
+        (["--loss", "zzz"], "--loss: unknown loss 'zzz'; known are cross_entropy, focal_loss, "),
         (
             ["--loss", "gaussian_nll_loss"],
             "--loss: gaussian_nll_loss takes pred, target, var, where this command reads predictions and targets alone",

@@ -57,6 +57,17 @@ def test_against_mpmath(n_classes, dtype, shift, distance):
     assert_divergence(fastloss.compare(r.T.copy(), x.T.copy(), axis=0).kl, r, x)
 
 
+@pytest.mark.any_backend
+@pytest.mark.parametrize("spread", [20.0, 60.0, 300.0])
+@pytest.mark.parametrize("n_classes", [64, 300])
+def test_maxima_far_above_the_first_logits(n_classes, spread):
+    """Further than float32 has powers of two: terms relative to the first logits overflow."""
+    rng = generator("far above", n_classes)
+    r, x = (rng.normal(0, spread, (6, n_classes)).astype(np.float32) for _ in range(2))
+    r[:, 50], x[:, 60] = 2 * spread, 6 * spread
+    assert_divergence(fastloss.compare(r, x).kl, r, x)
+
+
 @pytest.mark.parametrize("distance", mostly_full([2e-6, 0.1], (2e-6).__eq__))
 def test_a_vocabulary(distance, backend):
     if backend == "numpy":

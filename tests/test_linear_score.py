@@ -57,7 +57,9 @@ def test_against_dense_logits(shape, dtype, tiles):
         got = check(hidden, layer, labels, logits_of(hidden, layer, bias), bias=bias)
         assert got.nll.dtype == (np.float64 if dtype == np.float64 else np.float32)
         each = fastloss.linear_cross_entropy(hidden, layer, labels, linear_bias=bias, reduction="none")
-        assert same_bits(got.nll, each)
+        # few logits are computed at once there, so that the bits may differ
+        assert_ulp(each, fastloss.cross_entropy(logits_of(hidden, layer, bias), labels, reduction="none"), 2)
+        assert_ulp(got.nll, each, 2)
 
 
 def test_ties_and_every_place(tiles):
