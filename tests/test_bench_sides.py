@@ -1,5 +1,6 @@
 """Sides: what the words for one mean, what is installed for it, and that it is kept."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -72,6 +73,10 @@ def test_figures_name_their_build(tmp_path):
     path.write_text(path.read_text().replace(build.digest(HERE), "another"))
     with pytest.raises(SideError, match="the build that wrote it is no longer in"):
         side([str(path)])
+    for nowhere in ("nowhere", "[" * 5000, "a\0b"):  # names that no file can have among them
+        path.write_text(json.dumps({"format": report.FORMAT, "build": {"path": nowhere, "digest": ""}}))
+        with pytest.raises(SideError, match="the build that wrote it is no longer in"):
+            side([str(path)])
     path.write_text('{"format": 1}')
     with pytest.raises(SideError, match="is not what `fastloss bench --json` of this version writes: format"):
         side([str(path)])

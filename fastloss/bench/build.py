@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 
@@ -16,7 +17,7 @@ def this_build() -> dict[str, str]:
 
 def digest(folder: Path) -> str:
     """Digest of the sources and extension modules in `folder`; "" if there is no package `fastloss`."""
-    if not (folder / "fastloss" / "__init__.py").is_file():
+    if not os.path.isfile(folder / "fastloss" / "__init__.py"):  # False, too, for names that no file can have
         return ""
     found = hashlib.sha256()
     packages = (folder / name for name in ("fastloss", "fastloss_c"))  # the second holds compiled kernels, if any
