@@ -12,6 +12,11 @@ from fastloss._optional import failure_of_import
 CALIBRATES = True  # sorts rows of probabilities into bins
 MEASURES_DISTANCES = True  # between probabilities and what came true
 
+# The modules of kernels.
+_KERNELS = (
+    "pointwise", "rowwise", "columns", "gather", "probabilities", "scoring", "details", "comparing", "tiles", "finish", "capping",
+)  # fmt: skip
+
 TAKE_LOG = 3  # its place among the constants of rows
 
 
@@ -32,6 +37,10 @@ def available():
 
 @functools.cache
 def _families():
+    # Numba registers what its own modules and these define, which can't be done twice: not after half an import either
+    for name in _KERNELS:
+        if (error := failure_of_import(f"{__name__}.{name}")) is not None:
+            raise error
     from fastloss.backends.numba_cpu import (
         capping,
         columns,
