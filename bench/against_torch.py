@@ -16,6 +16,7 @@ import time
 import ml_dtypes
 import numpy as np
 import torch
+from compare_limit import models
 
 import fastloss
 
@@ -31,18 +32,6 @@ def parsed():
     parser.add_argument("--least", type=float, default=5.0, help="how many times as fast fastloss has to be")
     parser.add_argument("--cpu-time", action="store_true", help="time of all threads, where others use the machine too")
     return parser.parse_args()
-
-
-def models(n_rows, n_classes):
-    """Logits of two models that are near each other, in bfloat16, and targets; a few rows at a time, to save memory."""
-    rng = np.random.default_rng(0)
-    reference = np.empty((n_rows, n_classes), ml_dtypes.bfloat16)
-    logits = np.empty_like(reference)
-    for i in range(n_rows):
-        row = 3 * rng.standard_normal(n_classes, np.float32)
-        reference[i] = row
-        logits[i] = row + 0.1 * rng.standard_normal(n_classes, np.float32)
-    return reference, logits, rng.integers(0, n_classes, n_rows)
 
 
 def of_torch(reference, logits, target):
@@ -82,7 +71,7 @@ def differences(ours, theirs, logits):
 def main():
     args = parsed()
     torch.set_num_threads(args.threads)
-    reference, logits, target = models(args.rows, args.classes)
+    reference, logits, target = models(args.rows, args.classes, ml_dtypes.bfloat16)
     tensors = [torch.from_numpy(a.view(np.int16)).view(torch.bfloat16) for a in (reference, logits)]
     tensors.append(torch.from_numpy(target))
     clock = time.process_time if args.cpu_time else time.perf_counter
