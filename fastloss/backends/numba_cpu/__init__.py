@@ -1,6 +1,7 @@
 """The Numba backend: kernels compiled on first use for the types at hand, and cached on disk."""
 
 import functools
+import importlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,21 +42,7 @@ def _families():
     for name in _KERNELS:
         if (error := failure_of_import(f"{__name__}.{name}")) is not None:
             raise error
-    from fastloss.backends.numba_cpu import (
-        capping,
-        columns,
-        comparing,
-        details,
-        finish,
-        gather,
-        pointwise,
-        probabilities,
-        rowwise,
-        scoring,
-        tiles,
-    )
-
-    families = (rowwise, columns, gather, probabilities, scoring, details, comparing, tiles, finish, capping)
+    pointwise, *families = (importlib.import_module(f"{__name__}.{name}") for name in _KERNELS)
     softmax = {op: module for module in families for op in module.TEMPLATES}
     return SimpleNamespace(pointwise=pointwise, softmax=softmax)
 
