@@ -13,11 +13,13 @@ done.
 from __future__ import annotations
 
 import _thread
+import atexit
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 # Nanoseconds of work from which a second thread is worth it, for kernels with their own threads ...
 WORTHWHILE = 16_000
@@ -121,6 +123,52 @@ def _run_aside(call, n_blocks, n_helpers, work):
         raise job.error
     if job.process is not _process and sum(n_done) < n_blocks:
         raise RuntimeError(_FORKED)
+
+
+def undisturbed(function: Callable[[], Any]) -> Any:
+    """What the function returns, computed where no signal handler runs: on a thread of its own, if this is the main one.
+
+    For what an exception in the middle would break for good.  What a handler raises meanwhile is raised at once, while the
+    function goes on to its end.  A child that a handler has forked calls it again.
+    """
+    if _closing or _thread.get_ident() != threading.main_thread().ident:
+        return function()
+    process, gate, ended, unfinished = _process, Gate(), [], _unfinished
+
+    def work():
+        unfinished.append(gate)
+        try:
+            if not _closing:  # in which case nobody waits
+                ended.append((function(), None))
+        except BaseException as error:
+            ended.append((None, error))
+        finally:
+            gate.open()
+            unfinished.remove(gate)
+
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError as error:  # there are no more threads
+        if not _raised_here(error):
+            raise
+        return function()
+    while not ended and process is _process:
+        gate.wait(1.0)  # with a timeout: in a forked child nobody will open it
+    if not ended:
+        return undisturbed(function)
+    result, error = ended[0]
+    if error is not None:
+        raise error
+    return result
+
+
+@atexit.register
+def _close():
+    """Wait for what `undisturbed` has begun: a compiler that still runs when its library is taken down may crash."""
+    global _closing
+    _closing = True
+    while _unfinished:
+        time.sleep(0.01)
 
 
 def _pieces(n_blocks, n_threads, work):
@@ -297,6 +345,8 @@ def _raised_here(error):
 
 _pool = Pool()
 _process = object()
+_unfinished = []  # what `undisturbed` has begun
+_closing = False
 
 
 def _replace(pool):
@@ -308,8 +358,8 @@ def _replace(pool):
 
 def _forget():
     """Replace the pool in a forked child, where its threads do not exist."""
-    global _pool, _process
-    _pool, _process = Pool(), object()
+    global _pool, _process, _unfinished
+    _pool, _process, _unfinished = Pool(), object(), []
 
 
 if hasattr(os, "register_at_fork"):

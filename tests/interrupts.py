@@ -1,5 +1,6 @@
 """Sends signals at inconvenient moments, in processes that test_interrupts.py starts."""
 
+import os
 import random
 import signal
 import sys
@@ -151,6 +152,21 @@ def run_injected(kind, *numbers):
 
 
 run = _threads.run
+
+
+class Watcher:
+    """Notes the functions of packages that this thread enters."""
+
+    def __init__(self, *packages):
+        self.folders, self.seen = tuple(os.path.dirname(package.__file__) for package in packages), set()
+
+    def __call__(self, frame, event, argument):
+        if frame.f_code.co_filename.startswith(self.folders):
+            self.seen.add(frame.f_code.co_name)
+
+
+def own_loss():
+    return fastloss.pointwise_loss("def own(x, y):\n    return (x - y) * (x - y)\n")
 
 
 def use(backend, n_threads=2):

@@ -1,6 +1,7 @@
 """Exceptions from signal handlers, at any moment of a call: it stops soon, the next one is right, and the process ends."""
 
 import os
+import random
 import signal
 
 import pytest
@@ -190,6 +191,136 @@ def test_while_a_backend_is_imported(after):
         print("fine")
     """
     check(code_of(text, "numba"))
+
+
+FIRST_CALLS = {
+    "mse_loss": ("fastloss.mse_loss([1.0, 2.0], [0.0, 0.0])", 2.5),
+    "own": ("own([1.0, 2.0], [0.0, 0.0])", 2.5),
+    "gradient": ("fastloss.value_and_grad(fastloss.mse_loss)([1.0, 2.0], [0.0, 0.0])[0]", 2.5),
+    "cross_entropy": ("fastloss.cross_entropy([[0.0, 0.0]], [1])", 0.6931471805599453),
+}
+each_first_call = pytest.mark.parametrize("first", mostly_full(FIRST_CALLS, {"mse_loss", "own"}.__contains__))
+
+
+def code_of_first(first):
+    """The call, in a process that has Numba and none of the call's kernels; and what it is to return."""
+    call, value = FIRST_CALLS[first]
+    return f"""
+        own = own_loss()
+        fastloss.l1_loss([1.0], [0.0])
+        call = lambda: {call}
+        right = lambda value: abs(value - {value}) < 1e-9
+    """
+
+
+@each_first_call
+def test_numba_compiles_where_no_handler_runs(first, tmp_path):
+    text = f"""{code_of_first(first)}
+        import llvmlite, numba
+        watcher = Watcher(numba, llvmlite)
+        sys.setprofile(watcher)
+        value = call()
+        sys.setprofile(None)
+        assert right(value), value
+        assert not watcher.seen - set(["is_locked"]), watcher.seen  # asks whether this thread already compiles something
+        print("fine")
+    """
+    check(code_of(text, "numba"), NUMBA_CACHE_DIR=str(tmp_path))
+
+
+# Right again, in this process or in a child; or not called again, so that the process ends while Numba compiles.
+THEN = {
+    "again": "assert right(call())",
+    "fork": "assert in_child(lambda: str(right(call())).encode()) == b'True'",
+    "exit": "",
+}
+
+
+@few_or_many("n_times", 2, 20)
+@each_first_call
+@pytest.mark.parametrize("then", THEN)
+def test_while_numba_compiles(first, then, n_times, tmp_path):
+    """What a handler raises is raised at once; the compiler goes on, and the process ends when it has."""
+    if then == "fork" and not hasattr(os, "fork"):
+        pytest.skip("needs os.fork")
+    text = f"""{code_of_first(first)}
+        from concurrency import in_child
+        try:
+            seconds_to_stop(call, after=float(os.environ["AFTER"]))
+        except TooFast:
+            pass
+        {THEN[then]}
+        print("fine")
+    """
+    chance = random.Random(f"{first} {then}")
+    for turn in range(n_times):
+        own = {"AFTER": str(chance.uniform(0.001, 0.5)), "NUMBA_CACHE_DIR": str(tmp_path / str(turn))}
+        check(code_of(text, "numba"), **own)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_fork_in_a_signal_handler_while_numba_compiles(tmp_path):
+    text = f"""{code_of_first("mse_loss")}
+        children = []
+
+        def handler(*_):
+            children.append(os.fork())
+            if children == [0]:
+                signal.alarm(60)
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        value = call()
+        if children == [0]:
+            os._exit(0 if right(value) and right(call()) else 1)
+        assert right(value)
+        assert os.waitpid(children[0], 0)[1] == 0
+        print("fine")
+    """
+    check(code_of(text, "numba"), NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_any_moment_of_undisturbed_work():
+    """Before each instruction of the caller's: the work is done once or not at all, nothing is swallowed, nothing stays."""
+    code = """
+from fastloss import _threads
+caller = threading.get_ident()
+
+def work(done):
+    assert threading.get_ident() != caller
+    time.sleep(0.001)
+    done.append(None)
+    return "done"
+
+def fail():
+    raise ValueError("from the other thread")
+
+runs, injector = [], Injector(Interruption, [])
+while not injector.numbers:
+    done, result = [], None
+    runs.append(done)
+    injector = Injector(Interruption, [len(runs)])
+    sys.settrace(injector)
+    try:
+        result = _threads.undisturbed(lambda done=done: work(done))
+    except Interruption:
+        assert not injector.numbers
+    else:
+        assert result == "done" and done and injector.numbers, len(runs)
+    finally:
+        sys.settrace(None)
+assert len(runs) > 50  # it did go through it all
+try:
+    _threads.undisturbed(fail)
+except ValueError as error:
+    assert str(error) == "from the other thread"
+else:
+    raise AssertionError
+_threads._close()  # as when the process ends
+assert not _threads._unfinished and all(len(done) <= 1 for done in runs)
+print("fine")
+"""
+    check(code)
 
 
 def test_a_long_block_aside():

@@ -14,6 +14,8 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,10 +211,14 @@ def work(call: Call) -> int:
         nonlocal entered
         entered += event in ("call", "c_call")
 
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        call()
-    finally:
-        sys.setprofile(before)
+    def counted() -> None:
+        sys.setprofile(count)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+
+    # not on the main thread, where Numba's compiler would run on another one, which is not counted
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(copy_context().run, counted).result()
     return entered

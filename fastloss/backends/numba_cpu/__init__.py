@@ -44,16 +44,19 @@ def _families():
             raise error
     pointwise, *families = (importlib.import_module(f"{__name__}.{name}") for name in _KERNELS)
     softmax = {op: module for module in families for op in module.TEMPLATES}
-    return SimpleNamespace(pointwise=pointwise, softmax=softmax)
+    jit = importlib.import_module(f"{__name__}._jit")
+    return SimpleNamespace(pointwise=pointwise, softmax=softmax, undisturbed=jit.undisturbed)
 
 
 @functools.cache
 def kernel(loss, op, real):
     """The kernel `op` of a pointwise loss, or of the softmax family if `loss` is None, computing in `real`."""
-    scalar_type = real.type
+    families = _families()
     if loss is None:
-        return _families().softmax[op].kernel(op, scalar_type)
-    return _families().pointwise.kernel(loss, op, scalar_type)
+        make = functools.partial(families.softmax[op].kernel, op, real.type)
+    else:
+        make = functools.partial(families.pointwise.kernel, loss, op, real.type)
+    return families.undisturbed(make)
 
 
 def element_kernel(formula, op, real, p, shape, layouts, block):

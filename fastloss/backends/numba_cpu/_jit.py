@@ -12,7 +12,7 @@ from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import register_jitable
 
-from fastloss import _branchless, _dialect, _templates, _tiles, scalars
+from fastloss import _branchless, _dialect, _templates, _threads, _tiles, scalars
 from fastloss.backends.numba_cpu._passes import KERNEL, PART
 
 # What LLVM may assume in the loops around the scalars: sums in any order (fixed per machine), contraction to fma, no
@@ -94,7 +94,25 @@ def specialise(template, name, allocates=False, takes_strides=lambda i, array: F
     except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself
         pass
     kernel.compile = functools.partial(_compile_once, kernel, kernel.compile, takes_strides)
+    # what the dispatcher calls for arguments of types that it has no code for
+    kernel._compile_for_args = functools.partial(_compile_undisturbed, kernel._compile_for_args)
     return kernel
+
+
+def _compile_undisturbed(compile_for_args, *args):
+    return undisturbed(functools.partial(compile_for_args, *args))
+
+
+def undisturbed(work):
+    """What `work()` returns.  No signal handler interrupts it, because Numba may be of no more use after an exception in the middle;
+    nor a fork, because a child would find half of it."""
+
+    def alone():
+        with global_compiler_lock:
+            return work()
+
+    # what is called while Numba compiles may compile something, too
+    return work() if global_compiler_lock.is_locked() else _threads.undisturbed(alone)
 
 
 def _compile_once(kernel, compile, takes_strides, signature):
