@@ -124,6 +124,7 @@ def test_tiny_losses_in_double_precision():
         check_rows(logits, np.full(len(gaps), n_classes // 2), ulp=4 + n_classes)
 
 
+@pytest.mark.any_backend("dtype")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_logits(dtype):
     """They are read as they are: the error is that of float32 arithmetic on exact input."""

@@ -331,6 +331,7 @@ def test_what_is_allowed(capsys, builds):
     assert shortest(capsys, builds, "differs", "missing", "--gates", "memory=1e9")[0] == 0
 
 
+@pytest.mark.full  # many pairs of processes
 def test_ones_own_cases_and_variables(capsys, tmp_path):
     path = tmp_path / "bench_mine.py"
     path.write_text(

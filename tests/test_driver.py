@@ -124,15 +124,17 @@ fastloss.mse_loss(x[:, ::2], x[:, ::2])
     assert given[16:18] == [0, 0x3FF0000000000000]
 
 
-def test_every_device_computes_its_own_arrays(driver):
-    log = driver(
+@pytest.fixture(scope="module")
+def on_two_devices(driver):
+    """Calls with two devices there, in one process."""
+    return driver(
         """
 with cuda.gpus[1]:
     x, y = arrays()
     long = cuda.to_device(np.ones((2, 40000), np.float32))
     labels = cuda.to_device(np.zeros(2, np.int64))
 z, _ = arrays()
-go()
+go("device 1")
 fastloss.cross_entropy(x, y)
 fastloss.cross_entropy(long, labels)
 fastloss.softmax(x)
@@ -142,22 +144,21 @@ except ValueError as error:
     assert "pred on CUDA device 1, target on CUDA device 0" in str(error)
 else:
     raise AssertionError
-""",
-        DRIVER_DEVICES="2",
-    )["all"]
-    assert {match for line in log for match in re.findall(r"on (\d)", line)} == {"1"}
-
-
-def test_host_arrays_go_to_the_first_device_whichever_is_current(driver):
-    log = driver(
-        """
 with cuda.gpus[1], fastloss.use_backend("cuda"):
-    go()
+    go("host")
     assert fastloss.softmax(np.ones((3, 4), "f")).shape == (3, 4)  # by kernels that other tests have compiled
     assert type(fastloss.mse_loss(np.ones(5, "f"), np.ones(5, "f"))) is np.float32
 """,
         DRIVER_DEVICES="2",
-    )["all"]
+    )
+
+
+def test_every_device_computes_its_own_arrays(on_two_devices):
+    assert {match for line in on_two_devices["device 1"] for match in re.findall(r"on (\d)", line)} == {"1"}
+
+
+def test_host_arrays_go_to_the_first_device_whichever_is_current(on_two_devices):
+    log = on_two_devices["host"]
     assert {match for line in log for match in re.findall(r"on (\d)", line)} == {"0"}
     fetched = [i for i, line in enumerate(log) if line.startswith("fetch")]
     assert fetched and all(log[i + 1].startswith("wait") for i in fetched)  # before the host looks at it

@@ -98,6 +98,7 @@ def test_dtypes(case, dtype):
     check(case, arguments)
 
 
+@pytest.mark.any_backend("case")  # Numba compiles for each; what options do on it is in the tests of each option, too
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_options(case, dtype):

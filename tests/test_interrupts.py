@@ -96,6 +96,7 @@ def test_long_calls_stop_soon(backend, n_threads):
     check(code_of(text, backend))
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize(
     "call",

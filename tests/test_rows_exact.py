@@ -105,6 +105,7 @@ def test_many_equal_classes(dtype, axis):
 # --- one class ------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_backend("dtype", "value")
 @FLOATS
 @pytest.mark.parametrize("value", [0.0, 77.7, -345.6, 1e30, -25000.0])
 def test_one_class_is_certain(dtype, value):
@@ -265,10 +266,11 @@ def test_a_suspect_neighbour(axis):
 # --- the same value every way it is asked for -----------------------------------------------------------------------------------
 
 
-@pytest.mark.any_backend("n_classes")
+@pytest.mark.any_backend("n_classes", "option")  # Numba compiles for each
 @FLOATS
 @pytest.mark.parametrize("n_classes", [2, 10, 127, 128, 200, 1000])
-def test_the_same_value_every_way(dtype, n_classes):
+@pytest.mark.parametrize("option", [None, "weight", "label_smoothing"])
+def test_the_same_value_every_way(dtype, n_classes, option):
     """Plain, with a gradient, with out=, with labels of another width, as rows of three axes."""
     rng = generator("ways", n_classes)
     n_rows = 6 * 61
@@ -277,20 +279,20 @@ def test_the_same_value_every_way(dtype, n_classes):
     x[::7, 1] = 0
     target = rng.integers(0, n_classes, n_rows)
     target[::7] = 1
-    for options in ({}, {"weight": rng.uniform(0.5, 2, n_classes)}, {"label_smoothing": 0.1}):
-        each = cross_entropy(x, target, reduction="none", **options)
-        ways = [
-            cross_entropy(x, target.astype(np.int32), reduction="none", **options),
-            cross_entropy(x, target, reduction="none", out=np.empty_like(each), **options),
-            cross_entropy(x.reshape(6, 61, -1), target.reshape(6, 61), reduction="none", **options).reshape(-1),
-        ]
-        assert all(same_bits(each, way) for way in ways)
-        for reduction in ("mean", "sum"):
-            plain = cross_entropy(x, target, reduction=reduction, **options)
-            out = np.empty((), dtype)
-            assert same_bits(plain, value_and_grad(x, target, reduction=reduction, **options)[0])
-            assert same_bits(plain, cross_entropy(x, target.astype(np.uint16), reduction=reduction, **options))
-            assert same_bits(plain, np.asarray(cross_entropy(x, target, reduction=reduction, out=out, **options))[()])
+    options = {option: {"weight": rng.uniform(0.5, 2, n_classes), "label_smoothing": 0.1}[option]} if option else {}
+    each = cross_entropy(x, target, reduction="none", **options)
+    ways = [
+        cross_entropy(x, target.astype(np.int32), reduction="none", **options),
+        cross_entropy(x, target, reduction="none", out=np.empty_like(each), **options),
+        cross_entropy(x.reshape(6, 61, -1), target.reshape(6, 61), reduction="none", **options).reshape(-1),
+    ]
+    assert all(same_bits(each, way) for way in ways)
+    for reduction in ("mean", "sum"):
+        plain = cross_entropy(x, target, reduction=reduction, **options)
+        out = np.empty((), dtype)
+        assert same_bits(plain, value_and_grad(x, target, reduction=reduction, **options)[0])
+        assert same_bits(plain, cross_entropy(x, target.astype(np.uint16), reduction=reduction, **options))
+        assert same_bits(plain, np.asarray(cross_entropy(x, target, reduction=reduction, out=out, **options))[()])
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------------------

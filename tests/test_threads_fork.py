@@ -12,9 +12,6 @@ from amounts import few_or_many, mostly_full
 from subprocesses import check_python
 
 TESTS = os.path.dirname(__file__)
-LAYERS = pytest.mark.parametrize(
-    "layer", mostly_full([None, "workqueue", "omp", "tbb"], (None, "workqueue").__contains__), ids=str
-)
 ONE_LAYER = pytest.mark.parametrize(
     "layer", mostly_full([None, "workqueue", "omp", "tbb"], lambda layer: layer is None), ids=str
 )
@@ -26,7 +23,7 @@ def check(code, layer=None, **options):
     return check_python(code, PYTHONPATH=TESTS, NUMBA_THREADING_LAYER=layer, **options)
 
 
-@LAYERS
+@ONE_LAYER
 def test_eight_threads_at_once(layer):
     code = """
         from concurrency import call_from_threads, jobs
@@ -170,6 +167,7 @@ def test_threads_in_the_child():
     check(code)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_process_pools(method, tmp_path):
     code = f"""

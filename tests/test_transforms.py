@@ -216,42 +216,43 @@ def test_nothing_else_changes():
             assert same_bits(function(x, y, temperature=temperature, softcap=None), function(x, y))
 
 
-@pytest.mark.any_backend("options")
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
-def test_details(options):
+@pytest.mark.parametrize("n_classes", [5, 300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_details(dtype, n_classes, options):
     """Entropies, the most likely classes and log-probabilities: of arrays with any class axis, Dask's, and hidden states."""
     da = pytest.importorskip("dask.array")
     rng = generator("details")
-    for dtype, tolerance in ((np.float32, {"rtol": 1e-5, "atol": 1e-6}), (np.float64, {"rtol": 1e-10, "atol": 1e-13})):
-        for n_classes in (5, 300):
-            h, a, b = (rng.normal(size=s).astype(dtype) for s in ((7, 4), (n_classes, 4), (n_classes,)))
-            x, y, ids = h @ a.T + b, rng.integers(0, n_classes, 7), rng.integers(0, n_classes, (7, 2))
-            y[2] = ids[1, 1] = -100
-            more = options | {"top_k": 2, "top": 3, "ids": ids, "entropy": True}
-            log_p = reference.log_softmax(x, **options)
-            with np.errstate(under="ignore"):
-                entropy = -np.sum(np.exp(log_p) * log_p, axis=1)
-            chosen = np.take_along_axis(log_p, np.maximum(ids, 0), 1).astype(np.float64)
-            chosen[ids < 0] = NAN
-            plain = fastloss.score(x, y, top_k=2, top=3)
-            top = np.take_along_axis(log_p, plain.top_ids, 1).astype(np.float64)
-            chunks = (3, max(2, n_classes // 3))
-            for scores in (
-                fastloss.score(x, y, **more),
-                fastloss.score(x.T.copy(), y, axis=0, **more),
-                fastloss.score(da.from_array(x, chunks=(3, n_classes)), y, **more),
-                fastloss.score(da.from_array(x, chunks=chunks), y, **more),
-                fastloss.score(h, y, linear_weight=a, linear_bias=b, **more),
-            ):
-                for name in ("argmax", "correct", "rank", "in_top_k", "top_ids"):
-                    assert np.array_equal(np.asarray(getattr(scores, name)), getattr(plain, name)), name
-                assert scores.entropy.dtype == scores.top_log_probs.dtype == dtype
-                np.testing.assert_allclose(np.asarray(scores.entropy), entropy.astype(np.float64), **tolerance)
-                np.testing.assert_allclose(np.asarray(scores.top_log_probs), top, **tolerance)
-                np.testing.assert_allclose(np.asarray(scores.id_log_probs), chosen, **tolerance)
-                np.testing.assert_allclose(np.asarray(scores.lse), fastloss.logsumexp(x, **options), **tolerance)
-            alone = fastloss.score(x, entropy=True, **options)
-            assert alone.nll is None and same_bits(alone.entropy, fastloss.score(x, y, **more).entropy)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-13}
+    h, a, b = (rng.normal(size=s).astype(dtype) for s in ((7, 4), (n_classes, 4), (n_classes,)))
+    x, y, ids = h @ a.T + b, rng.integers(0, n_classes, 7), rng.integers(0, n_classes, (7, 2))
+    y[2] = ids[1, 1] = -100
+    more = options | {"top_k": 2, "top": 3, "ids": ids, "entropy": True}
+    log_p = reference.log_softmax(x, **options)
+    with np.errstate(under="ignore"):
+        entropy = -np.sum(np.exp(log_p) * log_p, axis=1)
+    chosen = np.take_along_axis(log_p, np.maximum(ids, 0), 1).astype(np.float64)
+    chosen[ids < 0] = NAN
+    plain = fastloss.score(x, y, top_k=2, top=3)
+    top = np.take_along_axis(log_p, plain.top_ids, 1).astype(np.float64)
+    chunks = (3, max(2, n_classes // 3))
+    for scores in (
+        fastloss.score(x, y, **more),
+        fastloss.score(x.T.copy(), y, axis=0, **more),
+        fastloss.score(da.from_array(x, chunks=(3, n_classes)), y, **more),
+        fastloss.score(da.from_array(x, chunks=chunks), y, **more),
+        fastloss.score(h, y, linear_weight=a, linear_bias=b, **more),
+    ):
+        for name in ("argmax", "correct", "rank", "in_top_k", "top_ids"):
+            assert np.array_equal(np.asarray(getattr(scores, name)), getattr(plain, name)), name
+        assert scores.entropy.dtype == scores.top_log_probs.dtype == dtype
+        np.testing.assert_allclose(np.asarray(scores.entropy), entropy.astype(np.float64), **tolerance)
+        np.testing.assert_allclose(np.asarray(scores.top_log_probs), top, **tolerance)
+        np.testing.assert_allclose(np.asarray(scores.id_log_probs), chosen, **tolerance)
+        np.testing.assert_allclose(np.asarray(scores.lse), fastloss.logsumexp(x, **options), **tolerance)
+    alone = fastloss.score(x, entropy=True, **options)
+    assert alone.nll is None and same_bits(alone.entropy, fastloss.score(x, y, **more).entropy)
 
 
 def test_threads_and_batches():
@@ -277,63 +278,65 @@ def test_threads_and_batches():
             assert same_bits(fastloss.cross_entropy(part, y[:7], reduction="none", **options), rows[:7])
 
 
-@pytest.mark.any_backend("options")
+@pytest.mark.any_backend("options", "dtype", "n_classes")  # Numba compiles for each
 @pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
 @pytest.mark.parametrize("kind", ["index", "probabilities"])
-def test_of_a_layer(kind, options):
+@pytest.mark.parametrize("n_classes", [7, 300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_of_a_layer(dtype, n_classes, kind, options):
     rng = generator("layer", kind)
-    for dtype, rtol in ((np.float32, 2e-5), (np.float64, 1e-11)):
-        for n_classes in (7, 300):
-            hidden, layer, bias = (rng.normal(size=s).astype(dtype) for s in ((9, 4), (n_classes, 4), (n_classes,)))
-            logits, y = hidden @ layer.T + bias, rng.integers(0, n_classes, 9)
-            y[3] = -100
-            ranks = y
-            if kind == "probabilities":
-                y = rng.dirichlet(np.ones(n_classes), 9).astype(dtype)
-            more = options | {"label_smoothing": 0.1, "weight": rng.uniform(0.5, 2, n_classes)}
-            value, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(logits, y, **more)
-            wrt = ("hidden", "linear_weight", "linear_bias")
-            function = fastloss.value_and_grad(fastloss.linear_cross_entropy, wrt)
-            got, gradients = function(hidden, layer, y, linear_bias=bias, **more)
-            np.testing.assert_allclose(got, value, rtol=rtol)
-            wanted = (gradient @ layer, gradient.T @ hidden, gradient.sum(axis=0))
-            for found, expected in zip(gradients, wanted, strict=True):
-                assert found.dtype == dtype
-                np.testing.assert_allclose(found, expected, rtol=20 * rtol, atol=rtol * np.abs(expected).max())
-            scores = fastloss.score(hidden, ranks, linear_weight=layer, linear_bias=bias, top_k=3, **options)
-            expected = fastloss.score(logits, ranks, top_k=3, **options)
-            for name in ("argmax", "correct", "rank"):
-                assert np.array_equal(getattr(scores, name), getattr(expected, name))
-            np.testing.assert_allclose(scores.nll, expected.nll, rtol=50 * rtol, atol=rtol)
+    rtol = 2e-5 if dtype == np.float32 else 1e-11
+    hidden, layer, bias = (rng.normal(size=s).astype(dtype) for s in ((9, 4), (n_classes, 4), (n_classes,)))
+    logits, y = hidden @ layer.T + bias, rng.integers(0, n_classes, 9)
+    y[3] = -100
+    ranks = y
+    if kind == "probabilities":
+        y = rng.dirichlet(np.ones(n_classes), 9).astype(dtype)
+    more = options | {"label_smoothing": 0.1, "weight": rng.uniform(0.5, 2, n_classes)}
+    value, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(logits, y, **more)
+    wrt = ("hidden", "linear_weight", "linear_bias")
+    function = fastloss.value_and_grad(fastloss.linear_cross_entropy, wrt)
+    got, gradients = function(hidden, layer, y, linear_bias=bias, **more)
+    np.testing.assert_allclose(got, value, rtol=rtol)
+    wanted = (gradient @ layer, gradient.T @ hidden, gradient.sum(axis=0))
+    for found, expected in zip(gradients, wanted, strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, expected, rtol=20 * rtol, atol=rtol * np.abs(expected).max())
+    scores = fastloss.score(hidden, ranks, linear_weight=layer, linear_bias=bias, top_k=3, **options)
+    expected = fastloss.score(logits, ranks, top_k=3, **options)
+    for name in ("argmax", "correct", "rank"):
+        assert np.array_equal(getattr(scores, name), getattr(expected, name))
+    np.testing.assert_allclose(scores.nll, expected.nll, rtol=50 * rtol, atol=rtol)
 
 
-def test_of_dask_arrays():
+@pytest.mark.any_backend
+@pytest.mark.parametrize("options", TRANSFORMS, ids=by_name)
+def test_of_dask_arrays(options):
     da = pytest.importorskip("dask.array")
     rng = generator("dask")
     x = rng.normal(size=(9, 11)).astype(np.float32) * 4
     y, p = rng.integers(0, 11, 9), rng.dirichlet(np.ones(11), 9).astype(np.float32)
     y[4] = -100
-    for options in TRANSFORMS:
-        for chunks in ((4, 11), (4, 3), (9, 5)):
-            logits = da.from_array(x, chunks=chunks)
-            for target in (y, p):
-                more = options | {"label_smoothing": 0.2}
-                for name in ("none", "mean"):
-                    got = fastloss.cross_entropy(logits, target, reduction=name, **more).compute()
-                    assert_ulp(got, fastloss.cross_entropy(x, target, reduction=name, **more), 2)
-                _, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(logits, target, **more)
-                _, expected = fastloss.value_and_grad(fastloss.cross_entropy)(x, target, **more)
-                np.testing.assert_allclose(gradient.compute(), expected, rtol=1e-5, atol=1e-8)
-            for function in (fastloss.softmax, fastloss.log_softmax, fastloss.logsumexp):
-                assert_ulp(function(logits, **options).compute(), function(x, **options), 2, at=1e-6)
-            scores, expected = (fastloss.score(a, y, top_k=3, **options) for a in (logits, x))
-            for got, wanted in zip(scores, expected, strict=True):
-                if wanted is None:
-                    assert got is None
-                elif wanted.dtype == np.float32:
-                    assert_ulp(got.compute(), wanted, 2)
-                else:
-                    assert np.array_equal(got.compute(), wanted)
+    for chunks in ((4, 11), (4, 3), (9, 5)):
+        logits = da.from_array(x, chunks=chunks)
+        for target in (y, p):
+            more = options | {"label_smoothing": 0.2}
+            for name in ("none", "mean"):
+                got = fastloss.cross_entropy(logits, target, reduction=name, **more).compute()
+                assert_ulp(got, fastloss.cross_entropy(x, target, reduction=name, **more), 2)
+            _, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(logits, target, **more)
+            _, expected = fastloss.value_and_grad(fastloss.cross_entropy)(x, target, **more)
+            np.testing.assert_allclose(gradient.compute(), expected, rtol=1e-5, atol=1e-8)
+        for function in (fastloss.softmax, fastloss.log_softmax, fastloss.logsumexp):
+            assert_ulp(function(logits, **options).compute(), function(x, **options), 2, at=1e-6)
+        scores, expected = (fastloss.score(a, y, top_k=3, **options) for a in (logits, x))
+        for got, wanted in zip(scores, expected, strict=True):
+            if wanted is None:
+                assert got is None
+            elif wanted.dtype == np.float32:
+                assert_ulp(got.compute(), wanted, 2)
+            else:
+                assert np.array_equal(got.compute(), wanted)
 
 
 @pytest.mark.any_backend("options")
