@@ -1,6 +1,5 @@
 """Which tests run by default, by the marks `full` and `beyond_pairs` on all others."""
 
-import functools
 import itertools
 
 import pairwise
@@ -68,7 +67,6 @@ def _with_backend(item):
     return set(itertools.product(others, backends))
 
 
-@functools.cache
 def _backends(item):
     return {value for value in _values(item) if value[0] == "backend"}
 
@@ -77,12 +75,10 @@ def _test(item):
     return item.parent, item.originalname
 
 
-@functools.cache
 def _strength(item):
     return 1 if item.get_closest_marker("expensive") else 2
 
 
-@functools.cache
 def _values(item):
     """A test's parameters by name, their values told apart by identity, as not all are hashable."""
     return {(name, id(value)) for name, value in item.callspec.params.items()}

@@ -308,7 +308,7 @@ ON_OLDER_DEVICES = [(capability, kind) for kind in OF_EVERY_KIND for capability 
 
 
 @pytest.mark.parametrize(
-    ("capability", "kind"), mostly_full(ON_OLDER_DEVICES, [(TURING, "index")].__contains__), ids=str
+    ("capability", "kind"), mostly_full(ON_OLDER_DEVICES, [(TURING, "total")].__contains__), ids=str
 )
 def test_older_devices(capability, kind):
     """Everything compiles for the devices that are supported."""

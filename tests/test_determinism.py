@@ -80,6 +80,7 @@ def test_threads_of_other_dtypes(name, dtype):
             assert_same(expected, everything(case, arguments, {}))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["log_softmax", "softmax", "logsumexp"])
 def test_threads_of_softmax_functions(name):
     function = getattr(fastloss, name)

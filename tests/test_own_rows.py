@@ -31,7 +31,7 @@ def close(got, expected, dtype):
     np.testing.assert_allclose(np.asarray(got, float), expected, rtol=RTOL[dtype], atol=RTOL[dtype])
 
 
-@pytest.mark.any_backend("where", "weighted")
+@pytest.mark.any_backend("where", "weighted", "dtype")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("where", SHAPES)

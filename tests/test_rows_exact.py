@@ -302,6 +302,7 @@ BOUNDS = {"float32": {"cross_entropy": 2, "log_softmax": 2, "score().nll": 2}, "
 OTHERS = {"float32": 4, "float64": 16}
 
 
+@pytest.mark.any_backend
 @FLOATS
 def test_errors_where_they_are_large(dtype):
     kind = np.dtype(dtype).name

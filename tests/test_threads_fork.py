@@ -59,6 +59,7 @@ def test_first_calls_from_eight_threads():
     check(code)
 
 
+@pytest.mark.one_backend
 def test_threads_with_settings_of_their_own():
     """use_threads in one thread does not disturb the others."""
     code = """
@@ -107,6 +108,7 @@ def test_fork_before_the_first_call():
     check(code)
 
 
+@pytest.mark.one_backend
 @has_fork
 def test_child_of_a_child():
     code = """
@@ -158,7 +160,7 @@ def test_threads_in_the_child():
         expected = [job() for job in work]
 
         def child():
-            call_from_threads(work, expected, n_threads=4, seconds=1)
+            call_from_threads(work, expected, n_threads=4)
             return b"fine"
 
         assert in_child(child) == b"fine"

@@ -23,6 +23,7 @@ def test_public_results_are_not_any():
         assert [node.name for node in public if "Any" in ast.unparse(node.returns)] == []
 
 
+@pytest.mark.full  # as in a leg of its own of .ci/run
 def test_mypy(tmp_path):
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)]
