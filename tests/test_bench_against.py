@@ -242,6 +242,17 @@ def test_gates_have_tolerances():
     assert told("instructions", 103_000, 100_000) and not told("instructions", 101_000, 100_000)
     assert told("instructions", None, 100) == [("missing", "instructions could not be counted")]
     assert told("calls", 200, 100) and told("modules", 40, 30)
+    # of vectors, less is worse
+    assert told("vector-bits", 256, 512) == [("gate", "vector-bits: 256 against 512, 0.5 times (tolerated: 1.05)")]
+    assert not told("vector-bits", 512, 256) and not told("vector-bits", 500, 512)
+    assert told("stack", 20, 10) and not told("stack", 13, 10) and not told("stack", 0, 10)
+
+
+def test_tolerances_of_cases():
+    """The last that matches counts; names of cases may contain what separates the parts of a word."""
+    most = gates.tolerances(["memory=1.3", "memory:*/small=2", "calls:own/n=500=4", "memory:mse_loss/*=3"])
+    assert [most.of("memory", name) for name in (NAMES[0], NAMES[1], "score/value/middle")] == [3, 2, 1.3]
+    assert most.of("calls", "own/n=500") == 4 and most.of("calls", NAMES[0]) == 1.1 and most.of("modules") == 1.05
 
 
 # --- real processes -----------------------------------------------------------------------------------------------------------
@@ -393,6 +404,8 @@ def test_bisect(capsys, monkeypatch):
         (["--against", ".", "--with", "A=1", "/tmp"], "--with: /tmp: there is no package fastloss"),
         (["--against", "A=1", "--allow", "nonesuch"], "--allow: 'nonesuch' is not one of nothing, differs, slower"),
         (["--against", "A=1", "--gates", "speed=2"], "--gates: 'speed' is not one of memory, calls, modules,"),
+        (["--against", "A=1", "--gates", "memory"], "--gates: expected NAME=RATIO or NAME:PATTERN=RATIO, got 'memory'"),
+        (["--against", "A=1", "--gates", "stack:*=x"], "--gates: stack: expected a ratio of at least 1, got 'x'"),
         (["--against", "A=1", "--gates", "memory=0.5"], "--gates: memory: expected a ratio of at least 1, got '0.5'"),
         (["--against", "A=1", "--limit", "0.9"], "must be at least 1"),
         (["--against", "A=1", "--plot", "x.png"], "--plot: does not go with --against"),

@@ -85,6 +85,7 @@ def test_list(capsys):
         (["--allow", "slower"], "--allow: goes with --against"),
         (["--gates", "memory=2"], "--gates: goes with --against"),
         (["--instructions"], "--instructions: goes with --against"),
+        (["--machine-code"], "--machine-code: goes with --against"),
         (["--cpu-time"], "--cpu-time: goes with --against"),
         (["--markdown", "x.md"], "--markdown: goes with --against"),
         (["--pytest-benchmark", "x.json"], "--pytest-benchmark: goes with --against"),

@@ -237,8 +237,8 @@ THEN = {
 }
 
 
-@few_or_many("n_times", 2, 20)
-@each_first_call
+@few_or_many("n_times", 1, 20)
+@pytest.mark.parametrize("first", mostly_full(FIRST_CALLS, "own".__eq__))
 @pytest.mark.parametrize("then", THEN)
 def test_while_numba_compiles(first, then, n_times, tmp_path):
     """What a handler raises is raised at once; the compiler goes on, and the process ends when it has."""

@@ -34,7 +34,7 @@ def main() -> None:
     suite.__path__ = [str(Path(__file__).parent)]
     sys.modules["fastloss_bench"] = suite
     from fastloss_bench import case as cases  # type: ignore[import-not-found]
-    from fastloss_bench import measure, subject
+    from fastloss_bench import machine_code, measure, subject
 
     before = set(sys.modules)
     import fastloss
@@ -68,6 +68,8 @@ def main() -> None:
             return prepare(request)
         if request["do"] == "memory":
             return {"bytes": measure.peak_bytes(ready["call"])}
+        if request["do"] == "code":
+            return machine_code.counted(cases.from_dict(request["case"]), request["backend"])
         if request["do"] == "repeat":
             gc.disable()
             for _ in range(request["repeats"]):

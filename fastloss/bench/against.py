@@ -205,7 +205,7 @@ class Comparison:
             elif finding.verdict == UNCERTAIN:
                 finding.problems.append((CANT_TELL, f"{ratio}, limit {self._limit:g}"))
 
-    def check_gates(self, most: Mapping[str, float], names: Sequence[str]) -> None:
+    def check_gates(self, most: gates.Tolerances, names: Sequence[str]) -> None:
         """Compare the counts that are deterministic."""
         self._say("counting " + ", ".join(names))
         self.outcome.whole += gates.check(self.outcome.findings, self._sides, most, names, self._threads)

@@ -112,9 +112,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     two.add_argument("--allow", nargs="+", default=[], metavar="KIND[:PATTERN]", help="problems that are let pass")
     two.add_argument(
-        "--gates", nargs="+", default=[], metavar="NAME=X", help="tolerances of memory, calls, modules, ..."
+        "--gates", nargs="+", default=[], metavar="NAME[:PATTERN]=X", help="tolerances of memory, calls, ..."
     )
     two.add_argument("--instructions", action="store_true", help="count instructions too (perf, or Valgrind: slow)")
+    two.add_argument(
+        "--machine-code", action="store_true", help="compare vectors and registers of the kernels' loops, too"
+    )
     two.add_argument("--seed", type=int, default=0, metavar="N", help="of the random order (default: 0)")
     two.add_argument("--cpu-time", action="store_true", help="measure CPU time, which a busy machine disturbs less")
     two.add_argument("--bisect", metavar="GOOD..BAD", help="find the revision that made --case slower")
@@ -154,6 +157,7 @@ def _refuse_of_two_sides(args: argparse.Namespace) -> None:
         ("--allow", args.allow),
         ("--gates", args.gates),
         ("--instructions", args.instructions),
+        ("--machine-code", args.machine_code),
         ("--cpu-time", args.cpu_time),
         ("--markdown", args.markdown),
         ("--pytest-benchmark", args.pytest_benchmark),

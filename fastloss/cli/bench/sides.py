@@ -35,7 +35,7 @@ def compare(args: argparse.Namespace) -> int:
         allowed = findings.allowances(args.allow)
     with failing("--gates", ValueError):
         tolerated = gates.tolerances(args.gates)
-    names = [*gates.DEFAULT, *(["instructions"] if args.instructions else [])]
+    names = [*gates.DEFAULT, *["instructions"] * args.instructions, *gates.CODE * args.machine_code]
     warnings = machine.warnings()  # before this run loads the machine
     with contextlib.ExitStack() as stack:
         stack.enter_context(library.settings(None, args.threads))
