@@ -122,6 +122,7 @@ def test_integer_probabilities_are_those_of_the_certain():
     assert fastloss.brier_score(np.array([True, False, True]), [True, True, False]) == np.float64(2 / 3)
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("dtype", LABELS, ids=str)
 def test_labels_of_all_types(dtype):
     probs, target = drawn(generator("labels"), 100, 5)
@@ -150,6 +151,7 @@ def test_layouts(layout, axis):
         assert same_bits(fn(layout(probs), layout(target), axis=axis), fn(x, y, axis=axis))
 
 
+@pytest.mark.one_backend  # Numba compiles for each type
 @settings(deadline=None, database=None, max_examples=150)
 @given(st.data())
 def test_any_shape_dtype_and_bins(data):

@@ -124,6 +124,7 @@ def test_class_axes(case, axis):
     check(case, (np.ascontiguousarray(np.moveaxis(prediction, -1, axis)), target), axis=axis)
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("case", ROW_CASES, ids=str)
 def test_class_weights(case):
     arguments = case.cast(case.arguments(generator(case, "weights"), (20, 4)), np.float32)

@@ -146,6 +146,7 @@ def test_the_backend_that_computes(backend, monkeypatch):
         _plan.automatic.cache_clear()
 
 
+@pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("text, of", [
     ("def f(x, y, p):\n    return p", lambda x, y: 3.0 + 0.0 * (x + y)),
     ("def f(x, y, p):\n    return y * p", lambda x, y: 3.0 * y + 0.0 * x),
