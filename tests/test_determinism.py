@@ -10,7 +10,7 @@ from fastloss import _threads, losses
 
 pytestmark = pytest.mark.any_backend("case")
 # Small, and some MB with lengths that fit no block: there the work is divided among threads.
-SIZES = {"small": (37, 11), "wide": (53, 20_001), "long": (120_003, 9)}
+SIZES = {"small": (37, 11), "wide": (53, 30_001), "long": (170_003, 9)}
 
 
 def everything(case, arguments, options):
