@@ -17,9 +17,9 @@ from pathlib import Path
 from .side import Side
 from .turns import Subject
 
-# How many calls the one process makes, and how many more the other one: enough for a few seconds in Valgrind, so that
-# differences between two starts of the interpreter do not matter.
-_FEW, _FEWEST_MORE, _MOST_MORE, _ELEMENTS = 10, 10, 1000, 3_000_000
+# How many calls the one process makes, and how many more the other one: two starts of the interpreter differ by up to a million
+# instructions, which must not matter beside those of the calls.
+_FEW, _FEWEST_MORE, _MOST_MORE, _ELEMENTS = 10, 10, 10_000, 100_000_000
 
 _VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 _NO_AVX512 = (
@@ -51,27 +51,31 @@ def of(subject: Subject, side: Side) -> int | None:
     """Instructions per call on a side; None if they can't be counted."""
     if not counter():
         return None
+    before = ["perf", "stat", "-x,", "-e", "instructions:u", "--"]
+    side = replace(side, environment=(*_ONE_THREAD, *side.environment))
+    if counter() == "valgrind":
+        before, side = list(_VALGRIND), replace(side, environment=(*_NO_AVX512, *side.environment))
+        # Numba's kernels are compiled, and kept on disk, at full speed: it would take minutes under Valgrind
+        _whole(subject, side, 1, [])
     more = min(max(_ELEMENTS // max(subject.case.n_elements, 1), _FEWEST_MORE), _MOST_MORE)
-    few, many = (_whole(subject, side, repeats) for repeats in (_FEW, _FEW + more))
+    few, many = (_counted(_whole(subject, side, repeats, before)) for repeats in (_FEW, _FEW + more))
     return None if few is None or many is None else round((many - few) / more)
 
 
-def _whole(subject: Subject, side: Side, repeats: int) -> int | None:
-    """Instructions of a whole process that makes `repeats` calls."""
+def _whole(subject: Subject, side: Side, repeats: int, before: list[str]) -> subprocess.CompletedProcess[str]:
+    """A process that makes `repeats` calls, run by the command `before`."""
     requests = [
         {"do": "prepare", "case": subject.case.as_dict(), "backend": subject.backend, "threads": 1, "count": True},
         {"do": "repeat", "repeats": repeats},
     ]
     told = "".join(json.dumps(request) + "\n" for request in requests)
-    if counter() == "perf":
-        before = ["perf", "stat", "-x,", "-e", "instructions:u", "--"]
-    else:
-        before, side = list(_VALGRIND), replace(side, environment=(*_NO_AVX512, *side.environment))
-    side = replace(side, environment=(*_ONE_THREAD, *side.environment))
     # without address randomisation, which changes the order of sets of objects
     fixed = ["setarch", "-R"] if shutil.which("setarch") else []
     command = [*fixed, *before, side.python, "-P", str(Path(__file__).with_name("_worker.py"))]
-    done = subprocess.run(command, input=told, capture_output=True, text=True, env=side.variables(), check=False)
+    return subprocess.run(command, input=told, capture_output=True, text=True, env=side.variables(), check=False)
+
+
+def _counted(done: subprocess.CompletedProcess[str]) -> int | None:
     if done.returncode or '"error"' in done.stdout:
         return None
     found = re.search(r"^(\d+),.*instructions|I\s+refs:\s+([\d,]+)", done.stderr, re.MULTILINE)

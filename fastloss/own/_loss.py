@@ -15,6 +15,8 @@ from fastloss.own._definition import NOTHING, Definition, row_of
 
 _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
+_ABSENT: Any = object()  # an argument that a call does not have
+
 
 class OwnLoss:
     """A user-defined loss, called like the package's own.
@@ -27,13 +29,13 @@ class OwnLoss:
 
     def __init__(self, definition: Definition) -> None:
         self.row, self._definition = row_of(definition), definition
-        n_arrays = len(self.row.arrays)
         # for calls with all arrays by position, which need no binding
-        self._n_arrays, self._more = n_arrays, self.row.operands[n_arrays:]
-        self._absent = (None,) * len(self._more)
-        self._options = tuple([option.name for option in self.row.options])
-        self._defaults = tuple([option.default for option in self.row.options])
-        self._keywords = frozenset(self.row.keywords)
+        self._is_rowwise, self._has_third = self.row.rowwise, len(self.row.arrays) > 2
+        axis, _, *others = self.row.options
+        self._axis = axis.default
+        self._others = tuple([option.name for option in others])
+        self._defaults = tuple([option.default for option in others])
+        self._known = frozenset(self._others)
         self.__name__ = self.__qualname__ = definition.name
         if definition.doc:
             self.__doc__ = definition.doc
@@ -59,15 +61,35 @@ class OwnLoss:
     def __call__(self, *args: ArrayLike, out: None = ..., **kwargs: Any) -> Real | RealArray: ...
     @overload
     def __call__(self, *args: AnyArray, out: OutT, **kwargs: Any) -> OutT: ...
-    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if len(args) != self._n_arrays or not self._keywords.issuperset(kwargs):
-            operands, options = bind(self.row, args, kwargs)
+    # Python binds these arguments faster than anything here could; names of arrays are among `others`, as they differ.
+    def __call__(  # type: ignore[misc]  # mypy does not see that `x`, `y` and `third` are the first of the others' *args
+        self,
+        x: Any = _ABSENT,
+        y: Any = _ABSENT,
+        third: Any = _ABSENT,
+        /,
+        *rest: Any,
+        weight: Any = None,
+        axis: Any = _ABSENT,
+        reduction: Any = "mean",
+        out: Any = None,
+        **others: Any,
+    ) -> Any:
+        if axis is _ABSENT:
+            axis = self._axis
+        if (
+            rest
+            or y is _ABSENT
+            or (third is _ABSENT) is self._has_third
+            or others
+            and not self._known.issuperset(others)
+        ):
+            args = [a for a in (x, y, third, *rest) if a is not _ABSENT]
+            operands, options = bind(self.row, args, {"weight": weight, "axis": axis, "reduction": reduction, **others})
             return evaluate(self.row, operands, options, out)
-        if not kwargs:
-            return evaluate(self.row, args + self._absent, self._defaults, out)
-        get = kwargs.get
-        operands = args + self._absent if "weight" not in kwargs else (*args, *map(get, self._more))
-        return evaluate(self.row, operands, tuple(map(get, self._options, self._defaults)), out)
+        more = tuple(map(others.get, self._others, self._defaults)) if others else self._defaults
+        operands = (x, y, weight) if self._is_rowwise else (x, y, None if third is _ABSENT else third, weight)
+        return evaluate(self.row, operands, (axis, reduction) + more, out)
 
     @property
     def text(self) -> str:
