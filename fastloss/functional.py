@@ -1124,8 +1124,8 @@ def sigmoid_focal_loss(
     Returns
     -------
     NumPy scalar, or ndarray for ``reduction="none"``
-        float32 for inputs of up to 32 bits, float64 otherwise.  Of labels 0 and 1 elements and slopes are within 4 ulp
-        of the exact value; of probabilities, where more is rounded, within 8.
+        float32 for inputs of up to 32 bits, float64 otherwise.  Elements and slopes are within 4 ulp of the exact
+        value, for any gamma in float32; in float64 within 8 for a gamma of up to 4.
 
     Raises
     ------
@@ -2343,8 +2343,8 @@ def tweedie_deviance_loss(
     -------
     NumPy scalar, or ndarray if `axis` leaves dimensions or for ``reduction="none"``
         float32 for inputs of up to 32 bits, float64 otherwise (and for integer predictions).  Sums run in float64.
-        Elements are within 10 ulp of the exact value (in float64 within 8), however near `pred` and `target` are, for
-        powers from -1 to 3.
+        Elements and slopes are within 4 ulp of the exact value, however near `pred` and `target` are; in float64 within
+        8 for powers from -1 to 3.
 
     Raises
     ------

@@ -160,11 +160,13 @@ def difference_low(x, y, d):
 def charbonnier_slope(x, y, eps):
     """d / sqrt(d^2 + eps^2)."""
     T = type(x)
-    d = x - y
+    scale = halving(x, y)
+    d = scale * x - scale * y
+    least = scale * eps
     a = abs(d)
-    ratio = min(a, eps) / max(a, eps)
+    ratio = min(a, least) / max(a, least)
     root = sqrt(T(1.0) + ratio * ratio)
-    return sign(d) / root if a >= eps else d / eps / root
+    return sign(d) / root if a >= least else d / least / root
 
 
 # --- relative errors ------------------------------------------------------------------------------------------------
@@ -473,12 +475,23 @@ def focal_times(weight, u, v, e, x, y, gamma):
     return times_decay(weight, u, v, e, whole, low if abs(low) < T(1.0) else T(0.0))
 
 
+def short_focal(x, y, gamma, positive, negative, value):
+    """`sigmoid_focal`, which is `value`.  Backends may have a shorter way for float32, through float64."""
+    return value
+
+
+def short_focal_slope(x, y, gamma, positive, negative, value):
+    """`sigmoid_focal_slope`, which is `value`; likewise."""
+    return value
+
+
 def sigmoid_focal(x, y, gamma, positive, negative):
     """Binary cross-entropy times m^gamma, times `positive` for label 1 and `negative` for label 0 (Lin et al. 2017)."""
     T = type(x)
     weight = positive * y + negative * (T(1.0) - y)
     value = focal_times(weight, bce_logits(x, y), T(0.0), T(0.0), x, y, gamma)
-    return value if y >= T(0.0) and y <= T(1.0) else T(float("nan"))
+    inside = y >= T(0.0) and y <= T(1.0)
+    return short_focal(x, y, gamma, positive, negative, value if inside else T(float("nan")))
 
 
 def sigmoid_focal_slope(x, y, gamma, positive, negative):
@@ -489,7 +502,7 @@ def sigmoid_focal_slope(x, y, gamma, positive, negative):
     turn = (T(1.0) - y - y) * ((e if focal_share(x, y) > T(0.0) else T(1.0)) / focal_odds(x, y))
     more = gamma * bce_logits(x, y) * turn if turn != T(0.0) else T(0.0)
     own = (T(1.0) - y) - y * e if x > T(0.0) else (T(1.0) - y) * e - y
-    return focal_times(weight, own, more, e, x, y, gamma)
+    return short_focal_slope(x, y, gamma, positive, negative, focal_times(weight, own, more, e, x, y, gamma))
 
 
 # --- likelihoods ----------------------------------------------------------------------------------------------------
@@ -535,7 +548,8 @@ def poisson(x, y, eps):
 
 def poisson_slope(x, y, eps):
     T = type(x)
-    return T(1.0) - y / (x + eps)
+    scale = halving(x, eps)
+    return T(1.0) - scale * y / (scale * x + scale * eps)
 
 
 def poisson_full(x, y, eps):
@@ -773,19 +787,6 @@ def times_raised(factor, x, power, power_low):
     return times_exp(factor, power * logarithm, low)
 
 
-def raised_less_1(logarithm, rest, power, power_low):
-    """exp((power + power_low) (logarithm + rest)) - 1, likewise."""
-    low = exponent_low(logarithm, rest, power, power_low)
-    return times_less_1(power * logarithm, low)
-
-
-def times_less_1(exponent, low):
-    """exp(exponent) (1 + low) - 1.  Backends may have a way with fewer roundings."""
-    T = type(exponent)
-    value = expm1(exponent)
-    return value + (value + T(1.0)) * low if value < T(float("inf")) else value
-
-
 # --- Tweedie's deviances (Jorgensen 1987): p is their power, in two parts; twice x^(2 - p) times a function of r = y / x -----------
 
 
@@ -845,46 +846,75 @@ def tweedie_unit(b, c):
     return total
 
 
-def normal_quotient(a, b):
-    """a / b; in float32 NaN where that has too few digits, for the whole to be computed in float64."""
-    T = type(a)
-    q = a / b
-    return T(float("nan")) if a != T(0.0) and abs(q) < T(1e-37) and is_single(a) > T(0.0) else q
-
-
 def log_near(a, b, far):
     """log(a / b), which is `far` where they are not close to each other.  Backends may have a way with fewer roundings."""
     T = type(a)
     return far if a < T(0.5) * b else log1p((a - b) / b)
 
 
-def tweedie_scaled(x, y, p, p_low, logarithm, far):
-    """With L = log r, the function is L^2 times the second divided difference of exp at 0, L and (2 - p) L; `far` is that where
-    these are far enough apart for it to be taken as a difference."""
+def tweedie_scaled(x, y, p, p_low, logarithm, far, by_both, by_target):
+    """With L = log r, the function is L^2 times the second divided difference of exp at 0, L and (2 - p) L; `far` is what takes its
+    place where these are far enough apart for it to be taken as a difference.
+
+    by_both, by_target : whether, as 1 or 0, `far` is to be multiplied by y x^(1 - p), or by y^(2 - p): either may be finite where
+        a power of r is not.
+    """
     T = type(x)
     b = log_near(y, x, logarithm)
     c = (T(2.0) - p - p_low) * b
     near = abs(b) <= T(2.0) and abs(c) <= T(2.0)
-    return times_raised(T(2.0) * (b * b * tweedie_unit(b, c) if near else far), x, T(2.0) - p, -p_low)
+    both = by_both > T(0.0) and not near
+    unit = T(2.0) * (b * b * tweedie_unit(b, c) if near else far)
+    factor = unit * y if both else unit
+    over = both and abs(factor) == T(float("inf"))
+    base = y if by_target > T(0.0) and not near else x
+    whole = T(1.0) if both else T(2.0)
+    power = whole - p
+    power_low = difference_low(whole, p, power) - p_low
+    value = times_raised(unit * (y * T(1.1641532182693481e-10)) if over else factor, base, power, power_low)
+    return (value * T(8589934592.0) if over else value) if unit != T(0.0) else unit
+
+
+def short_tweedie_slope(x, y, p, p_low, value):
+    """`tweedie_slope`, which is `value`.  Backends may have a shorter way for float32, through float64."""
+    return value
 
 
 def tweedie_slope(x, y, p, p_low):
     """2 (x - y) / x^p."""
     T = type(x)
-    return times_raised(T(2.0) * ((x - y) / x), x, T(1.0) - p, -p_low)
+    power = T(1.0) - p
+    value = times_raised(T(2.0) * ((x - y) / x), x, power, difference_low(T(1.0), p, power) - p_low)
+    return short_tweedie_slope(x, y, p, p_low, value if x != y else x - y)
+
+
+def short_tweedie(x, y, p, p_low, value):
+    """`tweedie_low` or `tweedie_high`, which is `value`; likewise."""
+    return value
 
 
 def tweedie_low(x, y, p, p_low):
     """p < 1.5, which is nearer to 1 than to 2: y may be 0, and for p < 0 any number."""
     T = type(x)
-    r = normal_quotient(y, x)
-    logarithm = log(r)
     first = T(1.0) - p - p_low
     second = T(2.0) - p - p_low
-    power = raised_less_1(logarithm, log_low(r, T(0.0), logarithm), T(1.0) - p, -p_low)
-    far = (r * (power / first) - (y - x) / x) / second
-    value = tweedie_scaled(x, y, p, p_low, logarithm, far if y > T(0.0) else T(1.0) / second - r / first)
-    return value if x > T(0.0) and (y >= T(0.0) or y < T(0.0) and p < T(0.0)) else T(float("nan"))
+    logarithm = log_quotient(y, x)
+    more = abs(y) > x
+    rises = more and y > T(0.0) and first > T(0.0)
+    ratio = x / y if more else y / x
+    gap = (y - x) / (y if more else x)
+    # nothing that overflows: further down nothing is left of r^(2 - p)
+    shortened = logarithm if more or logarithm > T(-600.0) else T(-600.0)
+    power = expm1((-first if rises else first) * shortened) / first
+    plain = (power if more else ratio * power) - gap
+    steep = -power - (power * first + T(1.0)) * gap
+    positive = (steep if rises else plain) / second
+    negative = ratio / second - T(1.0) / first if more else T(1.0) / second - ratio / first
+    both = T(1.0) if more and not rises else T(0.0)
+    far = positive if y > T(0.0) else negative
+    value = tweedie_scaled(x, y, p, p_low, logarithm, far, both, T(1.0) if rises else T(0.0))
+    inside = x > T(0.0) and (y >= T(0.0) or y < T(0.0) and p < T(0.0))
+    return short_tweedie(x, y, p, p_low, value if inside else T(float("nan")))
 
 
 def tweedie_low_slope(x, y, p, p_low):
@@ -894,13 +924,21 @@ def tweedie_low_slope(x, y, p, p_low):
 def tweedie_high(x, y, p, p_low):
     """p >= 1.5; y may be 0 for p < 2."""
     T = type(x)
-    r = normal_quotient(y, x)
-    logarithm = log(r)
     second = T(2.0) - p - p_low
-    power = raised_less_1(logarithm, log_low(r, T(0.0), logarithm), T(2.0) - p, -p_low)
-    far = ((y - x) / x - power / second) / (T(1.0) - second)
-    value = tweedie_scaled(x, y, p, p_low, logarithm, far)
-    return value if x > T(0.0) and (y > T(0.0) or y == T(0.0) and second > T(0.0)) else T(float("nan"))
+    logarithm = log_quotient(y, x)
+    more = y > x
+    falls = not more and second < T(0.0)
+    ratio = x / y if more else y / x
+    gap = (y - x) / (y if more else x)
+    # nothing that overflows: further up nothing is left of r^(1 - p)
+    shortened = T(600.0) if more and logarithm > T(600.0) else logarithm
+    power = expm1((-second if falls else second) * shortened) / second
+    plain = gap - (ratio * power if more else power)
+    steep = gap * (power * second + T(1.0)) + power
+    far = (steep if falls else plain) / (T(1.0) - second)
+    value = tweedie_scaled(x, y, p, p_low, logarithm, far, T(1.0) if more else T(0.0), T(1.0) if falls else T(0.0))
+    inside = x > T(0.0) and (y > T(0.0) or y == T(0.0) and second > T(0.0))
+    return short_tweedie(x, y, p, p_low, value if inside else T(float("nan")))
 
 
 def tweedie_high_slope(x, y, p, p_low):

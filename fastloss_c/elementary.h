@@ -370,8 +370,8 @@ INLINE double NAME(short_log1p)(double x)
     return u == INFINITY ? INFINITY : value;
 }
 
-/* exp(x) - 1, and with `whole` exp(x), within +-700, which is beyond what products with floats leave finite. */
-INLINE double NAME(short_power)(double x, _Bool whole)
+/* exp(x), within +-700, which is beyond what products with floats leave finite. */
+INLINE double NAME(short_exp)(double x)
 {
     x = x < -700.0 ? -700.0 : x;
     x = x > 700.0 ? 700.0 : x;
@@ -379,7 +379,7 @@ INLINE double NAME(short_power)(double x, _Bool whole)
     const double r = x - n * 0.693147180559945286226764;
     const double power = double_of((bits_of_double(t) << 52) + ((uint64_t)1023 << 52));
     const double curve = POLYNOMIAL_5(r, 0.4999999404, 0.1666651964, 0.0416683555, 0.0083688032, 0.0013817528);
-    return power * (r * r * curve + r) + (whole ? power : power - 1.0);
+    return power * (r * r * curve + r) + power;
 }
 
 /* x - 1 - log(x) for positive numbers.  The exponent's whole part cancels, and what is left of the logarithm begins with the square. */
@@ -392,16 +392,6 @@ INLINE double NAME(excess_of_log)(double x)
         f, 0.3333334029, -0.2500016391, 0.1999960542, -0.1665529609, 0.1427623779, -0.1272777915, 0.1170067042,
         -0.0911620557, 0.0376729965);
     return ((x - m) - n * 0.6931471805599453) + f * f * (0.5 - f * p);
-}
-
-INLINE double NAME(short_exp)(double x)
-{
-    return NAME(short_power)(x, 1);
-}
-
-INLINE double NAME(short_expm1)(double x)
-{
-    return NAME(short_power)(x, 0);
 }
 #endif
 
@@ -436,18 +426,6 @@ INLINE REAL NAME(times_exp)(REAL factor, REAL exponent, REAL low)
     const REAL power = NAME(exp)(near ? exponent : (REAL)0.5 * exponent);
     const REAL value = factor * power * (near ? (REAL)1.0 : power);
     return ABS(value) < (REAL)INFINITY ? value + value * low : value;
-#endif
-}
-
-/* exp(exponent) (1 + low) - 1. */
-INLINE REAL NAME(times_less_1)(REAL exponent, REAL low)
-{
-#if SINGLE
-    const double value = NAME(short_expm1)((double)exponent);
-    return (float)(value + (value + 1.0) * (double)low);
-#else
-    const REAL value = NAME(expm1)(exponent);
-    return value < (REAL)INFINITY ? value + (value + (REAL)1.0) * low : value;
 #endif
 }
 

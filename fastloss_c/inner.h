@@ -10,6 +10,7 @@
 #define SINGLE 0
 #define TEMPERED 0
 #include "elementary.h"
+#include "powers.h"
 #include "scalars.h"
 #include "memory.h"
 #include "softmax.h"
@@ -27,6 +28,7 @@
 #define NAME(f) f##_float
 #define SINGLE 1
 #include "elementary.h"
+#include "powers.h"
 #include "scalars.h"
 #include "memory.h"
 #include "softmax.h"

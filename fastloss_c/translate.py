@@ -9,7 +9,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-# Functions for which elementary.h has a faster implementation.
+# Functions for which elementary.h and powers.h have a faster or more accurate implementation.
 REPLACED = (
     "decay",
     "log_clamped",
@@ -17,12 +17,15 @@ REPLACED = (
     "log_near",
     "log_ratio",
     "short_divergence",
+    "short_focal",
+    "short_focal_slope",
     "short_log_excess",
+    "short_tweedie",
+    "short_tweedie_slope",
     "softplus_added",
     "softplus_tail",
     "times_decay",
     "times_exp",
-    "times_less_1",
     "weighted_sum",
 )
 BUILT_IN = {"abs": "ABS", "max": "NAME(maximum)", "min": "NAME(minimum)", "sqrt": "SQRT"}
@@ -117,7 +120,7 @@ class _Writer:
 def functions(source, replaced=REPLACED):
     """{name: (number of arguments, C code)} for a text in the dialect, in order.
 
-    replaced : functions that are taken from elementary.h instead.
+    replaced : functions that are taken from elementary.h and powers.h instead.
     """
     found = _dialect().functions(source)
     return {

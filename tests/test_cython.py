@@ -95,9 +95,8 @@ def test_layouts_do_not_matter(case, layout):
         assert_ulp(call(case, arguments, reduction="mean"), exact, case.tolerance(np.float32), case.at)
 
 
-# The weights of soft targets are long sums of products, of which each compiler fuses others; 12 ulp are allowed to either.
 # Formulas of a row's likelihood multiply the one ulp by which likelihoods may be apart, and round once more.
-APART = {"sigmoid_focal_loss": 6, "focal_loss": 5, "poly_loss_cross_entropy": 2}
+APART = {"focal_loss": 5, "poly_loss_cross_entropy": 2}
 
 
 @has_numba

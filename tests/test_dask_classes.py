@@ -202,3 +202,30 @@ def test_scores_of_other_axes_and_types():
     got = fastloss.logsumexp(da.from_array(x, chunks=(2, 2, 3)), axis=1, keepdims=True)
     np.testing.assert_allclose(got.compute(), fastloss.logsumexp(x, axis=1, keepdims=True), rtol=1e-6)
     assert fastloss.logsumexp(da.zeros((3, 0))).compute().tolist() == [-np.inf] * 3
+
+
+@pytest.mark.parametrize("chunks", [(1, 3), (1, 2)], ids=["rows", "classes"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("size", [1e60, 1e-60, np.inf])
+def test_class_weights_outside_float32(size, reduction, chunks):
+    """As on the host, and without a warning, whether the label is in the first chunk or not."""
+    x, w = np.array([[1, 0, 0], [1, 0, 0]], np.float32), np.array([size, 1.0, size])
+    for name in ("cross_entropy", "nll_loss", "categorical_cross_entropy"):
+        function, probs = getattr(fastloss, name), {"cross_entropy": x, "nll_loss": x - 2}.get(name, (x + 1) / 4)
+        for y in (np.array([0, 1]), np.array([0, 2])):
+            lazy = da.from_array(probs, chunks=chunks)
+            options = {"weight": w, "reduction": reduction}
+            np.testing.assert_allclose(function(lazy, y, **options).compute(), function(probs, y, **options), rtol=1e-6)
+            if reduction != "none":
+                got = dask.compute(*fastloss.value_and_grad(function)(lazy, y, **options))
+                expected = fastloss.value_and_grad(function)(probs, y, **options)
+                for a, b in zip(got, expected, strict=True):
+                    np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_sums_of_gradients_outside_float32():
+    """What Dask's own operations sum, and round to float32."""
+    x = da.from_array(np.array([[3e38, 1.0]], np.float32), chunks=1)
+    y = da.zeros((4, 2), dtype=np.float32, chunks=1)
+    gradient = fastloss.value_and_grad(fastloss.mse_loss)(x, y, reduction="sum")[1].compute()
+    np.testing.assert_array_equal(gradient, np.array([[np.inf, 8.0]], np.float32))

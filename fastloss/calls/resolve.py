@@ -114,7 +114,8 @@ class Elements:
     parameters: tuple[float, ...]
     names: tuple[str, ...]
     casts: tuple[str | None, ...]
-    real: str  # the dtype of arithmetic and result
+    real: str  # the dtype of the result
+    arithmetic: str  # that of the formula: float64 for parameters, too, that float32 can't hold
     shapes: tuple[
         tuple[int, ...] | None, ...
     ]  # of the operands; the third one's after `third_of_rows` has been applied
@@ -144,6 +145,16 @@ def _parameter(value: float, real: str) -> float:
     return math.copysign(LEAST[real], value) if 0.0 < abs(value) < LEAST[real] else value + 0.0
 
 
+def _arithmetic(parameters: tuple[float, ...], real: str) -> str:
+    """The dtype that a formula with these parameters is computed in: float32 has few digits of what is below its smallest normal
+    number, and none of what is above its largest."""
+    held = all(v == 0.0 or LEAST_NORMAL <= abs(v) <= MOST or abs(v) == math.inf for v in parameters)
+    return real if held else "float64"
+
+
+LEAST_NORMAL, MOST = 2.0**-126, (2.0 - 2.0**-23) * 2.0**127  # of float32
+
+
 def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], want: Want) -> Elements:
     x, y, z, w = signatures
     if loss.same_shape and x.shape != y.shape:
@@ -164,6 +175,7 @@ def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], wan
     axes = _options.some_axes(axis, len(shape))
     reduction = "mean" if batch_mean else reduction
     real = real_of(x, y, z) if z is not None else real_of(x, y)
+    arithmetic = _arithmetic(parameters, real)
     if batch_mean:
         divisor = x.shape[0] if x.shape else 1
     elif loss.weighted_mean and w is not None:
@@ -174,10 +186,11 @@ def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], wan
         loss,
         want,
         formula,
-        tuple(_parameter(value, real) for value in parameters),
+        tuple(_parameter(value, arithmetic) for value in parameters),
         loss.operands,
         (cast_of(x, real), cast_of(y, real), None if z is None or z.dtype == real else real, weights_cast(w)),
         real,
+        arithmetic,
         tuple(None if a is None else a.shape for a in arrays),
         shape,
         axes,
@@ -288,14 +301,16 @@ class Rows(_RowOptions):
     def of_known(self, formula: Formula, parameters: tuple[float, ...], reduction: str) -> Any:
         """For "known": the pointwise call on nll and lse that computes a formula of them, with a weight per row."""
         rows = self.rows_shape
+        arithmetic = _arithmetic(parameters, self.real)
         return Elements(
             self.loss,
             self.want if self.want.what == "sums" else VALUE,
             formula,
-            tuple(_parameter(value, self.real) for value in parameters),
+            tuple(_parameter(value, arithmetic) for value in parameters),
             ("nll", "lse", "", "weight"),
             (None,) * 4,
             self.real,
+            arithmetic,
             (rows, rows, None, rows),
             rows,
             tuple(range(len(rows))),
@@ -317,6 +332,7 @@ class Rows(_RowOptions):
             (),
             ("probs", "target", "", "weight"),
             (*self.casts[:2], None, self.casts[2]),
+            self.real,
             self.real,
             (self.shape, self.shape, None, self.weight_shape if has_weight else None),
             self.shape,

@@ -65,10 +65,13 @@ _SHORTER = {
     "log_complement_rest": _math.log_complement_rest_of,
     "log_near": _math.log_near_of,
     "short_divergence": _math.short_divergence_of,
+    "short_focal": _math.short_focal_of,
+    "short_focal_slope": _math.short_focal_slope_of,
     "short_log_excess": _math.short_log_excess_of,
+    "short_tweedie": _math.short_tweedie_of,
+    "short_tweedie_slope": _math.short_tweedie_slope_of,
     "times_exp": _math.times_exp_of,
     "times_decay": _math.times_decay_of,
-    "times_less_1": _math.times_less_1_of,
     "weighted_sum": _math.weighted_sum_of,
 }
 

@@ -22,6 +22,7 @@ from fastloss.backends.numba_cpu._lanes import (
     Register,
     absolute,
     both,
+    either,
     element,
     emitted,
     from_bfloat,
@@ -442,17 +443,6 @@ def times_exp_of(factor, exponent, low):
     return (factor.to(DOUBLE) * power * (low.to(DOUBLE) + 1.0)).to(element(factor.type))
 
 
-def times_less_1_of(exponent, low):
-    """exp(exponent) (1 + low) - 1, likewise."""
-    if exponent.is_double:
-        value = expm1_of(exponent)
-        return where(value < INF, value + (value + 1.0) * low, value)
-    wide = exponent.to(DOUBLE)
-    power, tail = _short_exp_parts(where(wide > 700.0, 700.0, wide))
-    value = power * tail + (power - 1.0)
-    return (value + (value + 1.0) * low.to(DOUBLE)).to(element(exponent.type))
-
-
 def short_divergence_of(x, y, value):
     """y log(y / x) - y + x, likewise; in float64 `value`.  NaN, where that is not NaN, has it computed there."""
     if x.is_double:
@@ -483,6 +473,119 @@ def times_decay_of(weight, u, v, e, a, low):
         return _corrected(weight * ((u + v) / (e + 1.0)) * exp_of(-a), -low)
     factor = weight.to(DOUBLE) * ((u.to(DOUBLE) + v.to(DOUBLE)) / (e.to(DOUBLE) + 1.0))
     return (factor * short_exp_of(-a.to(DOUBLE)) * (1.0 - low.to(DOUBLE))).to(element(weight.type))
+
+
+# --- losses with powers, which multiply what logarithms are off by: those of float32 in float64 ---------------------------------
+
+
+def _log_with(x, above):
+    """log(x) in float64, x positive and not subnormal; `above` is x - 1, which is used near 1."""
+    k = _exponent(x)
+    m = (x.bits() - (k << DOUBLE_FORMAT.mantissa)).floats()
+    n = k.to_float()
+    return n * LN2 + _log_tail(where(n.equals(0.0), above, m - 1.0))
+
+
+def _long_exp_parts(x):
+    """exp(x) in float64, x within +-700, as (power of two, tail), which stand for power (1 + tail)."""
+    f = DOUBLE_FORMAT
+    x = where(x < -700.0, -700.0, x)
+    t, r = _split(where(x > 700.0, 700.0, x))
+    return ((t << f.mantissa) + (f.bias << f.mantissa)).floats(), _exp_tail(r)
+
+
+def _long_exp(x):
+    power, tail = _long_exp_parts(x)
+    return power * tail + power
+
+
+def _difference_near(b, c):
+    """The second divided difference of exp at 0, b and c, times b^2, for |b| and |c| up to 1/64: its series, to 2^-30."""
+    squares, total = b * b + c * c, b + c
+    more = (squares + b * c) * (1.0 / 24.0) + (total * squares) * (1.0 / 120.0)
+    return b * b * (total * (1.0 / 6.0) + more + 0.5)
+
+
+def short_tweedie_of(x, y, p, p_low, value):
+    """Tweedie's deviance of the power p + p_low; in float64 `value`.  NaN, where that is not NaN, has it computed there."""
+    if x.is_double:
+        return value
+    real = element(x.type)
+    power = p.to(DOUBLE) + p_low.to(DOUBLE)
+    first, second = 1.0 - power, 2.0 - power
+    wide_x, wide_y = x.to(DOUBLE), y.to(DOUBLE)
+    r, d = wide_y / wide_x, (wide_y - wide_x) / wide_x
+    b = _log_with(r, d)
+    c = second * b
+    # with exponent (1 - p) log r for p < 1.5, and (2 - p) log r otherwise: the larger one of the two divisors is left
+    is_low = power < 1.5
+    rate, divisor = where(is_low, first, second), where(is_low, second, first)
+    exponent = rate * b
+    whole, tail = _long_exp_parts(exponent)
+    raised = (whole * tail + (whole - 1.0)) / rate
+    far = (where(is_low, r * raised, raised) - d) / divisor
+    is_near = both(absolute(b) <= 1.0 / 64.0, absolute(c) <= 1.0 / 64.0)
+    above, zero, below = y > 0.0, y.equals(0.0), y < 0.0
+    unit = where(above, where(is_near, _difference_near(b, c), far), r.constant(1.0) / second - r / first)
+    scale = second * _log_with(wide_x, wide_x - 1.0)
+    found = unit * 2.0 * _long_exp(scale)
+    inside = both(x > 0.0, either(above, either(both(zero, power < 2.0), both(below, power < 0.0))))
+    fits = both(
+        both(x < INF, absolute(y) < INF), both(absolute(scale) < 500.0, either(absolute(exponent) < 500.0, y <= 0.0))
+    )
+    return where(both(inside, fits), found.to(real), NAN)
+
+
+def short_tweedie_slope_of(x, y, p, p_low, value):
+    """Its slope, 2 (x - y) / x^(p + p_low), likewise."""
+    if x.is_double:
+        return value
+    wide = x.to(DOUBLE)
+    exponent = -(p.to(DOUBLE) + p_low.to(DOUBLE)) * _log_with(wide, wide - 1.0)
+    found = (wide - y.to(DOUBLE)) * 2.0 * _long_exp(exponent)
+    fits = both(both(x > 0.0, x < INF), absolute(exponent) < 500.0)
+    return where(fits, found.to(element(x.type)), NAN)
+
+
+def _focal_parts(x, y, gamma):
+    """What focal losses of labels in [0, 1] are made of, in float64: exp(-|x|), log1p of that, the share of the label that is missed,
+    (1 + e) m, with m the probability that is missed, and m^gamma."""
+    a, y, gamma = absolute(x.to(DOUBLE)), y.to(DOUBLE), gamma.to(DOUBLE)
+    share = where(x.to(DOUBLE) > 0.0, 1.0 - y, y)
+    e = where(a > 700.0, 0.0, _long_exp(-a))
+    big = e >= 0.5
+    tail = where(big, e.constant(LN2), 0.0) + _log_tail(where(big, e * 0.5 - 0.5, e))
+    odds = share + (1.0 - share) * e
+    hit = where(a > 1e38, -1e38, -a)
+    logarithm = where(share > 0.0, _log_with(odds, odds - 1.0), hit)
+    return e, tail, share, odds, _long_exp(gamma * (logarithm - tail))
+
+
+def short_focal_of(x, y, gamma, positive, negative, value):
+    """The focal loss of a logit and a label in [0, 1], likewise."""
+    if x.is_double:
+        return value
+    _, tail, share, _, raised = _focal_parts(x, y, gamma)
+    wide = y.to(DOUBLE)
+    weight = positive.to(DOUBLE) * wide + negative.to(DOUBLE) * (1.0 - wide)
+    loss = where(share.equals(0.0), 0.0, share * absolute(x.to(DOUBLE))) + tail
+    found = (weight * loss * raised).to(element(x.type))
+    return where(both(y >= 0.0, y <= 1.0), found, NAN)
+
+
+def short_focal_slope_of(x, y, gamma, positive, negative, value):
+    """Its slope, likewise."""
+    if x.is_double:
+        return value
+    e, tail, share, odds, raised = _focal_parts(x, y, gamma)
+    hit = y.to(DOUBLE)
+    miss = 1.0 - hit
+    weight = positive.to(DOUBLE) * hit + negative.to(DOUBLE) * miss
+    loss = where(share.equals(0.0), 0.0, share * absolute(x.to(DOUBLE))) + tail
+    turn = (miss - hit) * where(share > 0.0, e / odds, 1.0)
+    more = where(turn.equals(0.0), 0.0, gamma.to(DOUBLE) * loss * turn)
+    plain = where(x.to(DOUBLE) > 0.0, miss - hit * e, miss * e - hit)
+    return (weight * ((plain + more) / (e + 1.0)) * raised).to(element(x.type))
 
 
 def weighted_sum_of(a, u, b, v, c):

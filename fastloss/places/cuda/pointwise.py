@@ -27,8 +27,9 @@ def elements(resolved):
         if is_number(w):
             factor, w = float(w), None
         call = Pointwise(
-            session, resolved.formula, (x, y, z, w), resolved.real, resolved.parameters, resolved.names, factor
+            session, resolved.formula, (x, y, z, w), resolved.arithmetic, resolved.parameters, resolved.names, factor
         )
+        call.result = resolved.real
         divisor = resolved.divisor
         if divisor is None and w is None:
             divisor = int(np.prod([call.shape[i] for i in resolved.axes], dtype=np.int64)) * factor
@@ -55,6 +56,7 @@ class Pointwise:
 
     def __init__(self, session, loss, operands, real, parameters=(), names=("",) * 4, factor=1.0):
         self.session, self.loss, self.operands, self.real, self.factor = session, loss, operands, real, factor
+        self.result = real  # the dtype of results
         self.names = names
         self.p = tuple(map(float, parameters)) or (0.0,)  # kernels take no empty tuple
         views = [(name, v) for name, v in zip(names, operands, strict=True) if isinstance(v, View)]
@@ -138,6 +140,14 @@ class Pointwise:
 
     # --- results ------------------------------------------------------------------------------------------------------
 
+    def rounded(self, array, out=None):
+        """An array of results in their own dtype; `out`, where that is given, is converted to later."""
+        if self.result == self.real or out is not None:
+            return array
+        narrow = self.session.new(array.shape, self.result)
+        self.session.copy_into(array, narrow)
+        return narrow
+
     def total(self, mode, divisor, root, out, what="value", scale=None, count=None):
         """The reduced loss, with its gradient or as sums if `what` says so."""
         session, kernels = self.session, self.session.kernels
@@ -178,8 +188,9 @@ class Pointwise:
         if what == "slopes":
             if x_shape != self.shape:
                 gradient = self.summed(view, x_shape)
-            return session.scalar(result), (session.array_result(gradient, requested),)
-        return session.scalar(result, receives)
+            gradient = session.array_result(self.rounded(gradient, requested), requested)
+            return session.scalar(self.rounded(result)), (gradient,)
+        return session.scalar(self.rounded(result, receives), receives)
 
     def scale(self, mode, divisor):
         """The factor of the slopes; needs the summed weights of a mean first."""
@@ -220,7 +231,7 @@ class Pointwise:
         if self.size:
             with session.queue.lock:
                 self.run(session.kernels.EACH, view.address, self.factor)
-        return session.array_result(result, out)
+        return session.array_result(self.rounded(result, out), out)
 
     def along(self, axes, mode, divisor, root, out):
         """Sums or means over some of the axes."""
@@ -230,7 +241,7 @@ class Pointwise:
         shape = [n for i, n in enumerate(self.shape) if i not in axes]
         result, view = session.destination(out, shape, self.real)
         self.run_along(axes, view.address, mode, divisor, root)
-        return session.array_result(result, out)
+        return session.array_result(self.rounded(result, out), out)
 
     def summed(self, view, shape):
         """A gradient, summed over the axes along which an array of this shape was broadcast."""

@@ -14,6 +14,7 @@ from fastloss.places.dask._graph import (
     mapped,
     merged,
     reduced,
+    rounded,
     starts_of,
     total,
     unit_chunks,
@@ -88,4 +89,4 @@ def _gradient(operands, scale, shape, chunks, real, options):
     )
     if not axes:
         return slopes
-    return slopes.sum(axis=axes, keepdims=True, dtype=np.float64).astype(real)[(0,) * lead]
+    return rounded(slopes.sum(axis=axes, keepdims=True, dtype=np.float64), real)[(0,) * lead]

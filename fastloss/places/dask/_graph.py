@@ -102,6 +102,11 @@ def mapped(function, *operands, chunks, dtype, **options):
     )
 
 
+def rounded(array, real):
+    """A Dask array of sums in float64 in the result's dtype."""
+    return array if array.dtype == real else mapped(_tasks.rounded, array, chunks=array.chunks, dtype=real, real=real)
+
+
 def unit_chunks(chunks, axes=None):
     """The same chunks, but of length 1 along these axes, or along all."""
     return tuple(

@@ -17,6 +17,7 @@ from fastloss.places.dask._graph import (
     mapped,
     merged,
     reduced,
+    rounded,
     starts_of,
     total,
     unit_chunks,
@@ -102,7 +103,7 @@ def _row_chunks(x, y, w, reduction, scale, several, real, **options):
     if reduction == "none":
         dtype = np.float64 if several else real
         result = mapped(_tasks.each_of, x, y, w, chunks=unit_chunks(x.chunks, (axis,)), dtype=dtype, **options)
-        return (result.sum(axis=axis).astype(real) if several else drop_axis(result, axis)), None
+        return (rounded(result.sum(axis=axis), real) if several else drop_axis(result, axis)), None
     if scale is not None:
         gradient = mapped(_tasks.slopes_of, x, y, w, scale, chunks=x.chunks, dtype=real, **options)
     return total(_tasks.total_of, x, y, w, chunks=x.chunks, **options), gradient

@@ -197,7 +197,7 @@ def class_slopes(x, y, w, known, scale, *, starts, block_id, transform=None, **o
     (_, tails, weights), target, bad = _finished(known, y, w, starts=starts, block_id=block_id, **options)
     raise_if_bad(bad)
     state, first = _states(known), beginning(starts, block_id)[axis]
-    shares, owns = target.keep * weights, weights * (target.spread or 0.0)
+    shares, owns = target.keep * weights, weights * target.spread if target.spread else np.zeros_like(weights)
     change = _Transform(transform, real)
     return _slopes(x, state, tails, shares, owns, scale, target, first, axis, real, change)
 

@@ -28,16 +28,22 @@ def on_host(function, operands, values, want=VALUE, scale=None):
 
 
 def task(function):
-    """Decorator: run `function` on one thread, because the scheduler uses the others, and with the backend of the
-    call."""
+    """Decorator: run `function` on one thread, because the scheduler uses the others, with the backend of the call, and
+    without NumPy's warnings."""
 
     @functools.wraps(function)
     def alone(*chunks, backend=None, **options):
-        with _config.threads.within(1), _config.backend.within(backend):
+        with _config.threads.within(1), _config.backend.within(backend), np.errstate(all="ignore"):
             host_backend()
             return function(*chunks, **options)
 
     return alone
+
+
+@task
+def rounded(a, *, real):
+    """What Dask's own operations have summed, in the result's dtype."""
+    return a.astype(real)
 
 
 def host_backend():

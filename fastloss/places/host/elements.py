@@ -1,6 +1,7 @@
 """Plans of pointwise losses: operands to layouts, layouts to a kernel, sums to results."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,11 +14,45 @@ from fastloss.places.host.strides import broadcast_strides, layout, merged, pack
 
 def plan_of(resolved, arrays, out):
     """The plan of an `Elements`."""
+    if resolved.arithmetic != resolved.real:
+        return _Narrowed(resolved, arrays, out)
     if resolved.want.what == "slopes":
         return _Slopes(resolved, arrays, out)
     if resolved.reduction == "none":
         return _Each(resolved, arrays, out)
     return _Total(resolved, arrays, out) if resolved.is_scalar else _Along(resolved, arrays, out)
+
+
+class _Narrowed:
+    """Calls in float32 whose formula is computed in float64: by the plan for that, whose results are rounded."""
+
+    def __init__(self, resolved, arrays, out):
+        self.real = REALS[resolved.real]
+        self.what = resolved.want.what
+        if self.what == "slopes":
+            check_out(out[0], arrays[0].shape)
+        else:
+            check_out(out, resolved.result_shape)
+        self.plan = plan_of(widened(resolved), arrays, (None,) if self.what == "slopes" else None)
+
+    def __call__(self, operands, out, scale):
+        found = self.plan(operands, (None,) if self.what == "slopes" else None, scale)
+        if self.what == "sums":
+            return found
+        if self.what == "slopes":
+            value, (gradient,) = found
+            return self._rounded(value, None), (self._rounded(gradient, out[0]),)
+        return self._rounded(found, out)
+
+    def _rounded(self, a, out):
+        with np.errstate(all="ignore"):
+            return stored(a.astype(self.real), out)
+
+
+def widened(resolved):
+    """An `Elements` in float64, of operands of other dtypes."""
+    casts = (*("float64" if shape is not None else None for shape in resolved.shapes[:3]), resolved.casts[3])
+    return replace(resolved, real="float64", arithmetic="float64", casts=casts)
 
 
 def _cast(a, cast, real):
@@ -275,7 +310,7 @@ class _Each(_Plan):
 def _holds_nan(a):
     """Whether a contiguous array holds NaN, or may hold it."""
     a = a.reshape(-1)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         squares = (np.dot(a[piece], a[piece]) for piece in _arrays.pieces(a.shape))
         return any(square != square for square in squares)
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from fastloss import _arrays, _costs, _plan, _reduce, losses
-from fastloss._arrays import stored
+from fastloss._arrays import FLOAT64, stored
 from fastloss.backends import LANES
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
@@ -462,14 +462,21 @@ class _Known:
         )
         nll, weights = np.empty(resolved.rows_shape, self.real), np.empty(resolved.rows_shape)
 
-        def plan(formula, reduction, out=None):
-            return elements.plan_of(resolved.of_known(formula, parameters, reduction), (nll, nll, None, weights), out)
+        def plan(formula, reduction, out=None, wide=False):
+            known = resolved.of_known(formula, parameters, reduction)
+            known = elements.widened(known) if wide else known
+            return elements.plan_of(known, (nll, nll, None, weights), out)
+
+        @functools.cache
+        def factors(wide):
+            return tuple(plan(part, "none", wide=wide) for part in (formula.factor, formula.at_target))
 
         if not has_gradient:
             self.value = plan(formula.value, resolved.reduction, out)
             return
         self.value = plan(formula.value, resolved.reduction)
-        self.factor, self.own = plan(formula.factor, "none"), plan(formula.at_target, "none")
+        self.factors = factors
+        self.factors(False)
         transform = resolved.transform
         self.transformed = None if transform is None else TransformedTiles(transform, self.real)
         self.softmax = RowKernel(
@@ -511,10 +518,20 @@ class _Known:
         self.known.sums(x, y, None, (*found, None))
         return found[0], found[self.with_lse]
 
+    def _factors(self, rows, scale):
+        """Of each row what softmax is multiplied by, and its gradient at the target; in float64 if they leave float32's range on the
+        way."""
+        for wide in (False, True):
+            with np.errstate(all="ignore"):
+                found = [plan(rows, None, None) for plan in self.factors(wide)]
+                found = [a * a.dtype.type(scale) for a in found]
+            if self.real == FLOAT64 or all(np.isfinite(a).all() for a in found):
+                break
+        return found
+
     def _gradient(self, x, labels, rows, scale, counted, out):
         resolved, axis = self.resolved, self.resolved.axis
-        with np.errstate(all="ignore"):
-            factor, own = (plan(rows, None, None) * self.real.type(scale) for plan in (self.factor, self.own))
+        factor, own = self._factors(rows, scale)
         if counted is not None:  # whatever the mean is
             factor, own = np.where(counted, factor, 0), np.where(counted, own, 0)
         (x, _, _) = self.softmax.prepared((x, None, None))
@@ -534,7 +551,8 @@ class _Known:
                     np.multiply(gradient, factors, out=gradient)
 
         self.softmax.write_rows(x, (None, None, gradient), multiply)
-        np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
+        with np.errstate(all="ignore"):
+            np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
         if counted is not None:  # nor does NaN in a row that is ignored matter
             np.moveaxis(gradient, axis, -1)[~counted] = 0.0
         if self.transformed is not None:
