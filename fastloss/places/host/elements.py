@@ -46,7 +46,7 @@ class _Narrowed:
 
     def _rounded(self, a, out):
         with np.errstate(all="ignore"):
-            return stored(a.astype(self.real), out)
+            return stored(_arrays.converted(a, self.real), out)
 
 
 def widened(resolved):
