@@ -243,8 +243,8 @@ POINTS_BY_DEFAULT = [
     ids=lambda v: v.name if hasattr(v, "name") else str(v),
 )
 def test_pointwise(loss, op, name, request):
-    if loss.name == "sigmoid_focal" and op in (pointwise.TOTAL, pointwise.SLOPE):
-        reason = "keeps 32 bytes of each thread in local memory"
+    if loss.name in ("sigmoid_focal", "tweedie_low", "tweedie_high") and op in (pointwise.TOTAL, pointwise.SLOPE):
+        reason = "keeps 32 bytes of each thread in local memory, as its loop over a thread's elements is too long to be unrolled"
         request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
     kernel, signature = point_kernel(loss, op, name)
     check(ptx_of(kernel, signature), name, pointwise.THREADS, 128, vectors=True)
