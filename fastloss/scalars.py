@@ -162,7 +162,7 @@ def charbonnier_slope(x, y, eps):
     T = type(x)
     scale = halving(x, y)
     d = scale * x - scale * y
-    least = scale * eps
+    least = eps if scale == T(1.0) else max(scale * eps, T(1e-37))  # which is not 0, and far below what d can be
     a = abs(d)
     ratio = min(a, least) / max(a, least)
     root = sqrt(T(1.0) + ratio * ratio)

@@ -853,7 +853,7 @@ INLINE void NAME(fill_lanes)(
     for (int lane = 0; lane < lanes; lane++) {
         const REAL top = (REAL)rows->top[lane];
         const double positive = fabs(rows->factor[lane]) / rows->total[lane];
-        unusual |= !(ABS(top) <= LIMIT);
+        unusual |= !(ABS(top) <= LIMIT && (REAL)positive < (REAL)INFINITY);
         negative |= rows->factor[lane] < 0.0;
         largest[lane] = top;
         const REAL base = NAME(base_of)(top, temper);
@@ -878,14 +878,6 @@ INLINE void NAME(fill_lanes)(
             if (negative)
                 for (int lane = 0; lane < lanes; lane++)
                     v[lane] = rows->factor[lane] < 0.0 ? -v[lane] : v[lane];
-            if (unusual) /* logits so large that exponentials need float64, or infinite, which gives NaN */
-                for (int lane = 0; lane < width; lane++) {
-                    const double top = rows->top[lane];
-                    if (fabs(top) <= (double)LIMIT)
-                        continue;
-                    const double own = element(x->data + (start + c) * x->class_step + lane * x->lane_step, x->kind);
-                    v[lane] = (REAL)(rows->factor[lane] * (exp_double((own - top) * temper.rate) / rows->total[lane]));
-                }
             if (mixed) {
                 const REAL *RESTRICT t = other + c * LANES;
                 const REAL same = (REAL)(scale * coefficient(0.0, w, start + c, keep, spread));
@@ -896,6 +888,16 @@ INLINE void NAME(fill_lanes)(
                     for (int lane = 0; lane < lanes; lane++)
                         v[lane] -= same;
             }
+            if (unusual) /* logits or a factor so large that float64 is needed, or infinite, which gives NaN */
+                for (int lane = 0; lane < width; lane++) {
+                    const double top = rows->top[lane];
+                    if (fabs(top) <= (double)LIMIT && peak[lane] < (REAL)INFINITY)
+                        continue;
+                    const double own = element(x->data + (start + c) * x->class_step + lane * x->lane_step, x->kind);
+                    const double share = rows->factor[lane] * (exp_double((own - top) * temper.rate) / rows->total[lane]);
+                    const double label = y ? (double)other[c * LANES + lane] : 0.0;
+                    v[lane] = (REAL)(share - (mixed ? scale * coefficient(label, w, start + c, keep, spread) : 0.0));
+                }
         }
         if (at_labels) {
             NAME(labels_from)(rows, start, labels, lanes);

@@ -909,8 +909,8 @@ static void NAME(fill)(
     const Temper temper)
 {
     REAL scratch[SPAN], y_scratch[SPAN];
-    const _Bool usual = ABS((REAL)top) <= LIMIT;
     const double positive = fabs(factor) / total;
+    const _Bool usual = ABS((REAL)top) <= LIMIT && (REAL)positive < (REAL)INFINITY;
     const REAL power = NAME(power_of)((REAL)top, temper), base = NAME(base_of)((REAL)top, temper),
         largest = (REAL)top, peak = (REAL)positive, lowest = NAME(lowest)(base, temper);
     const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power,
@@ -929,16 +929,20 @@ static void NAME(fill)(
                 for (Py_ssize_t i = 0; i < m; i++)
                     out[i] = -out[i];
         }
-        else /* logits so large that exponentials need float64, or infinite, which gives NaN */
-            for (Py_ssize_t i = 0; i < m; i++)
-                out[i] = (REAL)(factor * (exp_double(((double)p[i] - top) * temper.rate) / total));
+        const REAL *t = mixed && y_kind != ABSENT ? NAME(staged)(y + start * y_step, y_step, y_kind, m, y_scratch) : NULL;
+        if (!usual) { /* logits or a factor so large that float64 is needed, or infinite, which gives NaN */
+            for (Py_ssize_t i = 0; i < m; i++) {
+                const double share = factor * (exp_double(((double)p[i] - top) * temper.rate) / total);
+                const double part = mixed ? scale * coefficient(t ? (double)t[i] : 0.0, w, start + i, keep, spread) : 0.0;
+                out[i] = (REAL)(share - part);
+            }
+            continue;
+        }
         if (!mixed)
             continue;
-        if (y_kind != ABSENT) {
-            const REAL *t = NAME(staged)(y + start * y_step, y_step, y_kind, m, y_scratch);
+        if (t)
             for (Py_ssize_t i = 0; i < m; i++)
                 out[i] -= (REAL)(scale * coefficient((double)t[i], w, start + i, keep, spread));
-        }
         else
             for (Py_ssize_t i = 0; i < m; i++)
                 out[i] -= (REAL)(scale * coefficient(0.0, w, start + i, keep, spread));

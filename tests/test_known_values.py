@@ -326,6 +326,26 @@ CASES = {
     "delta=1e-60 f32 far apart": (lambda: fl.huber_loss(F([3e38]), F([0]), delta=1e-60), 3e-22, 2),
     "eps=1e300 f32": (lambda: fl.gaussian_nll_loss(F([1]), F([0]), F([1]), eps=1e300), 345.38776394910684, 2),
     "eps=1e-60 f32": (lambda: fl.gaussian_nll_loss(F([0]), F([0]), F([0]), eps=1e-60), -69.07755278982137, 2),
+    "charbonnier_loss f32 far apart, gradient": (
+        lambda: _slope(fl.charbonnier_loss, F([3e38]), F([-3e38]), eps=3e38)[0],
+        0.8944271909999159,
+        4,
+    ),
+    "charbonnier_loss f32 of equal numbers, gradient": (
+        lambda: _slope(fl.charbonnier_loss, F([3e38]), F([3e38]), eps=5e-324)[0],
+        0.0,
+        0,
+    ),
+    "eps=1e38 f32, gradient": (
+        lambda: _slope(fl.poisson_nll_loss, F([3e38]), F([3e38]), log_input=False, eps=1e38)[0],
+        0.25,
+        4,
+    ),
+    "class weights of 1e60, gradient of a sum f32": (
+        lambda: _slope(fl.cross_entropy, F([[1, 0, -300]]), [0], weight=D([1e60, 1, 1]), reduction="sum")[0, 2],
+        0.0,
+        0,
+    ),
     "epsilon=1e39 f32": (
         lambda: fl.poly_loss_cross_entropy(F([[10, 0]]), [0], epsilon=1e39),
         4.5397868702434395e34,

@@ -358,7 +358,7 @@ def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes
         peak = narrow(top, in_lanes(Real(0.0)))
         n, positive = power_of(peak), quotient(magnitude(factor), get(state, TOTAL, strip))
         multiplier, largest = softmax_scale(n, top, positive), narrow(positive, peak)
-        outside = unusual(peak)
+        outside = unusual(peak) or unusual(largest)
         sign = narrow(factor, peak)
         first = strip * WIDTH
         width = smaller(WIDTH, x.shape[1] - first)
@@ -371,20 +371,26 @@ def _fill_lanes(x, y, w, keep, spread, scale, tile, other, state, labels, slopes
                 c = strip * GROUP + k
                 v = lanes_at(tile, c)
                 p = negated(peaked(fine_exp(v, n, multiplier), v, peak, largest), sign)
-                if outside:  # logits so large that exponentials need float64, or infinite, which gives NaN
-                    put_lanes(tile, c, p)
-                    for lane in range(first, first + width):
-                        own_top = state[TOP, lane]
-                        if not abs(own_top) <= LIMIT:
-                            power = exp(np.float64(load(x[start + k], lane)) - own_top)
-                            tile[c, lane - first] = state[FACTOR, lane] * (power / state[TOTAL, lane])
-                    p = lanes_at(tile, c)
                 if spread is not None:
                     if y is None:
                         q = in_lanes(coefficient(None, w, start + k, keep, spread))
                     else:
                         q = coefficients(lanes_at(other, c), weight(w, start + k), keep, spread)
                     p = p - narrow(q * in_lanes(np.float64(scale)), p)
+                if outside:  # logits or a factor so large that float64 is needed, or infinite, which gives NaN
+                    put_lanes(tile, c, p)
+                    for lane in range(first, first + width):
+                        own_top, steep = state[TOP, lane], abs(state[FACTOR, lane]) / state[TOTAL, lane]
+                        if not (abs(own_top) <= LIMIT and Real(steep) < Real(np.inf)):
+                            power = exp(np.float64(load(x[start + k], lane)) - own_top)
+                            share = state[FACTOR, lane] * (power / state[TOTAL, lane])
+                            if spread is not None:
+                                if y is None:
+                                    share -= scale * coefficient(None, w, start + k, keep, spread)
+                                else:
+                                    share -= scale * coefficient(y[:, lane], w, start + k, keep, spread)
+                            tile[c, lane - first] = share
+                    p = lanes_at(tile, c)
                 put_lanes(tile, c, p)
             if labels is not None:
                 for lane in range(width):

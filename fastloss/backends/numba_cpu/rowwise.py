@@ -211,9 +211,9 @@ def _sum_mixed(x, y, w, base, keep, spread, scratch):
 
 def _fill_softmax(x, top, total, factor, out):
     """out = factor * softmax(x); `total` is the sum of exp(x - top).  The largest probability is rounded once."""
-    if abs(top) <= LIMIT:
+    positive = abs(factor) / total
+    if abs(top) <= LIMIT and Real(positive) < Real(np.inf):
         n = power_of(top)
-        positive = abs(factor) / total
         scale, peak = softmax_scale(n, np.float64(top), positive), Real(positive)
         for i in range(out.size):
             v = load(x, i)
@@ -221,7 +221,7 @@ def _fill_softmax(x, top, total, factor, out):
         if factor < 0.0:
             for i in range(out.size):
                 out[i] = -out[i]
-    else:  # logits so large that exponentials need float64, or infinite, which gives NaN
+    else:  # logits or a factor so large that float64 is needed, or infinite, which gives NaN
         for i in range(out.size):
             out[i] = Real(factor * (exp(np.float64(load(x, i)) - np.float64(top)) / total))
 
