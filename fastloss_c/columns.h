@@ -1057,6 +1057,8 @@ INLINE void NAME(slope_lanes)(
                 sums.power + lane, sums.sum + lane, sums.low + lane, 1, temper);
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
         NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, at_label, by + lane, own + lane);
+        for (int k = lane; k < lane + STRIP; k++)
+            suspect |= !(fabsf(by[k]) < INFINITY);
         NAME(multiply_strip)(tile + lane, classes, by + lane, (float)same, NAME(ahead_of)(&slopes, n_classes, 0, lane));
     }
     for (int lane = 0; lane < width; lane++) {
@@ -1068,8 +1070,13 @@ INLINE void NAME(slope_lanes)(
     }
     if (suspect)
         for (int lane = 0; lane < width; lane++)
-            if (rows->labels[lane] >= 0 && NAME(is_suspect)(&sums, lane, temper))
-                rows->loss[lane] = NAME(slopes_of_row)(x, n_classes, lane, rows, same, at_label, tile, temper);
+            if (rows->labels[lane] >= 0) {
+                const _Bool again = NAME(is_suspect)(&sums, lane, temper);
+                if (!again && fabsf(by[lane]) < INFINITY)
+                    continue;
+                const double loss = NAME(slopes_of_row)(x, n_classes, lane, rows, same, at_label, tile, temper);
+                rows->loss[lane] = again ? loss : rows->loss[lane]; /* a factor too large for float32 is no reason for another loss */
+            }
     NAME(store_tile)(tile, classes, width, out, class_step, lane_step); /* the logits may lie there */
     if (classes == 2)
         for (int lane = 0; lane < lanes; lane++)
