@@ -1036,6 +1036,7 @@ INLINE void NAME(slope_lanes)(
     NAME(Sums) sums;
     const Columns slopes = {out, class_step, lane_step, NATIVE};
     const int classes = (int)n_classes;
+    uint32_t steep[STRIP] = {0};
     int suspect = 0;
     for (int start = 0; start < classes; start += GROUP)
         NAME(load_tile)(x, start, NAME(group)(classes, start), width, lanes, tile + start * LANES);
@@ -1057,10 +1058,13 @@ INLINE void NAME(slope_lanes)(
                 sums.power + lane, sums.sum + lane, sums.low + lane, 1, temper);
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
         NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, at_label, by + lane, own + lane);
-        for (int k = lane; k < lane + STRIP; k++)
-            suspect |= !(fabsf(by[k]) < INFINITY);
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) /* the sign's bit is set where a factor is not finite */
+            steep[k] |= (bits_of_float(by[lane + k]) & 0x7fffffffu) + 0x00800000u;
         NAME(multiply_strip)(tile + lane, classes, by + lane, (float)same, NAME(ahead_of)(&slopes, n_classes, 0, lane));
     }
+    for (int k = 0; k < STRIP; k++)
+        suspect |= (int)(steep[k] >> 31);
     for (int lane = 0; lane < width; lane++) {
         if (rows->labels[lane] >= 0)
             tile[rows->labels[lane] * LANES + lane] = own[lane];
