@@ -123,7 +123,7 @@ def loops(ptx, load=r"ld\.global"):
     return [[line for i in sorted(body) for line in blocks[i]] for body in inner]
 
 
-def check(ptx, name, n_threads, most_registers, vectors):
+def check(ptx, name, n_threads, most_registers, vectors, doubles_per_loop=0):
     registers, memory = resources(ptx)
     assert memory == [0, 0, 0], "stack, spill stores, spill loads"
     assert ".local" not in ptx
@@ -135,7 +135,7 @@ def check(ptx, name, n_threads, most_registers, vectors):
             doubles = [
                 line for line in loop if re.match(r"(@\S+ )?(add|sub|mul|fma|div|sqrt|min|max|setp)\S*\.f64", line)
             ]
-            assert not doubles, "float64 arithmetic in a loop that streams"
+            assert len(doubles) <= doubles_per_loop, "float64 arithmetic in a loop that streams"
 
 
 def row_kernel(op, second, name, n_rows, n_classes, contiguous=True):
@@ -143,7 +143,7 @@ def row_kernel(op, second, name, n_rows, n_classes, contiguous=True):
     target = name if op == "dense" else None
     staged = n_classes if contiguous and softmax.is_staged(shape, n_classes) else 0
     kernel = softmax.kernel(op, second, name, target, real_of(name), shape, contiguous, staged)
-    return kernel, shape.threads or softmax.GROUP_THREADS, contiguous and (shape.n > 1 or staged > 0)
+    return kernel, shape, contiguous and (shape.n > 1 or staged > 0)
 
 
 FORWARD = list(
@@ -175,8 +175,11 @@ ROWS_BY_DEFAULT = [
     ("op", "second", "name", "size"), mostly_full(FORWARD + GRADIENTS, ROWS_BY_DEFAULT.__contains__), ids=str
 )
 def test_rows(op, second, name, size):
-    kernel, n_threads, vectors = row_kernel(op, second, name, *size)
-    check(ptx_of(kernel, ROWS), name, n_threads, 255 if name == "float64" else 168, vectors)
+    kernel, shape, vectors = row_kernel(op, second, name, *size)
+    n_threads = shape.threads or softmax.GROUP_THREADS
+    # where a row is one batch of 32 elements per thread, the loop is that of rows, which merges what threads have of them
+    doubles = shape.n * shape.v if shape.once else 0
+    check(ptx_of(kernel, ROWS), name, n_threads, 255 if name == "float64" else 168, vectors, doubles)
 
 
 def test_one_kernel_for_numbers_of_classes_that_are_shared_out_alike():
@@ -187,9 +190,9 @@ def test_one_kernel_for_numbers_of_classes_that_are_shared_out_alike():
 @pytest.mark.parametrize("name", mostly_full(["bfloat16", "float32"], "bfloat16".__eq__))
 def test_columns(name):
     """Classes that are not neighbours: one thread per row, many registers' worth of loads at a time."""
-    kernel, n_threads, _ = row_kernel("index", softmax.NONE, name, 2_000_000, 21, contiguous=False)
+    kernel, _, _ = row_kernel("index", softmax.NONE, name, 2_000_000, 21, contiguous=False)
     ptx = ptx_of(kernel, ROWS)
-    check(ptx, name, n_threads, 128, vectors=False)
+    check(ptx, name, softmax.GROUP_THREADS, 128, vectors=False)
     assert any(sum(line.startswith("ld.global") for line in loop) >= 8 for loop in loops(ptx))
 
 

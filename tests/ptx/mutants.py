@@ -29,6 +29,10 @@ CORRECTED_SUMS = (EDGES + "test_equal_terms_far_below[sums]",)
 CORRECTED_PRODUCTS = (EDGES + "test_equal_terms_far_below[products]",)
 
 
+HALVES = (EDGES + "test_halves_of_any_size[200]",)
+HALVES_IN_STEPS = (EDGES + "test_halves_of_any_size[1100]",)
+
+
 class Mutation(NamedTuple):
     name: str
     file: str  # below fastloss/
@@ -87,14 +91,14 @@ SOFTMAX = of(
     "_softmax.py",
     (
         "a new maximum without rescaling",
-        "            s, s_low = rescaled(s, s_low, less)\n",
+        "                s, s_low = rescaled(s, s_low, less)\n",
         "",
         CHUNKS,
     ),
     (
         "the former maximum is lost",
-        "            s, s_low = added(s, s_low, less)  # the former",
-        "            # the former",
+        "                s, s_low = added(s, s_low, less if is_out else Real(0.0))  # the former",
+        "                # the former",
         CHUNKS,
     ),
     (
@@ -105,8 +109,8 @@ SOFTMAX = of(
     ),
     (
         "log2(e) in single precision",
-        "f = fma(d, Real(LOG2E_REST), fma(",
-        "f = fma(d, Real(0.0), fma(",
+        "f = fma(x, Real(LOG2E_REST), fma(",
+        "f = fma(x, Real(0.0), fma(",
         CORRECTED_PRODUCTS,
     ),
     ("a label at a vector's start is not left out", "if k >= 0 and k < N:", "if k > 0 and k < N:", LANES),
@@ -137,6 +141,25 @@ SOFTMAX = of(
         (EDGES + "test_weights_of_0_and_losses_that_are_infinite",),
     ),
     (
+        "halves: a new maximum without rescaling",
+        "less = power(r, high)\n                s, s_low = rescaled(s, s_low, fma(",
+        "less = Real(1.0)\n                s, s_low = rescaled(s, s_low, fma(",
+        HALVES_IN_STEPS,
+    ),
+    (
+        "halves: what the base was rounded by",
+        "(1.0 - np.float64(rounded) * LN2)",
+        "1.0",
+        HALVES,
+    ),
+    ("halves: products of large logits", "if abs(r) >= Real(NEAR_HALVES) and r > Real(-INF):", "if False:", HALVES),
+    (
+        "a maximum of another lane is excluded",
+        "r, is_out = high, highest == high",
+        "r, is_out = high, True",
+        SPECIAL_TEAMS,
+    ),
+    (
         "a share of -inf alone",
         "powers(batch, r if r > Real(-INF) else Real(0.0))",
         "powers(batch, r)",
@@ -148,7 +171,7 @@ ROWS = of(
     "rows.py",
     ("no barrier before the next rows are staged", "        sync_warp()  # before", "        # before", GROUPS_AGAIN),
     ("grids' stride of one warp", "tile += n_blocks() * WARPS", "tile += n_blocks()", GROUPS_AGAIN),
-    ("labels behind the last row are read", "        if LABELED and row < n_rows:", "        if LABELED:", GROUPS),
+    ("labels behind the last row are read", "        if LABELED and is_row:", "        if LABELED:", GROUPS),
     (
         "the last chunk as long as the others",
         "end = start + chunk if start + chunk < n_classes else n_classes",
@@ -308,8 +331,8 @@ SHAPES = of(
     ),
     (
         "one block too few",
-        "else -(-n_rows // GROUP_THREADS)",
-        "else n_rows // GROUP_THREADS",
+        "else -(-n_rows // (WARPS",
+        "else (n_rows // (WARPS",
         GROUPS,
         "blocks go on to further rows until none is left; it would only take longer",
     ),

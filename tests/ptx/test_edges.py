@@ -14,10 +14,10 @@ import reference  # noqa: E402
 from amounts import mostly_full  # noqa: E402
 from compare import assert_ulp, same_bits  # noqa: E402
 from on_device import fetched, sent, shifted, transposed  # noqa: E402
-from test_matrix import check_rows, generator, twice  # noqa: E402
+from test_matrix import bfloat16, check_rows, generator, twice  # noqa: E402
 
 import fastloss  # noqa: E402
-from fastloss.backends.numba_cuda import _launch  # noqa: E402
+from fastloss.backends.numba_cuda import _launch, softmax  # noqa: E402
 from fastloss.places.cuda import repeats  # noqa: E402
 
 INF, NAN = np.inf, np.nan
@@ -80,6 +80,26 @@ def test_equal_terms_far_below(monkeypatch, corrected):
     x[0, 16000] = np.log(total / 1.98) + 24 * np.log(2)
     (losses,) = twice(monkeypatch, lambda: [fastloss.cross_entropy(*there(x, np.array([16000])), reduction="none")])
     assert_ulp(losses, reference.loss("cross_entropy", x, np.array([16000]), reduction="none"), 2)
+
+
+@pytest.mark.parametrize("n_classes", mostly_full([200, 10, 1100, 16386], {200, 1100}.__contains__))
+def test_halves_of_any_size(monkeypatch, n_classes):
+    """Of one batch per row and of several, by a warp and by a block: far from 0, maxima that come one after the other, and again."""
+    monkeypatch.setattr(softmax, "MANY", 0)  # a warp for each row, though they are few
+    types = ["float16"] + ["bfloat16"] * (bfloat16 is not None)
+    for name in types:
+        x, y = rows(9, n_classes, F32, 2.0)
+        x += np.array([0, 21, -300, 5000, -6e4, 40, 0, 0, 0])[:, None]
+        x[5].sort()
+        x[6] = np.repeat(x[6, : -(-n_classes // 5)], 5)[:n_classes]
+        x[7, ::2] = -np.inf
+        x[8] = np.where(np.arange(n_classes) % 3, -6.5e4, 6.5e4)
+        y[::2] = x[::2].argmax(1)
+        x = x.astype(name if name == "float16" else bfloat16)
+        if name == "bfloat16":
+            x[2:4] = (x[2:4].astype(F64) * 6e34).astype(bfloat16)
+        (losses,) = twice(monkeypatch, lambda x=x, y=y: [fastloss.cross_entropy(*there(x, y), reduction="none")])
+        assert_ulp(losses, reference.loss("cross_entropy", x, y, reduction="none"), 3)
 
 
 # --- grids smaller than the work ------------------------------------------------------------------------------------------

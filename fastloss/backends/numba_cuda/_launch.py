@@ -20,7 +20,7 @@ if not _target.SIMULATED:
 if _target.SIMULATED:
     from fastloss.backends.numba_cuda import _simulated
 
-MAX_BLOCKS = 2048  # per grid, on any GPU: the order of sums depends on it
+MAX_BLOCKS = 8192  # per grid, on any GPU: the order of sums depends on it
 
 _HEAD = 8 * (PARTIALS + 4 * MAX_BLOCKS)  # bytes of a workspace
 

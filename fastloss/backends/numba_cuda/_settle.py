@@ -53,6 +53,20 @@ def value_of(loss, weight, mode, divisor, root):
     return loss
 
 
+def left_by(ws, b):
+    """The four sums of a block; any, if there is no such block."""
+    at = PARTIALS + 4 * (b if b < n_blocks() else np.int64(0))
+    return read_sum(ws, at + LOSS), read_sum(ws, at + WEIGHT), read_sum(ws, at + COUNT), read_sum(ws, at + BAD)
+
+
+def including(totals, sums, b):
+    """The totals with the four sums of block b, if there is one."""
+    if b >= n_blocks():
+        return totals
+    bad = sums[BAD] if sums[BAD] < totals[BAD] else totals[BAD]
+    return totals[LOSS] + sums[LOSS], totals[WEIGHT] + sums[WEIGHT], totals[COUNT] + sums[COUNT], bad
+
+
 def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, root):
     """Add over all blocks.  The last block writes TOTALS, and the result to `value` unless that is 0.
 
@@ -72,15 +86,17 @@ def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, roo
         is_last = sums[0, 0] == np.float64(n_blocks() - 1)
     if is_last and n_blocks() > 1:
         fence()
-        loss, weight, count, bad = 0.0, 0.0, 0.0, NO_BAD
+        totals = 0.0, 0.0, 0.0, NO_BAD
         b = np.int64(t)
-        while b < n_blocks():
-            loss += read_sum(ws, PARTIALS + 4 * b + LOSS)
-            weight += read_sum(ws, PARTIALS + 4 * b + WEIGHT)
-            count += read_sum(ws, PARTIALS + 4 * b + COUNT)
-            first = read_sum(ws, PARTIALS + 4 * b + BAD)
-            bad = first if first < bad else bad
-            b += THREADS
+        while b < n_blocks():  # four blocks' sums are on their way before the first is needed
+            first, second = left_by(ws, b), left_by(ws, b + THREADS)
+            third, fourth = left_by(ws, b + 2 * THREADS), left_by(ws, b + 3 * THREADS)
+            totals = including(totals, first, b)
+            totals = including(totals, second, b + THREADS)
+            totals = including(totals, third, b + 2 * THREADS)
+            totals = including(totals, fourth, b + 3 * THREADS)
+            b += 4 * THREADS
+        loss, weight, count, bad = totals
         add_up(sums, loss, weight, count, bad)
         if t == 0:
             write_ticket(ws, 0, 0)
@@ -98,7 +114,7 @@ def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, roo
 def functions(threads, real):
     """`settle` and the functions it calls, for blocks of `threads` threads and results of type `real`."""
     return _jit.family(
-        (add_up, value_of, settle),
+        (add_up, value_of, left_by, including, settle),
         f"{threads}_{real}",
         THREADS=threads,
         Real=np.dtype(real).type,

@@ -128,6 +128,10 @@ def shuffle_xor(value, mask):
     return getcurrent().parent.switch(_Shown(value))[lane() ^ mask]
 
 
+def any_lane(condition):
+    return any(getcurrent().parent.switch(_Shown(condition)))
+
+
 def shuffle(value, source):
     return getcurrent().parent.switch(_Shown(value))[source]
 

@@ -16,7 +16,7 @@ with log2(e), of the sum, and of the hardware's exponential allow: all four are 
 equal terms far below the maximum would be off by ten ulp.  Sums over classes of coefficients q times losses (label
 smoothing, class probabilities) are kept as `share` = sum q (top - x) and `mass` = sum q, with top the largest so far.
 
-Templates' holes: Real, the type that is computed in; Int, one that holds positions in a row; LONG, whether a row has many batches; N elements per vector, V vectors per batch, BATCH = N V; LABELED whether there is
+Templates' holes: Real, the type that is computed in; Int, one that holds positions in a row; LONG, whether a row has many batches; ONCE, whether it has one; N elements per vector, V vectors per batch, BATCH = N V; LABELED whether there is
 a target to be left out; SPREAD whether there are coefficients q, DENSE whether they come with each element; BEST and RANK for scores.
 
 References
@@ -48,50 +48,54 @@ LOG2E_REST = 1.9259629911266175e-08  # log2(e) - LOG2E_SINGLE
 
 MAGIC = 1.5 * 2**23  # a float32 plus this is a whole number plus this
 NEAR = 2.0**20  # logits below which products with log2(e) have bits left for a fraction
+NEAR_HALVES = 2.0**12  # below which 2 to the power of what such a product is rounded by is 1 plus that, times log(2)
+LN2 = math.log(2.0)
 
 # What a second sweep over a row writes.
 NONE, GRADIENT, LOGS, POWERS = range(4)
 
-Real = Int = LONG = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
+Real = Int = LONG = ONCE = N = V = BATCH = LABELED = SPREAD = DENSE = BEST = RANK = GROUP = None  # holes
 read = read_vector = read_masked = read_target = read_weight = power = powers = fill = None  # likewise
+anyone = highest_among = leading = None  # holes: `alone` and so on
 
 
 def split(base):
-    """What `power_near` wants to know of a base: what is subtracted from both first, what is left of it, that times log2(e) as a whole
-    number and the rest, which is at most 1/2, and both together."""
+    """What `power_near` wants to know of a base: what is subtracted from both first; the base times log2(e) as a whole number and a rest of at
+    most 1/2: the former subtracted from MAGIC, both together, and the rest to twice the digits."""
     far = base if not abs(base) < Real(NEAR) else Real(0.0)  # of what is near to it the difference is exact
     base = base - far
     whole = fma(base, Real(LOG2E_SINGLE), Real(MAGIC)) - Real(MAGIC)
     part = fma(base, Real(LOG2E_SINGLE), -whole)
-    return far, base, whole, part, whole + part
+    return far, Real(MAGIC) - whole, whole + part, fma(base, Real(LOG2E_REST), part)
 
 
-def power_near(x, far, base, whole, part, together):
+def power_near(x, offset, together, rest):
     """exp(x - base) for x <= base in float32 to 1.4 ulp, 1 where they are equal; 0 below the smallest normal number.
 
     x log2(e) = k + f with k a whole number, which is rounded once, and base log2(e) likewise: the difference of what is left is small,
     so nothing is lost of a gap of a hundred.  2^f is a polynomial: what the hardware has for it is off by 2 ulp.
     """
-    x -= far
-    d = x - base
     z = fma(x, Real(LOG2E_SINGLE), -together) + Real(MAGIC)
-    k = (z - Real(MAGIC)) + whole
-    f = fma(d, Real(LOG2E_REST), fma(x, Real(LOG2E_SINGLE), -k) - part)
+    k = z - offset
+    f = fma(x, Real(LOG2E_REST), fma(x, Real(LOG2E_SINGLE), -k) - rest)
     power = two_to_fraction(f) * two_to(z)
-    return Real(0.0) if d < Real(-87.0) else power  # a select, which NaN passes
+    return Real(0.0) if z < Real(MAGIC - 125.0) else power  # a select, which NaN passes
 
 
 def power_careful(x, base):
     """exp(x - base) for x <= base in float32."""
-    far, near, whole, part, together = split(base)
-    return power_near(x, far, near, whole, part, together)
+    far, offset, together, rest = split(base)
+    return power_near(x - far, offset, together, rest)
 
 
 def powers_careful(batch, base):
     """exp(x - base) in place of each x <= base."""
-    far, near, whole, part, together = split(base)
+    far, offset, together, rest = split(base)
+    if far != Real(0.0):
+        for k in range(BATCH):
+            batch[k] = batch[k] - far
     for k in range(BATCH):
-        batch[k] = power_near(batch[k], far, near, whole, part, together)
+        batch[k] = power_near(batch[k], offset, together, rest)
 
 
 def power_quick(x, base):
@@ -177,6 +181,14 @@ def fill_vectors(batch, x, origin, stride, first, offset, step, end):
             read_masked(x, origin + at + v * step, batch, v * N, at + v * step < end)
 
 
+def fill_once(batch, x, origin, stride, first, offset, step, end):
+    """The same where a row has one batch: only its last vectors may be beyond the end."""
+    for v in range(V - 1):
+        read_vector(x, origin + offset + v * step, batch, v * N)
+    at = offset + (V - 1) * step
+    read_masked(x, origin + at, batch, (V - 1) * N, at < end)
+
+
 def fill_elements(batch, x, origin, stride, first, offset, step, end):
     """The same elements one by one, at any stride and alignment."""
     at = first + offset
@@ -204,6 +216,33 @@ def leave_out(batch, at, step, label):
 
 # --- a thread's share of a row ----------------------------------------------------------------------------------------
 
+# Whose largest element the sums of a thread are relative to: its own, or that of its warp.  The latter seldom changes while a long row is read;
+# of 32 threads' own ones some do at almost every step, and a warp takes as long as if all of them did.
+
+
+def alone(condition):
+    return condition
+
+
+def highest_alone(value):
+    return value
+
+
+def offset_alone(offset):
+    return offset
+
+
+def highest_of_group(value):
+    mask = 1
+    while mask < GROUP:
+        value = larger(value, shuffle_xor(value, mask))
+        mask *= 2
+    return value
+
+
+def offset_of_warp(offset):
+    return offset - lane() * N
+
 
 def largest(batch):
     value = batch[0]
@@ -229,6 +268,16 @@ def exchange(batch, value, other):
             value = larger(value, v)
 
 
+def take_largest(batch):
+    """Take the largest element out of a batch, so that there is -inf instead; NaN stays where it is."""
+    value = Real(-INF)
+    for k in range(BATCH):  # it moves up until something larger takes its place, and this moves on
+        v = batch[k]
+        batch[k] = value if v > value else v
+        value = larger(value, v)
+    return value
+
+
 def before(value, c, level, label):
     """Whether an element comes before the label's, whose value is `level`: NaN first, then larger ones, ties by
     class."""
@@ -248,12 +297,14 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
     """Reduce the vectors first + offset, first + offset + step, ... below `end`, excluding the label's element, `left`.
 
     first : the same for all threads that sweep together; offset : this thread's.
+    anyone, highest_among, leading : `alone` and so on, or of the warp, all lanes of which then have to call this.
     """
     r, s, s_low = Real(-INF), Real(0.0), Real(0.0)
     top = left
     share, share_low, mass, mass_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
     best, rank = np.int64(0), np.int64(0)
-    while first + offset < end:
+    is_out = False  # whether an element that is r is excluded from s
+    while first + leading(offset) < end:
         at = first + offset
         fill(batch, x, origin, stride, first, offset, step, end)
         if SPREAD:
@@ -281,23 +332,31 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
                         rank += 1
         if LABELED:
             leave_out(batch, at, step, label)
-        highest = largest(batch)
-        if not LABELED:
-            if highest > left:
-                exchange(batch, highest, left)
-                left = highest
-                highest = largest(batch)
-        if highest > r:
-            less = power(r, highest)
-            s, s_low = rescaled(s, s_low, less)
-            s, s_low = added(s, s_low, less)  # the former maximum is one of the others now
-            r = highest
-            if BEST:
-                for v in range(V):
-                    for k in range(N):
-                        if batch[BATCH - 1 - v * N - k] == highest:
-                            best = at + (V - 1 - v) * step + (N - 1 - k)
-            exchange(batch, highest, Real(-INF))
+        if ONCE and not BEST:
+            if not LABELED:
+                left = take_largest(batch)
+            r = take_largest(batch)
+            is_out = r > Real(-INF)
+        else:
+            highest = largest(batch)
+            if not LABELED:
+                if highest > left:
+                    exchange(batch, highest, left)
+                    left = highest
+                    highest = largest(batch)
+            if anyone(highest > r):
+                high = highest_among(highest)
+                less = power(r, high)
+                s, s_low = rescaled(s, s_low, less)
+                s, s_low = added(s, s_low, less if is_out else Real(0.0))  # the former maximum is one of the others now
+                r, is_out = high, highest == high
+                if is_out:
+                    if BEST:
+                        for v in range(V):
+                            for k in range(N):
+                                if batch[BATCH - 1 - v * N - k] == highest:
+                                    best = at + (V - 1 - v) * step + (N - 1 - k)
+                    exchange(batch, highest, Real(-INF))
         powers(batch, r if r > Real(-INF) else Real(0.0))
         for k in range(in_eights(batch)):
             s, s_low = added(s, s_low, batch[k])
@@ -305,13 +364,52 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
     return (
         left,
         r,
-        (np.float64(s) - np.float64(s_low)) - (0.0 if r > Real(-INF) else 1.0),  # NaN if one is
+        (np.float64(s) - np.float64(s_low)) - (0.0 if is_out else 1.0),  # NaN if one is
         top,
         np.float64(share) - np.float64(share_low),
         np.float64(mass) - np.float64(mass_low),
-        best,
+        best if is_out or r == Real(-INF) else np.int64(2**62),
         rank,
     )
+
+
+def sweep_halves(
+    batch, x, origin, stride, first, offset, step, end, label, left, y, y_origin, y_stride, w, keep, spread
+):
+    """As `sweep`, of halves with labels where only losses and slopes are asked for: the largest element is among those that s is the sum of.
+
+    A loss that is nearly 0 is as accurate as others, since the label's element is excluded; logsumexp would not be.
+    """
+    r, s, s_low = Real(-INF), Real(0.0), Real(0.0)
+    base, rounded = Real(0.0), Real(0.0)
+    while first + leading(offset) < end:
+        at = first + offset
+        fill(batch, x, origin, stride, first, offset, step, end)
+        if label >= first and label < first + V * step:  # the same in all threads
+            leave_out(batch, at, step, label)
+        highest = largest(batch)
+        if anyone(highest > r):
+            high = larger(highest_among(highest), r)
+            # exp(x - high) is 2^(x log2(e) - base) divided by 2 to the power of what base was rounded by
+            near = abs(high) < Real(NEAR_HALVES)
+            base = high * Real(LOG2E_SINGLE) if near else Real(0.0)
+            former, rounded = rounded, fma(high, Real(LOG2E_SINGLE), -base) if near else Real(0.0)
+            if not ONCE:
+                less = power(r, high)
+                s, s_low = rescaled(s, s_low, fma(less, (rounded - former) * Real(LN2), less))
+            r = high
+        if abs(r) >= Real(NEAR_HALVES) and r > Real(-INF):
+            for k in range(BATCH):
+                batch[k] = batch[k] - r
+        for k in range(BATCH):
+            batch[k] = hardware_exp(fma(batch[k], Real(LOG2E_SINGLE), -base))
+        for k in range(in_eights(batch)):
+            s, s_low = added(s, s_low, batch[k])
+        if ONCE:
+            break
+        first += V * step
+    total = (np.float64(s) - np.float64(s_low)) * (1.0 - np.float64(rounded) * LN2)
+    return left, r, total - 1.0, Real(-INF), 0.0, 0.0, np.int64(0), np.int64(0)
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------
@@ -320,14 +418,6 @@ def sweep(batch, x, origin, stride, first, offset, step, end, label, left, y, y_
 def based(x, base):
     """exp(x - base) for x <= base: 1 where they are equal, infinities included."""
     return np.float64(power(x, base)) if x < base else np.float64(1.0)
-
-
-def highest_of_group(value):
-    mask = 1
-    while mask < GROUP:
-        value = larger(value, shuffle_xor(value, mask))
-        mask *= 2
-    return value
 
 
 def sum_of_group(value):

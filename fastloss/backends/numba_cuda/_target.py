@@ -55,6 +55,7 @@ if SIMULATED:
     from fastloss.backends.numba_cuda._simulated import (
         WARP,
         address,
+        any_lane,
         block,
         elementary,
         exp,
@@ -137,6 +138,11 @@ else:
     def shuffle_xor(value, mask):
         """The value in the lane whose number differs by these bits; all lanes of a warp must call it."""
         return cuda.shfl_xor_sync(0xFFFFFFFF, value, mask)
+
+    @inlined
+    def any_lane(condition):
+        """Whether the condition holds in any lane; all lanes of a warp must call it."""
+        return cuda.any_sync(0xFFFFFFFF, condition)
 
     @inlined
     def shuffle(value, source):

@@ -23,6 +23,7 @@ from fastloss.backends.numba_cuda._settle import LOSS, NO_BAD, TOTALS
 from fastloss.backends.numba_cuda._target import block, exp, n_blocks, sync, thread
 
 THREADS = 8 if _target.SIMULATED else 256
+BLOCKS = 2048  # at most, each of which goes on to further elements: what blocks leave is added up by one of them
 TOTAL, EACH, SLOPE = range(3)
 MODES = {
     "sum": _settle.SUM,

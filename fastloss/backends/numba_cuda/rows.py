@@ -1,6 +1,6 @@
 """Kernels of the softmax family: how rows are distributed over threads.
 
-`groups`: each warp computes WARP rows, GROUP neighbouring lanes per row; in the end every lane has the state of one
+`groups`: each warp computes up to WARP rows at a time, GROUP neighbouring lanes per row; in the end a lane has the state of one
 row, and finishes it.  `teams`: each block computes a row, or a chunk of one if rows are few.  Both can do every
 operation; the holes say which:
 
@@ -43,7 +43,7 @@ INF, NAN = math.inf, math.nan
 STATE = 8
 TICKETS = 2048
 
-Real = Int = N = V = BATCH = WRITTEN = STAGED = GROUP = THREADS = WARPS = None  # holes: sizes
+Real = Int = N = V = BATCH = WRITTEN = STAGED = ROWS = GROUP = STEPS = AT_ONCE = THREADS = WARPS = None  # holes: sizes
 CLASSES = 0  # a hole: how many a row has that is staged
 stage = memory_of = origin_of = None  # holes: `_staging`
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
@@ -178,73 +178,74 @@ def groups(
         n_classes, x_class = np.int64(CLASSES), np.int64(1)
     loss_sum, weight_sum, count, bad = 0.0, 0.0, 0.0, NO_BAD
     tile = block() * WARPS + thread() // WARP
-    while tile * WARP < n_rows:
+    while tile * ROWS < n_rows:
         # the row that this lane will finish: each lane reads its label now, so that a warp waits for labels only once
-        row = tile * WARP + member * (WARP // GROUP) + party
+        row = tile * ROWS + member * (WARP // GROUP) + party
+        is_row = row < n_rows and member < STEPS
         outer, inner = place_of(row, middle)
         x_at, y_at = origin_of(outer * x_outer + inner * x_row, n_classes), outer * y_outer + inner * y_row
-        stage(staged, x, tile * WARP, n_rows, n_classes)
-        label, counts, is_bad, own = np.int64(-1), row < n_rows, False, Real(-INF)
-        if LABELED and row < n_rows:
+        stage(staged, x, tile * ROWS, n_rows, n_classes)
+        label, counts, is_bad, own = np.int64(-1), is_row, False, Real(-INF)
+        if LABELED and is_row:
             label, counts, is_bad = label_of(y, y_at, kind, ignore, n_classes)
             own = read(memory, x_at + label * x_class) if counts else Real(-INF)
         wanted = label if counts else np.int64(-1)  # the label that is excluded, if any
-        is_swept = counts or BEST and row < n_rows
-        left, r, s, top, share, mass = Real(0.0), Real(0.0), -1.0, Real(0.0), 0.0, 0.0
-        best, rank = np.int64(0), np.int64(0)
-        for k in range(GROUP):
-            source = party * GROUP + k
-            origin, label_k, left_k = of_lane(x_at, source), of_lane(wanted, source), of_lane(own, source)
-            y_origin = of_lane(y_at, source) if DENSE else y_at
-            r_k, s_k, top_k, share_k, mass_k = Real(-INF), -1.0, Real(-INF), 0.0, 0.0
-            best_k, rank_k = np.int64(0), np.int64(0)
-            if of_lane(np.int32(is_swept), source) != 0:
-                left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
-                    batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
-                    label_k, left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
-                )  # fmt: skip
-            left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = merged(
-                left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
-            )
-            if member == k:
-                left, r, s, top, share, mass, best, rank = left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
-        loss, weight, tail = row_loss(label if counts else np.int64(0), left, r, s, top, share, mass, w, keep)
-        if row < n_rows:
-            if counts:
-                loss_sum += loss
-                weight_sum += weight
-                count += 1.0
-            if is_bad:
-                bad = np.float64(row) if np.float64(row) < bad else bad
-            if losses != 0:
-                write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
-            row_outputs(
-                row, memory, x_at, x_class, n_classes, label, counts,
-                left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
-            )  # fmt: skip
-        if SECOND:
-            row_share = keep * weight if LABELED else 0.0
-            row_own = np.float64(spread) * weight if LABELED and SPREAD else 0.0
-            # 1 - softmax at the label is (1 + s) exp(r - lse)
-            high = larger(left, r)
-            rest = (1.0 + s) * exp((np.float64(r) - np.float64(high)) - tail)
-            last = exp(-tail) if SECOND == POWERS else tail
-            out_at = outer * out_outer + inner * out_row
-            for k in range(GROUP):
+        is_swept = counts or BEST and is_row
+        for part in range(STEPS // AT_ONCE):
+            left, r, s, top, share, mass = Real(0.0), Real(0.0), -1.0, Real(0.0), 0.0, 0.0
+            best, rank = np.int64(0), np.int64(0)
+            for k in range(part * AT_ONCE, (part + 1) * AT_ONCE):
                 source = party * GROUP + k
-                row = tile * WARP + k * (WARP // GROUP) + party
-                origin, out_origin = of_lane(x_at, source), of_lane(out_at, source)
+                origin, label_k, left_k = of_lane(x_at, source), of_lane(wanted, source), of_lane(own, source)
                 y_origin = of_lane(y_at, source) if DENSE else y_at
-                label_k, counts_k = of_lane(label, source), of_lane(np.int32(counts), source)
-                top_k, last_k, rest_k = of_lane(high, source), of_lane(last, source), of_lane(rest, source)
-                share_k, mass_k, own_k = of_lane(row_share, source), of_lane(mass, source), of_lane(row_own, source)
-                if row < n_rows:
-                    second_sweep(
+                r_k, s_k, top_k, share_k, mass_k = Real(-INF), -1.0, Real(-INF), 0.0, 0.0
+                best_k, rank_k = np.int64(0), np.int64(0)
+                if of_lane(np.int32(is_swept), source) != 0:
+                    left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = sweep(
                         batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
-                        out, out_origin, out_class, label_k, counts_k != 0, top_k, Real(last_k),
-                        Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, y_origin, y_class,
-                        w, Real(keep), Real(spread), Real(scale),
+                        label_k, left_k, y, y_origin, y_class, w, Real(keep), Real(spread),
                     )  # fmt: skip
+                left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k = merged(
+                    left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
+                )
+                if member == k:
+                    left, r, s, top, share, mass, best, rank = left_k, r_k, s_k, top_k, share_k, mass_k, best_k, rank_k
+            loss, weight, tail = row_loss(label if counts else np.int64(0), left, r, s, top, share, mass, w, keep)
+            if is_row and member // AT_ONCE == part:
+                if counts:
+                    loss_sum += loss
+                    weight_sum += weight
+                    count += 1.0
+                if is_bad:
+                    bad = np.float64(row) if np.float64(row) < bad else bad
+                if losses != 0:
+                    write_loss(losses, row, Real(loss if counts else NAN if is_bad else 0.0))
+                row_outputs(
+                    row, memory, x_at, x_class, n_classes, label, counts,
+                    left, r, s, best, rank, loss, tail, lses, bests, corrects, ranks, tops, n_tops,
+                )  # fmt: skip
+            if SECOND:
+                row_share = keep * weight if LABELED else 0.0
+                row_own = np.float64(spread) * weight if LABELED and SPREAD else 0.0
+                # 1 - softmax at the label is (1 + s) exp(r - lse)
+                high = larger(left, r)
+                rest = (1.0 + s) * exp((np.float64(r) - np.float64(high)) - tail)
+                last = exp(-tail) if SECOND == POWERS else tail
+                out_at = outer * out_outer + inner * out_row
+                for k in range(part * AT_ONCE, (part + 1) * AT_ONCE):
+                    source = party * GROUP + k
+                    origin, out_origin = of_lane(x_at, source), of_lane(out_at, source)
+                    y_origin = of_lane(y_at, source) if DENSE else y_at
+                    label_k, counts_k = of_lane(label, source), of_lane(np.int32(counts), source)
+                    top_k, last_k, rest_k = of_lane(high, source), of_lane(last, source), of_lane(rest, source)
+                    share_k, mass_k, own_k = of_lane(row_share, source), of_lane(mass, source), of_lane(row_own, source)
+                    if tile * ROWS + k * (WARP // GROUP) + party < n_rows:
+                        second_sweep(
+                            batch, memory, origin, x_class, np.int64(0), np.int64(member * N), GROUP * N, n_classes,
+                            out, out_origin, out_class, label_k, counts_k != 0, top_k, Real(last_k),
+                            Real(rest_k), Real(share_k), Real(mass_k), Real(own_k), y, y_origin, y_class,
+                            w, Real(keep), Real(spread), Real(scale),
+                        )  # fmt: skip
         sync_warp()  # before the next rows are staged
         tile += n_blocks() * WARPS
     if value != 0 or LABELED or mode >= 0:

@@ -12,7 +12,8 @@ from fastloss.backends.numba_cuda.rows import STATE, TICKETS
 
 # Operations, as values of the holes of `rows`.
 OPS = {
-    "index": {"LABELED": True},
+    "index": {"LABELED": True},  # losses only
+    "known": {"LABELED": True},  # and logsumexp
     "index_spread": {"LABELED": True, "SPREAD": True},
     "dense": {"SPREAD": True, "DENSE": True},
     "normalise": {},
@@ -40,14 +41,25 @@ __all__ = [
 WARPS = 4  # per block of `groups`
 GROUP_THREADS = LABEL_THREADS = WARPS * WARP
 BATCH = 32  # elements of a row that a lane of a group takes together, at most
-HALF_BATCH = 16  # likewise a thread of a team, which has fewer of them, and where a second sweep needs registers
+HALF_BATCH = 16  # likewise where a second sweep needs registers
 STAGED = 32  # classes of rows that are staged in shared memory, at most
-TEAM = 128, 256  # threads of a team: several of them on a multiprocessor, as one waits at the end of its row
+TEAM = (
+    128,
+    256,
+)  # threads of a team, and of one that sweeps long rows twice: several of them on a multiprocessor, as one waits at the end of its row
 
-# A row is a block's from TEAM_ALWAYS classes on, by 256 threads; and by 128 from TEAM_FROM on where there are too few rows for the
+# A row is a block's from TEAM_ALWAYS classes on; and from TEAM_FROM on where there are too few rows for the
 # warps of `groups`, which take 32 each: fewer than ROWS_PER_CLASS for each class, and than MANY.  Measured on an H200, 16 to 65536 rows of
 # 100 to 8192 classes: a warp takes about 6 us + 40 ns a class then, a block 7 us + 3 ns a row.
 TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY = 16384, 64, 12, 32768
+
+# How many rows each group of a warp goes through before their logarithms are taken, by a lane each: with more of them, blocks take so long
+# that some multiprocessors have nothing to do in the end.
+STEPS = 8
+
+# How many of them each group of a warp goes through before it goes through them again, if they are one batch each: so few that they are still in a
+# cache, though all of them are waited for together.
+AGAIN = 4
 
 # Rows from which on neighbouring threads read neighbouring rows where classes are not neighbours.
 ALONG_ROWS = 2048
@@ -58,7 +70,17 @@ CHUNK, BLOCKS = 8192, TICKETS
 
 if _target.SIMULATED:  # the same ways for rows that Python can go through
     BATCH, HALF_BATCH, TEAM = 16, 8, (8, 16)
-    TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY, ALONG_ROWS, CHUNK, BLOCKS = 96, 64, 12, 8, 8, 64, 16
+    TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY, ALONG_ROWS, CHUNK, BLOCKS, STEPS, AGAIN = (
+        96,
+        64,
+        12,
+        8,
+        8,
+        64,
+        16,
+        4,
+        2,
+    )
 
 
 class Shape(NamedTuple):
@@ -70,6 +92,7 @@ class Shape(NamedTuple):
     group: int
     threads: int  # per team; 0 for groups
     chunk: int
+    once: bool  # whether a row is one batch
 
 
 def shape_of(n_rows, n_classes, name, contiguous, second):
@@ -85,15 +108,15 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
     along_rows = not contiguous and n_rows >= ALONG_ROWS and n_classes <= np.iinfo(np.int32).max
     is_few = n_classes >= TEAM_FROM and n_rows < min(ROWS_PER_CLASS * n_classes, MANY)
     is_team = not along_rows and (n_classes >= TEAM_ALWAYS or is_few)
-    per_lane, batch = BATCH, HALF_BATCH if is_team or second else BATCH
+    per_lane, batch = BATCH, HALF_BATCH if second and not is_team else BATCH
     if SIZES[name] > 4:  # a float64 takes two registers
         per_lane, batch = per_lane // 2, batch // 2
     if is_team:
-        threads = TEAM[n_classes >= TEAM_ALWAYS]
+        threads = TEAM[bool(second) and n_classes >= TEAM_ALWAYS]
         v = max(1, min(batch // n, -(-n_vectors // threads)))
         n_chunks = 1 if second else min(WARP, max(1, BLOCKS // max(n_rows, 1)), max(1, n_classes // CHUNK))
         chunk = -(-n_vectors // n_chunks) * n
-        return Shape(n, v, WARP, threads, chunk)
+        return Shape(n, v, WARP, threads, chunk, False)
     group = 1
     while not along_rows and group < WARP and group * per_lane < n_classes:
         group *= 2
@@ -104,7 +127,7 @@ def shape_of(n_rows, n_classes, name, contiguous, second):
         n == 1 and group == 1
     ):  # complete batches if possible: the checks in an incomplete one cost more than a few additional batches
         v = next((v for v in range(most, most // 3, -1) if share % v == 0), v)
-    return Shape(n, v, group, 0, n_classes)
+    return Shape(n, v, group, 0, n_classes, share <= v)
 
 
 def is_staged(shape, n_classes):
@@ -113,9 +136,14 @@ def is_staged(shape, n_classes):
     return shape.group == 1 and shape.n == 1 and n_classes <= STAGED
 
 
+def steps_of(shape):
+    """How many rows each group of a warp goes through before they are finished, by one lane each."""
+    return min(shape.group, STEPS)
+
+
 def n_blocks(shape, n_rows, n_chunks):
     """The number of blocks to launch, before it is limited."""
-    return n_rows * n_chunks if shape.threads else -(-n_rows // GROUP_THREADS)
+    return n_rows * n_chunks if shape.threads else -(-n_rows // (WARPS * WARP // shape.group * steps_of(shape)))
 
 
 def kernel(op, second, name, target, real, shape, aligned, staged=0, index="int64"):
@@ -134,13 +162,12 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     Real = np.dtype(real).type
     read = _target.reader(name, real)
     vectors = aligned and shape.n > 1
-    purpose = (
-        f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{vectors}_{staged}_{index}"
-    )
+    purpose = f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{shape.once}_{vectors}_{staged}_{index}"
     holes = {
         "Real": Real,
         "Int": np.int64 if shape.threads else np.int32,
         "LONG": bool(shape.threads),
+        "ONCE": shape.once,
         "N": shape.n,
         "V": shape.v,
         "BATCH": shape.n * shape.v,
@@ -149,6 +176,9 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
         "CLASSES": staged,
         "STAGED": max(1, threads * staged),
         "GROUP": shape.group,
+        "STEPS": steps_of(shape),
+        "AT_ONCE": min(steps_of(shape), AGAIN if shape.once else 1) if second else steps_of(shape),
+        "ROWS": WARP // shape.group * steps_of(shape),
         "THREADS": threads,
         "WARPS": threads // WARP,
         "SECOND": second,
@@ -175,11 +205,17 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     holes |= s.exponential(name, real)
     powers = s.powers_careful if name == "float32" else s.powers_plain
     holes["powers"] = _jit.inlined(powers, purpose, **holes)
-    fill = s.fill_vectors if vectors else s.fill_elements
+    fill = (s.fill_once if shape.once else s.fill_vectors) if vectors else s.fill_elements
     holes["fill"] = _jit.inlined(fill, purpose, **holes)
     holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
+    together = bool(shape.threads) and flags["LABELED"]
+    ways = (s.highest_of_group, s.offset_of_warp) if together else (s.highest_alone, s.offset_alone)
+    for hole, way in zip(("highest_among", "leading"), ways, strict=True):
+        holes[hole] = _jit.inlined(way, purpose, **holes)
+    holes["anyone"] = _target.any_lane if together else _jit.inlined(s.alone, purpose)
+    quick = op == "index" and name.endswith("float16")
     pieces = (
-        s.added, s.added_to_any, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.before, s.coefficient, s.halved, s.in_eights, s.sweep, s.based, s.highest_of_group, s.sum_of_group,
+        s.added, s.added_to_any, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.take_largest, s.before, s.coefficient, s.halved, s.in_eights, s.sweep_halves if quick else s.sweep, s.based, s.highest_of_group, s.sum_of_group,
         s.least_of_group, s.merged, s.finish, s.mixed_loss, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
@@ -189,6 +225,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     }
     holes["write_ticket"] = _target.writer("int32")
     holes |= _jit.family(pieces, purpose, **holes)
+    holes["sweep"] = holes.get("sweep_halves", holes.get("sweep"))
     return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, threads, **holes)
 
 

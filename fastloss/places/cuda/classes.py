@@ -293,7 +293,7 @@ class Known:
         if rows.n_rows:
             with session.queue.lock:
                 run_rows(
-                    session, rows, "index", softmax.NONE, self.logits, self.wide, (*rows.row_strides(self.y), 0), self.y.name, 0,
+                    session, rows, "known", softmax.NONE, self.logits, self.wide, (*rows.row_strides(self.y), 0), self.y.name, 0,
                     (self.ignore_index, 1.0, 0.0), losses=nll.address, scores=(lse.address, *(0,) * 5),
                 )  # fmt: skip
         return tuple(viewed(session.rounded(array, self.real), "rows") for array in found)

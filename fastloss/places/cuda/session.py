@@ -234,9 +234,9 @@ class Session:
     # --- running ------------------------------------------------------------------------------------------------------
 
     def launch(self, kernel, n_items, arguments, n_threads=None):
-        """Launch a kernel with about one thread per item, in blocks of n_threads."""
+        """Launch a kernel with about one thread per item, in blocks of n_threads, if these are not too many."""
         n_threads = n_threads or self.kernels.THREADS
-        self.launch_blocks(kernel, -(-n_items // n_threads), n_threads, arguments)
+        self.launch_blocks(kernel, min(-(-n_items // n_threads), self.kernels.BLOCKS), n_threads, arguments)
 
     def launch_blocks(self, kernel, n_blocks, n_threads, arguments):
         with self.on_device(self.device):
