@@ -22,7 +22,7 @@ NO_BAD = math.inf
 # weights, NaN if these are 0.
 SUM, BY_WEIGHT, BY_NUMBER, BY_CLASS_WEIGHT = range(4)
 
-THREADS = read_sum = write_sum = write_value = write_ticket = Real = None  # holes
+THREADS = AT_ONCE = including_next = read_sum = write_sum = write_value = write_ticket = Real = None  # holes
 
 
 def add_up(sums, loss, weight, count, bad):
@@ -67,6 +67,18 @@ def including(totals, sums, b):
     return totals[LOSS] + sums[LOSS], totals[WEIGHT] + sums[WEIGHT], totals[COUNT] + sums[COUNT], bad
 
 
+def including_one(ws, totals, b):
+    return including(totals, left_by(ws, b), b)
+
+
+def including_four(ws, totals, b):
+    """Their sums are on their way before the first is needed."""
+    first, second = left_by(ws, b), left_by(ws, b + THREADS)
+    third, fourth = left_by(ws, b + 2 * THREADS), left_by(ws, b + 3 * THREADS)
+    totals = including(including(totals, first, b), second, b + THREADS)
+    return including(including(totals, third, b + 2 * THREADS), fourth, b + 3 * THREADS)
+
+
 def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, root):
     """Add over all blocks.  The last block writes TOTALS, and the result to `value` unless that is 0.
 
@@ -88,14 +100,9 @@ def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, roo
         fence()
         totals = 0.0, 0.0, 0.0, NO_BAD
         b = np.int64(t)
-        while b < n_blocks():  # four blocks' sums are on their way before the first is needed
-            first, second = left_by(ws, b), left_by(ws, b + THREADS)
-            third, fourth = left_by(ws, b + 2 * THREADS), left_by(ws, b + 3 * THREADS)
-            totals = including(totals, first, b)
-            totals = including(totals, second, b + THREADS)
-            totals = including(totals, third, b + 2 * THREADS)
-            totals = including(totals, fourth, b + 3 * THREADS)
-            b += 4 * THREADS
+        while b < n_blocks():
+            totals = including_next(ws, totals, b)
+            b += AT_ONCE * THREADS
         loss, weight, count, bad = totals
         add_up(sums, loss, weight, count, bad)
         if t == 0:
@@ -111,15 +118,22 @@ def settle(sums, loss, weight, count, bad, ws, value, mode, factor, divisor, roo
             write_value(value, 0, Real(result if sums[0, BAD] == NO_BAD else math.nan))
 
 
-def functions(threads, real):
-    """`settle` and the functions it calls, for blocks of `threads` threads and results of type `real`."""
-    return _jit.family(
-        (add_up, value_of, left_by, including, settle),
-        f"{threads}_{real}",
-        THREADS=threads,
-        Real=np.dtype(real).type,
-        read_sum=_target.fresh_reader(),
-        write_sum=_target.writer("float64"),
-        write_value=_target.writer(real),
-        write_ticket=_target.writer("int32"),
-    )
+def functions(threads, real, at_once=1):
+    """`settle` and the functions it calls, for blocks of `threads` threads and results of type `real`.
+
+    at_once : how many blocks' sums a thread of the last block reads at a time, 1 or 4; the latter takes registers.
+    """
+    holes = {
+        "THREADS": threads,
+        "AT_ONCE": at_once,
+        "Real": np.dtype(real).type,
+        "read_sum": _target.fresh_reader(),
+        "write_sum": _target.writer("float64"),
+        "write_value": _target.writer(real),
+        "write_ticket": _target.writer("int32"),
+    }
+    purpose = f"{threads}_{real}_{at_once}"
+    made = _jit.family((left_by, including), purpose, **holes)
+    following = including_one if at_once == 1 else including_four
+    made["including_next"] = _jit.inlined(following, purpose, **holes, **made)
+    return made | _jit.family((add_up, value_of, settle), purpose, **holes, **made)

@@ -48,6 +48,10 @@ TEAM = (
     256,
 )  # threads of a team, and of one that sweeps long rows twice: several of them on a multiprocessor, as one waits at the end of its row
 
+# Threads on a multiprocessor, at least, which limits their registers: some assemblers would leave room for half as many.  Teams that sweep
+# once need few, of halves a little more.
+AT_ONCE, TEAMS_AT_ONCE, TEAMS_OF_HALVES_AT_ONCE = 512, 768, 640
+
 # A row is a block's from TEAM_ALWAYS classes on; and from TEAM_FROM on where there are too few rows for the
 # warps of `groups`, which take 32 each: fewer than ROWS_PER_CLASS for each class, and than MANY.  Measured on an H200, 16 to 65536 rows of
 # 100 to 8192 classes: a warp takes about 6 us + 40 ns a class then, a block 7 us + 3 ns a row.
@@ -162,12 +166,13 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     Real = np.dtype(real).type
     read = _target.reader(name, real)
     vectors = aligned and shape.n > 1
+    once = shape.once and not flags["SPREAD"]  # coefficients and batches at a time would take too many registers
     purpose = f"{op}_{second}_{name}_{target}_{real}_{shape.n}_{shape.v}_{shape.group}_{threads}_{shape.once}_{vectors}_{staged}_{index}"
     holes = {
         "Real": Real,
         "Int": np.int64 if shape.threads else np.int32,
         "LONG": bool(shape.threads),
-        "ONCE": shape.once,
+        "ONCE": once,
         "N": shape.n,
         "V": shape.v,
         "BATCH": shape.n * shape.v,
@@ -205,7 +210,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     holes |= s.exponential(name, real)
     powers = s.powers_careful if name == "float32" else s.powers_plain
     holes["powers"] = _jit.inlined(powers, purpose, **holes)
-    fill = (s.fill_once if shape.once else s.fill_vectors) if vectors else s.fill_elements
+    fill = (s.fill_once if once else s.fill_vectors) if vectors else s.fill_elements
     holes["fill"] = _jit.inlined(fill, purpose, **holes)
     holes["write_batch"] = _jit.inlined(rows.write_vectors if vectors else rows.write_elements, purpose, **holes)
     together = bool(shape.threads) and flags["LABELED"]
@@ -219,14 +224,19 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
         s.least_of_group, s.merged, s.finish, s.mixed_loss, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
-    holes |= _settle.functions(threads, real) | {
+    holes |= _settle.functions(threads, real, at_once=4) | {
         "read_sum": _target.fresh_reader(),
         "write_sum": _target.writer("float64"),
     }
     holes["write_ticket"] = _target.writer("int32")
     holes |= _jit.family(pieces, purpose, **holes)
     holes["sweep"] = holes.get("sweep_halves", holes.get("sweep"))
-    return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, threads, **holes)
+    at_once = None  # what does more, or in float64, would have to keep in memory what finds no register
+    if real == "float32" and op in ("index", "known"):
+        at_once = AT_ONCE
+        if shape.threads and not second:
+            at_once = TEAMS_AT_ONCE if name == "float32" else TEAMS_OF_HALVES_AT_ONCE
+    return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, threads, at_once=at_once, **holes)
 
 
 @functools.cache
