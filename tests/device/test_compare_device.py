@@ -56,6 +56,14 @@ def test_layouts_axes_and_types(layout):
     assert_compared(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))
 
 
+@pytest.mark.parametrize("n_classes", [10, 130])
+def test_halves_beside_float64_are_computed_in_float64(n_classes):
+    rng = generator("device compare widths", n_classes)
+    x = (rng.normal(size=(5, n_classes)) * 3).astype(np.float16)
+    got = fastloss.compare(sent(x.astype(np.float64)), sent(x), sent(rng.integers(0, n_classes, 5)))
+    np.testing.assert_allclose(fetched(got.nll), fetched(got.reference_nll), rtol=1e-13)
+
+
 @pytest.mark.parametrize("options", [{"temperature": 0.7}, {"softcap": 2.0, "temperature": 1.5}], ids=str)
 def test_transforms(options):
     rng = generator("device compare transforms")

@@ -27,15 +27,15 @@ def inlined(template, purpose, **holes):
     return _target.inlined(_templates.filled(template, f"{template.__name__}_{purpose}_{fingerprint()}", holes))
 
 
-def kernel(template, purpose, n_threads, /, at_once=None, **holes):
+def kernel(template, purpose, n_threads, /, resident=None, **holes):
     """`template` with its holes filled, as a kernel for blocks of n_threads, which limits the registers per thread.
 
-    at_once : threads that a multiprocessor should have room for; their registers are limited further if necessary.
+    resident : threads that a multiprocessor should have room for; their registers are limited further if necessary.
     """
     copy = _templates.filled(template, f"{template.__name__}_{purpose}_{fingerprint()}", holes)
     if _target.SIMULATED:
         return cuda.jit(copy)
-    dispatcher = cuda.jit(launch_bounds=(n_threads, at_once // n_threads) if at_once else n_threads)(copy)
+    dispatcher = cuda.jit(launch_bounds=(n_threads, resident // n_threads) if resident else n_threads)(copy)
     try:
         dispatcher._cache = _cache()(copy)
     except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself

@@ -43,17 +43,16 @@ GROUP_THREADS = LABEL_THREADS = WARPS * WARP
 BATCH = 32  # elements of a row that a lane of a group takes together, at most
 HALF_BATCH = 16  # likewise where a second sweep needs registers
 STAGED = 32  # classes of rows that are staged in shared memory, at most
-TEAM = (
-    128,
-    256,
-)  # threads of a team, and of one that sweeps long rows twice: several of them on a multiprocessor, as one waits at the end of its row
+
+# Threads of a team, and of one that sweeps long rows twice: several of them on a multiprocessor, as one waits at the end of its row.
+TEAM = 128, 256
 
 # Threads on a multiprocessor, at least, which limits their registers: some assemblers would leave room for half as many.  Teams that sweep
 # once need few, of halves a little more.
-AT_ONCE, TEAMS_AT_ONCE, TEAMS_OF_HALVES_AT_ONCE = 512, 768, 640
+RESIDENT, RESIDENT_IN_TEAMS, RESIDENT_IN_TEAMS_OF_HALVES = 512, 768, 640
 
 # A row is a block's from TEAM_ALWAYS classes on; and from TEAM_FROM on where there are too few rows for the
-# warps of `groups`, which take 32 each: fewer than ROWS_PER_CLASS for each class, and than MANY.  Measured on an H200, 16 to 65536 rows of
+# warps of `groups`: fewer than ROWS_PER_CLASS for each class, and than MANY.  Measured on an H200 when each took 32, 16 to 65536 rows of
 # 100 to 8192 classes: a warp takes about 6 us + 40 ns a class then, a block 7 us + 3 ns a row.
 TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY = 16384, 64, 12, 32768
 
@@ -74,17 +73,8 @@ CHUNK, BLOCKS = 8192, TICKETS
 
 if _target.SIMULATED:  # the same ways for rows that Python can go through
     BATCH, HALF_BATCH, TEAM = 16, 8, (8, 16)
-    TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY, ALONG_ROWS, CHUNK, BLOCKS, STEPS, AGAIN = (
-        96,
-        64,
-        12,
-        8,
-        8,
-        64,
-        16,
-        4,
-        2,
-    )
+    TEAM_ALWAYS, TEAM_FROM, ROWS_PER_CLASS, MANY = 96, 64, 12, 8
+    ALONG_ROWS, CHUNK, BLOCKS, STEPS, AGAIN = 8, 64, 16, 4, 2
 
 
 class Shape(NamedTuple):
@@ -218,7 +208,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     for hole, way in zip(("highest_among", "leading"), ways, strict=True):
         holes[hole] = _jit.inlined(way, purpose, **holes)
     holes["anyone"] = _target.any_lane if together else _jit.inlined(s.alone, purpose)
-    quick = op == "index" and name.endswith("float16")
+    quick = op == "index" and name.endswith("float16") and real == "float32"
     pieces = (
         s.added, s.added_to_any, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.take_largest, s.before, s.coefficient, s.halved, s.in_eights, s.sweep_halves if quick else s.sweep, s.based, s.highest_of_group, s.sum_of_group,
         s.least_of_group, s.merged, s.finish, s.mixed_loss, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
@@ -231,12 +221,12 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     holes["write_ticket"] = _target.writer("int32")
     holes |= _jit.family(pieces, purpose, **holes)
     holes["sweep"] = holes.get("sweep_halves", holes.get("sweep"))
-    at_once = None  # what does more, or in float64, would have to keep in memory what finds no register
+    resident = None  # what does more, or in float64, would have to keep in memory what finds no register
     if real == "float32" and op in ("index", "known"):
-        at_once = AT_ONCE
+        resident = RESIDENT
         if shape.threads and not second:
-            at_once = TEAMS_AT_ONCE if name == "float32" else TEAMS_OF_HALVES_AT_ONCE
-    return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, threads, at_once=at_once, **holes)
+            resident = RESIDENT_IN_TEAMS if name == "float32" else RESIDENT_IN_TEAMS_OF_HALVES
+    return _jit.kernel(rows.teams if shape.threads else rows.groups, purpose, threads, resident=resident, **holes)
 
 
 @functools.cache
