@@ -155,13 +155,17 @@ run = _threads.run
 
 
 class Watcher:
-    """Notes the functions of packages that this thread enters."""
+    """Notes the functions of packages that this thread enters, but for those by which Numba finds the types of arguments: it does so
+    before it looks for code, and an exception there leaves nothing behind."""
 
     def __init__(self, *packages):
         self.folders, self.seen = tuple(os.path.dirname(package.__file__) for package in packages), set()
+        self.typing = False
 
     def __call__(self, frame, event, argument):
-        if frame.f_code.co_filename.startswith(self.folders):
+        if frame.f_code.co_name == "typeof_pyval":
+            self.typing = event == "call"
+        elif not self.typing and frame.f_code.co_filename.startswith(self.folders):
             self.seen.add(frame.f_code.co_name)
 
 

@@ -223,7 +223,8 @@ def test_numba_compiles_where_no_handler_runs(first, tmp_path):
         value = call()
         sys.setprofile(None)
         assert right(value), value
-        assert not watcher.seen - set(["is_locked"]), watcher.seen  # asks whether this thread already compiles something
+        # whether there is code for such types, and whether this thread already compiles something
+        assert not watcher.seen - set(["__hash__", "key", "is_locked"]), watcher.seen
         print("fine")
     """
     check(code_of(text, "numba"), NUMBA_CACHE_DIR=str(tmp_path))
