@@ -220,7 +220,7 @@ cdef void slope_row(
     cdef char *row = at(&tile.x, 0, r, 0)
     cdef char *slopes = at(&tile.out, 0, r, 0)
     cdef const double *state = tile.state + STATE * r
-    cdef double mass = state[MASS], top = state[TOP], total = total_of_row(state[S], state[G], top, top, 1.0), v, slope
+    cdef double mass = state[MASS], top = state[TOP], total = total_of_row(state[S], state[G], top, top, 1.0), v, p, slope
     cdef Py_ssize_t own, c
     if tile.labels != NULL and tile.labels[r] < 0:
         for c in range(tile.width):
@@ -240,7 +240,8 @@ cdef void slope_row(
     if v == top:
         slope = target_slope(state[S], state[G], v, top, total, share, mass, own_part, 1.0)
     else:  # its softmax is at most a half: nothing cancels
-        slope = (share + mass) * (exp_of(v - top) / total) - share - own_part
+        p = exp_of(v - top) / total
+        slope = mass * p - share * (1.0 - p) - own_part
     put(slopes + own * tile.real.size, tile.real.size, scale * slope)
 
 

@@ -121,7 +121,8 @@ def slope_tile(
             if v == top:
                 slope = target_slope(state[r, S], state[r, G], v, top, row_sum, share, mass, owns[r])
             else:  # the softmax is at most 1/2: nothing cancels
-                slope = (share + mass) * (exp(v - top) / row_sum) - share - owns[r]
+                p = exp(v - top) / row_sum
+                slope = mass * p - share * (1.0 - p) - owns[r]
             slopes[labels[r] - start] = scale * slope
 
 
