@@ -107,7 +107,7 @@ def test_halves_of_any_size(monkeypatch, n_classes):
 
 @pytest.fixture
 def two_blocks(monkeypatch):
-    """Each block does what several would: on a GPU, grids have 2048 blocks at most."""
+    """Each block does what several would: on a GPU, grids have thousands of blocks at most."""
     monkeypatch.setattr(_launch, "MAX_BLOCKS", 2)
     repeats._kept.clear()
     yield

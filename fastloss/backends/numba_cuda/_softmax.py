@@ -385,7 +385,7 @@ def sweep_halves(
     while first + leading(offset) < end:
         at = first + offset
         fill(batch, x, origin, stride, first, offset, step, end)
-        if label >= first and label < first + V * step:  # the same in all threads
+        if label >= first and label < first + V * step:  # the same in all threads that sweep together
             leave_out(batch, at, step, label)
         highest = largest(batch)
         if anyone(highest > r):
