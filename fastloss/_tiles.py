@@ -6,6 +6,8 @@ The kernels `reduce_tile` add one tile to the state; the algebra is that of the 
 
 import numpy as np
 
+from fastloss._array_formulas import formulas_of_rows
+
 # Columns of a state, float64 (n_rows, 6): the largest logit; s and g, where s exp(g) is the sum over all others; the
 # target's logit; the sums of q (largest - x) and of q, where q are the coefficients of the smoothed, weighted target.
 TOP, S, G, OWN, SHARE, MASS = range(6)
@@ -78,14 +80,6 @@ def logsumexp(state, tails, peak):
     return np.where(np.isfinite(peak), state[:, TOP] + tails, peak)
 
 
-def mixed_loss(share, mass, tails):
-    """The smoothed losses of rows, from the sums of q (top - x) and of q.
-
-    A class of infinite weight makes them infinite, even where that class is on top and 0 times infinity has left NaN.
-    """
-    return np.where(np.isinf(mass) & ~np.isnan(tails), mass, share + mass * tails)
-
-
 def finish(state, labels, w, keep, spread):
     """(losses, logsumexp minus the largest logit, the targets' weights) of rows all of whose classes have been added.
 
@@ -99,10 +93,9 @@ def finish(state, labels, w, keep, spread):
         if labels is not None:
             weights = np.ones(len(state)) if w is None else w[labels]
             nll = (state[:, TOP] - state[:, OWN]) + tails
-            losses = keep * weights * nll
-            losses[(keep * weights == 0.0) & ~np.isnan(nll)] = 0.0
+            losses = formulas_of_rows()["scaled"](keep * weights, nll)
         if spread is not None:
-            losses = losses + mixed_loss(state[:, SHARE], state[:, MASS], tails)
+            losses = losses + formulas_of_rows()["mixed_loss"](state[:, SHARE], state[:, MASS], tails)
     if labels is not None:
         losses[labels < 0] = 0.0
     return losses, tails, weights

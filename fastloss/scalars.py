@@ -945,6 +945,35 @@ def tweedie_high_slope(x, y, p, p_low):
     return tweedie_slope(x, y, p, p_low)
 
 
+# --- what the loss of a row of logits and its slopes are put together from, in float64 ------------------------------------------
+
+
+def scaled(share, loss):
+    """share * loss, but 0 for a share of 0 even if the loss is infinite; NaN stays NaN."""
+    T = type(loss)
+    return share * loss if share != T(0.0) or loss != loss else T(0.0)
+
+
+def mixed_loss(share, mass, tail):
+    """A row's smoothed loss, from the sums of q (top - x) and of q; tail = logsumexp - top.
+
+    A class of infinite weight makes it infinite, even where that class is on top and 0 times infinity has left NaN.
+    """
+    T = type(tail)
+    return mass if abs(mass) == T(float("inf")) and tail == tail else share + mass * tail
+
+
+def target_slope(others, p, share, mass, own):
+    """Derivative of share * nll + (the smoothed part of a row's loss) with respect to its target's logit.
+
+    others : 1 - p, the target's probability, from the sum of the others, because the difference would cancel.
+    mass : the weight of the smoothed part, of which the target has `own`.
+    """
+    T = type(p)
+    smooth = mass * p - own if mass != T(0.0) else T(0.0)
+    return smooth - share * others
+
+
 # --- losses of rows of logits, of their nll and logsumexp: value, factor and gradient at the target as in `losses.RowFormula` -
 
 

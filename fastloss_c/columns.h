@@ -826,7 +826,7 @@ INLINE void NAME(mix_lanes)(
     for (int lane = 0; lane < lanes; lane++) {
         rows->mass[lane] += mass_lows[lane];
         const double gaps = (rows->smooth[lane] + lows[lane]) * temper.rate / unit;
-        rows->smooth[lane] = mixed_loss(gaps, rows->mass[lane], rows->tail[lane]);
+        rows->smooth[lane] = mixed_loss__double(gaps, rows->mass[lane], rows->tail[lane]);
     }
 }
 
@@ -987,7 +987,7 @@ static double NAME(slopes_of_row)(
     NAME(scan_columns)(&row, n_classes, 1, &one, temper);
     find_totals(&one, 1, temper.rate);
     one.factor[0] = rows->factor[lane];
-    one.slope[0] = at_label + one.factor[0] * target_slope(one.s[0], one.g[0], one.x[0], one.top[0], one.total[0], 1.0,
+    one.slope[0] = at_label + one.factor[0] * slope_at_target(one.s[0], one.g[0], one.x[0], one.top[0], one.total[0], 1.0,
         0.0, 0.0, temper.rate);
     for (int k = 1; k < LANES; k++) /* numbers for lanes without a row */
         one.top[k] = one.total[k] = 1.0;

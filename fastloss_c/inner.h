@@ -181,13 +181,6 @@ static double rise_of(double loss, double base, double d)
     return fabs(d) <= 0.5 ? exp_double(-base) * expm1_double(-d) : exp_double(-loss) - exp_double(-base);
 }
 
-/* share * loss, where a share of 0 costs nothing even if the loss is infinite; NaN stays. */
-static double scaled(double share, double loss)
-{
-    const uint64_t some = 0 - (uint64_t)(share != 0.0), nan = 0 - (uint64_t)(loss != loss);
-    return double_of(bits_of_double(share * loss) & (some | nan)); /* in bits, as `weighed` is */
-}
-
 /* Rows' losses become those times the weights of their labels; gives the sum of these. */
 static double weigh_losses(Rows *rows, int width, const double *w)
 {
@@ -195,7 +188,7 @@ static double weigh_losses(Rows *rows, int width, const double *w)
     for (int lane = 0; lane < width; lane++)
         weights[lane] = w[rows->labels[lane]];
     for (int lane = 0; lane < width; lane++)
-        losses[lane] = scaled(weights[lane], losses[lane]);
+        losses[lane] = scaled__double(weights[lane], losses[lane]);
     for (int lane = 0; lane < width; lane++)
         weight += weights[lane];
     return weight;

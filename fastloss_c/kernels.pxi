@@ -165,9 +165,11 @@ cdef extern from "inner.h" nogil:
     double sum_of(const double *x, Py_ssize_t n) noexcept
     double infinite_sum(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double m) noexcept
     double tail_of(double s, double g, double x, double loss, double top, double rate) noexcept
-    double target_slope(
+    double slope_at_target(
         double s, double g, double x, double top, double total, double share, double mass, double own,
         double rate) noexcept
+    double target_slope "target_slope__double"(
+        double others, double p, double share, double mass, double own) noexcept
     double total_of_row(double s, double g, double x, double top, double rate) noexcept
     void find_tails(Rows *rows, int width, double rate) noexcept
     void put_all(char *out, Py_ssize_t step, Py_ssize_t size, const double *values, int n) noexcept
@@ -177,8 +179,8 @@ cdef extern from "inner.h" nogil:
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double rise_of(double loss, double base, double d) noexcept
-    double mixed_loss(double share, double mass, double tail) noexcept
-    double scaled(double share, double loss) noexcept
+    double mixed_loss "mixed_loss__double"(double share, double mass, double tail) noexcept
+    double scaled "scaled__double"(double share, double loss) noexcept
     double weigh_losses(Rows *rows, int width, const double *w) noexcept
     void put(char *out, Py_ssize_t size, double value) noexcept
     int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index) noexcept

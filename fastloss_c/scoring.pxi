@@ -238,10 +238,10 @@ cdef void slope_row(
         return
     v = element(row + own * tile.real.size, tile.real.kind)
     if v == top:
-        slope = target_slope(state[S], state[G], v, top, total, share, mass, own_part, 1.0)
+        slope = slope_at_target(state[S], state[G], v, top, total, share, mass, own_part, 1.0)
     else:  # its softmax is at most a half: nothing cancels
         p = exp_of(v - top) / total
-        slope = mass * p - share * (1.0 - p) - own_part
+        slope = target_slope(1.0 - p, p, share, mass, own_part)
     put(slopes + own * tile.real.size, tile.real.size, scale * slope)
 
 

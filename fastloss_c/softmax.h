@@ -423,15 +423,12 @@ static double total_of_row(double s, double g, double x, double top, double rate
     return row_total(s, g, x, top, rate);
 }
 
-/* Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x times `rate`.
-
-`total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, of which the target has `own`.
-1 - softmax(x) is computed from the others' sum, because the difference would cancel. */
-static double target_slope(
+/* The derivative of a row's loss with respect to its target's logit x times `rate`; `total` is the sum of exp(. - top) over the row. */
+static double slope_at_target(
     double s, double g, double x, double top, double total, double share, double mass, double own, double rate)
 {
     const double others = exp_of_difference(s, g, top, rate) / total;
-    return (mass != 0.0 ? mass * (exp_of_difference(1.0, x, top, rate) / total) - own : 0.0) - share * others;
+    return NAME(target_slope_)(others, exp_of_difference(1.0, x, top, rate) / total, share, mass, own);
 }
 
 /* One element as float64. */
@@ -528,13 +525,6 @@ the weight. */
 INLINE double coefficient(double y, const double *w, Py_ssize_t c, double keep, double spread)
 {
     return weighed(keep * y + spread, w ? w[c] : 1.0);
-}
-
-/* A row's smoothed loss, from the sums of q (top - x) and of q.  A class of infinite weight makes it infinite, even where that class
-is on top and 0 times infinity has left NaN in the first of them. */
-INLINE double mixed_loss(double share, double mass, double tail)
-{
-    return fabs(mass) == INFINITY && tail == tail ? mass : share + mass * tail;
 }
 
 /* logsumexp of a row whose maximum m is infinite: m, unless there is a NaN. */

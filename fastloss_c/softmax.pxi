@@ -130,7 +130,7 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
             row, call.x.kind, n, top, total, call.scale * (call.keep * v + call.mass), call.mixed, NULL, 0, ABSENT, w,
             call.scale, call.keep, call.spread, slopes, call.temper,
         )
-        slope = target_slope(group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own,
+        slope = slope_at_target(group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own,
             call.temper.rate)
         put(slopes + label * call.gradient.step[2], call.real.size, call.scale * slope * steepness)
 
@@ -372,7 +372,7 @@ cdef void index_tile(
         if finishing and call.gradient.data != NULL and not once:
             own = call.spread * v if call.mass != 0.0 else 0.0
             rows.factor[lane] = call.scale * (call.keep * v + call.mass)
-            rows.slope[lane] = call.scale * target_slope(
+            rows.slope[lane] = call.scale * slope_at_target(
                 rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.total[lane], call.keep * v, call.mass, own,
                 call.temper.rate,
             )

@@ -111,9 +111,9 @@ def check_values(text, call, dtype):
 
 @pytest.mark.parametrize("text", ACCEPTED.values(), ids=ACCEPTED)
 def test_numpy(text):
-    from fastloss.backends.numpy_cpu import pointwise
+    from fastloss import _array_formulas
 
-    check_values(text, _branchless.formulas(pointwise._VOCABULARY, text=text)["f"], np.float64)
+    check_values(text, _branchless.formulas(_array_formulas.VOCABULARY, text=text)["f"], np.float64)
 
 
 def in_numba(formula, dtype):
@@ -219,15 +219,15 @@ def test_c(number, dtype, library):
 def test_nan_wins(name, dtype, library):
     """As NumPy's maximum and minimum, whichever operand it is."""
     pytest.importorskip("numba")
+    from fastloss import _array_formulas
     from fastloss.backends.numba_cpu import _elements
-    from fastloss.backends.numpy_cpu import pointwise
 
     text = NANS[name]
     values = np.array([np.nan, np.inf, -np.inf, 1.0, -1.0, 0.0], dtype)
     x, y = np.repeat(values, values.size), np.tile(values, values.size)
     expected = getattr(np, f"{name}imum")(x, y)
     for call in (
-        _branchless.formulas(pointwise._VOCABULARY, text=text)["f"],
+        _branchless.formulas(_array_formulas.VOCABULARY, text=text)["f"],
         in_numba(_branchless.formulas(_elements._VOCABULARY, text=text)["f"], dtype),
         in_c(library, len(ACCEPTED) + list(NANS).index(name), dtype),
     ):
@@ -242,9 +242,9 @@ def test_nan_wins(name, dtype, library):
 )
 def test_scaled_squares(size, scale):
     """What callers take the root of where the squares themselves are no normal numbers."""
-    from fastloss.backends.numpy_cpu import pointwise
+    from fastloss import _array_formulas
 
-    square = _branchless.formulas(pointwise._VOCABULARY)["mse_scaled"]
+    square = _branchless.formulas(_array_formulas.VOCABULARY)["mse_scaled"]
     x, y = np.array([size, size, 0.0, size]), np.array([0.0, size, size, -size])
     with np.errstate(all="ignore"):
         got = np.sqrt(square(x, y, np.float64(scale)))

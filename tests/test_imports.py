@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "fastloss"
 
 # Lowest first.  A module imports from lower steps alone, or from its own package.
 LADDER = (
-    ("scalars", "losses", "_dialect", "_version", "_optional", "_schema", "_templates", "_tiles", "_types", "_costs"),
+    ("scalars", "losses", "_dialect", "_version", "_optional", "_schema", "_templates", "_types", "_costs"),
     ("_errors", "_exact", "_branchless", "_order"),
-    ("_foreign",),
-    ("_config", "_arrays", "_reduce", "_threads", "_scores", "_comparison"),
+    ("_foreign", "_array_formulas"),
+    ("_config", "_arrays", "_reduce", "_threads", "_scores", "_comparison", "_tiles"),
     ("_viewed", "_details"),
     ("backends",),
     ("_plan",),

@@ -415,9 +415,9 @@ def test_two_texts():
 
 
 def of_text(text, name):
-    from fastloss.backends.numpy_cpu import pointwise
+    from fastloss import _array_formulas
 
-    return _branchless.formulas(pointwise._VOCABULARY, text=text)[name]
+    return _branchless.formulas(_array_formulas.VOCABULARY, text=text)[name]
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

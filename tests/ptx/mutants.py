@@ -135,12 +135,6 @@ SOFTMAX = of(
         LANES,
     ),
     (
-        "weight 0 times an infinite loss",
-        "return share * loss if share != 0.0 or loss != loss else 0.0",
-        "return share * loss",
-        (EDGES + "test_weights_of_0_and_losses_that_are_infinite",),
-    ),
-    (
         "halves: a new maximum without rescaling",
         "less = power(r, high)\n                s, s_low = rescaled(s, s_low, fma(",
         "less = Real(1.0)\n                s, s_low = rescaled(s, s_low, fma(",
@@ -205,8 +199,8 @@ ROWS = of(
     ),
     (
         "the label's slope as a difference",
-        "slope = mass * p - own - share * s_rest",
-        "slope = mass * p - own - share * (Real(1.0) - p)",
+        "slope = target_slope(s_rest, p, share, mass, own)",
+        "slope = target_slope(Real(1.0) - p, p, share, mass, own)",
         (EDGES + "test_slopes_of_what_is_nearly_certain",),
     ),
     ("of equal classes the label loses", "(left > r or left == r and label < best)", "(left > r)", SPECIAL),
@@ -338,4 +332,14 @@ SHAPES = of(
     ),
 )
 
-MUTATIONS = SETTLE + STAGING + SOFTMAX + ROWS + TARGET + LABELS + POINTWISE + DETAILS_ + COMPARING + SHAPES
+FORMULAS = [
+    Mutation(
+        "weight 0 times an infinite loss",
+        "scalars.py",
+        "return share * loss if share != T(0.0) or loss != loss else T(0.0)",
+        "return share * loss",
+        (EDGES + "test_weights_of_0_and_losses_that_are_infinite",),
+    )
+]
+
+MUTATIONS = SETTLE + STAGING + SOFTMAX + ROWS + TARGET + LABELS + POINTWISE + DETAILS_ + COMPARING + SHAPES + FORMULAS

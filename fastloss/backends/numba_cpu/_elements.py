@@ -77,7 +77,7 @@ _SHORTER = {
 
 
 @functools.cache
-def _formulas(text):
+def formulas(text):
     return _branchless.formulas(_VOCABULARY, _SHORTER, text)
 
 
@@ -137,10 +137,10 @@ def sum_with(loss):
     When computing in float32, each loss takes part in two additions that are rounded to float32, however many losses
     there are.
     """
-    formulas = _formulas(loss.text)
+    found = formulas(loss.text)
 
     def evaluated(name, *operands, at):
-        return [_evaluated(formulas[name], *operands, at + k * WIDTH) for k in range(ABREAST)]
+        return [_evaluated(found[name], *operands, at + k * WIDTH) for k in range(ABREAST)]
 
     def group(sums, *operands, at):
         if not loss.odds:
@@ -151,7 +151,7 @@ def sum_with(loss):
 
     def rest(sums, x, y, z, p, at, left):
         there = _there(left)
-        return sums + where(there, _evaluated(formulas[loss.value], x, y, z, p, at, there), 0.0).to(DOUBLE)
+        return sums + where(there, _evaluated(found[loss.value], x, y, z, p, at, there), 0.0).to(DOUBLE)
 
     return (
         emitted_as(lambda sums, x, y, z, p, at: group(sums, x, y, z, p, at=at), 6, lambda sums, *_: sums),
@@ -166,7 +166,7 @@ def written(loss, name, scaled, wide=False):
     name : the formula's value or slope.
     wide : whether to compute in float64, and write only where `out` is not finite.
     """
-    formula = _formulas(loss.text)[name]
+    formula = formulas(loss.text)[name]
 
     def whole(out, x, y, z, w, p, *rest):
         *scale, at = rest

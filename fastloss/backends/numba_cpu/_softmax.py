@@ -21,16 +21,22 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from fastloss._branchless import text_of_rows
+from fastloss.backends.numba_cpu._elements import formulas
 from fastloss.backends.numba_cpu._jit import called, exactly
 from fastloss.backends.numba_cpu._lanes import WIDTH
 from fastloss.backends.numba_cpu._likelihood import exp_of_difference, folded, full_likelihood, with_value
 from fastloss.backends.numba_cpu._load import INLINED, blend, load, smaller, weight
-from fastloss.backends.numba_cpu._math import LIMIT
+from fastloss.backends.numba_cpu._math import LIMIT, as_function
 from fastloss.backends.numba_cpu._memory import on_stack
 from fastloss.backends.numba_cpu._passes import PART
 from fastloss.backends.numba_cpu._registers import in_lanes, lanes_at
 
 NEG_INF, INF, NAN = -np.inf, np.inf, np.nan
+
+scaled, mixed_loss, target_slope = (
+    as_function(formula, arity) for formula, arity in zip(formulas(text_of_rows()).values(), (2, 3, 5), strict=True)
+)
 
 
 @exactly
@@ -123,30 +129,10 @@ def first_of_all(x):
 
 
 @exactly
-def scaled(share, loss):
-    """share * loss, but 0 for a share of 0 even if the loss is infinite; NaN stays NaN."""
-    return share * loss if share != 0.0 or loss != loss else 0.0
-
-
-@exactly
-def mixed_loss(share, mass, tail):
-    """A row's smoothed loss, from the sums of q (top - x) and of q.
-
-    A class of infinite weight makes it infinite, even where that class is on top and 0 times infinity has left NaN.
-    """
-    return mass if abs(mass) == INF and tail == tail else share + mass * tail
-
-
-@exactly
-def target_slope(s, g, x, top, total, share, mass, own):
-    """Derivative of share * nll(x) + (the rest of a row's loss) with respect to its target's logit x.
-
-    `total` is the sum of exp(. - top) over the row; `mass` is the weight of the smoothed part, of which the target has
-    `own`.  1 - softmax(x) is computed from the others' sum, because the difference would cancel.
-    """
+def slope_at_target(s, g, x, top, total, share, mass, own):
+    """The derivative of a row's loss with respect to its target's logit x; `total` is the sum of exp(. - top) over the row."""
     others = exp_of_difference(s, g, top) / total
-    smooth = mass * (exp_of_difference(1.0, x, top) / total) - own if mass != 0.0 else 0.0
-    return smooth - share * others
+    return target_slope(others, exp_of_difference(1.0, x, top) / total, share, mass, own)
 
 
 @exactly

@@ -78,8 +78,8 @@ from fastloss.backends.numba_cpu._softmax import (
     note_bad,
     put,
     scaled,
+    slope_at_target,
     start_block,
-    target_slope,
     wants_rest,
 )
 
@@ -495,7 +495,7 @@ def index_columns(
                     own = 0.0
                     if spread is not None:
                         own = spread * v if mass != 0.0 else 0.0
-                    slopes[lane] = scale * target_slope(s, g, own_x, top, row_sum, keep * v, mass, own)
+                    slopes[lane] = scale * slope_at_target(s, g, own_x, top, row_sum, keep * v, mass, own)
             losses = in_lanes(0.0)
             for strip in range(strips(width)):  # in the order in which unweighted losses are added
                 losses = losses + get(state, COUNTED, strip)

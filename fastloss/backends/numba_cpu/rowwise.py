@@ -75,9 +75,9 @@ from fastloss.backends.numba_cpu._softmax import (
     note_bad,
     put,
     scaled,
+    slope_at_target,
     span_of,
     start_block,
-    target_slope,
     wants_rest,
 )
 
@@ -308,7 +308,7 @@ def index_rows(
                     fill_softmax(x[i, j], top, row_sum, scale * (keep * v + mass), slopes)
                     if spread is not None:
                         subtract_target(slopes, None, w, scale, keep, spread)
-                    slope = target_slope(s[k], g[k], own_x[k], tops[k], row_sum, keep * v, mass, own)
+                    slope = slope_at_target(s[k], g[k], own_x[k], tops[k], row_sum, keep * v, mass, own)
                     slopes[label] = scale * slope
 
 

@@ -14,7 +14,7 @@ from fastloss.backends.numba_cpu._jit import called, exactly, specialise
 from fastloss.backends.numba_cpu._likelihood import row_total
 from fastloss.backends.numba_cpu._load import load, smaller, span_row
 from fastloss.backends.numba_cpu._math import exp
-from fastloss.backends.numba_cpu._softmax import INF, NAN, NEG_INF, infinite_sum, span_of, target_slope
+from fastloss.backends.numba_cpu._softmax import INF, NAN, NEG_INF, infinite_sum, slope_at_target, span_of, target_slope
 
 Real = find_peak = scan = sum_mixed = fill_softmax = subtract_target = None  # holes
 
@@ -119,10 +119,10 @@ def slope_tile(
         if labels is not None and start <= labels[r] < start + width:
             v = np.float64(load(row, labels[r] - start))
             if v == top:
-                slope = target_slope(state[r, S], state[r, G], v, top, row_sum, share, mass, owns[r])
+                slope = slope_at_target(state[r, S], state[r, G], v, top, row_sum, share, mass, owns[r])
             else:  # the softmax is at most 1/2: nothing cancels
                 p = exp(v - top) / row_sum
-                slope = mass * p - share * (1.0 - p) - owns[r]
+                slope = target_slope(1.0 - p, p, share, mass, owns[r])
             slopes[labels[r] - start] = scale * slope
 
 

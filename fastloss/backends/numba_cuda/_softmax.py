@@ -473,14 +473,6 @@ def merged(left, r, s, top, share, mass, best, rank):
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def mixed_loss(share, mass, tail):
-    """A row's smoothed loss, from the sums of q (top - x) and of q.
-
-    A class of infinite weight makes it infinite, even where that class is on top and 0 times infinity has left NaN.
-    """
-    return mass if abs(mass) == INF and tail == tail else share + mass * tail
-
-
 def finish(left, r, s):
     """(-log softmax of the excluded element, logsumexp minus the larger of that element and r), both in float64."""
     top = larger(left, r)
@@ -490,8 +482,3 @@ def finish(left, r, s):
     less = exp(-abs(gap))
     tail = log1p((1.0 + s) * less if left >= r else s + less)  # one for both, as a warp would go both ways
     return (tail if left >= r else gap + tail), tail
-
-
-def scaled(share, loss):
-    """share * loss, but 0 for a share of 0 even if the loss is infinite; NaN stays NaN."""
-    return share * loss if share != 0.0 or loss != loss else 0.0

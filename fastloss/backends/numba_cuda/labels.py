@@ -13,7 +13,7 @@ INF, NAN = math.inf, math.nan
 
 Real = THREADS = SECOND = None  # holes
 read = read_weight = read_sum = write_loss = None  # holes: memory
-settle = scaled = None  # holes: `_settle` and `_softmax`
+settle = scaled = None  # holes: `_settle` and a formula
 
 
 def place_of(row, middle):

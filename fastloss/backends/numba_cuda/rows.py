@@ -49,9 +49,8 @@ stage = memory_of = origin_of = None  # holes: `_staging`
 LABELED = SPREAD = DENSE = BEST = RANK = SECOND = False  # holes: what is done
 read = read_weight = read_sum = read_target = None  # holes: memory
 write_loss = write_index = write_flag = write_sum = write_batch = write_vector = write_ticket = None
-sweep = merged = finish = mixed_loss = scaled = settle = fill = coefficient = exactly_powered = (
-    None  # holes: `_softmax` and `_settle`
-)
+sweep = merged = finish = settle = fill = coefficient = exactly_powered = None  # holes: `_softmax` and `_settle`
+scaled = mixed_loss = target_slope = None  # holes: formulas
 place_of = label_of = None  # holes: `labels`
 
 
@@ -129,7 +128,7 @@ def second_sweep(
                     if SPREAD and c < end:
                         slope -= coefficient(c, y, y_origin, y_stride, w, keep, spread)
                     if LABELED and here == v * step + k:
-                        slope = mass * p - own - share * s_rest
+                        slope = target_slope(s_rest, p, share, mass, own)
                     batch[v * N + k] = slope * scale if counts else Real(0.0)
         write_batch(batch, out, out_origin, out_class, at, step, end)
         first += V * step

@@ -211,7 +211,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
     quick = op == "index" and name.endswith("float16") and real == "float32"
     pieces = (
         s.added, s.added_to_any, s.exactly_powered, s.rescaled, s.leave_out, s.largest, s.exchange, s.take_largest, s.before, s.coefficient, s.halved, s.in_eights, s.sweep_halves if quick else s.sweep, s.based, s.highest_of_group, s.sum_of_group,
-        s.least_of_group, s.merged, s.finish, s.mixed_loss, s.scaled, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
+        s.least_of_group, s.merged, s.finish, labels.place_of, labels.label_of, rows.first_missing, rows.row_loss,
         rows.row_outputs, rows.of_lane, rows.second_sweep, rows.pack, rows.unpack,
     )  # fmt: skip
     holes |= _settle.functions(threads, real, at_once=4) | {
@@ -219,6 +219,7 @@ def _kernel(op, second, name, target, real, shape, aligned, staged, index):
         "write_sum": _target.writer("float64"),
     }
     holes["write_ticket"] = _target.writer("int32")
+    holes |= {formula: _jit.formulas(real)[formula] for formula in ("scaled", "mixed_loss", "target_slope")}
     holes |= _jit.family(pieces, purpose, **holes)
     holes["sweep"] = holes.get("sweep_halves", holes.get("sweep"))
     resident = None  # what does more, or in float64, would have to keep in memory what finds no register
@@ -243,5 +244,6 @@ def by_label(template, second, name, real):
     }
     purpose = f"{second}_{name}_{real}"
     holes |= _settle.functions(WARPS * WARP, real)
-    holes |= _jit.family((_softmax.scaled, labels.place_of, labels.label_of), purpose, **holes)
+    holes["scaled"] = _jit.formulas(real)["scaled"]
+    holes |= _jit.family((labels.place_of, labels.label_of), purpose, **holes)
     return _jit.kernel(getattr(labels, template), purpose, LABEL_THREADS, **holes)

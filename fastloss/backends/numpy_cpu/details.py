@@ -12,8 +12,8 @@ from fastloss.backends.numpy_cpu.softmax import (
     column_batches,
     labels_of,
     note,
-    plus,
     row_batches,
+    scaled,
 )
 
 
@@ -37,7 +37,7 @@ def _detail(batches, x, target, ignore_index, m, first, last, partials, state, p
         values[i, rows], places[i, rows] = _first(batch.x, m)
         state[i, rows, TOP] = batch.top[:, 0]
         state[i, rows, S] = batch.rest[:, 0]
-        spread = np.sum(plus(batch.powers, batch.top - batch.x), axis=1)
+        spread = np.sum(scaled(batch.powers, batch.top - batch.x), axis=1)
         state[i, rows, W] = np.where(np.isinf(batch.top[:, 0]), np.nan, spread)
         if target is not None:
             counted, bad, labels = labels_of(target[i, rows], x.shape[2], ignore_index)

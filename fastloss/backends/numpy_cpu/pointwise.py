@@ -4,45 +4,19 @@ Arguments are those of the compiled kernels: x prediction, y target, z third ope
 None; p the loss's parameters; partials (n_blocks, 2), a block's sum of weight * loss and its sum of weights.
 """
 
-import functools
-
 import numpy as np
 
-from fastloss import _branchless
+from fastloss._array_formulas import formulas
 from fastloss.backends.numpy_cpu._widen import SPAN, quietly, slabs, wide
-
-_VOCABULARY = {
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "log": np.log,
-    "log1p": np.log1p,
-    "sqrt": np.sqrt,
-    "tanh": np.tanh,
-    "abs": np.abs,
-    "max": np.maximum,
-    "min": np.minimum,
-    "where": np.where,
-    "both": np.logical_and,
-    "either": np.logical_or,
-    "opposite": np.logical_not,
-    "equal": np.equal,
-    "differ": np.not_equal,
-    "type": lambda x: np.float64,
-}
-
-
-@functools.cache
-def _formulas(text):
-    return _branchless.formulas(_VOCABULARY, text=text)
 
 
 def _values(loss, index, x, y, z, p):
     """The formula on one slab."""
-    return _evaluated(_formulas(loss.text)[loss.value], index, x, y, z, p)
+    return _evaluated(formulas(loss.text)[loss.value], index, x, y, z, p)
 
 
 def _slopes(loss, index, x, y, z, p):
-    return _evaluated(_formulas(loss.text)[loss.slope], index, x, y, z, p)
+    return _evaluated(formulas(loss.text)[loss.slope], index, x, y, z, p)
 
 
 def _evaluated(formula, index, x, y, z, p):

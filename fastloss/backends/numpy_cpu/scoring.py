@@ -13,8 +13,9 @@ from fastloss.backends.numpy_cpu.softmax import (
     column_batches,
     labels_of,
     note,
-    plus,
     row_batches,
+    scaled,
+    target_slope,
 )
 
 
@@ -87,7 +88,7 @@ def reduce_tile(x, start, width, bias, labels, y, w, keep, spread, block, first,
         if spread is not None:
             q = np.broadcast_to(coefficients(None if y is None else y[rows], w, keep, spread), logits.shape)
             base = np.where(np.isfinite(top), top, 0.0)[:, None]
-            tile[:, SHARE] = np.sum(plus(q, base - logits), axis=1)
+            tile[:, SHARE] = np.sum(scaled(q, base - logits), axis=1)
             tile[:, MASS] = np.sum(q, axis=1)
         merge(state[rows], tile)
 
@@ -109,7 +110,7 @@ def slope_tile(
             at_label = p[found, own]
             # 1 - p from the others' sum where p is large, as the difference would cancel
             rest = np.where(logits[found, own] == top[found], (others / (1.0 + others))[found], 1.0 - at_label)
-            slopes[found, own] = (mass[found] * at_label - owns[rows][found]) - share[found] * rest
+            slopes[found, own] = target_slope(rest, at_label, share[found], mass[found], owns[rows][found])
         slopes = scale * slopes
         out[rows, :width] = slopes if labels is None else np.where(labels[rows, None] < 0, 0.0, slopes)
 

@@ -12,12 +12,14 @@ import functools
 
 import numpy as np
 
-from fastloss._tiles import exp_of_difference, mixed_loss
+from fastloss._array_formulas import formulas_of_rows
+from fastloss._tiles import exp_of_difference
 from fastloss.backends import LANES
 from fastloss.backends.numpy_cpu._widen import SPAN, quietly, wide
 
 NO_BAD = np.inf
 
+scaled, mixed_loss, target_slope = formulas_of_rows().values()
 
 # Below this, a sum relative to the maximum has lost digits, or everything, to underflow.
 LEAST_SUM = 1e-270
@@ -71,7 +73,7 @@ class Batch:
     def mixed(self, q):
         """The sum of q times -log softmax, where a q of 0 adds 0; q is (n_classes,) or has a row for each row."""
         # the difference of two float64 logits may overflow; that of their halves does not
-        shares = np.sum(plus(q, 0.5 * self.top - 0.5 * self.x), axis=1)
+        shares = np.sum(scaled(q, 0.5 * self.top - 0.5 * self.x), axis=1)
         return mixed_loss(2.0 * shares, np.sum(q, axis=-1), self.tail[:, 0])
 
     @property
@@ -115,11 +117,6 @@ def as_rows(a):
     return None if a is None else a.transpose(0, 2, 1)
 
 
-def plus(share, loss):
-    """share * loss, but 0 for a share of 0 even if the loss is infinite; NaN stays NaN."""
-    return np.where((share != 0.0) | np.isnan(loss), share * loss, 0.0)
-
-
 def coefficients(y, w, keep, spread):
     """The smoothed, weighted target w (keep y + spread); 0 stays 0 for any weight.  y is None if there is none."""
     q = np.asarray(spread if y is None else keep * wide(y) + spread)
@@ -159,7 +156,7 @@ def _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last
         counted, bad, labels = labels_of(target[i, rows], n_classes, ignore_index)
         v = class_weights[labels]
         share = keep * v
-        losses = plus(share, batch.nll(labels))
+        losses = scaled(share, batch.nll(labels))
         if spread is not None:
             losses = losses + batch.mixed(q)
         note(partials, b, losses, v, counted, bad, i * middle + rows.start)
@@ -171,7 +168,7 @@ def _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last
             # 1 - p of the target from the others' sum, as the difference would cancel
             rest = exp_of_difference(*batch.others(labels), batch.top[:, 0]) / (1.0 + batch.rest[:, 0])
             own = q[labels] if spread is not None else 0.0
-            slopes[batch.every, labels] = (mass * p[batch.every, labels] - own) - share * rest
+            slopes[batch.every, labels] = target_slope(rest, p[batch.every, labels], share, mass, own)
             gradient[i, rows] = np.where(counted[:, None], scale * slopes, 0.0)
 
 
@@ -258,12 +255,12 @@ def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last
             slopes = np.where(values != 0.0, -1.0 / values, -np.inf)
             values = np.where(values <= 1.0, np.log(values), np.nan)
         v = np.ones(len(labels)) if w is None else wide(w)[labels]
-        losses = plus(v, -values)
+        losses = scaled(v, -values)
         note(partials, b, losses, v, counted, bad, i * inner + rows.start)
         if out is not None:
             out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
         if gradient is not None:
-            gradient[i, labels[counted], columns[counted]] = plus(v * scale, slopes)[counted]
+            gradient[i, labels[counted], columns[counted]] = scaled(v * scale, slopes)[counted]
         elif take_log and may_be_beyond(x[i, :, rows]):
             partials[b, 3] = -1.0
 
