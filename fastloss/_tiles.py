@@ -93,7 +93,8 @@ def finish(state, labels, w, keep, spread):
         if labels is not None:
             weights = np.ones(len(state)) if w is None else w[labels]
             nll = (state[:, TOP] - state[:, OWN]) + tails
-            losses = formulas_of_rows()["scaled"](keep * weights, nll)
+            scaled = formulas_of_rows()["scaled"]
+            losses = scaled(scaled(keep, weights), nll)
         if spread is not None:
             losses = losses + formulas_of_rows()["mixed_loss"](state[:, SHARE], state[:, MASS], tails)
     if labels is not None:

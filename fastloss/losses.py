@@ -85,12 +85,14 @@ class RowFormula:
     factor : formula, of the same arguments, of a + b.
     at_target : formula, of the same arguments, of the gradient with respect to the target's logit.
     with_lse : whether the loss depends on lse.
+    amplified : function of the parameters: how many times the relative error of a small nll the loss is off by.
     """
 
     value: Formula
     factor: Formula
     at_target: Formula
     with_lse: bool
+    amplified: Callable[..., float] = lambda *_: 1.0
 
 
 PROBABILITY = Domain(0.0, 1.0)
@@ -176,16 +178,16 @@ POINTWISE = (
 )
 
 
-def _of_rows(name: str, parameter: str, with_lse: bool = False, ns: float = 1.0) -> RowFormula:
+def _of_rows(name: str, parameter: str, ns: float = 1.0, **more: Any) -> RowFormula:
     """The RowFormula whose functions are named like its value."""
     value, factor, at_target = (
         Formula(own, parameters=(parameter,), ns=ns, functions=(own, own))
         for own in (name, f"{name}_factor", f"{name}_at_target")
     )
-    return RowFormula(value, factor, at_target, with_lse)
+    return RowFormula(value, factor, at_target, **{"with_lse": False} | more)
 
 
-FOCAL = _of_rows("focal", "gamma", ns=5.0)
+FOCAL = _of_rows("focal", "gamma", ns=5.0, amplified=lambda gamma: 1.0 + gamma)
 POLY = _of_rows("poly", "epsilon")
 WITH_Z = _of_rows("with_z", "z", with_lse=True)
 

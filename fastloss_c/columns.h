@@ -247,7 +247,7 @@ INLINE void NAME(find_lanes_peaks)(const Columns *x, Py_ssize_t n_classes, int w
         best[lane] = -(REAL)INFINITY;
         rows->labels[lane] = 0;
     }
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         UINT found[LANES];
         NAME(load_tile)(x, start, classes, width, lanes, tile);
@@ -546,7 +546,7 @@ INLINE void NAME(scan_lanes)(
     const int used = lanes < LANES ? lanes : (width + STRIP - 1) / STRIP * STRIP; /* in strips with a row */
     for (int lane = 0; lane < lanes; lane++)
         tile[GROUP * LANES + lane] = 0; /* what lanes without a label leave out */
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (SINGLE && SHUFFLES && classes <= FEW)
@@ -743,7 +743,7 @@ INLINE void NAME(gaps_of_lanes)(
         own[lane] = lane < width ? element(x->data + lane * x->lane_step + label * x->class_step, x->kind) : 0.0;
         gaps[lane] = 0.0;
     }
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int lane = 0; lane < lanes; lane += STRIP) {
@@ -800,7 +800,7 @@ INLINE void NAME(mix_lanes)(
         if (y)
             rows->mass[lane] = 0.0;
     }
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
@@ -864,7 +864,7 @@ INLINE void NAME(fill_lanes)(
                 rows->top[lane] * temper.rate)) * BELOW_HEADROOM);
         peak[lane] = (REAL)positive;
     }
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         if (y)
@@ -945,7 +945,7 @@ INLINE void NAME(log_lanes)(
         top[lane] = (REAL)rows->top[lane];
         tail[lane] = (REAL)rows->tail[lane];
     }
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int c = 0; c < classes; c++)

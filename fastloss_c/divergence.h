@@ -423,7 +423,7 @@ INLINE void NAME(diverge_lanes)(
         most[lane] = -(REAL)INFINITY;
         sums[lane] = shares[lane] = 0.0;
     }
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(r, start, classes, width, lanes, r_tile);
         NAME(load_tile)(x, start, classes, width, lanes, x_tile);

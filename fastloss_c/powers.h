@@ -73,22 +73,24 @@ INLINE REAL NAME(short_tweedie_slope)(REAL x, REAL y, REAL p, REAL p_low, REAL v
 }
 
 #if SINGLE
-/* What focal losses of labels in [0, 1] are made of: exp(-|x|), log1p of that, the share of the label that is missed, (1 + e) m, with m
-the probability that is missed, and m^gamma. */
+/* What focal losses of labels in [0, 1] are made of: e = exp(-|x|), the share of the label that is missed, (1 + e) m with m the
+probability that is missed, the weight times m^gamma, and the cross-entropy. */
 typedef struct {
-    double e, tail, share, odds, raised;
+    double e, share, odds, factor, loss;
 } NAME(FocalParts);
 
-INLINE NAME(FocalParts) NAME(focal_parts)(float x, float y, float gamma)
+INLINE NAME(FocalParts) NAME(focal_parts)(float x, float y, float gamma, float positive, float negative)
 {
-    const double a = fabs((double)x), share = x > 0.0f ? 1.0 - (double)y : (double)y;
+    const double a = fabs((double)x), hit = y, miss = 1.0 - hit, share = x > 0.0f ? miss : hit;
     const double e = a > 700.0 ? 0.0 : NAME(long_power)(-a, 1);
     const _Bool big = e >= 0.5;
     const double f = big ? 0.5 * e - 0.5 : e;
     const double tail = (big ? 0.693147180559945286 : 0.0) + (f + log_rest_double(f));
     const double odds = share + (1.0 - share) * e;
     const double logarithm = share > 0.0 ? NAME(long_log)(odds, odds - 1.0) : a > 1e38 ? -1e38 : -a;
-    const NAME(FocalParts) parts = {e, tail, share, odds, NAME(long_power)((double)gamma * (logarithm - tail), 1)};
+    const double weight = (double)positive * hit + (double)negative * miss;
+    const double raised = NAME(long_power)((double)gamma * (logarithm - tail), 1);
+    const NAME(FocalParts) parts = {e, share, odds, weight * raised, (share != 0.0 ? share * a : 0.0) + tail};
     return parts;
 }
 #endif
@@ -98,10 +100,8 @@ INLINE REAL NAME(short_focal)(REAL x, REAL y, REAL gamma, REAL positive, REAL ne
 {
 #if SINGLE
     (void)value;
-    const NAME(FocalParts) own = NAME(focal_parts)(x, y, gamma);
-    const double weight = (double)positive * (double)y + (double)negative * (1.0 - (double)y);
-    const double loss = (own.share != 0.0 ? own.share * fabs((double)x) : 0.0) + own.tail;
-    return (y >= 0.0f) & (y <= 1.0f) ? (float)(weight * loss * own.raised) : NAN;
+    const NAME(FocalParts) own = NAME(focal_parts)(x, y, gamma, positive, negative);
+    return (y >= 0.0f) & (y <= 1.0f) ? (float)(own.loss * own.factor) : NAN;
 #else
     (void)x, (void)y, (void)gamma, (void)positive, (void)negative;
     return value;
@@ -113,13 +113,12 @@ INLINE REAL NAME(short_focal_slope)(REAL x, REAL y, REAL gamma, REAL positive, R
 {
 #if SINGLE
     (void)value;
-    const NAME(FocalParts) own = NAME(focal_parts)(x, y, gamma);
-    const double hit = y, miss = 1.0 - hit, weight = (double)positive * hit + (double)negative * miss;
-    const double loss = (own.share != 0.0 ? own.share * fabs((double)x) : 0.0) + own.tail;
+    const NAME(FocalParts) own = NAME(focal_parts)(x, y, gamma, positive, negative);
+    const double hit = y, miss = 1.0 - hit;
     const double turn = (miss - hit) * (own.share > 0.0 ? own.e / own.odds : 1.0);
-    const double more = turn != 0.0 ? (double)gamma * loss * turn : 0.0;
+    const double more = turn != 0.0 ? (double)gamma * own.loss * turn : 0.0;
     const double plain = x > 0.0f ? miss - hit * own.e : miss * own.e - hit;
-    return (float)(weight * ((plain + more) / (1.0 + own.e)) * own.raised);
+    return (float)((plain + more) / (1.0 + own.e) * own.factor);
 #else
     (void)x, (void)y, (void)gamma, (void)positive, (void)negative;
     return value;

@@ -77,7 +77,7 @@ cdef void find_mass(Call *call, Py_ssize_t n_classes) noexcept nogil:
 
 cdef inline void put_loss(const Call *call, Py_ssize_t i, Py_ssize_t j, double loss) noexcept nogil:
     if call.out.data != NULL:
-        put(at(&call.out, 0, i, j), call.real.size, loss)
+        put(at(&call.out, 0, i, j), SIZE_OF(call.out.kind), loss)
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
                 put(slopes + c * call.gradient.step[2], call.real.size, 0.0)
         return
     v = weight_of(call, label)
-    loss = scaled(call.keep * v, group.losses[k])
+    loss = scaled(scaled(call.keep, v), group.losses[k])
     if call.mixed or call.gradient.data != NULL:
         top = group.x[k] if group.x[k] > group.most[k] else group.most[k]
         tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
@@ -353,7 +353,7 @@ cdef void index_tile(
         add_losses(rows, width, sums)
         count(partial, 0.0, weights, width)
         if call.out.data != NULL:
-            put_all(at(&call.out, 0, i, start), call.out.step[2], call.real.size, rows.loss, width)
+            put_all(at(&call.out, 0, i, start), call.out.step[2], SIZE_OF(call.out.kind), rows.loss, width)
         return
     for lane in range(width):
         if rows.labels[lane] < 0:
@@ -362,7 +362,7 @@ cdef void index_tile(
             put_loss(call, i, start + lane, 0.0 if rows.labels[lane] == -2 else NAN)
             continue
         v = weight_of(call, rows.labels[lane])
-        loss = scaled(call.keep * v, rows.loss[lane])
+        loss = scaled(scaled(call.keep, v), rows.loss[lane])
         if call.mixed:
             loss += rows.smooth[lane]
         sums[lane % STRIP] += loss
@@ -588,7 +588,7 @@ cdef void gather_blocks(
                 weights = weigh_losses(&rows, width, w) if w != NULL else width
                 count(partial, sum_of_chosen(rows.loss, width), weights, width)
                 if call.out.data != NULL:
-                    put_all(at(&call.out, 0, i, j), call.out.step[2], call.real.size, rows.loss, width)
+                    put_all(at(&call.out, 0, i, j), call.out.step[2], SIZE_OF(call.out.kind), rows.loss, width)
             r += width
         if beyond:
             note_beyond(partial)

@@ -152,6 +152,10 @@ class Exact:
         small = np.log1p(s * self.exp_of_difference(np.minimum(base, own), own))
         return np.where(above > 0, above + np.log(s + np.exp(-above)), small)
 
+    def missed(self):
+        """1 - softmax at the target."""
+        return -np.expm1(-self.nll())
+
     def gaps(self):
         return self.top[:, None] - self.x
 
@@ -200,6 +204,31 @@ def gradient(**options):
 
 def own(exact, a):
     return a[exact.every, exact.target]
+
+
+def focal(exact, gamma):
+    return exact.nll() * exact.missed() ** gamma
+
+
+def focal_slopes(exact, gamma):
+    nll, missed = exact.nll(), exact.missed()
+    p = own(exact, exact.softmax())
+    factor = missed**gamma * (1 + gamma * p * nll / np.where(missed > 0, missed, 1))
+    return exact.slopes() * factor[:, None]
+
+
+def focal_functions(gamma):
+    """The focal loss, and its gradient."""
+    function = fastloss.focal_loss
+    return {
+        f"focal_loss, gamma={gamma}": Function(
+            lambda x, target, w, y: function(x, target, gamma=gamma, reduction="none"), lambda e: focal(e, gamma)
+        ),
+        f"focal_loss gradient, gamma={gamma}": Function(
+            lambda x, target, w, y: fastloss.value_and_grad(function)(x, target, gamma=gamma, reduction="sum")[1],
+            lambda e: focal_slopes(e, gamma),
+        ),
+    }
 
 
 def smoothed(exact, w):
@@ -273,6 +302,8 @@ FUNCTIONS = {
         dense_slopes,
         magnitude=lambda e, right: np.maximum(e.y, e.softmax() * e.y.sum(axis=1)[:, None]),
     ),
+    **focal_functions(2),
+    **focal_functions(5),
 }
 
 
@@ -386,6 +417,9 @@ class MPExact(Exact):
         powers = self.exp_of_difference(self.x, own)
         powers[self.every, self.target] = MP.mpf(0)
         return np.frompyfunc(MP.log1p, 1, 1)(powers.sum(axis=1))
+
+    def missed(self):
+        return np.frompyfunc(lambda nll: -MP.expm1(-nll), 1, 1)(self.nll())
 
 
 # --- as a command -----------------------------------------------------------------------------------------------------

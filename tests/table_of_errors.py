@@ -1,6 +1,6 @@
 """The largest errors found of every function, by dtype, backend and instruction set, as the tables that docs/accuracy.md has.
 
-    python tests/table_of_errors.py [--rows 1000000] [--elements 10000000] [--backends cython,numba,numpy] [--seed 1]
+    python tests/table_of_errors.py [--rows 1000000] [--elements 10000000] [--backends cython,numba,numpy] [--only focal] [--seed 1]
 
 Rows are drawn and computed as in `search_errors.py`, elements as in `sweep_pointwise.py`: in float32 against 80-bit arithmetic, in float64
 (a thousandth as many) and where terms cancel by mpmath.  Errors are in ulp of the result, or of the largest term of a sum that cancels.
@@ -26,9 +26,11 @@ def named(sweep):
     return str(sweep) if alike == 1 else f"{sweep} ({', '.join(sweep.domains)})"
 
 
-def elements(n, seed):
+def elements(n, seed, only=""):
     """Lines of losses of elements: name, dtype, errors of values and of slopes."""
     for sweep in sweep_pointwise.SWEEPS:
+        if only not in named(sweep):
+            continue
         for dtype in sweep_pointwise.DTYPES:
             found = [(np.nan,), (np.nan,)]
             if dtype == np.float64 or sweep.cancels or sweep.slope_cancels:
@@ -39,10 +41,11 @@ def elements(n, seed):
             yield named(sweep), np.dtype(dtype).name, [float(error) for error, *_ in found]
 
 
-def rows(n, seed):
+def rows(n, seed, only=""):
     """Lines of functions of rows: name, dtype, the error."""
-    for dtype in search_errors.DTYPES:
-        for name, worst in search_errors.search(search_errors.FUNCTIONS, dtype, n, seed).items():
+    names = [name for name in search_errors.FUNCTIONS if only in name]
+    for dtype in search_errors.DTYPES if names else ():
+        for name, worst in search_errors.search(names, dtype, n, seed).items():
             yield name, np.dtype(dtype).name, [worst.error]
 
 
@@ -68,12 +71,13 @@ def main():
     parser.add_argument("--rows", type=int, default=1_000_000, help="of few classes, a family of rows")
     parser.add_argument("--elements", type=int, default=10_000_000, help="of each loss in float32")
     parser.add_argument("--backends", default="cython,numba,numpy")
+    parser.add_argument("--only", default="", help="functions whose names, with their options, contain this")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--here", choices=["rows", "elements"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.here:
         search, n = (rows, args.rows) if args.here == "rows" else (elements, args.elements)
-        for line in search(n, args.seed):
+        for line in search(n, args.seed, args.only):
             print(json.dumps(line), flush=True)
         return
     places = [place for place in PLACES if place[0] in args.backends.split(",")]
@@ -82,7 +86,7 @@ def main():
         for backend, cpu in places:
             environment = os.environ | {"FASTLOSS_BACKEND": backend} | ({"FASTLOSS_CPU": cpu} if cpu else {})
             numbers = ["--rows", str(args.rows), "--elements", str(args.elements), "--seed", str(args.seed)]
-            command = [sys.executable, __file__, "--here", what, *numbers]
+            command = [sys.executable, __file__, "--here", what, "--only", args.only, *numbers]
             lines = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
             found.append({(name, dtype): errors for name, dtype, errors in map(json.loads, lines.splitlines())})
         drawn = f"{n_rows(args.rows):,} rows" if what == "rows" else f"{args.elements:,} elements in float32"

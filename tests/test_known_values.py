@@ -151,6 +151,11 @@ CASES = {
         np.nan,
         0,
     ),
+    "the same, no part of labels": (
+        lambda: fl.cross_entropy(F([[1, 2, 3]]), [2], weight=[1, 1, np.inf], label_smoothing=1.0, reduction="sum"),
+        np.inf,
+        0,
+    ),
     "no labels in a list": (lambda: fl.cross_entropy(np.zeros((0, 3), F), [], reduction="sum"), 0.0, 0),
     "no labels in a list, scored": (lambda: fl.score(np.zeros((0, 3), F), []).nll.size, 0, 0),
     "no targets in a list": (lambda: fl.binary_cross_entropy(np.zeros(0, F), [], reduction="sum"), 0.0, 0),
@@ -298,6 +303,30 @@ CASES = {
         lambda: _slope(fl.sigmoid_focal_loss, F([9.23059542401461e-06]), F([0]), alpha=0.25, gamma=2.0)[0],
         0.22371785961261748,
         4,
+    ),
+    "focal_loss f32": (
+        lambda: fl.focal_loss(F([[17.691959381103516, 0.3595077395439148, -7.971312522888184]]), [0], gamma=2.0),
+        2.6190848837716703e-23,
+        4,
+    ),
+    "focal_loss f32, gamma=5": (
+        lambda: fl.focal_loss(F([[1.9549744129180908, 0.07018943876028061, -69.46080780029297]]), [0], gamma=5.0),
+        5.6315273705051634e-6,
+        4,
+    ),
+    "focal_loss f32, gamma=5, gradient": (
+        lambda: _slope(fl.focal_loss, F([[1.9549744129180908, 0.07018943876028061, -69.46080780029297]]), [0], gamma=5)[
+            0, 0
+        ],
+        -2.969687954912616e-5,
+        5,
+    ),
+    "focal_loss f32, gamma=20, gradient": (
+        lambda: _slope(fl.focal_loss, F([[-9332.0908203125, -9329.0146484375, -9331.2744140625]]), [1], gamma=20.0)[
+            0, 0
+        ],
+        1.6966945831644221e-18,
+        5,
     ),
     "tweedie_deviance_loss f32, power=-30": (
         lambda: fl.tweedie_deviance_loss(F([1.9546966e-12]), F([0.859596133]), power=-30.0),

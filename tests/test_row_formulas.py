@@ -58,8 +58,8 @@ def exact_rows(x, y, gamma):
 @pytest.mark.any_backend
 @pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
 def test_tiny_focal_losses(gamma):
-    """1 - p does not cancel, in values and gradients."""
-    for dtype, most in ((np.float32, 3 + 2 * gamma), (np.float64, 8 + 4 * gamma)):
+    """1 - p does not cancel, in values and gradients; nor does the power multiply what a likelihood in float32 is off by."""
+    for dtype, most, steepest in ((np.float32, 4, 5), (np.float64, 8 + 4 * gamma, 8 + 4 * gamma)):
         x, y = likely(dtype)
         each = fastloss.focal_loss(x, y, gamma=gamma, reduction="none")
         _, slopes = fastloss.value_and_grad(fastloss.focal_loss)(x, y, gamma=gamma, reduction="sum")
@@ -67,7 +67,7 @@ def test_tiny_focal_losses(gamma):
         for got, slope, (value, gradient) in zip(each, slopes, exact_rows(x, y, gamma), strict=True):
             assert value < least or ulp(got, value, dtype) <= most
             for a, b in zip(slope, gradient, strict=True):
-                assert abs(b) < least or ulp(a, b, dtype) <= most
+                assert abs(b) < least or ulp(a, b, dtype) <= steepest
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -298,10 +298,13 @@ class Rows(_RowOptions):
         """The shape in which class weights broadcast with the predictions."""
         return (self.n_classes,) + (1,) * (len(self.shape) - self.axis - 1)
 
-    def of_known(self, formula: Formula, parameters: tuple[float, ...], reduction: str) -> Any:
-        """For "known": the pointwise call on nll and lse that computes a formula of them, with a weight per row."""
+    def of_known(self, formula: Formula, parameters: tuple[float, ...], reduction: str, *, fine: bool = False) -> Any:
+        """For "known": the pointwise call on nll and lse that computes a formula of them, with a weight per row.
+
+        fine : whether to compute it in float64, whatever the logits are.
+        """
         rows = self.rows_shape
-        arithmetic = _arithmetic(parameters, self.real)
+        arithmetic = "float64" if fine else _arithmetic(parameters, self.real)
         return Elements(
             self.loss,
             self.want if self.want.what == "sums" else VALUE,

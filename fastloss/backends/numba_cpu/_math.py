@@ -547,45 +547,41 @@ def short_tweedie_slope_of(x, y, p, p_low, value):
     return where(fits, found.to(element(x.type)), NAN)
 
 
-def _focal_parts(x, y, gamma):
-    """What focal losses of labels in [0, 1] are made of, in float64: exp(-|x|), log1p of that, the share of the label that is missed,
-    (1 + e) m, with m the probability that is missed, and m^gamma."""
-    a, y, gamma = absolute(x.to(DOUBLE)), y.to(DOUBLE), gamma.to(DOUBLE)
-    share = where(x.to(DOUBLE) > 0.0, 1.0 - y, y)
+def _focal_parts(x, y, gamma, positive, negative):
+    """What focal losses of labels in [0, 1] are made of, in float64: e = exp(-|x|), the share of the label that is missed, (1 + e) m
+    with m the probability that is missed, the weight times m^gamma, and the cross-entropy."""
+    x, hit = x.to(DOUBLE), y.to(DOUBLE)
+    a, miss = absolute(x), 1.0 - hit
+    share = where(x > 0.0, miss, hit)
     e = where(a > 700.0, 0.0, _long_exp(-a))
     big = e >= 0.5
     tail = where(big, e.constant(LN2), 0.0) + _log_tail(where(big, e * 0.5 - 0.5, e))
     odds = share + (1.0 - share) * e
-    hit = where(a > 1e38, -1e38, -a)
-    logarithm = where(share > 0.0, _log_with(odds, odds - 1.0), hit)
-    return e, tail, share, odds, _long_exp(gamma * (logarithm - tail))
+    logarithm = where(share > 0.0, _log_with(odds, odds - 1.0), where(a > 1e38, -1e38, -a))
+    weight = positive.to(DOUBLE) * hit + negative.to(DOUBLE) * miss
+    factor = weight * _long_exp(gamma.to(DOUBLE) * (logarithm - tail))
+    return e, share, odds, factor, where(share.equals(0.0), 0.0, share * a) + tail
 
 
 def short_focal_of(x, y, gamma, positive, negative, value):
     """The focal loss of a logit and a label in [0, 1], likewise."""
     if x.is_double:
         return value
-    _, tail, share, _, raised = _focal_parts(x, y, gamma)
-    wide = y.to(DOUBLE)
-    weight = positive.to(DOUBLE) * wide + negative.to(DOUBLE) * (1.0 - wide)
-    loss = where(share.equals(0.0), 0.0, share * absolute(x.to(DOUBLE))) + tail
-    found = (weight * loss * raised).to(element(x.type))
-    return where(both(y >= 0.0, y <= 1.0), found, NAN)
+    _, _, _, factor, loss = _focal_parts(x, y, gamma, positive, negative)
+    return where(both(y >= 0.0, y <= 1.0), (loss * factor).to(element(x.type)), NAN)
 
 
 def short_focal_slope_of(x, y, gamma, positive, negative, value):
     """Its slope, likewise."""
     if x.is_double:
         return value
-    e, tail, share, odds, raised = _focal_parts(x, y, gamma)
+    e, share, odds, factor, loss = _focal_parts(x, y, gamma, positive, negative)
     hit = y.to(DOUBLE)
     miss = 1.0 - hit
-    weight = positive.to(DOUBLE) * hit + negative.to(DOUBLE) * miss
-    loss = where(share.equals(0.0), 0.0, share * absolute(x.to(DOUBLE))) + tail
     turn = (miss - hit) * where(share > 0.0, e / odds, 1.0)
     more = where(turn.equals(0.0), 0.0, gamma.to(DOUBLE) * loss * turn)
     plain = where(x.to(DOUBLE) > 0.0, miss - hit * e, miss * e - hit)
-    return (weight * ((plain + more) / (e + 1.0)) * raised).to(element(x.type))
+    return ((plain + more) / (e + 1.0) * factor).to(element(x.type))
 
 
 def weighted_sum_of(a, u, b, v, c):

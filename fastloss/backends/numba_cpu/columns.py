@@ -481,7 +481,7 @@ def index_columns(
                         note_bad(partials, b, i * inner + j)
                     continue
                 v = weight(w, label)
-                loss = scaled(keep * v, state[NLL, lane])
+                loss = scaled(scaled(keep, v), state[NLL, lane])
                 if spread is not None:
                     loss += mixed_loss(state[SMOOTH, lane], mass, state[TAIL, lane])
                 state[COUNTED, lane] = loss

@@ -288,7 +288,7 @@ def index_rows(
                     put(out, (i, j), NAN)
                     continue
                 v = weight(w, label)
-                loss = scaled(keep * v, losses[k])
+                loss = scaled(scaled(keep, v), losses[k])
                 top = Real(tops[k])
                 tail = 0.0
                 if spread is not None or gradient is not None:

@@ -70,7 +70,7 @@ def row_loss(label, left, r, s, top, share, mass, w, keep):
     if LABELED:
         if w != 0:
             weight = np.float64(read_weight(w, label))
-        loss = scaled(keep * weight, nll)
+        loss = scaled(scaled(keep, weight), nll)
     if SPREAD:
         loss += mixed_loss(share, mass, tail)
     return loss, weight, tail

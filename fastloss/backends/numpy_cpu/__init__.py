@@ -6,6 +6,8 @@ from fastloss import _viewed
 from fastloss._viewed import finish_means  # noqa: F401
 from fastloss.backends.numpy_cpu import comparing, details, pointwise, scoring, softmax
 
+WIDENS_LOGITS = True  # see `backends`
+
 
 def available():
     """None: NumPy is always there."""

@@ -155,7 +155,7 @@ def _index(batches, x, target, w, ignore_index, keep, spread, scale, first, last
         batch = Batch(x[i, rows])
         counted, bad, labels = labels_of(target[i, rows], n_classes, ignore_index)
         v = class_weights[labels]
-        share = keep * v
+        share = scaled(keep, v)
         losses = scaled(share, batch.nll(labels))
         if spread is not None:
             losses = losses + batch.mixed(q)

@@ -51,7 +51,10 @@ def counted_labels(y, ignore_index):
 
 
 def usable_labels(y, n_classes, ignore_index):
-    """(labels as int64 that are valid indices, which are not ignored or None if all are not, whether any is bad)."""
+    """(labels as int64 that are valid indices, perhaps the same array; which are not ignored or None if all are not; whether any is
+    bad)."""
+    if y.size and 0 <= y.min() and y.max() < n_classes and not 0 <= ignore_index < n_classes:
+        return y.astype(np.int64, copy=False), None, False
     labels, all_counted, any_bad = np.empty(y.shape, np.int64), None, False
     if ignored_label(y.dtype.name, ignore_index) is not None:
         all_counted = np.empty(y.shape, bool)

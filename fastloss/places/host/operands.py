@@ -31,7 +31,7 @@ def preparation(a, cast):
     if they are."""
     if a is None:
         return None
-    if cast is not None:
+    if cast is not None and a.dtype != np.dtype(cast):
         return functools.partial(_converted, dtype=np.dtype(cast))
     dtype = a.dtype
     if not dtype.isnative:

@@ -8,6 +8,7 @@ import numpy as np
 from fastloss import _arrays, _costs, _plan, _reduce, losses
 from fastloss._arrays import FLOAT64, stored
 from fastloss.backends import LANES
+from fastloss.calls import transforms
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
 from fastloss.places.host.labels import kernel_index, raise_bad_label, usable_labels
@@ -437,6 +438,10 @@ class _Categorical:
         return np.asarray(result) if isinstance(result, np.ndarray) else result
 
 
+# nll of float32 logits, if it isn't rounded, is off by an ulp at most: three times that, and rounded, is within 4.
+_MOST_AMPLIFIED = 3.0
+
+
 class _Known:
     """A loss that is a formula of each row's nll and lse: kernels compute these, then formulas the loss, and the factor
     of softmax in the gradient."""
@@ -448,22 +453,32 @@ class _Known:
         check_out(out[0] if has_gradient else out, resolved.shape if has_gradient else resolved.result_shape)
         formula, parameters = resolved.row_formula
         self.with_lse = formula.with_lse
-        of_rows = (self.real, False)
+        amplified = formula.amplified(*parameters)
+        # whether what nll is off by is worth more digits than float32 has, and more than sums in float32 give
+        self.fine = amplified > 1.0 and self.real != FLOAT64
+        exactly = self.fine and amplified > _MOST_AMPLIFIED
+        self.kept = FLOAT64 if self.fine else self.real
+        real, transform = self.real, resolved.transform
+        if exactly and getattr(_plan.backend(), "WIDENS_LOGITS", False):
+            real = FLOAT64
+        elif exactly:
+            transform = transforms.Transform(1.0, None)
+        of_rows = (self.kept, False)
         outs = [of_rows, of_rows, (np.dtype(np.int64), False), (np.dtype(np.bool_), False), None]
         self.known = RowKernel(
             "score" if self.with_lse else "index",
-            self.real,
+            real,
             (x, y, None),
             (*resolved.casts[:2], None),
             resolved.axis,
             outs if self.with_lse else (of_rows, None),
             resolved.ignore_index,
-            transform=resolved.transform,
+            transform=transform,
         )
-        nll, weights = np.empty(resolved.rows_shape, self.real), np.empty(resolved.rows_shape)
+        nll, weights = np.empty(resolved.rows_shape, self.kept), np.empty(resolved.rows_shape)
 
         def plan(formula, reduction, out=None, wide=False):
-            known = resolved.of_known(formula, parameters, reduction)
+            known = resolved.of_known(formula, parameters, reduction, fine=self.fine)
             known = elements.widened(known) if wide else known
             return elements.plan_of(known, (nll, nll, None, weights), out)
 
@@ -476,7 +491,7 @@ class _Known:
             return
         self.value = plan(formula.value, resolved.reduction)
         self.factors = factors
-        self.factors(False)
+        self.factors(self.fine)
         transform = resolved.transform
         self.transformed = None if transform is None else TransformedTiles(transform, self.real)
         self.softmax = RowKernel(
@@ -512,21 +527,23 @@ class _Known:
         """(nll, lse) of all rows."""
         x, y, _ = self.known.prepared((x, y, None))
         shape = self.resolved.rows_shape
-        found = [np.empty(shape, self.real)]
+        found = [np.empty(shape, self.kept)]
         if self.with_lse:
-            found += [np.empty(shape, kind) for kind in (self.real, np.int64, np.bool_)]
+            found += [np.empty(shape, kind) for kind in (self.kept, np.int64, np.bool_)]
         self.known.sums(x, y, None, (*found, None))
         return found[0], found[self.with_lse]
 
     def _factors(self, rows, scale):
         """Of each row what softmax is multiplied by, and its gradient at the target; in float64 if they leave float32's range on the
         way."""
-        for wide in (False, True):
+        for wide in (True,) if self.fine else (False, True):
             with np.errstate(all="ignore"):
                 found = [plan(rows, None, None) for plan in self.factors(wide)]
-                found = [a * a.dtype.type(scale) for a in found]
-            if self.real == FLOAT64 or all(np.isfinite(a).all() for a in found):
-                break
+                for a in found:
+                    np.multiply(a, a.dtype.type(scale), out=a)
+                narrow = [a.astype(self.real, copy=False) for a in found]
+            if all(np.isfinite(a).all() for a in narrow):
+                return narrow
         return found
 
     def _gradient(self, x, labels, rows, scale, counted, out):

@@ -67,6 +67,8 @@ class Cluster:
             if scheduler is None:
                 settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
                 settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL, "memory_limit": 0}
+                # there is a server all the same, which warns where its usual port is taken
+                settings["scheduler_kwargs"] = {"dashboard_address": "localhost:0"}
                 with _undisturbed():
                     cluster = self._stack.enter_context(distributed.LocalCluster(**settings, preload=[__name__]))
                     self._client = self._stack.enter_context(distributed.Client(cluster))
