@@ -44,9 +44,10 @@ op : "index" or "dense" (cross-entropy of class indices or probabilities), "gath
 across : whether arrays of the logits' shape are (outer, n_classes, inner) with any strides, and each vector lane
     computes one row; otherwise they are (outer, middle, n_classes) with the classes contiguous.
 lengths : these three lengths.
+real : backends with ``WIDENS_LOGITS`` compute in float64 with logits of other types, too; others take logits of float64 then.
 x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For
     "compare" w is not class weights but the reference's logits, with the layout of x.
-outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  "normalise": logsumexp, log-softmax,
+outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  Losses may be float64 whatever `real` is.  "normalise": logsumexp, log-softmax,
     softmax.  "score": nll, lse, argmax, correct, rank, and of backends with ``ENTROPY_OF``, and no more classes than that
     says, entropy.  "compare": kl, same arg max, nll, the reference's nll, change
     of the target's probability.  "detail": contiguous arrays with one more axis, of states and of classes and values of
