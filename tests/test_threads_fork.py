@@ -6,6 +6,7 @@ long the threads run.
 
 import multiprocessing
 import os
+import sysconfig
 
 import pytest
 from amounts import few_or_many, mostly_full
@@ -21,6 +22,18 @@ has_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def check(code, layer=None, **options):
     """Numba's thread pool must not matter: neither which is asked for, nor that it is missing."""
     return check_python(code, PYTHONPATH=TESTS, NUMBA_THREADING_LAYER=layer, **options)
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python")
+def test_the_gil_stays_off():
+    """An extension module that does not say that it can do without makes the interpreter take the GIL again."""
+    check("""
+        import sys
+        from concurrency import jobs
+        results = [job() for job in jobs()]
+        assert results and not sys._is_gil_enabled()
+        print("fine")
+    """)
 
 
 @ONE_LAYER
