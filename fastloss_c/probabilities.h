@@ -97,7 +97,7 @@ static double distance_of(
     const int across = lies_across(x), together = x->class_step == SIZE_OF(x->kind) && x->lane_step == n_classes * x->class_step;
     const Py_ssize_t most = n_rows == 1 ? PROBABLE : PROBABLE / n_rows;
     double v[PROBABLE + BLOCK], sums[16] = {0};
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 18); start += most) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start / most, 9); start += most) {
         const Py_ssize_t classes = n_classes - start < most ? n_classes - start : most, n = classes * n_rows;
         const Py_ssize_t class_step = across ? n_rows : 1, row_step = across ? 1 : classes;
         const char *from = x->data + start * x->class_step;

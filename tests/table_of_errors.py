@@ -89,6 +89,8 @@ def main():
             command = [sys.executable, __file__, "--here", what, "--only", args.only, *numbers]
             lines = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
             found.append({(name, dtype): errors for name, dtype, errors in map(json.loads, lines.splitlines())})
+        if not any(found):
+            continue
         drawn = f"{n_rows(args.rows):,} rows" if what == "rows" else f"{args.elements:,} elements in float32"
         print(f"Drawn for each: {drawn}.\n")
         print_table(found, places, title)
