@@ -128,11 +128,12 @@ def finish_means(partials, n, step, weights_from, divisor, by_weight, root, out)
 class Rows:
     """A kernel of the softmax family; `backends` describes the arguments."""
 
-    # axes of the outputs; a fourth one holds several values per row
+    # axes of the outputs; a fourth one holds several values per row, and 1 stands for two arrays of one value per row
     _AXES = {
         "index": (2, 3),
         "dense": (2, 3),
         "gather": (2, 3),
+        "known": (2, 3),
         "normalise": (2, 3, 3),
         "score": (2,) * 5,
         "compare": (2,) * 5,
@@ -164,9 +165,9 @@ class Rows:
         self.rows = (lengths[0], lengths[2] if across else lengths[1])
         self.n_classes = lengths[1] if across else lengths[2]
         self.target = target
-        self.reference = None if op != "compare" else w
-        layouts = (x, target, self.reference, *(outs[k] if k < len(outs) else None for k in range(len(self._AXES[op]))))
-        axes = (3, 3 if op == "dense" else 2, 3, *self._AXES[op])
+        self.beside = w if op in ("compare", "known") else None  # what lies beside x, in place of class weights
+        layouts = (x, target, self.beside, *(outs[k] if k < len(outs) else None for k in range(len(self._AXES[op]))))
+        axes = (3, 3 if op == "dense" else 2, 3 if op == "compare" else 1, *self._AXES[op])
         self.views = Views(lambda arrays: [self._maker(*each) for each in zip(layouts, axes, arrays, strict=True)])
         self.n_outs = len(self._AXES[op])
         self.ignore_index, self.keep, self.spread, self.take_log = ignore_index, keep, spread, take_log
@@ -177,18 +178,22 @@ class Rows:
             return _nothing
         if axes == 3:
             return maker(a, self.lengths, tuple(layout[1:]))
+        if axes == 1:
+            return maker(a, (2, *self.rows), tuple(layout[1:]))
         if axes == 4:
             return maker(a, (*self.rows, a.shape[-1]), (*layout[2:], a.itemsize))
         return maker(a, self.rows, tuple(layout[2:]))
 
     def run(self, x, target, w, outs, scale, first, last, partials):
-        reference = None if self.reference is None else w
-        x, target, reference, *written = self.views((x, target, reference, *outs, *(None,) * (self.n_outs - len(outs))))
+        beside = None if self.beside is None else w
+        x, target, beside, *written = self.views((x, target, beside, *outs, *(None,) * (self.n_outs - len(outs))))
         blocks = (self.block, first, last)
         if self.op == "normalise":
             self.kernel(x, *blocks, *written)
         elif self.op == "compare":
-            self.kernel(reference, x, target, self.ignore_index, *blocks, partials, *written)
+            self.kernel(beside, x, target, self.ignore_index, *blocks, partials, *written)
+        elif self.op == "known":
+            self.kernel(x, target, beside, self.ignore_index, scale, *blocks, partials, written[1])
         elif self.op == "score":
             self.kernel(x, target, self.ignore_index, *blocks, partials, *written)
         elif self.op == "detail":
@@ -213,12 +218,14 @@ class Rows:
 
     def weigh(self, target, w):
         labels = strided(target, self.rows, tuple(self.target[2:])).reshape(-1)
-        unsigned = labels.dtype.kind == "u"
-        ignored = np.zeros(1, bool) if unsigned and self.ignore_index < 0 else labels == self.ignore_index
-        bad = ((labels < 0) | (labels >= self.n_classes)) & ~ignored
-        if bad.any():
-            return 0.0, 0.0, float(np.argmax(bad))
-        counted = labels[~ignored] if ignored.any() else labels
+        counted, n = labels, self.n_classes
+        if not labels.size or labels.min() < 0 or labels.max() >= n or 0 <= self.ignore_index < n:
+            unsigned = labels.dtype.kind == "u"
+            ignored = np.zeros(1, bool) if unsigned and self.ignore_index < 0 else labels == self.ignore_index
+            bad = ((labels < 0) | (labels >= n)) & ~ignored
+            if bad.any():
+                return 0.0, 0.0, float(np.argmax(bad))
+            counted = labels[~ignored] if ignored.any() else labels
         if w is None:
             return float(counted.size), float(counted.size), np.inf
         counts = np.bincount(counted.astype(np.int64), minlength=self.n_classes)

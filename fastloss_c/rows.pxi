@@ -90,14 +90,15 @@ cdef class RowKernel:
         if softcap != 0.0:
             self.call.real = &ARITHMETICS[CAPPED_FLOATS]
             self.call.temper = capping(softcap, temperature, op != "normalise")
-        self.op = {"index": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
+        self.op = {"index": INDEX, "known": INDEX, "dense": DENSE, "gather": GATHER, "normalise": NORMALISE, "score": SCORE,
                    "compare": COMPARE, "detail": DETAIL, "distance": DISTANCE, "event": DISTANCE, "calibration": CALIBRATION,
                    "event calibration": CALIBRATION}[op]
         self.call.event = op in ("event", "event calibration")
         self.across, self.take_log, self.m, self.block = across, take_log, m, block
         lay_out(&self.call.x, x, lengths)
         lay_out(&self.call.target, target)
-        lay_out(&self.call.w, None if self.op == COMPARE else w)
+        lay_out(&self.call.w, w if op not in ("compare", "known") else None)
+        lay_out(&self.call.known, w if op == "known" else None)
         lay_out(&self.call.reference, w if self.op == COMPARE else None, lengths)
         lay_out(&self.call.out, None)
         lay_out(&self.call.gradient, None)
@@ -115,7 +116,10 @@ cdef class RowKernel:
         call.scale = scale * call.temper.rate  # a slope of logits over the temperature is one of logits times that
         point(&call.x, x)
         point(&call.target, target)
-        point(&call.reference if self.op == COMPARE else &call.w, w)
+        if self.call.known.kind != ABSENT:
+            point(&call.known, w)
+        else:
+            point(&call.reference if self.op == COMPARE else &call.w, w)
         for k in range(6):
             outs[k] = self.outs[k]
         for k in range(len(written)):

@@ -46,6 +46,7 @@ cdef struct Call:
     Operand target
     Operand w  # float64, contiguous
     Operand reference  # other logits that x is compared with
+    Operand known  # float64: of each row the factor of softmax in its gradient, and the slope at its label; both times the scale
     Operand out
     Operand gradient
     int64_t ignore_index
@@ -80,6 +81,32 @@ cdef inline void put_loss(const Call *call, Py_ssize_t i, Py_ssize_t j, double l
         put(at(&call.out, 0, i, j), SIZE_OF(call.out.kind), loss)
 
 
+cdef double LOW = 5.9604644775390625e-8, LIFT = 79228162514264337593543950336.0  # 2^-24 and 2^96
+
+
+cdef inline bint is_low(const Call *call, double factor) noexcept nogil:
+    """Whether float32 may have few digits of what terms, which are relative to a large power of two, are multiplied by."""
+    return call.real.size == 4 and 0.0 < fabs(factor) < LOW
+
+
+cdef inline double known_factor(const Call *call, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """The factor of softmax, lifted if it is low; the row is lowered when it has been filled."""
+    cdef double factor = call.scale * (<const double *>at(&call.known, 0, i, j))[0]
+    return factor * LIFT if is_low(call, factor) else factor
+
+
+cdef inline double known_slope(const Call *call, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    return call.scale * (<const double *>at(&call.known, 1, i, j))[0]
+
+
+cdef inline void lower(const Call *call, Py_ssize_t i, Py_ssize_t j, char *slopes, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """Take back that a row's factor was lifted, if it was."""
+    cdef Py_ssize_t c
+    if is_low(call, call.scale * (<const double *>at(&call.known, 0, i, j))[0]):
+        for c in range(n):
+            (<float *>(slopes + c * step))[0] *= <float>(1.0 / LIFT)
+
+
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -98,7 +125,7 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     cdef const char *row = at(&call.x, i, j, 0)
     cdef char *slopes
     cdef const double *w = <const double *>call.w.data
-    cdef double v, loss, top = 0.0, tail = 0.0, smooth, own, slope, total, steepness
+    cdef double v, loss, top = 0.0, tail = 0.0, smooth, own, slope, total, steepness, factor
     cdef int64_t label = group.labels[k]
     if label < 0:
         if label == -1:
@@ -126,13 +153,20 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
         slopes = at(&call.gradient, i, j, 0)
         total = total_of_row(group.s[k], group.g[k], group.x[k], top, call.temper.rate)
         steepness = call.real.steepness(element(row + label * call.x.step[2], call.x.kind), call.temper)
+        if call.known.data != NULL:
+            factor, slope = known_factor(call, i, j), known_slope(call, i, j)
+        else:
+            factor = call.scale * (call.keep * v + call.mass)
+            slope = call.scale * slope_at_target(
+                group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own, call.temper.rate
+            )
         call.real.fill(
-            row, call.x.kind, n, top, total, call.scale * (call.keep * v + call.mass), call.mixed, NULL, 0, ABSENT, w,
-            call.scale, call.keep, call.spread, slopes, call.temper,
+            row, call.x.kind, n, top, total, factor, call.mixed, NULL, 0, ABSENT, w, call.scale, call.keep, call.spread,
+            slopes, call.temper,
         )
-        slope = slope_at_target(group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own,
-            call.temper.rate)
-        put(slopes + label * call.gradient.step[2], call.real.size, call.scale * slope * steepness)
+        if call.known.data != NULL:
+            lower(call, i, j, slopes, call.gradient.step[2], n)
+        put(slopes + label * call.gradient.step[2], call.real.size, slope * steepness)
 
 
 cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -296,6 +330,19 @@ cdef inline bint is_mild(const Call *call) noexcept nogil:
     return call.real.gaps_of_columns != NULL and call.w.data == NULL and call.keep >= 0.5 and call.spread != 0.0
 
 
+cdef void settle_known(Call *call, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels) noexcept nogil:
+    """After a tile was filled with softmax times known factors: those that were lifted are lowered, and slopes are put at labels."""
+    cdef Py_ssize_t n = call.x.length[1], j
+    cdef double slope
+    cdef int lane
+    for lane in range(width):
+        if labels[lane] >= 0:
+            j = start + lane
+            lower(call, i, j, at(&call.gradient, i, 0, j), call.gradient.step[1], n)
+            slope = known_slope(call, i, j) * call.real.steepness(element(at(&call.x, i, labels[lane], j), call.x.kind), call.temper)
+            put(at(&call.gradient, i, labels[lane], j), call.real.size, slope)
+
+
 cdef void index_tile(
     Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial, double *sums
 ) noexcept nogil:
@@ -323,12 +370,16 @@ cdef void index_tile(
         for lane in range(width):
             v = weight_of(call, rows.labels[lane]) if rows.labels[lane] >= 0 else 0.0
             rows.factor[lane] = call.scale * (call.keep * v + call.mass)
+            if call.known.data != NULL:
+                rows.factor[lane] = known_factor(call, i, start + lane)
         same = call.scale * call.spread if quick else 0.0
         at_label = call.scale * (call.mass - call.spread) if quick else 0.0
         call.real.slope_columns(
             &x, n, width, rows, same, at_label, at(&call.gradient, i, 0, start), call.gradient.step[1],
             call.gradient.step[2], call.temper
         )
+        if call.known.data != NULL:
+            settle_known(call, i, start, width, rows.labels)
         finishing = call.mixed
     elif call.gradient.data != NULL or call.mixed and not quick:
         call.real.scan_columns(&x, n, width, rows, call.temper)
@@ -376,12 +427,16 @@ cdef void index_tile(
                 rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.total[lane], call.keep * v, call.mass, own,
                 call.temper.rate,
             )
+            if call.known.data != NULL:
+                rows.factor[lane] = known_factor(call, i, start + lane)
     count(partial, 0.0, weights, counted)
     if finishing and call.gradient.data != NULL and not once:
         call.real.fill_columns(
             &x, NULL, n, width, w, call.mixed, 0.0, call.spread, call.scale, True, rows,
             at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2], call.temper,
         )
+        if call.known.data != NULL:
+            settle_known(call, i, start, width, rows.labels)
 
 
 cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial) noexcept nogil:

@@ -1,6 +1,8 @@
 """Losses that are formulas of a row's likelihood and logsumexp: `focal_loss`, `poly_loss_cross_entropy`, and `cross_entropy` with `z_loss`."""
 
 import functools
+import gc
+import weakref
 
 import mpmath as mp
 import numpy as np
@@ -68,6 +70,33 @@ def test_tiny_focal_losses(gamma):
             assert value < least or ulp(got, value, dtype) <= most
             for a, b in zip(slope, gradient, strict=True):
                 assert abs(b) < least or ulp(a, b, dtype) <= steepest
+
+
+@pytest.mark.parametrize("n_classes", [5, 300])
+def test_each_row_by_itself(n_classes):
+    """Gradients have the same bits whichever rows are beside a row: also where they are tiny, or huge."""
+    x, y = likely(np.float32)
+    x, y = np.tile(x[::9], n_classes // 5), y[::9]
+    grad = fastloss.value_and_grad(fastloss.focal_loss)
+    for scale in (1.0, 1e-20, 1e20):
+        options = {"gamma": 0.5, "reduction": "sum", "weight": np.full(n_classes, scale)}
+        _, together = grad(x, y, **options)
+        for k in range(len(x)):
+            _, alone = grad(x[k : k + 1], y[k : k + 1], **options)
+            np.testing.assert_array_equal(alone[0], together[k])
+
+
+def test_plans_keep_no_arrays():
+    x, y, w = drawn()
+    kept = [weakref.ref(a) for a in (x, y, w)]
+    for name, options in EACH:
+        function = getattr(fastloss, name)
+        for weight in (None, w):
+            function(x, y, weight=weight, **options)
+            fastloss.value_and_grad(function)(x, y, weight=weight, **options)
+    del x, y, w, weight
+    gc.collect()
+    assert not any(ref() is not None for ref in kept)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -198,6 +198,17 @@ def test_special_values():
                 assert np.isfinite(gradient).all() and gradient[0].all()
 
 
+@pytest.mark.parametrize("n_classes", [3, 300])
+def test_gradients_of_rows_that_are_nan(n_classes):
+    """Also at infinite logits, where a soft cap is flat."""
+    x = np.zeros((4, n_classes), np.float32)
+    x[0, 0], x[1], x[2, 1] = INF, -INF, NAN
+    for axis, array in ((1, x), (0, x.T.copy())):
+        _, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(array, [1, 1, 0, 0], axis=axis, softcap=5.0)
+        gradient = np.moveaxis(gradient, axis, 1)
+        assert np.isnan(gradient[:3]).all() and np.isfinite(gradient[3]).all()
+
+
 def test_places_are_those_of_the_logits():
     """Also where a soft cap has saturated, or a temperature is too high to tell logits apart."""
     x = np.array([[5000.0, 5001.0, 4999.0, 5000.5], [1e-300, 2e-300, 3e-300, 0.0]])

@@ -37,7 +37,8 @@ block and returns its two sums.
 
 Kernels of rows
 ---------------
-op : "index" or "dense" (cross-entropy of class indices or probabilities), "gather" (the loss from the elements that the
+op : "index" or "dense" (cross-entropy of class indices or probabilities), "known" (the gradient of another loss with class
+    indices, of whose derivatives enough is known), "gather" (the loss from the elements that the
     labels select), "normalise", "score", "compare", "detail" (see `_details`); of backends with ``MEASURES_DISTANCES``
     also "distance" (squared distances between probabilities and what came true) and "event" (the same of one class, an
     event, where labels say whether it came true); of those with ``CALIBRATES`` "calibration" and "event calibration".
@@ -46,8 +47,10 @@ across : whether arrays of the logits' shape are (outer, n_classes, inner) with 
 lengths : these three lengths.
 real : backends with ``WIDENS_LOGITS`` compute in float64 with logits of other types, too; others take logits of float64 then.
 x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For
-    "compare" w is not class weights but the reference's logits, with the layout of x.
-outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  Losses may be float64 whatever `real` is.  "normalise": logsumexp, log-softmax,
+    "compare" w is not class weights but the reference's logits, with the layout of x.  For "known" it is (2, rows...) float64: of
+    each row the factor of softmax, and the slope at the label, both before they are multiplied by the scale.
+outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  Losses may be float64 whatever `real` is.  "known": none,
+    gradient.  "normalise": logsumexp, log-softmax,
     softmax.  "score": nll, lse, argmax, correct, rank, and of backends with ``ENTROPY_OF``, and no more classes than that
     says, entropy.  "compare": kl, same arg max, nll, the reference's nll, change
     of the target's probability.  "detail": contiguous arrays with one more axis, of states and of classes and values of

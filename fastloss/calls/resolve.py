@@ -298,13 +298,25 @@ class Rows(_RowOptions):
         """The shape in which class weights broadcast with the predictions."""
         return (self.n_classes,) + (1,) * (len(self.shape) - self.axis - 1)
 
-    def of_known(self, formula: Formula, parameters: tuple[float, ...], reduction: str, *, fine: bool = False) -> Any:
-        """For "known": the pointwise call on nll and lse that computes a formula of them, with a weight per row.
+    def of_known(
+        self,
+        formula: Formula,
+        parameters: tuple[float, ...],
+        reduction: str,
+        *,
+        weighted: bool = True,
+        fine: bool = False,
+        wide: bool = False,
+    ) -> Any:
+        """For "known": the pointwise call on nll and lse that computes a formula of them.
 
+        weighted : whether there is a weight per row.
         fine : whether to compute it in float64, whatever the logits are.
+        wide : whether the result is float64, too.
         """
         rows = self.rows_shape
-        arithmetic = "float64" if fine else _arithmetic(parameters, self.real)
+        real = "float64" if wide else self.real
+        arithmetic = "float64" if fine else _arithmetic(parameters, real)
         return Elements(
             self.loss,
             self.want if self.want.what == "sums" else VALUE,
@@ -312,9 +324,9 @@ class Rows(_RowOptions):
             tuple(_parameter(value, arithmetic) for value in parameters),
             ("nll", "lse", "", "weight"),
             (None,) * 4,
-            self.real,
+            real,
             arithmetic,
-            (rows, rows, None, rows),
+            (rows, rows, None, rows if weighted else None),
             rows,
             tuple(range(len(rows))),
             reduction,

@@ -135,6 +135,16 @@ def slope_at_target(s, g, x, top, total, share, mass, own):
     return target_slope(others, exp_of_difference(1.0, x, top) / total, share, mass, own)
 
 
+LOW, LIFT = 2.0**-24, 2.0**96
+
+
+@exactly
+def is_low(factor):
+    """Whether float32 may have few digits of what terms of softmax are multiplied by: the factor has to be lifted, and the products to
+    be lowered."""
+    return 0.0 < abs(factor) < LOW
+
+
 @exactly
 def coefficient(y, w, c, keep, spread):
     """The coefficient of class c in a smoothed, weighted target with probability y there, in float64; 0 stays 0 for any

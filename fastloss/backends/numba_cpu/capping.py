@@ -78,7 +78,8 @@ def slope_span(x, cap, per_cap, steepness, rise, slopes, out):
             v = np.float64(x[k])
             q = decay(v, per_cap)
             slope = slopes[k]
-            value = slope * (4.0 * q / ((1.0 + q) * (1.0 + q)) * steepness) if abs(v) < np.inf else 0.0
+            rest = 0.0 if slope == slope else slope  # of an infinite logit; NaN stays so
+            value = slope * (4.0 * q / ((1.0 + q) * (1.0 + q)) * steepness) if abs(v) < np.inf else rest
             value = np.float32(value if slope != 0.0 else 0.0)
             out[k] = value if abs(v) > cap else out[k]
 

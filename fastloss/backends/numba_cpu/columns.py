@@ -62,6 +62,7 @@ from fastloss.backends.numba_cpu._registers import (
 )
 from fastloss.backends.numba_cpu._softmax import (
     INF,
+    LIFT,
     NAN,
     NEG_INF,
     coefficient,
@@ -72,6 +73,7 @@ from fastloss.backends.numba_cpu._softmax import (
     infinite_sum,
     is_class,
     is_ignored,
+    is_low,
     is_uint64,
     mass_of,
     mixed_loss,
@@ -540,6 +542,45 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
                         g[0, lane] = 0.0 * state[TOTAL, lane]
 
 
+def known_columns(x, target, known, ignore_index, scale, block, first, last, partials, gradient):
+    """The gradients of losses whose derivatives are known.
+
+    known : IN (2, outer, inner) of each row the factor of softmax, and the slope at the label.
+    """
+    outer, n_classes, inner = x.shape
+    tiles = (inner + LANES - 1) // LANES
+    tile = new_tile(Real)
+    work = new_work(Real)
+    state = new_state(np.float64)
+    labels = new_lanes(np.int32)
+    slopes = new_lanes(np.float64)
+    for b in range(first, last):
+        start_block(partials, b)
+        for q in range(b * block, smaller((b + 1) * block, outer * tiles)):
+            i, start = q // tiles, (q % tiles) * LANES
+            width = smaller(LANES, inner - start)
+            columns = x[i, :, start : start + width]
+            find_labels(target[i, start : start + width], n_classes, ignore_index, labels)
+            scan_lanes(columns, tile, labels, work, state, None, None)
+            find_tails(work, state, width)
+            find_totals(state, width)
+            some_low = False
+            for lane in range(width):
+                factor = scale * known[0, i, start + lane]
+                low = is_low(factor)
+                some_low |= low
+                state[FACTOR, lane] = factor * LIFT if low else factor
+                slopes[lane] = scale * known[1, i, start + lane]
+            g = gradient[i, :, start : start + width]
+            fill_lanes(columns, None, None, 0.0, None, scale, tile, tile, state, labels, slopes, g)
+            if some_low:
+                for lane in range(width):
+                    if labels[lane] >= 0 and is_low(scale * known[0, i, start + lane]):
+                        for c in range(n_classes):
+                            g[c, lane] *= Real(1.0 / LIFT)
+                        g[labels[lane], lane] = slopes[lane]
+
+
 def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
     """logsumexp (outer, inner), log-softmax and softmax (like x): those that are not None."""
     outer, n_classes, inner = x.shape
@@ -582,7 +623,7 @@ def normalise_columns(x, block, first, last, lse, log_softmax, softmax):
 
 
 whole = None  # a hole: index_columns
-TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, normalise_columns)}
+TEMPLATES = {f.__name__: f for f in (index_columns, dense_columns, known_columns, normalise_columns)}
 
 
 @functools.cache

@@ -58,6 +58,7 @@ from fastloss.backends.numba_cpu._registers import (
 )
 from fastloss.backends.numba_cpu._softmax import (
     INF,
+    LIFT,
     NAN,
     NEG_INF,
     SPAN,
@@ -68,6 +69,7 @@ from fastloss.backends.numba_cpu._softmax import (
     infinite_sum,
     is_class,
     is_ignored,
+    is_low,
     lies_together,
     log_probability,
     mass_of,
@@ -331,6 +333,32 @@ def dense_rows(x, target, w, keep, spread, scale, block, first, last, partials, 
                 subtract_target(gradient[i, j], y, w, scale, keep, spread)
 
 
+def known_rows(x, target, known, ignore_index, scale, block, first, last, partials, gradient):
+    """The gradients of losses whose derivatives are known.
+
+    known : IN (2, outer, middle) of each row the factor of softmax, and the slope at the label.
+    """
+    middle, n_classes = x.shape[1], x.shape[2]
+    for b in range(first, last):
+        start_block(partials, b)
+        for r in range(b * block, smaller((b + 1) * block, x.shape[0] * middle)):
+            i, j = r // middle, r % middle
+            label, slopes = target[i, j], gradient[i, j]
+            if is_ignored(label, ignore_index) or not is_class(label, n_classes):
+                slopes[:] = Real(0.0)
+                continue
+            s, g, m = scan(x[i, j], np.int64(label), None, None)
+            top = np.float64(m)
+            row_sum = row_total(s, g, np.float64(load(x[i, j], label)), top)
+            factor = scale * known[0, i, j]
+            if is_low(factor):
+                fill_softmax(x[i, j], m, row_sum, factor * LIFT, slopes)
+                slopes *= Real(1.0 / LIFT)
+            else:
+                fill_softmax(x[i, j], m, row_sum, factor, slopes)
+            slopes[label] = scale * known[1, i, j]
+
+
 def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
     """logsumexp (outer, middle), log-softmax and softmax (like x): those that are not None."""
     middle = x.shape[1]
@@ -349,7 +377,7 @@ def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
 
 
 whole = None  # a hole: index_rows
-TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, normalise_rows)}
+TEMPLATES = {f.__name__: f for f in (index_rows, dense_rows, known_rows, normalise_rows)}
 
 
 @functools.cache

@@ -188,6 +188,18 @@ def _dense(batches, x, target, w, keep, spread, scale, first, last, partials, ou
 
 
 @quietly
+def _known(batches, x, target, known, ignore_index, scale, first, last, partials, gradient):
+    begin(partials, first, last)
+    for _, i, rows in batches:
+        batch = Batch(x[i, rows])
+        counted, _, labels = labels_of(target[i, rows], x.shape[2], ignore_index)
+        factor, own = scale * known[:, i, rows]
+        slopes = factor[:, None] * batch.softmax
+        slopes[batch.every, labels] = own
+        gradient[i, rows] = np.where(counted[:, None], slopes, 0.0)
+
+
+@quietly
 def _normalise(batches, x, lse, log_softmax, softmax):
     for _, i, rows in batches:
         if x.shape[2] == 0:
@@ -233,6 +245,17 @@ def dense_columns(x, target, w, keep, spread, scale, block, first, last, partial
     _dense(batches, x, target, w, keep, spread, scale, first, last, partials, out, gradient)
 
 
+def known_rows(x, target, known, ignore_index, scale, block, first, last, partials, gradient):
+    batches = row_batches(x, block, first, last)
+    _known(batches, x, target, known, ignore_index, scale, first, last, partials, gradient)
+
+
+def known_columns(x, target, known, ignore_index, scale, block, first, last, partials, gradient):
+    batches = column_batches(x, block, first, last)
+    x, gradient = as_rows(x), as_rows(gradient)
+    _known(batches, x, target, known, ignore_index, scale, first, last, partials, gradient)
+
+
 def normalise_rows(x, block, first, last, lse, log_softmax, softmax):
     _normalise(row_batches(x, block, first, last), x, lse, log_softmax, softmax)
 
@@ -276,9 +299,11 @@ KERNELS = {
     for f in (
         index_rows,
         dense_rows,
+        known_rows,
         normalise_rows,
         index_columns,
         dense_columns,
+        known_columns,
         normalise_columns,
         gather_index,
     )

@@ -306,6 +306,11 @@ class _Each(_Plan):
                 self.check_domain(operands)
         return stored(result, out)
 
+    def write(self, operands, result):
+        """Write them to a contiguous array of the dtype that is computed in, of a formula without domains."""
+        if self.size:
+            self.run(self.kernel, self.prepared(operands), 1.0, result, None)
+
 
 def _holds_nan(a):
     """Whether a contiguous array holds NaN, or may hold it."""

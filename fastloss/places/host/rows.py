@@ -11,10 +11,10 @@ from fastloss.backends import LANES
 from fastloss.calls import transforms
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
-from fastloss.places.host.labels import kernel_index, raise_bad_label, usable_labels
+from fastloss.places.host.labels import kernel_index, raise_bad_label
 from fastloss.places.host.operands import REALS, check_out, class_weights, destination, prepare, steps_of, then
 from fastloss.places.host.strides import layout, packed_strides, stride_of
-from fastloss.places.host.transformed import Transformed, TransformedTiles
+from fastloss.places.host.transformed import Transformed
 
 
 def plan_of(resolved, arrays, out):
@@ -130,9 +130,6 @@ _ABREAST = 256
 # Kernels that read (log-)probabilities as they lie, whatever their strides.
 _PROBABILITIES = ("gather", "distance", "event", "calibration", "event calibration")
 
-# How many blocks of rows are written before they are processed again.
-_AT_ONCE = 4
-
 
 class RowKernel:
     """A kernel over rows, its blocks, and the preparations of its operands."""
@@ -172,7 +169,9 @@ class RowKernel:
             x = np.ascontiguousarray(x)
             geometry = Geometry(x, axis, rowwise_from)
         self.geometry = geometry
-        if op == "compare":
+        if op == "known":
+            weights = ("float64", FLOAT64.itemsize * geometry.n_rows, *geometry.packed_per_row(FLOAT64)[2:])
+        elif op == "compare":
             weights = geometry.per_class(w)
             if weights is None:
                 steps[2] = then(steps[2], np.ascontiguousarray)
@@ -278,22 +277,6 @@ class RowKernel:
         """Run "normalise", which has no sums."""
         if self.geometry.n_rows:
             self.run(x, None, None, outs, 1.0, None)
-
-    def write_rows(self, x, outs, after):
-        """The same, and call ``after(rows)`` for each slice of rows that was written, while they are still in cache."""
-        g = self.geometry
-        if g.across or self.n_blocks == 1:
-            self.write(x, outs)
-            after(slice(0, g.n_rows))
-            return
-
-        def part(first, last):
-            for b in range(first, last, _AT_ONCE):
-                stop = min(b + _AT_ONCE, last)
-                self.kernel.run(x, None, None, outs, 1.0, b, stop, None)
-                after(slice(b * self.block, min(stop * self.block, g.n_rows)))
-
-        _plan.run(part, self.n_blocks, self.size, self.ns, kernel=False)
 
     def run(self, x, y, w, outs, scale, partials):
         if self.is_one:
@@ -443,14 +426,14 @@ _MOST_AMPLIFIED = 3.0
 
 
 class _Known:
-    """A loss that is a formula of each row's nll and lse: kernels compute these, then formulas the loss, and the factor
-    of softmax in the gradient."""
+    """A loss that is a formula of each row's nll and lse: a kernel computes these, formulas the loss and what softmax is
+    multiplied by in the gradient, and another kernel the gradient."""
 
     def __init__(self, resolved, arrays, out):
         self.resolved, self.real = resolved, REALS[resolved.real]
-        x, y, _ = arrays
-        has_gradient = resolved.want.what == "slopes"
-        check_out(out[0] if has_gradient else out, resolved.shape if has_gradient else resolved.result_shape)
+        x, y, w = arrays
+        self.has_gradient = resolved.want.what == "slopes"
+        check_out(out[0] if self.has_gradient else out, resolved.shape if self.has_gradient else resolved.result_shape)
         formula, parameters = resolved.row_formula
         self.with_lse = formula.with_lse
         amplified = formula.amplified(*parameters)
@@ -465,118 +448,110 @@ class _Known:
             transform = transforms.Transform(1.0, None)
         of_rows = (self.kept, False)
         outs = [of_rows, of_rows, (np.dtype(np.int64), False), (np.dtype(np.bool_), False), None]
-        self.known = RowKernel(
-            "score" if self.with_lse else "index",
-            real,
-            (x, y, None),
-            (*resolved.casts[:2], None),
-            resolved.axis,
-            outs if self.with_lse else (of_rows, None),
-            resolved.ignore_index,
-            transform=transform,
+        self.known = self._kernel(
+            "score" if self.with_lse else "index", real, x, y, transform, outs if self.with_lse else (of_rows, None)
         )
-        nll, weights = np.empty(resolved.rows_shape, self.kept), np.empty(resolved.rows_shape)
-
-        def plan(formula, reduction, out=None, wide=False):
-            known = resolved.of_known(formula, parameters, reduction, fine=self.fine)
-            known = elements.widened(known) if wide else known
-            return elements.plan_of(known, (nll, nll, None, weights), out)
+        self.weighing = None  # made when it is needed
+        # one number in float64 is rounded once
+        self.wide = self.fine and resolved.reduction != "none"
 
         @functools.cache
-        def factors(wide):
-            return tuple(plan(part, "none", wide=wide) for part in (formula.factor, formula.at_target))
+        def formulas(weighted):
+            """The plans that compute the loss, and the two factors of its gradient, of rows with or without weights."""
 
-        if not has_gradient:
-            self.value = plan(formula.value, resolved.reduction, out)
-            return
-        self.value = plan(formula.value, resolved.reduction)
-        self.factors = factors
-        self.factors(self.fine)
-        transform = resolved.transform
-        self.transformed = None if transform is None else TransformedTiles(transform, self.real)
-        self.softmax = RowKernel(
-            "normalise",
-            self.real,
-            (x, None, None),
-            (resolved.casts[0], None, None),
-            resolved.axis,
-            (None, None, (self.real, True)),
-            transform=resolved.transform,
-        )
+            def plan(part, reduction, wide):
+                known = resolved.of_known(part, parameters, reduction, weighted=weighted, fine=self.fine, wide=wide)
+                of_row = np.empty(resolved.rows_shape, FLOAT64 if wide else self.kept)
+                weights = np.empty(resolved.rows_shape) if weighted else None
+                return elements.plan_of(known, (of_row, of_row, None, weights), None)
+
+            value = plan(formula.value, resolved.reduction, self.wide)
+            if not self.has_gradient:
+                return value, None, None
+            # in float64, as they may leave float32's range before they are multiplied by the scale
+            return value, plan(formula.factor, "none", True), plan(formula.at_target, "none", True)
+
+        self.formulas = formulas
+        self.formulas(w is not None)
+        if self.has_gradient:
+            self.slopes = self._kernel("known", self.real, x, y, resolved.transform, (None, (self.real, True)))
+
+    def _kernel(self, op, real, x, y, transform, outs):
+        resolved = self.resolved
+        casts = (*resolved.casts[:2], None)
+        return RowKernel(op, real, (x, y, None), casts, resolved.axis, outs, resolved.ignore_index, transform=transform)
 
     def __call__(self, operands, out, scale):
         resolved = self.resolved
         x, y, w = operands
-        labels, counted, bad = usable_labels(y, resolved.n_classes, resolved.ignore_index)
-        if bad:
-            raise_bad_label(y, resolved.n_classes, resolved.ignore_index)
-        weights = np.ones(labels.shape) if w is None else np.asarray(w, np.float64)[labels]
-        if counted is not None:
-            weights = np.where(counted, weights, 0.0)
-        nll, lse = self._known(x, y)
+        nll, lse, counted = self._known(x, y)
+        weights, total = None, float(counted)
+        if w is not None or counted < resolved.n_rows:
+            if self.weighing is None:
+                self.weighing = _RowWeights(resolved, y)
+            weights, total = self.weighing(y, w)
+        value, factor, at_target = self.formulas(weights is not None)
         rows = nll, lse, None, weights
-        if resolved.want.what != "slopes":
-            found = self.value(rows, out, None)
-            return found._replace(count=_count(weights, counted)) if isinstance(found, Sums) else found
-        value = self.value(rows, None, None)
+        if not self.has_gradient:
+            found = value(rows, None if self.wide else out, None)
+            if isinstance(found, Sums):
+                return found._replace(count=counted)
+            if not self.wide:
+                return found
+            found = _arrays.scalar(float(found), self.real)
+            return found if out is None else stored(found, out)
         if scale is None:
-            scale = _reduce.inverse(float(weights.sum())) if resolved.reduction == "mean" else 1.0
-        return value, (self._gradient(x, labels, rows, scale, counted, out[0]),)
+            scale = _reduce.inverse(total) if resolved.reduction == "mean" else 1.0
+        found = value(rows, None, None)
+        if self.wide:
+            found = _arrays.scalar(float(found), self.real)
+        factors = np.empty((2, *resolved.rows_shape))
+        nll = nll.astype(FLOAT64, copy=False)
+        rows = nll, lse.astype(FLOAT64, copy=False) if self.with_lse else nll, None, weights
+        factor.write(rows, factors[0, ...])
+        at_target.write(rows, factors[1, ...])
+        x, y, _ = self.slopes.prepared((x, y, None))
+        gradient = destination(None if self.slopes.goes_aside else out[0], resolved.shape, self.real, (x, y))
+        self.slopes.sums(x, y, factors, (None, gradient), scale)
+        return found, (stored(gradient, out[0]),)
 
     def _known(self, x, y):
-        """(nll, lse) of all rows."""
-        x, y, _ = self.known.prepared((x, y, None))
-        shape = self.resolved.rows_shape
-        found = [np.empty(shape, self.kept)]
+        """(nll, lse, how many labels are not ignored) of all rows."""
+        resolved, known, labels = self.resolved, self.known, y
+        if known.compares_first:
+            raise_bad_label(labels, resolved.n_classes, resolved.ignore_index)
+        x, y, _ = known.prepared((x, y, None))
+        shape = resolved.rows_shape
+        nll = lse = np.empty(shape, self.kept)
         if self.with_lse:
-            found += [np.empty(shape, kind) for kind in (self.kept, np.int64, np.bool_)]
-        self.known.sums(x, y, None, (*found, None))
-        return found[0], found[self.with_lse]
-
-    def _factors(self, rows, scale):
-        """Of each row what softmax is multiplied by, and its gradient at the target; in float64 if they leave float32's range on the
-        way."""
-        for wide in (True,) if self.fine else (False, True):
-            with np.errstate(all="ignore"):
-                found = [plan(rows, None, None) for plan in self.factors(wide)]
-                for a in found:
-                    np.multiply(a, a.dtype.type(scale), out=a)
-                narrow = [a.astype(self.real, copy=False) for a in found]
-            if all(np.isfinite(a).all() for a in narrow):
-                return narrow
-        return found
-
-    def _gradient(self, x, labels, rows, scale, counted, out):
-        resolved, axis = self.resolved, self.resolved.axis
-        factor, own = self._factors(rows, scale)
-        if counted is not None:  # whatever the mean is
-            factor, own = np.where(counted, factor, 0), np.where(counted, own, 0)
-        (x, _, _) = self.softmax.prepared((x, None, None))
-        is_new = self.softmax.goes_aside or self.transformed is not None
-        gradient = destination(None if is_new else out, resolved.shape, self.real, (x,))
-        if not gradient.size:
-            return stored(gradient, out)
-        # the class axis last, where rows can be counted over
-        by_row = gradient.reshape(-1, resolved.n_classes) if axis == gradient.ndim - 1 else None
-        factors = np.expand_dims(factor, axis)
-
-        def multiply(some):
-            with np.errstate(all="ignore"):
-                if by_row is not None:
-                    np.multiply(by_row[some], factors.reshape(-1, 1)[some], out=by_row[some])
-                else:
-                    np.multiply(gradient, factors, out=gradient)
-
-        self.softmax.write_rows(x, (None, None, gradient), multiply)
-        with np.errstate(all="ignore"):
-            np.put_along_axis(gradient, np.expand_dims(labels, axis), np.expand_dims(own, axis), axis)
-        if counted is not None:  # nor does NaN in a row that is ignored matter
-            np.moveaxis(gradient, axis, -1)[~counted] = 0.0
-        if self.transformed is not None:
-            x, slopes = (np.ascontiguousarray(a).reshape(-1, a.shape[-1]) for a in (x, gradient))
-            self.transformed.differentiate(x, slopes.astype(np.float64, copy=False), slopes)
-        return stored(gradient, out)
+            lse, *others = (np.empty(shape, kind) for kind in (self.kept, np.int64, np.bool_))
+            _, _, _, bad = known.sums(x, y, None, (nll, lse, *others, None))
+            counted = known.kernel.weigh(y, None)[1] if bad == math.inf and nll.size else 0.0
+        else:
+            _, _, counted, bad = known.sums(x, y, None, (nll, None))
+        if bad != math.inf:
+            raise_bad_label(labels, resolved.n_classes, resolved.ignore_index)
+        return nll, lse, int(counted)
 
 
-def _count(weights, counted):
-    return weights.size if counted is None else int(np.count_nonzero(counted))
+class _RowWeights:
+    """The weight of each row's class, 0 where the label is ignored, and their sum: what is gathered at the labels from
+    rows that all hold the classes' weights, as if these were log-probabilities."""
+
+    def __init__(self, resolved, y):
+        self.shape, self.rows_shape = resolved.shape, resolved.rows_shape
+        self.n_classes = resolved.n_classes
+        self.strides = tuple(FLOAT64.itemsize * (i == resolved.axis) for i in range(len(self.shape)))
+        x = self._repeated(np.empty(self.n_classes))
+        casts = (None, resolved.casts[1], None)
+        outs = ((FLOAT64, False), None)
+        self.rows = RowKernel("gather", FLOAT64, (x, y, None), casts, resolved.axis, outs, resolved.ignore_index)
+
+    def _repeated(self, w):
+        return np.ndarray(self.shape, FLOAT64, w, 0, self.strides)
+
+    def __call__(self, y, w):
+        negated = np.full(self.n_classes, -1.0) if w is None else -class_weights(w)
+        x, y, _ = self.rows.prepared((self._repeated(negated), y, None))
+        weights = np.empty(self.rows_shape)
+        return weights, self.rows.sums(x, y, None, (weights, None))[0]

@@ -55,6 +55,8 @@ class Transformed:
         layouts = self.layouts
         if self.op == "compare":
             w = self._view(w, self.w)
+        elif self.op == "known":
+            w = np.lib.stride_tricks.as_strided(w, (2, self.lengths[0], self.inner), self.w[1:])
         x, target = self._view(x, layouts[0]), self._view(target, layouts[1], per_class=self.op == "dense")
         outs = [
             self._view(out, layout, per_class=self._is_per_class(k))
@@ -108,12 +110,14 @@ class Transformed:
         if self.op == "compare":
             self._put(piece.reference, w[of_rows], more)
             w = more
+        elif self.op == "known":
+            w = np.ascontiguousarray(w[:, i, rows])
         results = [None if layout is None else np.empty(n, layout[0]) for layout in piece.outs]
         for k, out in enumerate(outs):
             if out is not None and self._is_per_class(k):
                 results[k] = more
         found = piece.rows.once(z, y, w, tuple(results), scale)
-        if self.op in ("index", "dense"):
+        if self.op in ("index", "dense", "known"):
             if outs[1] is not None:
                 self._differentiate(piece, x, origin, z, more, outs[1][of_rows])
             if outs[0] is not None:
@@ -191,7 +195,7 @@ class Transformed:
             outs[2:] = [("int64", 0, 8 * n, 8), ("bool", 0, n, 1), None]
         elif self.op == "compare":
             outs[1] = ("bool", 0, n, 1)
-        slope = self.transform.softcap is not None and self.op in ("index", "dense") and outs[1] is not None
+        slope = self.transform.softcap is not None and self.op in ("index", "dense", "known") and outs[1] is not None
         own = self.caps or self.tempers
         return _Piece(
             None if own else self._elements("each", x, across),
@@ -204,7 +208,7 @@ class Transformed:
                 (1, *x.shape),
                 packed,
                 target,
-                self.w if reference is None else packed,
+                ("float64", 8 * n, 8 * n, 8) if self.op == "known" else self.w if reference is None else packed,
                 tuple(outs),
                 -(-n // self.unit),
                 *self.constants,
