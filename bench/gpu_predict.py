@@ -99,7 +99,8 @@ def _array(given):
     """An array on the device, of which the first MiB is written: the executor repeats it."""
     import numpy as np
     from gpu_cases import CLASSES, NORMAL, ZERO_OR_ONE
-    from numba import cuda
+
+    from fastloss.backends.numba_cuda._compiler import cuda
 
     rng = np.random.default_rng(0)
     dtype = _dtype(given.dtype)

@@ -39,7 +39,7 @@ def configuration() -> dict[str, Any]:
     import platform
 
     versions: dict[str, str | None] = {}
-    for package in ("numpy", "numba", "llvmlite", "numba-cuda", "ml_dtypes"):
+    for package in ("numpy", "numba", "llvmlite", "numba-cuda", "numba-cuda-mlir", "ml_dtypes"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -15,27 +15,30 @@ from amounts import mostly_full
 from dialect_texts import ACCEPTED
 
 from fastloss import losses
+from fastloss.backends.numba_cuda import chosen
 
-pytest.importorskip("numba_cuda", reason="numba-cuda, of the extra 'cuda', is not installed")
+if chosen()[0] is None:
+    pytest.skip("numba-cuda, of the extra 'cuda', is not installed", allow_module_level=True)
 nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", reason="nvJitLink, of the extra 'cuda', is not installed")
 
-from numba import cuda, types  # noqa: E402
-from numba.cuda import dispatcher  # noqa: E402
-
-from fastloss.backends.numba_cuda import _jit, comparing, pointwise, softmax  # noqa: E402
+from fastloss.backends.numba_cuda import _compiler, _jit, comparing, pointwise, softmax  # noqa: E402
+from fastloss.backends.numba_cuda._compiler import cuda, types  # noqa: E402
 
 HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 LONG, DOUBLE = types.int64, types.float64
 ROWS = (LONG,) * 11 + (DOUBLE, DOUBLE) + (LONG,) * 14 + (DOUBLE,) + (LONG,) * 4 + (DOUBLE, LONG, LONG)
-SETTLED = (LONG, LONG, LONG, DOUBLE, DOUBLE, types.boolean)  # what the kernels of sums end with
+SETTLED = (LONG, LONG, LONG, DOUBLE, DOUBLE, DOUBLE)  # what the kernels of sums end with
 
 
 @pytest.fixture(autouse=True)
 def pretended_device(monkeypatch):
-    device = SimpleNamespace(compute_capability=HOPPER)
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
+    if _compiler.MLIR:
+        monkeypatch.setattr("numba_cuda_mlir.tools._cached_cc", HOPPER)
+    else:
+        device = SimpleNamespace(compute_capability=HOPPER)
+        monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
 
 
 def real_of(name):
@@ -44,6 +47,7 @@ def real_of(name):
 
 @functools.cache
 def ptx_of(kernel, signature, capability=HOPPER):
+    _compiler.refresh()
     bounds = kernel.targetoptions["launch_bounds"]
     text, _ = cuda.compile_ptx(kernel.py_func, signature, cc=capability, launch_bounds=bounds)
     return text
@@ -275,7 +279,7 @@ def test_strided(template):
             LONG,
             DOUBLE,
             DOUBLE,
-            types.boolean,
+            DOUBLE,
         ),
     }[template]
     _, memory = resources(ptx_of(kernel, signature))
@@ -292,6 +296,7 @@ def test_texts_in_the_dialect(real):
         purposes[f"f{number}"] = _jit.inlined(_jit.called_with(2, 0), f"{number}_{real}", **holes)
     lines = "\n".join(f"    out[{number}] = f{number}(x, y, x, p)" for number in range(len(purposes)))
     namespace = dict(purposes)
+    _compiler.refresh()
     exec(f"def kernel(x, y, p, out):\n{lines}\n", namespace)
     one = getattr(types, real)
     ptx, _ = cuda.compile_ptx(namespace["kernel"], (one, one, types.UniTuple(DOUBLE, 1), one[::1]), cc=HOPPER)

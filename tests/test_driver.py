@@ -22,8 +22,9 @@ def driver():
     head = """
 import sys, threading
 import numpy as np
-from numba import cuda
 import fastloss
+from fastloss.backends.numba_cuda import chosen
+from fastloss.backends.numba_cuda._compiler import cuda
 def go(name="all"):
     print("go", name, file=sys.stderr, flush=True)
 def arrays(stream=0):
@@ -171,7 +172,27 @@ x, y = arrays()
 fastloss.cross_entropy(x, y)
 fastloss.mse_loss(x, x)
 go()
-made = [o for o in gc.get_objects() if type(o).__name__ == "CUDADispatcher"]
+made = [o for o in gc.get_objects() if type(o).__name__ in ("CUDADispatcher", "MLIRDispatcher")]
 print(sum(sum(o._cache_hits.values()) for o in made), sum(sum(o._cache_misses.values()) for o in made), file=sys.stderr)
 """)
     assert log["all"] == ["2 0"]
+
+
+def test_gpus_of_two_kinds(driver):
+    """numba-cuda compiles for each; numba-cuda-mlir for the first alone, which has to be said."""
+    driver(
+        """
+def call(device):
+    with cuda.gpus[device]:
+        fastloss.mse_loss(*[cuda.to_device(np.ones(5, np.float32))] * 2)
+call(0)
+try:
+    call(1)
+except RuntimeError as error:
+    assert chosen()[0] == "numba-cuda-mlir" and "9.0, and this one's is 8.0" in str(error), error
+else:
+    assert chosen()[0] == "numba-cuda"
+""",
+        DRIVER_DEVICES="2",
+        DRIVER_CAPABILITIES="98",
+    )

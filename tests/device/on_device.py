@@ -13,7 +13,7 @@ def sent(a):
 
 def _copied(a):
     """Copy an array, keeping the order of its axes in memory."""
-    from numba import cuda
+    from fastloss.backends.numba_cuda._compiler import cuda
 
     if a.dtype.name == "bfloat16" and not SIMULATED:  # no buffers of it, which Numba copies from
         return cuda.to_device(a.view(np.uint16)).view(a.dtype)

@@ -18,7 +18,7 @@ def reason_missing():
     """None if kernels can be executed, otherwise what is missing."""
     import importlib.util
 
-    if importlib.util.find_spec("numba_cuda") is None:
+    if all(importlib.util.find_spec(name) is None for name in ("numba_cuda", "numba_cuda_mlir")):
         return "numba-cuda, of the extra 'cuda', is missing"
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         return "the driver is for Linux on x86-64"

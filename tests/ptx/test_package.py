@@ -20,7 +20,7 @@ def fetched(result):
 
 @pytest.fixture
 def sent():
-    from numba import cuda
+    from fastloss.backends.numba_cuda._compiler import cuda
 
     return cuda.to_device
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from amounts import mostly_full
 from compare import same_bits
-from numba import cuda
 from test_package import fetched, rows
 
 import fastloss
+from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.places.cuda import repeats
 
 

@@ -12,19 +12,41 @@ from fastloss._optional import failure_of_import
 LEAST_CAPABILITY = (7, 0)
 
 
+# Compilers, the first that works being chosen: their packages, and what is imported of each.
+COMPILERS = {
+    "numba-cuda": ("numba_cuda", "numba.cuda.core.config"),
+    "numba-cuda-mlir": ("numba_cuda_mlir", "numba_cuda_mlir.cuda"),
+}
+
+
+@functools.cache
+def chosen():
+    """(the compiler in use, None), or (None, why there is none and what to do about it)."""
+    found, missing = None, None
+    for name, modules in COMPILERS.items():
+        error = failure_of_import(modules[0])
+        if isinstance(error, ImportError):
+            missing = missing or error
+            continue
+        error = error or failure_of_import(modules[1])
+        if error is None:
+            return name, None
+        found = found or (name, error)
+    if found is None:
+        return None, f"numba-cuda is not installed ({missing}): pip install 'fastloss[cuda]'"
+    name, error = found  # versions of other packages may be incompatible
+    return None, f"{name} can't be imported ({type(error).__name__}: {error}): pip install --upgrade 'fastloss[cuda]'"
+
+
 @functools.cache
 def available():
     """None if there is a GPU to compute on, otherwise why not and what to do about it."""
-    error = failure_of_import("numba_cuda")
-    if isinstance(error, ImportError):
-        return f"numba-cuda is not installed ({error}): pip install 'fastloss[cuda]'"
-    error = error or failure_of_import("numba.cuda.core.config")
-    if error is not None:  # versions of other packages may be incompatible
-        return f"numba-cuda can't be imported ({type(error).__name__}: {error}): pip install --upgrade 'fastloss[cuda]'"
-    from numba import cuda
-    from numba.cuda.core import config
+    name, reason = chosen()
+    if name is None:
+        return reason
+    from fastloss.backends.numba_cuda._compiler import SIMULATED, cuda
 
-    if config.ENABLE_CUDASIM:
+    if SIMULATED:
         return None
     try:
         if not len(cuda.gpus):

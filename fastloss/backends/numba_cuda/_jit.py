@@ -8,10 +8,10 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from numba import cuda
 
 from fastloss import _dialect, _templates, scalars
 from fastloss.backends.numba_cuda import _target
+from fastloss.backends.numba_cuda._compiler import MLIR, cuda
 
 _HERE = Path(__file__).parent
 _SOURCES = (Path(scalars.__file__), Path(_dialect.__file__), _HERE.parent / "__init__.py", *sorted(_HERE.glob("*.py")))
@@ -19,7 +19,7 @@ _SOURCES = (Path(scalars.__file__), Path(_dialect.__file__), _HERE.parent / "__i
 
 @functools.cache
 def fingerprint():
-    return _templates.fingerprint(_SOURCES)
+    return _templates.fingerprint(_SOURCES) + "m" * MLIR  # both compilers keep kernels in the same folder
 
 
 def inlined(template, purpose, **holes):
@@ -37,7 +37,8 @@ def kernel(template, purpose, n_threads, /, resident=None, **holes):
         return cuda.jit(copy)
     dispatcher = cuda.jit(launch_bounds=(n_threads, resident // n_threads) if resident else n_threads)(copy)
     try:
-        dispatcher._cache = _cache()(copy)
+        # the successor's keys have the launch bounds in them
+        dispatcher._cache = _cache()(copy, dispatcher.targetoptions) if MLIR else _cache()(copy)
     except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself
         pass
     return dispatcher
@@ -45,9 +46,9 @@ def kernel(template, purpose, n_threads, /, resident=None, **holes):
 
 @functools.cache
 def _cache():
-    from numba.cuda.dispatcher import CUDACache
+    from fastloss.backends.numba_cuda._compiler import Cache
 
-    class ForgivingCache(_templates.Forgiving, CUDACache):
+    class ForgivingCache(_templates.Forgiving, Cache):
         pass
 
     return ForgivingCache
@@ -87,10 +88,11 @@ def formulas(real, shorter=(), text=None):
         given = {"Real": np.dtype(real).type} if name in dict(shorter) else {}
         # a function sees those it calls, whatever their order in the text
         holes[name] = _templates.filled(template, f"{name}_{real}_{digest}_{fingerprint()}", given)
-    copies = [holes[name] for name in templates]
-    for copy in copies:
-        copy.__globals__.update(holes)
-    return {name: _target.inlined(holes[name]) for name in templates}
+    copies = {name: holes[name] for name in templates}
+    made = {name: _target.inlined(copy) for name, copy in copies.items()}
+    for copy in copies.values():
+        copy.__globals__.update(holes | made)
+    return made
 
 
 @functools.cache

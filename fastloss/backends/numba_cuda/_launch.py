@@ -8,14 +8,13 @@ import struct
 import threading
 
 import numpy as np
-from numba import cuda
 
 from fastloss.backends.numba_cuda import _target
+from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._settle import PARTIALS, TOTALS
 
 if not _target.SIMULATED:
-    from numba.cuda import types
-    from numba.cuda.cudadrv import driver
+    from fastloss.backends.numba_cuda._compiler import compiled, driver, types
 
 if _target.SIMULATED:
     from fastloss.backends.numba_cuda import _simulated
@@ -165,7 +164,7 @@ class _Ready:
     def __init__(self, kernel, kinds):
         named = {int: types.int64, float: types.float64, bool: types.boolean}
         signature = tuple(types.UniTuple(named[k[1]], k[0]) if type(k) is tuple else named[k] for k in kinds)
-        self.function = kernel.compile(signature)._codelibrary.get_cufunc()
+        self.function = compiled(kernel, signature)._codelibrary.get_cufunc()
         self.handle = int(self.function.handle)
         letters = ""
         for kind in kinds:

@@ -8,9 +8,8 @@ neither addresses nor shuffles, it is an object that refuses accesses outside it
 import functools
 
 import numpy as np
-from numba.cuda.core import config
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+from fastloss.backends.numba_cuda._compiler import MLIR, SIMULATED
 
 # Element types by name: size in bytes, and how to convert a value to a float.
 SIZES = {
@@ -51,8 +50,75 @@ EXP2 = (
 )  # fmt: skip
 
 
+def horner(coefficients):
+    """The PTX of a polynomial of $1 to $0, in float32."""
+    words = [f"0f{np.float32(c).view(np.uint32):08X}" for c in coefficients]
+    steps = "".join(f"fma.rn.f32 p, p, $1, {word}; " for word in words[1:])
+    return f"{{ .reg .f32 p; mov.f32 p, {words[0]}; {steps}mov.f32 $0, p; }}"
+
+
+# Words of which all elements are -inf, and the registers they go to.
+LOWEST = {
+    "float16": ("0xFC00FC00", "b32", "r"),
+    "bfloat16": ("0xFF80FF80", "b32", "r"),
+    "float32": ("0xFF800000", "b32", "f"),
+    "float64": ("0xFFF0000000000000", "b64", "d"),
+}
+
+
+def masked_load(name):
+    """The PTX that loads 16 bytes from an address into words if a condition holds, otherwise those above; and its
+    constraints."""
+    bits, kind, letter = LOWEST[name]
+    n_words = VECTOR // max(SIZES[name], 4)
+    outs = [f"${k}" for k in range(n_words)]
+    text = "".join(
+        (
+            f"{{ .reg .pred inside; setp.ne.s32 inside, ${n_words + 1}, 0; ",
+            *(f"mov.{kind} {out}, {bits}; " for out in outs),
+            f"@inside ld.global.v{n_words}.{kind} {{{', '.join(outs)}}}, [${n_words}]; }}",
+        )
+    )
+    return text, ",".join([f"=&{letter}"] * n_words + ["l", "r"])
+
+
 if SIMULATED:
     from fastloss.backends.numba_cuda._simulated import (
+        WARP,
+        address,
+        any_lane,
+        block,
+        elementary,
+        exp,
+        fence,
+        fma,
+        fresh_reader,
+        hardware_exp,
+        inlined,
+        lane,
+        larger,
+        log,
+        log1p,
+        masked_reader,
+        n_blocks,
+        quotient,
+        raw_reader,
+        read_label,
+        reader,
+        shuffle,
+        shuffle_xor,
+        sync,
+        sync_warp,
+        take_ticket,
+        thread,
+        two_to,
+        two_to_fraction,
+        vector_reader,
+        vector_writer,
+        writer,
+    )
+elif MLIR:
+    from fastloss.backends.numba_cuda._target_mlir import (
         WARP,
         address,
         any_lane,
@@ -216,19 +282,13 @@ else:
 
         return types.float32(types.float32), emit
 
-    def _horner(coefficients):
-        """The PTX of a polynomial of $1 to $0, in float32."""
-        words = [f"0f{np.float32(c).view(np.uint32):08X}" for c in coefficients]
-        steps = "".join(f"fma.rn.f32 p, p, $1, {word}; " for word in words[1:])
-        return f"{{ .reg .f32 p; mov.f32 p, {words[0]}; {steps}mov.f32 $0, p; }}"
-
     @intrinsic
     def two_to_fraction(typingctx, f):
         """2^f for |f| <= 1/2 in float32; in one piece, as loops of more are not unrolled and their registers would be memory."""
 
         def emit(context, builder, signature, args):
             function = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
-            return builder.call(ir.InlineAsm(function, _horner(EXP2), "=f,f"), args)
+            return builder.call(ir.InlineAsm(function, horner(EXP2), "=f,f"), args)
 
         return types.float32(types.float32), emit
 
@@ -329,20 +389,12 @@ else:
 
         return read
 
-    # Words of which all elements are -inf, and the registers they go to.
-    _LOWEST = {
-        "float16": ("0xFC00FC00", "b32", "r"),
-        "bfloat16": ("0xFF80FF80", "b32", "r"),
-        "float32": ("0xFF800000", "b32", "f"),
-        "float64": ("0xFFF0000000000000", "b64", "d"),
-    }
-
     @functools.cache
     def masked_reader(name, real):
         """read(address, i, out, at, inside): as `vector_reader` if `inside`, otherwise all -inf, without a branch."""
         n = VECTOR // SIZES[name]
         whole = vector_reader(name, real)
-        if name not in _LOWEST:
+        if name not in LOWEST:
             lowest = getattr(np, real)(-np.inf)
 
             @inlined
@@ -356,16 +408,7 @@ else:
             return read
 
         word, n_words = _vector_type(name)
-        bits, kind, letter = _LOWEST[name]
-        outs = [f"${k}" for k in range(n_words)]
-        text = "".join(
-            (
-                f"{{ .reg .pred inside; setp.ne.s32 inside, ${n_words + 1}, 0; ",
-                *(f"mov.{kind} {out}, {bits}; " for out in outs),
-                f"@inside ld.global.v{n_words}.{kind} {{{', '.join(outs)}}}, [${n_words}]; }}",
-            )
-        )
-        constraints = ",".join([f"=&{letter}"] * n_words + ["l", "r"])
+        text, constraints = masked_load(name)
 
         @intrinsic
         def load(typingctx, base, i, inside):

@@ -15,9 +15,9 @@ import functools
 import math
 
 import numpy as np
-from numba import cuda
 
 from fastloss.backends.numba_cuda import _jit, _target, labels
+from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._target import block, exp, log, log1p, n_blocks, sync, thread
 
 INF, NAN = math.inf, math.nan

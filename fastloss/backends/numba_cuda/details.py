@@ -10,10 +10,10 @@ import functools
 import math
 
 import numpy as np
-from numba import cuda
 
 from fastloss.backends import HEAVIEST
 from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target, labels
+from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._settle import NO_BAD
 from fastloss.backends.numba_cuda._target import WARP, block, exp, log1p, n_blocks, sync, thread
 
@@ -158,7 +158,7 @@ def details(
             write_loss(id_log_probs, row * n_ids + k, Real(value))
             k += THREADS
         row += n_blocks()
-    settle(sums, 0.0, 0.0, 0.0, bad, ws, 0, 0, 1.0, 1.0, False)
+    settle(sums, 0.0, 0.0, 0.0, bad, ws, 0, 0, 1.0, 1.0, 0.0)
 
 
 def power_of_gap(x, top):

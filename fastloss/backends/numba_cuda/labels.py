@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import cuda
 
+from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._settle import NO_BAD, TOTALS, WEIGHT
 from fastloss.backends.numba_cuda._softmax import GRADIENT
 from fastloss.backends.numba_cuda._target import block, log, n_blocks, quotient, read_label, thread
@@ -50,7 +50,7 @@ def weigh(y, y_outer, y_row, kind, w, ignore, middle, n_rows, n_classes, ws, wei
         if is_bad:
             bad = np.float64(row) if np.float64(row) < bad else bad
         row += n_blocks() * THREADS
-    settle(sums, 0.0, weight, count, bad, ws, 0, 0, 1.0, 1.0, False)
+    settle(sums, 0.0, weight, count, bad, ws, 0, 0, 1.0, 1.0, 0.0)
 
 
 def place(
@@ -102,4 +102,4 @@ def gather(
         if losses != 0:
             write_loss(losses, row, Real(loss))
         row += n_blocks() * THREADS
-    settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, 1.0, False)
+    settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, 1.0, 0.0)

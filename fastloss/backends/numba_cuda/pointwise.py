@@ -15,10 +15,10 @@ import functools
 import math
 
 import numpy as np
-from numba import cuda
 
 from fastloss import _reduce, losses
 from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target
+from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._settle import LOSS, NO_BAD, TOTALS
 from fastloss.backends.numba_cuda._target import block, exp, n_blocks, sync, thread
 

@@ -16,8 +16,8 @@ in elements.
 import math
 
 import numpy as np
-from numba import cuda
 
+from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._settle import NO_BAD, TOTALS, WEIGHT
 from fastloss.backends.numba_cuda._softmax import GRADIENT, LOGS, POWERS
 from fastloss.backends.numba_cuda._target import (
@@ -248,7 +248,7 @@ def groups(
         sync_warp()  # before the next rows are staged
         tile += n_blocks() * WARPS
     if value != 0 or LABELED or mode >= 0:
-        settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, False)
+        settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, 0.0)
 
 
 def teams(
@@ -348,7 +348,7 @@ def teams(
             )  # fmt: skip
             sync()
         item += n_blocks()
-    settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, False)
+    settle(sums, loss_sum, weight_sum, count, bad, ws, value, mode, 1.0, divisor, 0.0)
 
 
 def pack(shared, i, left, r, s, top, share, mass, best, rank):

@@ -296,9 +296,8 @@ class Numba:
 
     @staticmethod
     def empty(shape, name, device, queue):
-        from numba import cuda
-
         from fastloss.backends.numba_cuda import _launch
+        from fastloss.backends.numba_cuda._compiler import cuda
 
         with _launch.on_device(device):
             return cuda.device_array(shape, _dtype(name), stream=queue.stream)
@@ -353,7 +352,9 @@ def _dtype(name):
     return importlib.import_module("fastloss._optional").bfloat16() if name == "bfloat16" else np.dtype(name)
 
 
-_LIBRARIES = {"torch": Torch, "cupy": CuPy, "jax": Jax, "jaxlib": Jax, "numba": Numba, "numba_cuda": Numba}
+_LIBRARIES = {"torch": Torch, "cupy": CuPy, "jax": Jax, "jaxlib": Jax} | dict.fromkeys(
+    ("numba", "numba_cuda", "numba_cuda_mlir"), Numba
+)
 
 
 def library_of(value):
