@@ -485,11 +485,13 @@ class _Known:
         resolved = self.resolved
         x, y, w = operands
         nll, lse, counted = self._known(x, y)
-        weights, total = None, float(counted)
-        if w is not None or counted < resolved.n_rows:
+        weights = None
+        if w is not None and counted == resolved.n_rows:
+            weights = np.asarray(class_weights(w)[y.astype(np.intp, copy=False)])
+        elif counted < resolved.n_rows:
             if self.weighing is None:
                 self.weighing = _RowWeights(resolved, y)
-            weights, total = self.weighing(y, w)
+            weights = self.weighing(y, w)
         value, factor, at_target = self.formulas(weights is not None)
         rows = nll, lse, None, weights
         if not self.has_gradient:
@@ -500,8 +502,8 @@ class _Known:
                 return found
             found = _arrays.scalar(float(found), self.real)
             return found if out is None else stored(found, out)
-        if scale is None:
-            scale = _reduce.inverse(total) if resolved.reduction == "mean" else 1.0
+        if scale is None and resolved.reduction == "mean":
+            scale = _reduce.inverse(float(counted if weights is None else weights.sum()))
         found = value(rows, None, None)
         if self.wide:
             found = _arrays.scalar(float(found), self.real)
@@ -512,7 +514,7 @@ class _Known:
         at_target.write(rows, factors[1, ...])
         x, y, _ = self.slopes.prepared((x, y, None))
         gradient = destination(None if self.slopes.goes_aside else out[0], resolved.shape, self.real, (x, y))
-        self.slopes.sums(x, y, factors, (None, gradient), scale)
+        self.slopes.sums(x, y, factors, (None, gradient), 1.0 if scale is None else scale)
         return found, (stored(gradient, out[0]),)
 
     def _known(self, x, y):
@@ -535,8 +537,8 @@ class _Known:
 
 
 class _RowWeights:
-    """The weight of each row's class, 0 where the label is ignored, and their sum: what is gathered at the labels from
-    rows that all hold the classes' weights, as if these were log-probabilities."""
+    """The weight of each row's class, 0 where the label is ignored: what is gathered at the labels from rows that all hold
+    the classes' weights, as if these were log-probabilities."""
 
     def __init__(self, resolved, y):
         self.shape, self.rows_shape = resolved.shape, resolved.rows_shape
@@ -554,4 +556,5 @@ class _RowWeights:
         negated = np.full(self.n_classes, -1.0) if w is None else -class_weights(w)
         x, y, _ = self.rows.prepared((self._repeated(negated), y, None))
         weights = np.empty(self.rows_shape)
-        return weights, self.rows.sums(x, y, None, (weights, None))[0]
+        self.rows.sums(x, y, None, (weights, None))
+        return weights
