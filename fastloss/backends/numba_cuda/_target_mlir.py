@@ -1,11 +1,12 @@
 """`_target` for numba-cuda-mlir, where a lowering makes operations of MLIR instead of LLVM's.
 
 Below compute capability 10.0 they are translated to an older dialect, which lacks some (`llvm.intr.fma`).  The
-compiler's own shuffles silently drop half of what has 64 bits, and its `threadfence` can't be lowered.
+compiler's own shuffles silently drop half of what has 64 bits, its `threadfence` can't be lowered, and for it NaN == NaN.
 """
 
 import functools
 import math
+import operator
 
 import numpy as np
 from numba_cuda_mlir import cuda, extending, types
@@ -69,6 +70,18 @@ def _asm(result, text, constraints, operands, effects=False):
 def _lower_type(builder, target, args, kwargs):
     """type(x), which formulas call: it has a type, and no value."""
     builder.store_var(target, None)
+
+
+@extending.lower_builtin(operator.ne, types.Float, types.Float)
+@extending.lower_builtin(operator.ne, types.Float, types.Integer)
+@extending.lower_builtin(operator.ne, types.Integer, types.Float)
+def _lower_differ(builder, target, args, kwargs):
+    """a != b, also where one is NaN: the compiler's own is false then."""
+    is_single = all(builder.get_numba_type(a.name) == types.float32 for a in args)
+    kind = kinds.f32() if is_single else kinds.f64()
+    values = [builder.load_var(a) for a in args]
+    values = [builder.mlir_convert(v, kind) if isinstance(v, ir.Value) else _constant(float(v), kind) for v in values]
+    builder.store_var(target, arith.cmpf(arith.CmpFPredicate.UNE, *values))
 
 
 extending.refresh_registries(typing=False, target=True)
