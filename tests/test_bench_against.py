@@ -5,13 +5,14 @@ import math
 import os
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from amounts import few_or_many
 
 import fastloss
-from fastloss.bench import against, environments, findings, gates, instructions, judge, verdicts
+from fastloss.bench import against, environments, findings, gates, instructions, judge, own, verdicts
 from fastloss.bench.cases import CASES
 from fastloss.bench.side import Side, this_side
 from fastloss.bench.turns import Sitting, Subject
@@ -219,12 +220,30 @@ def test_instructions(monkeypatch, tmp_path):
     instructions.counter.cache_clear()
     try:
         assert instructions.counter() == "perf"
-        assert instructions.of(Subject(CASES[NAMES[0]]), this_side()) == 1000
+        assert instructions.of(Subject(CASES[NAMES[0]]), this_side(), 0.1) == 1000
         monkeypatch.setattr(instructions, "counter", lambda: "")
-        assert instructions.of(Subject(CASES[NAMES[0]]), this_side()) is None
+        assert instructions.of(Subject(CASES[NAMES[0]]), this_side(), 0.1) is None
     finally:
         monkeypatch.undo()
         instructions.counter.cache_clear()
+
+
+def test_how_many_calls_are_counted(monkeypatch, tmp_path):
+    """No more than take a second at full speed, whether or not a case says how many elements it has."""
+    path = tmp_path / "bench_mine.py"
+    path.write_text("CASES = {'own': {'call': print}, 'large': {'call': print, 'elements': 10_000_000}}")
+    asked = []
+
+    def whole(subject, side, repeats, before):
+        asked.append(repeats)
+        return subprocess.CompletedProcess([], 0, "", f"{500 + 7 * repeats},,instructions:u,1,100.00,,")
+
+    monkeypatch.setattr(instructions, "counter", lambda: "perf")
+    monkeypatch.setattr(instructions, "_whole", whole)
+    cases = own.cases_from(str(path))
+    for name, seconds, more in (("own", 1e-6, 10_000), ("own", 0.01, 100), ("own", 5.0, 10), ("large", 1e-3, 10)):
+        assert instructions.of(Subject(cases[name]), this_side(), seconds) == 7
+        assert asked[-1] - asked[-2] == more
 
 
 def test_gates_have_tolerances():

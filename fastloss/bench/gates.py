@@ -97,7 +97,9 @@ def check(
                 _note(finding, "memory", counted, most)
     if "instructions" in names:
         for finding in timed:
-            _note(finding, "instructions", [instructions.of(finding.subject, side) for side in sides], most)
+            assert finding.seconds is not None  # it was timed
+            longest = max(finding.seconds)
+            _note(finding, "instructions", [instructions.of(finding.subject, side, longest) for side in sides], most)
     if read := [name for name in CODE if name in names]:
         for finding in timed:
             codes = [machine_code.of(finding.subject, side) for side in sides]

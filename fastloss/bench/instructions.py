@@ -21,6 +21,9 @@ from .turns import Subject
 # instructions, which must not matter beside those of the calls.
 _FEW, _FEWEST_MORE, _MOST_MORE, _ELEMENTS = 10, 10, 10_000, 100_000_000
 
+# How long these calls may take at full speed, of which Valgrind makes a minute.  Cases of one's own need not say how many elements they have.
+_LONGEST = 1.0
+
 _VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 _NO_AVX512 = (
     ("FASTLOSS_CPU", "avx2"),
@@ -47,8 +50,8 @@ def counter() -> str:
     return "valgrind" if shutil.which("valgrind") else ""
 
 
-def of(subject: Subject, side: Side) -> int | None:
-    """Instructions per call on a side; None if they can't be counted."""
+def of(subject: Subject, side: Side, seconds: float) -> int | None:
+    """Instructions per call, which takes so many seconds, on a side; None if they can't be counted."""
     if not counter():
         return None
     before = ["perf", "stat", "-x,", "-e", "instructions:u", "--"]
@@ -57,7 +60,8 @@ def of(subject: Subject, side: Side) -> int | None:
         before, side = list(_VALGRIND), replace(side, environment=(*_NO_AVX512, *side.environment))
         # Numba's kernels are compiled, and kept on disk, at full speed: it would take minutes under Valgrind
         _whole(subject, side, 1, [])
-    more = min(max(_ELEMENTS // max(subject.case.n_elements, 1), _FEWEST_MORE), _MOST_MORE)
+    affordable = min(_ELEMENTS // max(subject.case.n_elements, 1), int(_LONGEST / seconds), _MOST_MORE)
+    more = max(affordable, _FEWEST_MORE)
     few, many = (_counted(_whole(subject, side, repeats, before)) for repeats in (_FEW, _FEW + more))
     return None if few is None or many is None else round((many - few) / more)
 
