@@ -268,14 +268,15 @@ def test_a_class_that_is_ignored(monkeypatch, n_classes):
 
 
 def special_rows(n_classes):
-    x, y = rows(16, n_classes)
+    x, y = rows(17, n_classes)
     last = n_classes - 1
     x[0, last], x[1, 0], x[2, 1], x[3, 0], x[4], x[5], x[6, ::2] = NAN, NAN, INF, -INF, NAN, -INF, -INF
     x[7, [0, last]], x[8, [1, last]], x[9], x[10, :2] = INF, (NAN, INF), 1.5, x[10].max() + 1
     x[11, [0, last]], x[12] = x[11].max() + 1, np.float32(-3e38)
     x[13, 0], x[14, last] = 100, 300
     x[15] = np.sort(x[15])
-    y[:4], y[7:12], y[13:15] = 0, (last, last, 0, 1, last), (0, 0)
+    x[16, 4:] = -INF  # all that some lanes have
+    y[:4], y[7:12], y[13:15], y[16] = 0, (last, last, 0, 1, last), (0, 0), 1
     return x, y
 
 
