@@ -998,7 +998,7 @@ static double NAME(slopes_of_row)(
 }
 
 /* What a row's terms are multiplied by, and the slope at its label, of which `at_label` is the same for all: with the odds r against
-that, the others' share is r / (1 + r). */
+that, the others' share is r / (1 + r).  Infinite where float32 lacks the digits, since the terms are relative to a large power of two. */
 static void NAME(multipliers_of_strip)(
     const NAME(Sums) *RESTRICT sums, int lane, const double *RESTRICT factor, double at_label, float *RESTRICT by,
     float *RESTRICT own)
@@ -1007,7 +1007,8 @@ static void NAME(multipliers_of_strip)(
     const double *RESTRICT s = sums->sum + lane;
     for (int i = 0; i < STRIP; i++) {
         const double r = (double)odds[i], share = factor[i] * r / (s[i] + s[i] * r);
-        by[i] = (float)(s[i] == 0.0 ? 0.0 : share);
+        const double few = share != 0.0 && fabs(share) < FLT_MIN ? INFINITY : share;
+        by[i] = (float)(s[i] == 0.0 ? 0.0 : few);
         own[i] = (float)((s[i] == 0.0 ? 0.0 : -share * s[i]) + at_label);
     }
 }
@@ -1059,7 +1060,7 @@ INLINE void NAME(slope_lanes)(
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
         NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, at_label, by + lane, own + lane);
         IN_LANES
-        for (int k = 0; k < STRIP; k++) /* the sign's bit is set where a factor is not finite */
+        for (int k = 0; k < STRIP; k++) /* the sign's bit is set where a multiplier is not finite */
             steep[k] |= (bits_of_float(by[lane + k]) & 0x7fffffffu) + 0x00800000u;
         NAME(multiply_strip)(tile + lane, classes, by + lane, (float)same, NAME(ahead_of)(&slopes, n_classes, 0, lane));
     }
@@ -1079,7 +1080,7 @@ INLINE void NAME(slope_lanes)(
                 if (!again && fabsf(by[lane]) < INFINITY)
                     continue;
                 const double loss = NAME(slopes_of_row)(x, n_classes, lane, rows, same, at_label, tile, temper);
-                rows->loss[lane] = again ? loss : rows->loss[lane]; /* a factor too large for float32 is no reason for another loss */
+                rows->loss[lane] = again ? loss : rows->loss[lane]; /* a multiplier that float32 can't hold is no reason for another loss */
             }
     NAME(store_tile)(tile, classes, width, out, class_step, lane_step); /* the logits may lie there */
     if (classes == 2)

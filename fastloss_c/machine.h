@@ -3,6 +3,7 @@
 #define FASTLOSS_MACHINE_H
 
 #include <Python.h>
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

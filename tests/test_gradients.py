@@ -209,3 +209,19 @@ def test_gradient_of_large_offsets(n_classes):
     rng = generator("offset", n_classes)
     logits = (rng.normal(0, 5, (20, n_classes)) + 1e4).astype(np.float32)
     check(CASES[0], (logits, rng.integers(0, n_classes, 20)), ulp=16)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5, 100])
+def test_components_that_are_tiny(n_classes):
+    """As small as float32 has digits for, of rows that are certain and many."""
+    x = np.zeros((1000, n_classes), np.float32)
+    x[:, 1:] = -np.random.default_rng(n_classes).uniform(40, 75, (1000, n_classes - 1))
+    powers = np.exp(x.astype(np.float64))
+    exact = powers[:, 1:] / np.sum(powers, axis=1, keepdims=True) / 1000
+    # the slope of poly-1 is 1 + epsilon p of the target, which is 1
+    for function, options, slope in (
+        (fastloss.cross_entropy, {}, 1.0),
+        (fastloss.poly_loss_cross_entropy, {"epsilon": 1.0}, 2.0),
+    ):
+        _, gradient = fastloss.value_and_grad(function)(x, np.zeros(1000, int), **options)
+        assert_ulp(gradient[:, 1:], slope * exact, 4)
