@@ -969,9 +969,7 @@ def target_slope(others, p, share, mass, own):
     others : 1 - p, the target's probability, from the sum of the others, because the difference would cancel.
     mass : the weight of the smoothed part, of which the target has `own`.
     """
-    T = type(p)
-    smooth = mass * p - own if mass != T(0.0) else T(0.0)
-    return smooth - share * others
+    return (mass * p - own) - share * others
 
 
 # --- losses of rows of logits, of their nll and logsumexp: value, factor and gradient at the target as in `losses.RowFormula` -

@@ -297,22 +297,27 @@ def test_the_same_value_every_way(dtype, n_classes, option):
 
 # --- bounds -----------------------------------------------------------------------------------------------------------------------
 
-# Largest errors in ulp that the search may find; it finds up to three quarters of these in a million rows.
-BOUNDS = {
-    "float32": {"cross_entropy": 2, "log_softmax": 2, "score().nll": 2, "focal_loss gradient": 5},
-    "float64": {"focal_loss": 28, "focal_loss gradient": 28},
-}
+# Largest errors in ulp that the search may find in float32 and, for OTHERS, in either; it finds up to three quarters of these in a
+# million rows.
+BOUNDS = {"cross_entropy": 2, "log_softmax": 2, "score().nll": 2, "focal_loss gradient": 5}
 OTHERS = {"float32": 4, "float64": 16}
+
+
+def bound_of(name, kind, backend):
+    """As documented, or closer."""
+    name, _, gamma = name.partition(", gamma=")
+    if gamma and kind == "float64":
+        return (10 if backend == "numpy" else 6) * (1 + float(gamma))
+    return BOUNDS.get(name.split(",")[0], OTHERS[kind]) if kind == "float32" else OTHERS[kind]
 
 
 @pytest.mark.any_backend
 @FLOATS
-def test_errors_where_they_are_large(dtype):
+def test_errors_where_they_are_large(backend, dtype):
     kind = np.dtype(dtype).name
     classes = (1, 2, 3, 4, 7, 10, 33, 100, 128, 200, 1000)
     for name, worst in search_errors.search(search_errors.FUNCTIONS, dtype, 2000, 3, classes).items():
-        bound = BOUNDS[kind].get(name.split(",")[0], OTHERS[kind])
-        assert worst.error <= bound, (name, worst.error, worst.where, worst.case)
+        assert worst.error <= bound_of(name, kind, backend), (name, worst.error, worst.where, worst.case)
 
 
 # --- wild values -------------------------------------------------------------------------------------------------------------------
