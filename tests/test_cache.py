@@ -123,7 +123,8 @@ def test_nowhere_to_write(compiled, copy, place):
 def test_working_directory_deleted(copy):
     """Numba names sources relative to it."""
     code = """
-import os, tempfile
+import os, sys, tempfile
+sys.modules["coverage"] = None  # Numba imports it where it is installed, and it can't do without a working directory
 gone = tempfile.mkdtemp()
 os.chdir(gone)
 os.rmdir(gone)
