@@ -39,7 +39,7 @@ def formulas(vocabulary, shorter=(), text=None):
 
 @functools.cache
 def text_of_rows():
-    """What scalars.py says about the losses of rows of logits: to translate only this takes a twentieth of the time."""
+    """What scalars.py says about the losses of rows of logits: to translate only this takes a tenth of the time at most."""
     return "\n\n".join(map(inspect.getsource, _OF_ROWS))
 
 

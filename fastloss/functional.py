@@ -178,8 +178,8 @@ def focal_loss(
 
     Of float32 logits losses of rows are within 4 ulp of the exact value, and gradients within 5, for any gamma.  The
     power multiplies what a row's negative log-likelihood is off by: that is kept in float64, and where gamma is above 2,
-    so are the sums that it is made of, which takes two to three times as long.  On CUDA devices both are float32, and
-    losses and gradients within 4 + 2 gamma ulp.  Special values are treated as in `cross_entropy`.
+    so are the sums that it is made of, which takes two to three times as long, and on Numba four to seven.  On CUDA
+    devices both are float32, and losses and gradients within 4 + 2 gamma ulp.  Special values are treated as in `cross_entropy`.
 
     `sigmoid_focal_loss` is for binary labels.
 

@@ -28,3 +28,6 @@ def test_the_first_that_works(monkeypatch, first, second, chosen):
     name, reason = numba_cuda.chosen.__wrapped__()
     assert (name or reason).startswith(chosen)
     assert (name is None) == (reason is not None)
+    if name is None:  # the extra that brings what was found, or the first
+        extra = "cuda-mlir" if chosen.startswith("numba-cuda-mlir") else "cuda"
+        assert reason.endswith(f"'fastloss[{extra}]'")

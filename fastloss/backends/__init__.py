@@ -37,24 +37,24 @@ block and returns its two sums.
 
 Kernels of rows
 ---------------
-op : "index" or "dense" (cross-entropy of class indices or probabilities), "known" (the gradient of another loss with class
-    indices, of whose derivatives enough is known), "gather" (the loss from the elements that the
-    labels select), "normalise", "score", "compare", "detail" (see `_details`); of backends with ``MEASURES_DISTANCES``
-    also "distance" (squared distances between probabilities and what came true) and "event" (the same of one class, an
-    event, where labels say whether it came true); of those with ``CALIBRATES`` "calibration" and "event calibration".
+op : "index" or "dense" (cross-entropy of class indices or probabilities), "known" (the gradient of another loss with
+    class indices, from two numbers per row), "gather" (the loss from the elements that the labels select), "normalise",
+    "score", "compare", "detail" (see `_details`); of backends with ``MEASURES_DISTANCES`` also "distance" (squared
+    distances between probabilities and what came true) and "event" (the same of one class, an event, where labels say
+    whether it came true); of those with ``CALIBRATES`` "calibration" and "event calibration".
 across : whether arrays of the logits' shape are (outer, n_classes, inner) with any strides, and each vector lane
     computes one row; otherwise they are (outer, middle, n_classes) with the classes contiguous.
 lengths : these three lengths.
-real : backends with ``WIDENS_LOGITS`` compute in float64 with logits of other types, too; others take logits of float64 then.
+real : the type computed in.  Backends with ``WIDENS_LOGITS`` compute in float64 with logits of other types, too; others
+    then take logits of float64.
 x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For
-    "compare" w is not class weights but the reference's logits, with the layout of x.  For "known" it is (2, rows...) float64: of
-    each row the factor of softmax, and the slope at the label, both before they are multiplied by the scale.
-outs : layouts of the outputs.  "index", "dense", "gather": losses, gradient.  Losses may be float64 whatever `real` is.  "known": none,
-    gradient.  "normalise": logsumexp, log-softmax,
-    softmax.  "score": nll, lse, argmax, correct, rank, and of backends with ``ENTROPY_OF``, and no more classes than that
-    says, entropy.  "compare": kl, same arg max, nll, the reference's nll, change
-    of the target's probability.  "detail": contiguous arrays with one more axis, of states and of classes and values of
-    the first m elements; and rank.
+    "compare" w is not class weights but the reference's logits, with the layout of x.  For "known" it is (2, rows...)
+    float64: the factor of each row's softmax and the slope at its label, before they are multiplied by the scale.
+outs : layouts of the outputs.  "index", "dense", "gather": losses, which may be float64 whatever `real` is, and
+    gradient.  "known": None, gradient.  "normalise": logsumexp, log-softmax, softmax.  "score": nll, lse, argmax,
+    correct, rank, and of backends with ``ENTROPY_OF``, and no more classes than that says, entropy.  "compare": kl,
+    same arg max, nll, the reference's nll, change of the target's probability.  "detail": contiguous arrays with one
+    more axis, of states and of classes and values of the first m elements; and rank.
 block : rows, or tiles of LANES rows, per block; rows for "gather" and what else reads probabilities.
 keep, spread : 1 - label_smoothing, and label_smoothing / n_classes or None for 0.
 take_log : whether "gather" reads probabilities; it then checks all of them, unless it writes a gradient.

@@ -12,10 +12,10 @@ from fastloss._optional import failure_of_import
 LEAST_CAPABILITY = (7, 0)
 
 
-# Compilers, the first that works being chosen: their packages, and what is imported of each.
+# Compilers, the first that works being chosen: their packages, what is imported of each, and the extra that brings it.
 COMPILERS = {
-    "numba-cuda": ("numba_cuda", "numba.cuda.core.config"),
-    "numba-cuda-mlir": ("numba_cuda_mlir", "numba_cuda_mlir.cuda"),
+    "numba-cuda": ("numba_cuda", "numba.cuda.core.config", "cuda"),
+    "numba-cuda-mlir": ("numba_cuda_mlir", "numba_cuda_mlir.cuda", "cuda-mlir"),
 }
 
 
@@ -23,19 +23,22 @@ COMPILERS = {
 def chosen():
     """(the compiler in use, None), or (None, why there is none and what to do about it)."""
     found, missing = None, None
-    for name, modules in COMPILERS.items():
-        error = failure_of_import(modules[0])
+    for name, (package, used, extra) in COMPILERS.items():
+        error = failure_of_import(package)
         if isinstance(error, ImportError):
             missing = missing or error
             continue
-        error = error or failure_of_import(modules[1])
+        error = error or failure_of_import(used)
         if error is None:
             return name, None
-        found = found or (name, error)
+        found = found or (name, extra, error)
     if found is None:
         return None, f"numba-cuda is not installed ({missing}): pip install 'fastloss[cuda]'"
-    name, error = found  # versions of other packages may be incompatible
-    return None, f"{name} can't be imported ({type(error).__name__}: {error}): pip install --upgrade 'fastloss[cuda]'"
+    name, extra, error = found  # versions of other packages may be incompatible
+    return (
+        None,
+        f"{name} can't be imported ({type(error).__name__}: {error}): pip install --upgrade 'fastloss[{extra}]'",
+    )
 
 
 @functools.cache
