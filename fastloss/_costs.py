@@ -10,6 +10,8 @@ from __future__ import annotations
 # gradient).
 ROWS = ((512, 0.2, 0.6), (128, 0.3, 1.0), (32, 0.4, 1.5), (8, 0.6, 2.5), (0, 1.5, 6.0))
 
+SQUARES = 0.2  # ns per element whose square is added up in float64
+
 SLOPES = 1.6  # factor if slopes are computed as well
 WIDE = 2.0  # factor for float64
 

@@ -15,6 +15,7 @@
 #include "memory.h"
 #include "softmax.h"
 #include "columns.h"
+#include "distances.h"
 #include "normalise.h"
 #include "divergence.h"
 #include "details.h"
@@ -33,6 +34,7 @@
 #include "memory.h"
 #include "softmax.h"
 #include "columns.h"
+#include "distances.h"
 #include "normalise.h"
 #include "divergence.h"
 #include "details.h"
@@ -50,7 +52,6 @@
 
 #include "capped.h"
 #include "gather.h"
-#include "probabilities.h"
 #include "pointwise.h"
 
 /* T = 1 where there is none. */

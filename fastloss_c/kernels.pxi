@@ -152,7 +152,10 @@ cdef extern from "inner.h" nogil:
     Py_ssize_t rows_of_probabilities(const Columns *x, Py_ssize_t n_classes) noexcept
     Py_ssize_t SIZE_OF(int kind) noexcept
     Py_ssize_t bin_of(double confidence, const double *edges, Py_ssize_t bins) noexcept
-    double distance_of(
+    double distance_of_float(
+        const Columns *x, Py_ssize_t n_classes, int n_rows, const int64_t *labels, int missing, int event,
+        int *found) noexcept
+    double distance_of_double(
         const Columns *x, Py_ssize_t n_classes, int n_rows, const int64_t *labels, int missing, int event,
         int *found) noexcept
     double sum_of_chosen(const double *values, int n) noexcept

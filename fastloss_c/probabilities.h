@@ -1,7 +1,9 @@
-/* Probabilities: whether they are such, and how far they are from what came true. */
+/* Probabilities: whether they are such, how many are taken at a time, and bins of them. */
+#ifndef FASTLOSS_PROBABILITIES_H
+#define FASTLOSS_PROBABILITIES_H
 
 enum { CHECKED = 8192 };    /* elements that are looked at between two steps */
-enum { PROBABLE = 2048 };   /* probabilities in float64 at a time, 16 KiB */
+enum { PROBABLE = 2048 };   /* probabilities at a time, in float64 16 KiB */
 enum { PREDICTED = 512 };   /* rows of these at most */
 enum { ABREAST = 128 };     /* rows that lie side by side, where there are many classes */
 
@@ -59,19 +61,6 @@ static int rows_beyond(const Columns *x, Py_ssize_t n_classes, Py_ssize_t n_rows
     return found;
 }
 
-/* n probabilities in float64, and whether some may be none. */
-static int put_probabilities(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *RESTRICT out)
-{
-    if (kind == FLOAT16) { /* by instructions that make float32 of them */
-        float some[PROBABLE];
-        copied_float(p, step, kind, n, some);
-        copied_double((const char *)some, sizeof(float), FLOAT32, n, out);
-    }
-    else
-        copied_double(p, step, kind, n, out);
-    return beyond(p, step, kind, n);
-}
-
 /* A label that is 0 or 1. */
 INLINE double truth_of(int64_t label)
 {
@@ -86,57 +75,6 @@ static Py_ssize_t rows_of_probabilities(const Columns *x, Py_ssize_t n_classes)
     return rows < PREDICTED ? rows : PREDICTED;
 }
 
-/* The sum of the squared distances between the predictions of these rows and what came true; rows whose labels are negative have no
-part in it.
-
-labels : classes; or, where there is but one, and it is an event's probability, whether the event came true.
-found : set where some are no probabilities. */
-static double distance_of(
-    const Columns *x, Py_ssize_t n_classes, int n_rows, const int64_t *labels, int missing, int event, int *found)
-{
-    const int across = lies_across(x), together = x->class_step == SIZE_OF(x->kind) && x->lane_step == n_classes * x->class_step;
-    const Py_ssize_t most = n_rows == 1 ? PROBABLE : PROBABLE / n_rows;
-    double v[PROBABLE + BLOCK], sums[16] = {0};
-    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start / most, 9); start += most) {
-        const Py_ssize_t classes = n_classes - start < most ? n_classes - start : most, n = classes * n_rows;
-        const Py_ssize_t class_step = across ? n_rows : 1, row_step = across ? 1 : classes;
-        const char *from = x->data + start * x->class_step;
-        if (together && classes == n_classes)
-            *found |= put_probabilities(from, x->class_step, x->kind, n, v);
-        else if (across)
-            for (Py_ssize_t c = 0; c < classes; c++)
-                *found |= put_probabilities(from + c * x->class_step, x->lane_step, x->kind, n_rows, v + c * class_step);
-        else
-            for (int row = 0; row < n_rows; row++)
-                *found |= put_probabilities(from + row * x->lane_step, x->class_step, x->kind, classes, v + row * row_step);
-        if (event)
-            for (int row = 0; row < n_rows; row++)
-                v[row] -= truth_of(labels[row]);
-        else if (n_classes == 2 && !across && !missing) /* without waiting for what has just been written */
-            for (int row = 0; row < n_rows; row++) {
-                v[2 * row] -= 1.0 - truth_of(labels[row]);
-                v[2 * row + 1] -= truth_of(labels[row]);
-            }
-        else
-            for (int row = 0; row < n_rows; row++) {
-                const uint64_t own = (uint64_t)labels[row] - (uint64_t)start;
-                if (own < (uint64_t)classes)
-                    v[row * row_step + (Py_ssize_t)own * class_step] -= 1.0;
-            }
-        if (missing)
-            for (int row = 0; row < n_rows; row++)
-                for (Py_ssize_t c = 0; labels[row] < 0 && c < classes; c++)
-                    v[row * row_step + c * class_step] = 0.0;
-        for (Py_ssize_t i = n; i % BLOCK; i++)
-            v[i] = 0.0;
-        for (Py_ssize_t i = 0; i < n; i += BLOCK)
-            for (int k = 0; k < 16; k++)
-                sums[k] += (v[i + k] * v[i + k] + v[i + 16 + k] * v[i + 16 + k]) +
-                           (v[i + 32 + k] * v[i + 32 + k] + v[i + 48 + k] * v[i + 48 + k]);
-    }
-    return folded_double(sums);
-}
-
 /* The first of the bins whose upper edge is not below a confidence; the last for NaN. */
 static Py_ssize_t bin_of(double confidence, const double *edges, Py_ssize_t bins)
 {
@@ -148,3 +86,5 @@ static Py_ssize_t bin_of(double confidence, const double *edges, Py_ssize_t bins
         bin++;
     return bin;
 }
+
+#endif

@@ -660,6 +660,7 @@ cdef void distance_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssi
     cdef Columns x
     cdef int beyond, missing, k
     cdef Py_ssize_t counted
+    cdef double loss
     for b in range(first, last):
         partial = call.partials + 4 * b
         start_block(partial)
@@ -680,7 +681,11 @@ cdef void distance_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssi
                     counted -= labels[k] < 0
                     if labels[k] == -1:
                         note_bad(partial, r + k)
-            count(partial, distance_of(&x, n, <int>width, labels, missing, call.event, &beyond), counted, counted)
+            if x.kind == FLOAT64:
+                loss = distance_of_double(&x, n, <int>width, labels, missing, call.event, &beyond)
+            else:
+                loss = distance_of_float(&x, n, <int>width, labels, missing, call.event, &beyond)
+            count(partial, loss, counted, counted)
             r += width
         if beyond:
             note_beyond(partial)

@@ -188,7 +188,7 @@ class _Plan:
             return kernel.once(operands, scale, out)
         partials = np.empty((self.n_blocks, 2))
         self.run(kernel, operands, scale, out, partials)
-        return _reduce.total(partials).tolist()
+        return _reduce.totals(partials)
 
     def check_domain(self, operands):
         """Raise ValueError for the first element of an operand outside its domain."""

@@ -227,11 +227,14 @@ class RowKernel:
         if op in _PROBABILITIES:
             own = 10.0 / max(geometry.n_classes, 1)  # of one element per row
             ns = own + (_costs.of_bytes(x.nbytes) / max(x.size, 1) if reads_all else 0.0)
+            if op in ("distance", "event"):
+                ns = max(ns, own + _costs.SQUARES)
         self.ns = ns
         if self.is_transformed:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
             make = functools.partial(Transformed, transform)
         self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
+        self.is_short = self.is_one or _plan.is_short(self.size, self.ns)
         self.goes_aside = _plan.goes_aside(
             max(self.n_blocks, 1), self.size, self.ns, kernel=not self.is_transformed
         )  # then what is written must be new arrays
@@ -271,7 +274,7 @@ class RowKernel:
             return self.kernel.once(x, y, w, outs, scale)
         partials = np.empty((self.n_blocks, 4))
         self.run(x, y, w, outs, scale, partials)
-        return (*_reduce.total(partials[:, :3]).tolist(), float(partials[:, 3].min()))
+        return _reduce.totals_and_least(partials)
 
     def write(self, x, outs):
         """Run "normalise", which has no sums."""
@@ -279,8 +282,8 @@ class RowKernel:
             self.run(x, None, None, outs, 1.0, None)
 
     def run(self, x, y, w, outs, scale, partials):
-        if self.is_one:
-            self.kernel.run(x, y, w, outs, scale, 0, 1, partials)
+        if self.is_short:
+            self.kernel.run(x, y, w, outs, scale, 0, self.n_blocks, partials)
             return
         _plan.run(
             lambda first, last: self.kernel.run(x, y, w, outs, scale, first, last, partials),
