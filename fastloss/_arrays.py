@@ -126,7 +126,7 @@ def first_place(piece: tuple[slice, ...], bad: NDArray[np.bool_]) -> tuple[int, 
 
 def bits(a: NDArray[Any]) -> Any:
     """`a` as the kernels of Numba and NumPy read it: float16 as uint16, bfloat16 as int16."""
-    if a.dtype is FLOAT16:
+    if a.dtype.char == "e":  # which need not be one object
         return a.view(np.uint16)
     return a.view(np.int16) if a.dtype.itemsize == 2 and is_bfloat16(a.dtype) else a
 

@@ -149,7 +149,7 @@ static double sum_of_capped(
         const Py_ssize_t m = n_elements - start < SPAN ? n_elements - start : SPAN;
         const float *p = staged_float(x + start * size, size, kind, m, scratch);
         for (Py_ssize_t b = 0; b < m; b += BLOCK) {
-            ask_ahead_float(x + (start + b) * size, BLOCK * size);
+            ask_ahead(x + (start + b) * size, BLOCK * size);
             cap_some(p + b, m - b, skip - start - b, z, &temper);
             for (int k = 0; k < BLOCK; k++) {
                 const double v = z[k] < lowest ? lowest : z[k], t = in_powers_double(v), power = t - 6755399441055744.0;

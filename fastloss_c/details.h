@@ -141,7 +141,7 @@ static void NAME(find_first)(
     for (Py_ssize_t start = 0; start < n && GOES_ON(start, 20); start += SPAN) {
         const Py_ssize_t width = n - start < SPAN ? n - start : SPAN;
         if (step == SIZE_OF(kind))
-            NAME(ask_ahead)(x + start * step, width * step);
+            ask_ahead(x + start * step, width * step);
         const REAL *p = NAME(staged)(x + start * step, step, kind, width, scratch);
         Py_ssize_t i = 0;
         for (; i + MANY <= width; i += MANY)

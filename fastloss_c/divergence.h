@@ -236,8 +236,8 @@ static void NAME(sweep_blocks)(
     const UINT bias = pair->r_bias;
     for (Py_ssize_t b = 0; b < n_blocks; b++, r += BLOCK, x += BLOCK) {
         int far = 0;
-        NAME(ask_ahead)(r, BLOCK * sizeof(REAL));
-        NAME(ask_ahead)(x, BLOCK * sizeof(REAL));
+        ask_ahead(r, BLOCK * sizeof(REAL));
+        ask_ahead(x, BLOCK * sizeof(REAL));
         for (int k = 0; k < BLOCK; k++)
             far |= !(ABS(NAME(over_temperature)((r[k] - x[k]) - high, temper)) <= CLOSE);
         for (int k = 0; k < 16; k++) {

@@ -400,8 +400,8 @@ INLINE void NAME(add_row_terms)(
     for (; i + BLOCK <= n; i += BLOCK) {
         const REAL *RESTRICT from = x + i;
         REAL *RESTRICT to = keeps ? out + i : NULL;
-        NAME(ask_ahead)(from, BLOCK * sizeof(REAL));
-        NAME(ask_ahead)(written + i, BLOCK * sizeof(REAL));
+        ask_ahead(from, BLOCK * sizeof(REAL));
+        ask_ahead(written + i, BLOCK * sizeof(REAL));
         IN_LANES
         for (int k = 0; k < STEP; k++) {
             const REAL p = from[k], q = from[k + STEP], r = from[k + 2 * STEP], s = from[k + 3 * STEP];
@@ -421,8 +421,8 @@ INLINE void NAME(add_row_terms)(
         }
     }
     for (; i + STEP <= n; i += STEP) {
-        NAME(ask_ahead)(x + i, STEP * sizeof(REAL));
-        NAME(ask_ahead)(written + i, STEP * sizeof(REAL));
+        ask_ahead(x + i, STEP * sizeof(REAL));
+        ask_ahead(written + i, STEP * sizeof(REAL));
         IN_LANES
         for (int k = 0; k < STEP; k++) {
             const REAL p = x[i + k], t = NAME(whole_term)(p, lowest, bias, temper);

@@ -682,20 +682,13 @@ static double NAME(peak_of)(const char *x, int kind, Py_ssize_t n, Py_ssize_t *p
     return top;
 }
 
-/* Prefetches n bytes, AHEAD of their use: memory is idle during exponentials otherwise. */
-INLINE void NAME(ask_ahead)(const void *x, Py_ssize_t bytes)
-{
-    for (Py_ssize_t line = 0; line < bytes; line += LINE)
-        ASK_FOR((const char *)x + AHEAD + line);
-}
-
 /* Adds the terms of complete blocks, groups of four in REAL, then in float64; raises `tops`, lane by lane. */
 static void NAME(add_terms)(
     const REAL *RESTRICT x, Py_ssize_t n_blocks, REAL lowest, UINT bias, double *RESTRICT sums, REAL *RESTRICT tops,
         const Temper temper)
 {
     for (Py_ssize_t b = 0; b < n_blocks; b++, x += BLOCK) {
-        NAME(ask_ahead)(x, BLOCK * sizeof(REAL));
+        ask_ahead(x, BLOCK * sizeof(REAL));
         for (int k = 0; k < 16; k++) {
             REAL most;
             sums[k] += (double)NAME(four_terms)(x[k], x[k + 16], x[k + 32], x[k + 48], lowest, bias, &most, temper);
@@ -734,13 +727,13 @@ static double NAME(sum_without)(
     for (Py_ssize_t start = 0; start < n_elements && GOES_ON(start, 20); start += span) {
         const Py_ssize_t m = n_elements - start < span ? n_elements - start : span;
         if (kind != NATIVE)
-            NAME(ask_ahead)(x + start * size, m * size);
+            ask_ahead(x + start * size, m * size);
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         const Py_ssize_t full = m / BLOCK, rest = m % BLOCK, own = skip - start, at = own / BLOCK;
         const _Bool inside = own >= 0 && own < m;
         REAL *next = some;
         if (inside && at < full) {
-            NAME(ask_ahead)(p + at * BLOCK, BLOCK * sizeof(REAL));
+            ask_ahead(p + at * BLOCK, BLOCK * sizeof(REAL));
             memcpy(next, p + at * BLOCK, BLOCK * sizeof(REAL));
             next[own % BLOCK] = -(REAL)INFINITY;
             next += BLOCK;
@@ -750,7 +743,7 @@ static double NAME(sum_without)(
         else
             NAME(add_terms)(p, full, lowest, bias, sums, tops, temper);
         if (rest) {
-            NAME(ask_ahead)(p + full * BLOCK, rest * sizeof(REAL));
+            ask_ahead(p + full * BLOCK, rest * sizeof(REAL));
             NAME(padded)(p + full * BLOCK, rest, next);
             if (inside && at == full)
                 next[own % BLOCK] = -(REAL)INFINITY;

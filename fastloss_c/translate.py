@@ -147,9 +147,10 @@ static void NAME({name}_sums)(
     const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n_blocks,
     double *RESTRICT sums)
 {{
-{unpacked}    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps})
-        for (int i = 0; i < 16; i++)
+{unpacked}    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps}) {{
+{asked}        for (int i = 0; i < 16; i++)
             sums[i] += (double)({expression});
+    }}
 }}
 """
 
@@ -197,7 +198,8 @@ def _loops(value, slope, operands, n_parameters, odds):
     else:
         expression = added(value)
     steps = ", ".join(f"{array} += BLOCK" for array in operands)
-    yield _SUMS.format(name=value, unpacked=_unpacked(n_parameters), steps=steps, expression=expression)
+    asked = "".join(f"        ask_ahead({array}, BLOCK * sizeof(REAL));\n" for array in operands)
+    yield _SUMS.format(name=value, asked=asked, unpacked=_unpacked(n_parameters), steps=steps, expression=expression)
 
 
 def header(source, losses):

@@ -1,11 +1,13 @@
 """Every loss × reduction × dtype × layout against the oracle, the dtypes of the results, and ``out=``."""
 
+import itertools
+
 import numpy as np
 import pytest
 import reference
 from cases import CASES, PLAIN_CASES, POINT_CASES, STAND_INS, generator
 from compare import assert_ulp, result_dtype
-from layouts import KEEPING_DTYPE, big_endian, contiguous
+from layouts import KEEPING_DTYPE, big_endian, contiguous, misaligned
 
 import fastloss
 
@@ -93,12 +95,25 @@ def test_three_dimensional_views(case):
     check(case, views, np.dtype(np.float32))
 
 
+def other_objects(dtype):
+    """Arrays like one whose dtype is not the object that NumPy usually has: after unpickling, swapping bytes, or with metadata."""
+    swapped = dtype.newbyteorder(">")
+    for other in (swapped.newbyteorder("="), np.dtype(dtype, metadata={"unit": "nat"}), swapped):
+        yield lambda a, other=other: a.astype(other) if a.dtype == dtype else a
+    other = np.dtype(dtype, metadata={"unit": "nat"})
+    yield lambda a: misaligned(a).view(other) if a.dtype == dtype else a
+
+
 def test_dtypes_that_are_equal_but_not_identical():
-    """NumPy has more than one object for the same dtype: after unpickling, swapping bytes, or with metadata."""
-    for dtype in (np.dtype(">f4").newbyteorder("="), np.dtype("f4", metadata={"unit": "nat"})):
-        for case in STAND_INS:
-            arguments = case.cast(case.arguments(generator(case), (6, 21)), np.float32)
-            check(case, [a.astype(dtype) if a.dtype == dtype else a for a in arguments], np.dtype(np.float32))
+    """By plans of their own, and by those of plain arrays, from which they differ in nothing that plans are kept by."""
+    # one test, so that each dtype meets each backend by default
+    for dtype, plain_first in itertools.product([np.float32, np.float64, np.float16], [False, True]):
+        for n, other in enumerate(other_objects(np.dtype(dtype)), 4 if plain_first else 8):
+            for case in (STAND_INS[0], STAND_INS[3]):
+                arguments = case.cast(case.arguments(generator(case), (n, 21)), dtype)
+                if plain_first:
+                    check(case, arguments, result_dtype(dtype))
+                check(case, [other(a) for a in arguments], result_dtype(dtype))
 
 
 @pytest.mark.parametrize("case", PLAIN_CASES, ids=str)

@@ -34,14 +34,13 @@ def preparation(a, cast):
     if cast is not None and a.dtype != np.dtype(cast):
         return functools.partial(_converted, dtype=np.dtype(cast))
     dtype = a.dtype
-    if not dtype.isnative:
-        return functools.partial(_converted, dtype=dtype.newbyteorder("="))
-    if not a.flags.aligned:
-        return np.copy
+    own = dtype if dtype.isnative else dtype.newbyteorder("=")
+    if dtype.kind == "f":  # equal dtypes may be different objects (pickling, metadata, byte order); from here on they are the same
+        own = _FLOATS.get(dtype.itemsize, own)
+    if not (dtype.isnative and a.flags.aligned):
+        return functools.partial(_converted, dtype=own)
     if dtype.kind == "b":
         return _as_bytes
-    # equal dtypes may be different objects (pickling, metadata); from here on they are the same
-    own = _FLOATS.get(dtype.itemsize) if dtype.kind == "f" else dtype
     return None if dtype is own else functools.partial(np.ndarray.view, dtype=own)
 
 
