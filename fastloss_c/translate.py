@@ -136,8 +136,10 @@ static void NAME({name}_loop)(
     const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n_blocks,
     REAL *RESTRICT out)
 {{
-{unpacked}    for (Py_ssize_t i = 0; i < BLOCK * n_blocks; i++)
-        out[i] = {expression};
+{unpacked}    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps}, out += BLOCK) {{
+{asked}        for (int i = 0; i < BLOCK; i++)
+            out[i] = {expression};
+    }}
 }}
 """
 
@@ -178,11 +180,15 @@ def _called(name, operands, n_parameters, at="i"):
     return f"NAME({name}_)({', '.join([*(f'{a}[{at}]' for a in operands), *(f'p{k}' for k in range(n_parameters))])})"
 
 
-def _loops(value, slope, operands, n_parameters, odds):
+def _loops(value, slope, operands, n_parameters, odds, asks):
     """Loops for a loss's values, for its slopes times a factor, which follows the parameters, and for sums of its values."""
-    yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=_called(value, operands, n_parameters))
+    steps = ", ".join(f"{array} += BLOCK" for array in operands)
+    asked = "".join(f"        ask_ahead({array}, BLOCK * sizeof(REAL));\n" for array in operands if asks)
+    fixed = {"steps": steps, "asked": asked}
+    expression = _called(value, operands, n_parameters)
+    yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=expression, **fixed)
     scaled = f"p{n_parameters} * {_called(slope, operands, n_parameters)}"
-    yield _LOOP.format(name=f"{value}_slope", unpacked=_unpacked(n_parameters + 1), expression=scaled)
+    yield _LOOP.format(name=f"{value}_slope", unpacked=_unpacked(n_parameters + 1), expression=scaled, **fixed)
 
     def four(name):
         return [_called(name, operands, n_parameters, f"i + {at}") for at in (0, 16, 32, 48)]
@@ -197,29 +203,27 @@ def _loops(value, slope, operands, n_parameters, odds):
         expression = f"({added(f'{value}_linear')}) + NAME(log1p_moderate)({first})"
     else:
         expression = added(value)
-    steps = ", ".join(f"{array} += BLOCK" for array in operands)
-    asked = "".join(f"        ask_ahead({array}, BLOCK * sizeof(REAL));\n" for array in operands)
-    yield _SUMS.format(name=value, asked=asked, unpacked=_unpacked(n_parameters), steps=steps, expression=expression)
+    yield _SUMS.format(name=value, unpacked=_unpacked(n_parameters), expression=expression, **fixed)
 
 
 def header(source, losses):
     """The C text of every formula, loops over each loss's value, slope and sums, and the table of them.
 
     losses : for each (name of the value, name of the slope, number of array operands, whether the value is a linear part plus log1p of odds,
-        so that a sum may take one logarithm of several odds).
+        so that a sum may take one logarithm of several odds, whether its arithmetic takes so long that memory is to be asked for ahead).
     """
     found = functions(source)
     declared = [text.splitlines()[0] + ";" for _, text in found.values()]
     parts = ["/* Generated from scalars.py: see translate.py. */", "\n".join(declared)]
     parts += [text for _, text in found.values()]
     rows = []
-    for value, slope, operands, odds in losses:
+    for value, slope, operands, odds, asks in losses:
         n_parameters = found[value][0] - operands
         if operands > MOST_OPERANDS or not 0 <= n_parameters <= MOST_PARAMETERS or found[slope][0] != found[value][0]:
             raise ValueError(
                 f"{value}: expected at most {MOST_OPERANDS} arrays and {MOST_PARAMETERS} parameters, the slope's alike"
             )
-        parts += _loops(value, slope, "xyz"[:operands], n_parameters, odds)
+        parts += _loops(value, slope, "xyz"[:operands], n_parameters, odds, asks)
         loops = f"(Loop)NAME({value}_loop), (Loop)NAME({value}_slope_loop), (Loop)NAME({value}_sums)"
         rows.append(f'    {{"{value}", {operands}, {n_parameters}, {loops}}},')
     parts = [*parts[:1], _PLAIN, *parts[1:], _AGAIN]
