@@ -151,6 +151,7 @@ cdef extern from "inner.h" nogil:
     int rows_beyond(const Columns *x, Py_ssize_t n_classes, Py_ssize_t n_rows) noexcept
     Py_ssize_t rows_of_probabilities(const Columns *x, Py_ssize_t n_classes) noexcept
     Py_ssize_t SIZE_OF(int kind) noexcept
+    void ask_ahead(const void *x, Py_ssize_t bytes) noexcept
     Py_ssize_t bin_of(double confidence, const double *edges, Py_ssize_t bins) noexcept
     double distance_of_float(
         const Columns *x, Py_ssize_t n_classes, int n_rows, const int64_t *labels, int missing, int event,

@@ -112,6 +112,8 @@ cdef double *stage_weights(
     if job.w.data == NULL:
         return NULL
     for k in range(n_rows):
+        if job.w.step[2] == SIZE_OF(job.w.kind):
+            ask_ahead(at(&job.w, (row + k) // job.middle, (row + k) % job.middle, start), n * job.w.step[2])
         copied_double(
             at(&job.w, (row + k) // job.middle, (row + k) % job.middle, start), job.w.step[2], job.w.kind, n,
             scratch.weights + k * n,

@@ -137,7 +137,7 @@ static void NAME({name}_loop)(
     REAL *RESTRICT out)
 {{
 {unpacked}    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps}, out += BLOCK) {{
-{asked}        for (int i = 0; i < BLOCK; i++)
+{asked}{asked_out}        for (int i = 0; i < BLOCK; i++)
             out[i] = {expression};
     }}
 }}
@@ -184,7 +184,7 @@ def _loops(value, slope, operands, n_parameters, odds, asks):
     """Loops for a loss's values, for its slopes times a factor, which follows the parameters, and for sums of its values."""
     steps = ", ".join(f"{array} += BLOCK" for array in operands)
     asked = "".join(f"        ask_ahead({array}, BLOCK * sizeof(REAL));\n" for array in operands if asks)
-    fixed = {"steps": steps, "asked": asked}
+    fixed = {"steps": steps, "asked": asked, "asked_out": "        ask_ahead(out, BLOCK * sizeof(REAL));\n" if asks else ""}
     expression = _called(value, operands, n_parameters)
     yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=expression, **fixed)
     scaled = f"p{n_parameters} * {_called(slope, operands, n_parameters)}"
