@@ -137,7 +137,7 @@ static void NAME({name}_loop)(
     REAL *RESTRICT out)
 {{
 {unpacked}    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps}, out += BLOCK) {{
-{asked}{asked_out}        for (int i = 0; i < BLOCK; i++)
+{asked}        for (int i = 0; i < BLOCK; i++)
             out[i] = {expression};
     }}
 }}
@@ -183,12 +183,15 @@ def _called(name, operands, n_parameters, at="i"):
 def _loops(value, slope, operands, n_parameters, odds, asks):
     """Loops for a loss's values, for its slopes times a factor, which follows the parameters, and for sums of its values."""
     steps = ", ".join(f"{array} += BLOCK" for array in operands)
-    asked = "".join(f"        ask_ahead({array}, BLOCK * sizeof(REAL));\n" for array in operands if asks)
-    fixed = {"steps": steps, "asked": asked, "asked_out": "        ask_ahead(out, BLOCK * sizeof(REAL));\n" if asks else ""}
+
+    def asked(*arrays):
+        return "".join(f"        ask_ahead({array}, BLOCK * sizeof(REAL));\n" for array in arrays if asks)
+
+    looped = {"steps": steps, "asked": asked(*operands, "out")}
     expression = _called(value, operands, n_parameters)
-    yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=expression, **fixed)
+    yield _LOOP.format(name=value, unpacked=_unpacked(n_parameters), expression=expression, **looped)
     scaled = f"p{n_parameters} * {_called(slope, operands, n_parameters)}"
-    yield _LOOP.format(name=f"{value}_slope", unpacked=_unpacked(n_parameters + 1), expression=scaled, **fixed)
+    yield _LOOP.format(name=f"{value}_slope", unpacked=_unpacked(n_parameters + 1), expression=scaled, **looped)
 
     def four(name):
         return [_called(name, operands, n_parameters, f"i + {at}") for at in (0, 16, 32, 48)]
@@ -203,7 +206,9 @@ def _loops(value, slope, operands, n_parameters, odds, asks):
         expression = f"({added(f'{value}_linear')}) + NAME(log1p_moderate)({first})"
     else:
         expression = added(value)
-    yield _SUMS.format(name=value, unpacked=_unpacked(n_parameters), expression=expression, **fixed)
+    yield _SUMS.format(
+        name=value, unpacked=_unpacked(n_parameters), expression=expression, steps=steps, asked=asked(*operands)
+    )
 
 
 def header(source, losses):

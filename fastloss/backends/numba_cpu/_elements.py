@@ -32,11 +32,14 @@ from fastloss.backends.numba_cpu._lanes import (
     tree,
     where,
 )
-from fastloss.backends.numba_cpu._memory import load, load_some, offset, store, store_some
+from fastloss.backends.numba_cpu._memory import ask_ahead, load, load_some, offset, store, store_some
 
 # The number of registers computed side by side, and so of sums that are independent of each other.
 ABREAST = 4
 GROUP = ABREAST * WIDTH
+
+# Nanoseconds per element from which a loss's arithmetic keeps the CPU from reading ahead by itself.
+SLOW = 0.3
 
 _VOCABULARY = {
     "exp": _math.exp_of,
@@ -122,6 +125,13 @@ def _real_of(out):
     return DOUBLE if out.kind.dtype == types.float64 else FLOAT
 
 
+def _ask(loss, arrays, at, count):
+    """Prefetch what comes later of those that are arrays, where arithmetic takes long."""
+    for array in arrays:
+        if loss.ns >= SLOW and isinstance(array, Array):
+            ask_ahead(array, at, count)
+
+
 def _unless_finite(old, new):
     return where(absolute(old) < math.inf, old, new)
 
@@ -143,6 +153,7 @@ def sum_with(loss):
         return [_evaluated(found[name], *operands, at + k * WIDTH) for k in range(ABREAST)]
 
     def group(sums, *operands, at):
+        _ask(loss, operands, at, GROUP)
         if not loss.odds:
             return sums + _sum(evaluated(loss.value, *operands, at=at)).to(DOUBLE)
         linear = _sum(evaluated(f"{loss.name}_linear", *operands, at=at))
@@ -170,6 +181,7 @@ def written(loss, name, scaled, wide=False):
 
     def whole(out, x, y, z, w, p, *rest):
         *scale, at = rest
+        _ask(loss, (out, x, y, z, w), at, WIDTH)
         put(out, at, x, y, z, w, p, scale, None)
 
     def some(out, x, y, z, w, p, *rest):

@@ -71,6 +71,18 @@ def ask(array, byte_offset):
     builder.call(function, [pointer, read, keep, data])
 
 
+# How many bytes ahead of its use a line is prefetched: memory would be idle during exponentials and divisions otherwise.
+AHEAD = 16384
+LINE = 64  # bytes of a line of the cache
+
+
+def ask_ahead(array, at, count):
+    """Prefetch what will be needed after `count` elements from position `at` on."""
+    size = array.kind.dtype.bitwidth // 8
+    for k in range(0, count * size, LINE):
+        ask(array, at * size + (AHEAD + k))
+
+
 def store(array, byte_offset, x):
     builder = array.builder
     size = array.kind.dtype.bitwidth // 8

@@ -35,12 +35,9 @@ from fastloss.backends.numba_cpu._math import (
     reach,
     term,
 )
-from fastloss.backends.numba_cpu._memory import ask, load, load_some, offset, real_of, store
+from fastloss.backends.numba_cpu._memory import ask, ask_ahead, load, load_some, offset, real_of, store
 
 STEP = 8 * WIDTH  # elements of a row processed at once
-LINE = 64  # bytes per cache line
-# How many bytes ahead of its use a line is prefetched: memory would be idle during exponentials otherwise.
-AHEAD = 16384
 
 
 # --- numbers and registers --------------------------------------------------------------------------------------------
@@ -89,9 +86,7 @@ def _masked(v, positions, from_, skip):
 
 def _top_of(x, at):
     """The maxima of one STEP, lane by lane; prefetches memory that the row, or the next one, will need later."""
-    size = x.kind.dtype.bitwidth // 8
-    for k in range(0, STEP * size, LINE):
-        ask(x, at * size + (AHEAD + k))
+    ask_ahead(x, at, STEP)
     return tree(_step(x, at), larger)
 
 
@@ -180,9 +175,7 @@ def _ordered(step):
 def _ordered_step(x, at):
     """The maxima of one STEP, and its elements in groups of four; prefetches memory that the row, or the next one, will
     need later."""
-    size = x.kind.dtype.bitwidth // 8
-    for k in range(0, STEP * size, LINE):
-        ask(x, at * size + (AHEAD + k))
+    ask_ahead(x, at, STEP)
     step = _ordered(_step(x, at))
     return (larger(step[0], step[4]), *step)
 

@@ -35,7 +35,8 @@ def preparation(a, cast):
         return functools.partial(_converted, dtype=np.dtype(cast))
     dtype = a.dtype
     own = dtype if dtype.isnative else dtype.newbyteorder("=")
-    if dtype.kind == "f":  # equal dtypes may be different objects (pickling, metadata, byte order); from here on they are the same
+    # equal dtypes may be different objects (pickling, metadata, byte order); from here on they are the same
+    if dtype.kind == "f":
         own = _FLOATS.get(dtype.itemsize, own)
     if not (dtype.isnative and a.flags.aligned):
         return functools.partial(_converted, dtype=own)
