@@ -338,6 +338,15 @@ INLINE void NAME(ask_for)(NAME(Ahead) ahead, int c)
         ASK_FOR(ahead.data + c * ahead.class_step + LINE);
 }
 
+/* Prefetches where the k-th class of a tile goes, or its k-th row if rows lie one after the other. */
+INLINE void NAME(ask_for_result)(const char *out, int k, int classes, int width, Py_ssize_t class_step, Py_ssize_t lane_step)
+{
+    if (lane_step == (Py_ssize_t)sizeof(REAL))
+        ask_for_all(out + k * class_step, width * lane_step);
+    else if (class_step == (Py_ssize_t)sizeof(REAL) && k < width)
+        ask_for_all(out + k * lane_step, classes * class_step);
+}
+
 /* Raises the peaks of STRIP rows to the largest of so many classes.  The tile has -inf for what there is of a group of four after
 them. */
 INLINE void NAME(raise_peaks)(const REAL *RESTRICT tile, int classes, REAL *RESTRICT peak)
@@ -871,6 +880,7 @@ INLINE void NAME(fill_lanes)(
             NAME(load_tile)(y, start, classes, width, lanes, other);
         for (int c = 0; c < classes; c++) {
             REAL *RESTRICT v = tile + c * LANES;
+            NAME(ask_for_result)(out + start * class_step, c, classes, width, class_step, lane_step);
             for (int lane = 0; lane < lanes; lane++) {
                 const REAL p = NAME(share_of_term)(v[lane], lowest[lane], biases[lane], multiplier[lane], temper);
                 v[lane] = v[lane] == largest[lane] ? peak[lane] : p > peak[lane] ? peak[lane] : p;
@@ -948,9 +958,11 @@ INLINE void NAME(log_lanes)(
     for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
-        for (int c = 0; c < classes; c++)
+        for (int c = 0; c < classes; c++) {
+            NAME(ask_for_result)(out + start * class_step, c, classes, width, class_step, lane_step);
             for (int lane = 0; lane < lanes; lane++)
                 tile[c * LANES + lane] = NAME(gap)(tile[c * LANES + lane], top[lane], temper) - tail[lane];
+        }
         if (TEMPERED)
             for (int lane = 0; lane < width; lane++)
                 if (ABS(top[lane]) > (REAL)1e37)

@@ -2,11 +2,18 @@
 
 #include "probabilities.h"
 
-/* n probabilities as REAL, and whether some may be none. */
-static int NAME(put_probabilities)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, REAL *RESTRICT out)
+/* n probabilities as REAL, and whether some may be none; prefetches what lies so many bytes ahead. */
+static int NAME(put_probabilities)(
+    const char *p, Py_ssize_t step, int kind, Py_ssize_t n, Py_ssize_t ahead, REAL *RESTRICT out)
 {
-    NAME(copied)(p, step, kind, n, out);
-    return beyond(p, step, kind, n);
+    int found = 0;
+    for (Py_ssize_t start = 0; start < n; start += SPAN / 4) {
+        const Py_ssize_t some = n - start < SPAN / 4 ? n - start : SPAN / 4;
+        ask_for_all(p + start * step + ahead, some * SIZE_OF(kind));
+        NAME(copied)(p + start * step, step, kind, some, out + start);
+        found |= beyond(p + start * step, step, kind, some);
+    }
+    return found;
 }
 
 /* The squares of n values, room for BLOCK more after them, in 16 sums. */
@@ -39,13 +46,15 @@ static double NAME(distance_of)(
         const Py_ssize_t class_step = across ? n_rows : 1, row_step = across ? 1 : classes;
         const char *from = x->data + start * x->class_step;
         if (together && classes == n_classes)
-            *found |= NAME(put_probabilities)(from, x->class_step, x->kind, n, v);
+            *found |= NAME(put_probabilities)(from, x->class_step, x->kind, n, AHEAD, v);
         else if (across)
             for (Py_ssize_t c = 0; c < classes; c++)
-                *found |= NAME(put_probabilities)(from + c * x->class_step, x->lane_step, x->kind, n_rows, v + c * class_step);
+                *found |= NAME(put_probabilities)(
+                    from + c * x->class_step, x->lane_step, x->kind, n_rows, n_rows * x->lane_step, v + c * class_step);
         else
             for (int row = 0; row < n_rows; row++)
-                *found |= NAME(put_probabilities)(from + row * x->lane_step, x->class_step, x->kind, classes, v + row * row_step);
+                *found |= NAME(put_probabilities)(
+                    from + row * x->lane_step, x->class_step, x->kind, classes, AHEAD, v + row * row_step);
         if (missing)
             for (int row = 0; row < n_rows; row++)
                 for (Py_ssize_t c = 0; labels[row] < 0 && c < classes; c++)

@@ -124,11 +124,17 @@ enum { SPAN = 1024 };           /* elements that stay in the first-level cache b
 enum { AHEAD = 16384 };         /* bytes before it is read that memory is asked for */
 enum { LINE = 64 };             /* bytes of a line of the cache */
 
-/* Prefetches n bytes, AHEAD of their use: memory is idle during exponentials and divisions otherwise. */
-INLINE void ask_ahead(const void *x, Py_ssize_t bytes)
+/* Prefetches so many bytes: memory is idle during exponentials and divisions otherwise. */
+INLINE void ask_for_all(const void *x, Py_ssize_t bytes)
 {
     for (Py_ssize_t line = 0; line < bytes; line += LINE)
-        ASK_FOR((const char *)x + AHEAD + line);
+        ASK_FOR((const char *)x + line);
+}
+
+/* The same, AHEAD of their use. */
+INLINE void ask_ahead(const void *x, Py_ssize_t bytes)
+{
+    ask_for_all((const char *)x + AHEAD, bytes);
 }
 
 /* Kinds of elements; floats of 16 bits come as their bits. */

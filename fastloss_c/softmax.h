@@ -823,12 +823,14 @@ static void NAME(mix_evenly)(
             continue;
         }
         const REAL *t = NAME(staged)(y + start * y_step, y_step, y_kind, m, y_scratch);
-        for (Py_ssize_t i = 0; i < whole; i += 16)
+        for (Py_ssize_t i = 0; i < whole; i += 16) {
+            ask_ahead(y + (start + i) * y_step, LINE);
             for (int k = 0; k < 16; k++) {
                 const double q = keep * (double)t[i + k] + spread;
                 sums[k] += weighed(q, base - (double)p[i + k]);
                 masses[k] += q;
             }
+        }
         for (Py_ssize_t i = whole; i < m; i++) {
             const double q = keep * (double)t[i] + spread;
             rest += weighed(q, base - (double)p[i]);
