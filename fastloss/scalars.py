@@ -669,7 +669,8 @@ def is_single(x):
 
 
 def product_error(a, b, product):
-    """a b - product, where that is the product rounded (Dekker 1971).  Fused operations leave nothing to split, and are exact."""
+    """a b - product, where that is the product rounded (Dekker 1971): a variable of its own, which no sum takes in, as compilers may
+    round a product and a sum once.  Here that leaves nothing to split, and is exact."""
     T = type(a)
     by = T(4097.0) if is_single(a) > T(0.0) else T(134217729.0)
     a_high = by * a - (by * a - a)

@@ -33,9 +33,9 @@ class Wanted:
     member : str or None
         The array or column in it, where one is named.
     head : bytes
-        The first bytes of a file, none of a directory.
+        The first 10 bytes of a file, none of a directory.
     file : file object or None
-        The open file; None for a directory. It is closed when the reader returns.
+        The open file, after these bytes; None for a directory. It is closed when the reader returns.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Reader(Protocol):
 class Format:
     """A format: the module of this folder that reads it, imported when the first such file is opened.
 
+    `suffixes` are what directories are searched for, what a shard's name goes without, and what a member's name may follow.
     `recognises(path, head)` tells by a file's first bytes where those tell, by its name otherwise.
     """
 
@@ -119,7 +120,7 @@ FORMATS = (
 # What a directory is searched for.
 SUFFIXES = tuple(suffix for format in reversed(FORMATS) for suffix in format.suffixes)
 
-# The part after a colon names an array within such a file.
+# The part after a colon names an array within such a file; a .npy file is one array.
 _NAMED = re.compile(rf"(?:{'|'.join(re.escape(s) for s in SUFFIXES if s != '.npy')})(?=:)", re.IGNORECASE)
 
 
