@@ -12,25 +12,36 @@ from fastloss.losses import Function
 def bind(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """(operands, options) of ``function(*args, **kwargs)``, as `evaluate` takes them; TypeError if the call would raise
     one."""
-    arrays, operands, defaults = _layout(function)
-    required = [name for name in arrays if name not in function.optional]
-    if len(args) > len(arrays):
-        raise TypeError(f"{function.name}() takes {len(arrays)} positional arguments but {len(args)} were given")
-    given = dict(zip(arrays, args, strict=False))
-    for name in kwargs:
+    places, defaults = _places(function, len(args), tuple(kwargs))
+    given = (*args, *kwargs.values(), None)
+    operands = tuple([given[place] for place in places])
+    get = kwargs.get
+    return operands, tuple([get(name, default) for name, default in defaults]) if kwargs else _values(function)
+
+
+# Calls of the same kind follow one another; how many kinds there are has no limit, as losses may be a user's own.
+@functools.lru_cache(1024)
+def _places(
+    function: Function, n_args: int, names: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[tuple[str, Any], ...]]:
+    """Where each operand is among the arguments, those by name last, -1 if absent; and the options' names and defaults."""
+    arrays, defaults = function.arrays, {option.name: option.default for option in function.options}
+    if n_args > len(arrays):
+        raise TypeError(f"{function.name}() takes {len(arrays)} positional arguments but {n_args} were given")
+    given = arrays[:n_args]
+    for name in names:
         if name in given:
             raise TypeError(f"{function.name}() got multiple values for argument {name!r}")
-        if name not in defaults and name not in operands:
+        if name not in defaults and name not in function.operands:
             raise TypeError(f"{function.name}() got an unexpected keyword argument {name!r}")
-    given |= kwargs
-    missing = [name for name in required if name not in given]
+    given += names
+    missing = [name for name in arrays if name not in function.optional and name not in given]
     if missing:
         raise TypeError(f"{function.name}() missing required arguments: {', '.join(map(repr, missing))}")
-    get = given.get
-    return tuple([get(name) for name in operands]), tuple([get(name, default) for name, default in defaults.items()])
+    return tuple(given.index(name) if name in given else -1 for name in function.operands), tuple(defaults.items())
 
 
-@functools.cache
-def _layout(function: Function) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]:
-    """Names of positional arguments and of operands, and the options' defaults by name."""
-    return function.arrays, function.operands, {option.name: option.default for option in function.options}
+@functools.lru_cache(1024)
+def _values(function: Function) -> tuple[Any, ...]:
+    """The options' defaults."""
+    return tuple(option.default for option in function.options)

@@ -87,12 +87,12 @@ def check_out(out, shape):
 
 def can_be_written(out, real, inputs):
     """Whether a kernel may write to `out` directly, rather than to an array that is then copied to it."""
-    return (
-        out.dtype == real
-        and out.flags.c_contiguous
-        and out.flags.aligned
-        and not any(a is not None and np.may_share_memory(out, a) for a in inputs)
-    )
+    if out.dtype != real or not (out.flags.c_contiguous and out.flags.aligned):
+        return False
+    for a in inputs:  # a generator would take longer
+        if a is not None and np.may_share_memory(out, a):
+            return False
+    return True
 
 
 def destination(out, shape, real, inputs):

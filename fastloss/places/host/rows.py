@@ -36,21 +36,25 @@ class Geometry:
     inner) of any strides and run across rows: for few classes, and for a class axis that is not the last.
     """
 
-    def __init__(self, x, axis, rowwise_from=math.inf):
-        """rowwise_from : number of contiguous classes from which on row kernels are used."""
+    def __init__(self, x, axis, rowwise_from=math.inf, writes=False):
+        """rowwise_from : number of contiguous classes from which on row kernels are used.
+        writes : whether there will be results of the logits' shape.
+        """
         self.shape, self.axis = x.shape, axis
         self.n_classes = x.shape[axis]
         ndim = x.ndim
         before, after = tuple(range(axis)), tuple(range(axis + 1, ndim))
-        self.across = not (axis == ndim - 1 and self.n_classes >= rowwise_from and x.strides[-1] == x.itemsize)
+        n_after = math.prod(x.shape[i] for i in after)
+        contiguous = x.strides[axis] == x.itemsize and not (writes and n_after > 1)
+        self.across = not (contiguous and self.n_classes >= rowwise_from)
         self.copies_x = False
         if not self.across:
             # rows along one axis if their strides allow it, otherwise along two
-            split = _split(before, x)
+            split = _split(before + after, x)
             self.copies_x = split is None
-            outer, inner = split or ((), before)
+            outer, inner = split or ((), before + after)
         else:
-            n_before, n_after = (math.prod(x.shape[i] for i in axes) for axes in (before, after))
+            n_before = math.prod(x.shape[i] for i in before)
             # lanes run along the longer side
             outer, inner = (after, before) if n_after < LANES and n_after < n_before else (before, after)
             self.copies_x = None in (stride_of(group, x.shape, x.strides) for group in (outer, inner))
@@ -163,11 +167,12 @@ class RowKernel:
         rowwise_from = math.inf
         if op not in _PROBABILITIES and (op != "compare" or w.strides[axis] == w.itemsize):
             rowwise_from = _plan.backend().rowwise_from(op, real, any(outs[1:]))
-        geometry = Geometry(x, axis, rowwise_from)
+        writes = any(out is not None and out[1] is True for out in outs)
+        geometry = Geometry(x, axis, rowwise_from, writes)
         if geometry.copies_x:
             steps[0] = then(steps[0], np.ascontiguousarray)
             x = np.ascontiguousarray(x)
-            geometry = Geometry(x, axis, rowwise_from)
+            geometry = Geometry(x, axis, rowwise_from, writes)
         self.geometry = geometry
         if op == "known":
             weights = ("float64", FLOAT64.itemsize * geometry.n_rows, *geometry.packed_per_row(FLOAT64)[2:])
@@ -213,8 +218,7 @@ class RowKernel:
         else:
             self.block, self.n_blocks = geometry.blocks()
         self.size = x.size
-        written = any(out is not None and out[1] is True for out in outs) or spread is not None
-        written = written or op in ("score", "compare", "detail")
+        written = writes or spread is not None or op in ("score", "compare", "detail")
         make, transforming, capped = _plan.backend().row_kernel, (), False
         if transform is not None and geometry.n_classes > 0:
             capped = _caps(op, geometry.across, real, geometry.n_classes, transform)
