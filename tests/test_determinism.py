@@ -6,7 +6,7 @@ from cases import CASES, PLAIN_CASES, generator
 from compare import same_bits
 
 import fastloss
-from fastloss import _threads, losses
+from fastloss import _reduce, _threads, losses
 
 pytestmark = pytest.mark.any_backend("case")
 # Small, and some MB with lengths that fit no block: there the work is divided among threads.
@@ -133,3 +133,38 @@ def test_slices_of_one_array(case):
     doubled = [np.concatenate([np.roll(a, 5, axis=0)] * 2) for a in arguments]
     expected = list(everything(case, arguments, {}))
     assert_same(expected, everything(case, [a[5:69] for a in doubled], {}))
+
+
+def test_blocks_are_added_in_one_order_however_few():
+    generator = np.random.default_rng(0)
+    for n in (1, 2, _reduce.FEW - 1, _reduce.FEW, _reduce.FEW + 1):
+        partials = generator.normal(size=(n, 4)) * 10.0 ** generator.integers(-8, 8, (n, 4))
+        in_order = partials[0].copy()
+        for row in partials[1:]:
+            in_order += row
+        assert _reduce.total(partials).tolist() == _reduce.totals(partials) == in_order.tolist()
+        assert _reduce.totals_and_least(partials) == (*in_order[:3].tolist(), partials[:, 3].min())
+
+
+@pytest.mark.parametrize("n_rows", [1, 70])
+def test_contiguous_classes_give_the_same_bits_wherever_their_axis_is(n_rows):
+    """As the last axis, before an axis of length 1, and in column-major order."""
+    generator = np.random.default_rng(0)
+    x, reference = generator.normal(size=(2, n_rows, 300)).astype(np.float32)
+    labels = generator.integers(0, 300, n_rows)
+
+    def results(x, reference, labels, axis):
+        yield fastloss.cross_entropy(x, labels, axis=axis, reduction="none").ravel()
+        yield fastloss.cross_entropy(x, labels, axis=axis, label_smoothing=0.1)
+        yield fastloss.logsumexp(x, axis=axis).ravel()
+        yield fastloss.score(x, labels, axis=axis).nll.ravel()
+        yield fastloss.compare(x, reference, labels, axis=axis).kl.ravel()
+        softmax = fastloss.softmax(x, axis=axis)
+        yield softmax if softmax.ndim == 3 or softmax.shape[0] == n_rows else None
+
+    expected = list(results(x, reference, labels, -1))
+    with_axis = list(results(x[:, :, None], reference[:, :, None], labels[:, None], 1))
+    in_columns = list(results(x.T, reference.T, labels, 0))
+    for a, b, c in zip(expected, with_axis, in_columns, strict=True):
+        assert same_bits(a, b.reshape(a.shape))
+        assert c is None or same_bits(a, c)

@@ -225,3 +225,20 @@ def test_components_that_are_tiny(n_classes):
     ):
         _, gradient = fastloss.value_and_grad(function)(x, np.zeros(1000, int), **options)
         assert_ulp(gradient[:, 1:], slope * exact, 4)
+
+
+@pytest.mark.one_backend
+def test_arguments_that_do_not_fit():
+    loss, x = fastloss.value_and_grad(fastloss.mse_loss), np.ones(3)
+    for args, options, message in (
+        ((x,), {}, r"mse_loss\(\) missing required arguments: 'target'"),
+        ((), {}, r"mse_loss\(\) missing required arguments: 'pred', 'target'"),
+        ((x, x, x), {}, r"mse_loss\(\) takes 2 positional arguments but 3 were given"),
+        ((x, x), {"pred": x}, r"mse_loss\(\) got multiple values for argument 'pred'"),
+        ((x, x), {"delta": 1.0}, r"mse_loss\(\) got an unexpected keyword argument 'delta'"),
+    ):
+        for _ in range(2):  # what is kept of a call must not let the next one through
+            with pytest.raises(TypeError, match=message):
+                loss(*args, **options)
+    value, gradient = loss(target=2 * x, pred=x, weight=x, reduction="sum")
+    assert value == 3.0 and gradient.tolist() == [-2.0] * 3
