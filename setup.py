@@ -44,9 +44,6 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mprefe
 INSTRUCTION_SETS = {"baseline": [], "avx2": AVX2, "avx512": AVX512} if X86 and not MSVC else {"baseline": []}
 
 
-SLOW = 0.3  # nanoseconds per element from which a loss's arithmetic keeps the CPU from reading ahead by itself
-
-
 def translated():
     """The losses' formulas as C."""
     spec = importlib.util.spec_from_file_location("translate", SOURCES / "translate.py")
@@ -56,7 +53,7 @@ def translated():
     text = source.decode()
     table = runpy.run_path(str(HERE / "fastloss" / "losses.py"))["COMPILED"]
     return f"#define SCALARS_DIGEST {zlib.crc32(source)}u\n" + translate.header(
-        text, [(loss.value, loss.slope, loss.operands, loss.odds, loss.ns >= SLOW) for loss in table]
+        text, [(loss.value, loss.slope, loss.operands, loss.odds, loss.is_slow) for loss in table]
     )
 
 

@@ -64,6 +64,11 @@ class Formula:
     functions: tuple[str, str] | None = None
 
     @property
+    def is_slow(self) -> bool:
+        """Whether the arithmetic takes so long that CPUs don't read ahead by themselves: kernels then ask for memory ahead."""
+        return self.ns >= 0.3
+
+    @property
     def value(self) -> str:
         return self.functions[0] if self.functions else self.name
 

@@ -215,7 +215,7 @@ def header(source, losses):
     """The C text of every formula, loops over each loss's value, slope and sums, and the table of them.
 
     losses : for each (name of the value, name of the slope, number of array operands, whether the value is a linear part plus log1p of odds,
-        so that a sum may take one logarithm of several odds, whether its arithmetic takes so long that memory is to be asked for ahead).
+        so that a sum may take one logarithm of several odds, whether memory is to be asked for ahead).
     """
     found = functions(source)
     declared = [text.splitlines()[0] + ";" for _, text in found.values()]

@@ -188,7 +188,7 @@ def _elements(loss: Loss, signatures: Sequence[Any], values: dict[str, Any], wan
         formula,
         tuple(_parameter(value, arithmetic) for value in parameters),
         loss.operands,
-        (cast_of(x, real), cast_of(y, real), None if z is None or z.dtype == real else real, weights_cast(w)),
+        (cast_of(x, real), cast_of(y, real), None if z is None else cast_of(z, real), weights_cast(w)),
         real,
         arithmetic,
         tuple(None if a is None else a.shape for a in arrays),

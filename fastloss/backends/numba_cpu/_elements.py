@@ -38,9 +38,6 @@ from fastloss.backends.numba_cpu._memory import ask_ahead, load, load_some, offs
 ABREAST = 4
 GROUP = ABREAST * WIDTH
 
-# Nanoseconds per element from which a loss's arithmetic keeps the CPU from reading ahead by itself.
-SLOW = 0.3
-
 _VOCABULARY = {
     "exp": _math.exp_of,
     "expm1": _math.expm1_of,
@@ -126,9 +123,9 @@ def _real_of(out):
 
 
 def _ask(loss, arrays, at, count):
-    """Prefetch what comes later of those that are arrays, where arithmetic takes long."""
+    """Prefetch what comes later of those that are arrays, where the loss's arithmetic takes long."""
     for array in arrays:
-        if loss.ns >= SLOW and isinstance(array, Array):
+        if loss.is_slow and isinstance(array, Array):
             ask_ahead(array, at, count)
 
 
