@@ -355,8 +355,10 @@ class _Along(_Plan):
         """Compute roots again where squares have overflowed or underflowed, with one power of two after the other."""
         small, up, down = _SQUARES[self.resolved.real]
         totals = partials[..., 0] if self.by_rows else partials[0]
-        for bad, by in ((np.abs(totals) < small, up), (np.abs(totals) == np.inf, down)):
-            if bad.any() and by != 1.0:
+        sizes = np.abs(totals)
+        for by in (up,) if down == 1.0 else (up, down):
+            bad = sizes < small if by == up else sizes == np.inf
+            if bad.any():
                 scaled = np.empty_like(result)
                 self.finish(self._scaled(operands, by), *self.finishing, scaled)
                 with np.errstate(over="ignore", invalid="ignore"):
