@@ -93,7 +93,7 @@ def specialise(template, name, allocates=False, takes_strides=lambda i, array: F
         kernel._cache = _ForgivingCache(copy)
     except (RuntimeError, OSError):  # no writeable cache: every process compiles for itself
         pass
-    kernel.compile = functools.partial(_compile_once, kernel, kernel.compile, takes_strides)
+    kernel.compile = functools.partial(_compile_once, kernel, kernel.compile, takes_strides, set())
     # what the dispatcher calls for arguments of types that it has no code for
     kernel._compile_for_args = functools.partial(_compile_undisturbed, kernel._compile_for_args)
     return kernel
@@ -115,8 +115,12 @@ def undisturbed(work):
     return work() if global_compiler_lock.is_locked() else _threads.undisturbed(alone)
 
 
-def _compile_once(kernel, compile, takes_strides, signature):
-    """Compile a kernel for arrays that may be written to, and of any strides where it takes them, and use the code for all others."""
+def _compile_once(kernel, compile, takes_strides, served, signature):
+    """Compile a kernel for arrays that may be written to, and of any strides where it takes them, and use the code for all others.
+
+    served : the types that were given so far.  Threads that need the same code at once all come here, one after the other; if types
+        had two entries, the dispatcher would find them ambiguous, and look for a better match in Python at every call.
+    """
     given, _ = sigutils.normalize_signature(signature)
     general = tuple(
         a.copy(readonly=False, layout="A" if takes_strides(i, a) else a.layout) if isinstance(a, types.Array) else a
@@ -124,8 +128,9 @@ def _compile_once(kernel, compile, takes_strides, signature):
     )
     with _paths_if_nowhere():
         entry = compile(general)
-    if general != given:
+    if general != given and given not in served:
         kernel._insert([a._code for a in given], entry, False)
+        served.add(given)
     return entry
 
 
