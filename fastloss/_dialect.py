@@ -10,8 +10,8 @@
 A function takes numbers of one floating type and returns one.  Its statements are assignments, `if`, `elif`, `else` and
 `return`; its expressions are `+ - * /`, comparisons joined by `and`, `or` and `not`, `a if condition else b`, calls to
 the functions listed below and to one another, and `T(c)` for constants, with `T = type(x)`: a bare 0.5 would turn
-float32 arithmetic into float64.  A text that passes means the same to every backend, but that
-some round a product and a sum once; whatever one of them would get wrong is refused here, by line number.
+float32 arithmetic into float64.  A text that passes means the same to every backend, but that some round
+a product and a sum once; whatever one of them would get wrong is refused here, by line number.
 
 Where Python's functions raise, these return what NumPy does: log(0) is -inf, sqrt(-1) NaN, 1 / 0 inf.  `max` and `min`
 are NaN if either operand is; for 0 and -0 they may return either.

@@ -109,7 +109,7 @@ def test_dtypes_that_are_equal_but_not_identical():
     # one test, so that each dtype meets each backend by default
     for dtype, plain_first in itertools.product([np.float32, np.float64, np.float16], [False, True]):
         for n, other in enumerate(other_objects(np.dtype(dtype)), 4 if plain_first else 8):
-            for case in (STAND_INS[0], STAND_INS[3]):
+            for case in STAND_INS if dtype is np.float32 else (STAND_INS[0], STAND_INS[3]):
                 arguments = case.cast(case.arguments(generator(case), (n, 21)), dtype)
                 if plain_first:
                     check(case, arguments, result_dtype(dtype))
