@@ -9,7 +9,7 @@ strides and dtypes of the logits matter only to that copy.  x is (n_classes, row
 enum { STRIP = 16 };  /* rows whose sums stay in registers */
 enum { NARROW = STRIP }; /* lanes that are computed where there are no more rows */
 enum { KEPT = 128 };   /* classes that slopes keep the terms of */
-enum { FEW = 8 };      /* up to this many classes are compared with labels one by one */
+enum { FEW = 10 };     /* up to this many classes are compared with labels one by one */
 enum { FETCHED = 8 };  /* tiles ahead that memory is asked for */
 
 /* Where logits of neighbouring rows are. */
@@ -293,14 +293,15 @@ INLINE void NAME(take_out)(
 }
 
 #if SINGLE && SHUFFLES && !TEMPERED
-/* The same for few classes, each compared with the labels, in STRIP lanes. */
-INLINE void take_out_few(float *tile, int classes, const uint32_t *labels, _Bool first, float *own)
+/* The same for few classes, all of a row's, each compared with the labels, in STRIP lanes. */
+INLINE void take_out_few(float *tile, int classes, const int64_t *RESTRICT labels, float *own)
 {
+    uint32_t short_labels[STRIP];
+    for (int k = 0; k < STRIP; k++)
+        short_labels[k] = (uint32_t)labels[k];
     for (int k = 0; k < STRIP; k += WIDE) {
-        const WideBits label = *(const WideBits *)(labels + k), least = (WideBits){0} + bits_of_float(-INFINITY);
+        const WideBits label = *(const WideBits *)(short_labels + k), least = (WideBits){0} + bits_of_float(-INFINITY);
         WideBits found = (WideBits){0};
-        if (!first)
-            found = *(const WideBits *)(own + k) & (WideBits)(label >= (uint32_t)classes);
         for (int c = 0; c < classes; c++) {
             WideBits *const v = (WideBits *)(tile + c * LANES + k);
             const WideBits same = (WideBits)(label == (uint32_t)c);
@@ -418,6 +419,7 @@ INLINE void NAME(add_classes)(
             }
     }
     if (SINGLE)
+        IN_LANES
         for (int k = 0; k < STRIP; k++)
             sum[k] += some[k] + (double)rest[k];
     else
@@ -501,6 +503,7 @@ static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RE
     const float *RESTRICT own = sums->own + lane, *RESTRICT power = sums->power + lane, *RESTRICT peak = sums->peak + lane;
     const double *RESTRICT s = sums->sum + lane;
     float *RESTRICT odds = sums->odds + lane;
+    const float most_power = unknown(60.0f), least_power = unknown(LEAST_POWER);
     int suspect = 0;
     for (int i = 0; i < STRIP; i++) {
         const float x = own[i], high = (float)s[i], low = (float)(s[i] - (double)high);
@@ -513,8 +516,8 @@ static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RE
         /* s (1 + tail), then 2^k as far as floats reach */
         const float product = high * tail, lost = MULTIPLY_ADD(high, tail, -product), whole = high + product;
         float rest = (product - (whole - high)) + (lost + (high * tail_low + (low + low * tail)));
-        float reach = k < 60.0f ? k : 60.0f;
-        reach = reach > LEAST_POWER ? reach : LEAST_POWER;
+        float reach = k < most_power ? k : most_power;
+        reach = reach > least_power ? reach : least_power;
 #if SHORT
         rest -= whole * ((power[i] + HEADROOM) * (float)(SHORTENED * DOUBLE_LN2));
 #endif
@@ -550,7 +553,6 @@ INLINE void NAME(scan_lanes)(
         const Temper temper)
 {
     REAL tile[(GROUP + 1) * LANES];
-    UINT labels[LANES];
     NAME(Sums) sums;
     const int used = lanes < LANES ? lanes : (width + STRIP - 1) / STRIP * STRIP; /* in strips with a row */
     for (int lane = 0; lane < lanes; lane++)
@@ -558,15 +560,13 @@ INLINE void NAME(scan_lanes)(
     for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
-        if (SINGLE && SHUFFLES && classes <= FEW)
-            NAME(labels_from)(rows, start, labels, lanes);
-        else
+        if (!(SINGLE && SHUFFLES && n_classes <= FEW))
             NAME(take_out)(rows, start, GROUP, tile, sums.own, lanes);
         NAME(fill_up)(tile, classes, lanes);
         for (int lane = 0; lane < used; lane += STRIP) {
 #if SINGLE && SHUFFLES
-            if (classes <= FEW)
-                take_out_few(tile + lane, classes, labels + lane, start == 0, sums.own + lane);
+            if (n_classes <= FEW)
+                take_out_few(tile + lane, classes, rows->labels + lane, sums.own + lane);
 #endif
             NAME(take_up_classes)(tile, classes, start == 0, NAME(ahead_of)(x, n_classes, start, lane), lane, &sums,
                 temper);
