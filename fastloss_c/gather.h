@@ -1,15 +1,19 @@
 /* Elements that labels select. */
 
-/* Of up to LANES rows each its label's, as float64; of rows without a label 0. */
-static void chosen(
+/* So many rows at a time that what is stored one by one has left the store buffer when it is read in vectors. */
+enum { CHOSEN_AT_ONCE = 512 };
+
+/* Of so many rows each its label's, as float64; nothing of rows without a label. */
+ONE_BY_ONE static void chosen(
     const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *RESTRICT labels, int n,
     double *RESTRICT values)
 {
 #define CHOSEN(type, value)                                                                                            \
-    for (int i = 0; i < n; i++) {                                                                                      \
-        const type v = labels[i] < 0 ? 0 : *(const type *)(p + i * row_step + labels[i] * class_step);                 \
-        values[i] = (double)(value);                                                                                   \
-    }                                                                                                                  \
+    for (int i = 0; i < n; i++)                                                                                        \
+        if (labels[i] >= 0) {                                                                                          \
+            const type v = *(const type *)(p + i * row_step + labels[i] * class_step);                                 \
+            values[i] = (double)(value);                                                                               \
+        }                                                                                                              \
     break
     switch (kind) {
     case FLOAT32: CHOSEN(float, v);
@@ -30,16 +34,28 @@ static void losses_of_chosen(const double *RESTRICT values, int n, int take_log,
             losses[i] = values[i] <= 1.0 ? -log_double(values[i]) : NAN;
 }
 
-/* The sum of up to LANES values, whose order is fixed. */
+/* The sum of values, whose order is fixed. */
 static double sum_of_chosen(const double *values, int n)
 {
     double sums[8] = {0.0};
     int i = 0;
-    for (; i + 8 <= n; i += 8)
+    for (; i + 8 <= n; i += 8) {
+        const double *RESTRICT v = values + i;
         IN_LANES
         for (int k = 0; k < 8; k++)
-            sums[k] += values[i + k];
+            sums[k] += v[k];
+    }
     for (; i < n; i++)
         sums[i % 8] += values[i];
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+/* Losses become those times the weights of their labels, of which there are up to CHOSEN_AT_ONCE; gives the sum of these. */
+static double weigh_losses(const int64_t *RESTRICT labels, int n, const double *RESTRICT w, double *RESTRICT losses)
+{
+    double weights[CHOSEN_AT_ONCE];
+    chosen((const char *)w, sizeof(double), 0, FLOAT64, labels, n, weights);
+    for (int i = 0; i < n; i++)
+        losses[i] = scaled__double(weights[i], losses[i]);
+    return sum_of_chosen(weights, n);
 }

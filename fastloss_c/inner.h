@@ -182,19 +182,6 @@ static double rise_of(double loss, double base, double d)
     return fabs(d) <= 0.5 ? exp_double(-base) * expm1_double(-d) : exp_double(-loss) - exp_double(-base);
 }
 
-/* Rows' losses become those times the weights of their labels; gives the sum of these. */
-static double weigh_losses(Rows *rows, int width, const double *w)
-{
-    double *RESTRICT losses = rows->loss, weights[LANES], weight = 0.0;
-    for (int lane = 0; lane < width; lane++)
-        weights[lane] = w[rows->labels[lane]];
-    for (int lane = 0; lane < width; lane++)
-        losses[lane] = scaled__double(weights[lane], losses[lane]);
-    for (int lane = 0; lane < width; lane++)
-        weight += weights[lane];
-    return weight;
-}
-
 /* value in a result of a size in bytes. */
 static void put(char *out, Py_ssize_t size, double value)
 {

@@ -145,6 +145,9 @@ cdef extern from "inner.h" nogil:
     Temper temper_of(double temperature) noexcept
     Temper capping(double cap, double temperature, int slopes) noexcept
 
+    enum:
+        CHOSEN_AT_ONCE
+
     void chosen(
         const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *labels, int n,
         double *values) noexcept
@@ -161,6 +164,7 @@ cdef extern from "inner.h" nogil:
         int *found) noexcept
     double sum_of_chosen(const double *values, int n) noexcept
     void losses_of_chosen(const double *values, int n, int take_log, double *losses) noexcept
+    double weigh_losses(const int64_t *labels, int n, const double *w, double *losses) noexcept
     void copied_double(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *out) noexcept
     double folded_double(const double *sums) noexcept
     double element(const char *p, int kind) noexcept
@@ -185,7 +189,6 @@ cdef extern from "inner.h" nogil:
     double rise_of(double loss, double base, double d) noexcept
     double mixed_loss "mixed_loss__double"(double share, double mass, double tail) noexcept
     double scaled "scaled__double"(double share, double loss) noexcept
-    double weigh_losses(Rows *rows, int width, const double *w) noexcept
     void put(char *out, Py_ssize_t size, double value) noexcept
     int64_t label_at(const char *p, int kind, int64_t n_classes, int64_t ignore_index) noexcept
     int find_labels(

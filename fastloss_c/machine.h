@@ -39,6 +39,13 @@ enum { MOST_AT_ONCE = 1 << 20 };
 #define IN_LANES
 #endif
 
+/* For loops that look up single elements: gcc would compute their addresses in vectors, and take these apart again. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define ONE_BY_ONE __attribute__((noinline, optimize("no-tree-vectorize")))
+#else
+#define ONE_BY_ONE
+#endif
+
 /* The same number, but compilers can't know that.  If a number is compared with it and one of the two chosen, gcc takes a minimum or maximum,
 which are one instruction; with a constant it takes a comparison and a blend, up to four times as many. */
 INLINE float unknown(float c)

@@ -352,10 +352,11 @@ cdef void index_tile(
     cdef bint finishing = call.mixed or call.gradient.data != NULL, missing
     cdef bint quick = call.mixed and is_mild(call)
     cdef double gaps[64]
+    cdef double weights[64]
     cdef double same, at_label
     cdef bint once = call.gradient.data != NULL and (quick or not call.mixed)
     cdef const double *w = <const double *>call.w.data
-    cdef double weights = 0.0, loss, v, own
+    cdef double weight, loss, v, own
     cdef Py_ssize_t counted = 0
     cdef int lane
     missing = find_labels(
@@ -400,13 +401,14 @@ cdef void index_tile(
             exact_tails(call, &x, n, width, 2.0, INFINITY, rows)
         call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows, call.temper)
     if not (missing or finishing):
-        weights = weigh_losses(rows, width, w) if w != NULL else width
+        weight = weigh_losses(rows.labels, width, w, rows.loss) if w != NULL else width
         add_losses(rows, width, sums)
-        count(partial, 0.0, weights, width)
+        count(partial, 0.0, weight, width)
         if call.out.data != NULL:
             put_all(at(&call.out, 0, i, start), call.out.step[2], SIZE_OF(call.out.kind), rows.loss, width)
         return
     for lane in range(width):
+        weights[lane] = 0.0
         if rows.labels[lane] < 0:
             if rows.labels[lane] == -1:
                 note_bad(partial, i * call.x.length[2] + start + lane)
@@ -417,7 +419,7 @@ cdef void index_tile(
         if call.mixed:
             loss += rows.smooth[lane]
         sums[lane % STRIP] += loss
-        weights += v
+        weights[lane] = v
         counted += 1
         put_loss(call, i, start + lane, loss)
         if finishing and call.gradient.data != NULL and not once:
@@ -429,7 +431,7 @@ cdef void index_tile(
             )
             if call.known.data != NULL:
                 rows.factor[lane] = known_factor(call, i, start + lane)
-    count(partial, 0.0, weights, counted)
+    count(partial, 0.0, sum_of_chosen(weights, width), counted)  # in the order in which losses alone are weighed
     if finishing and call.gradient.data != NULL and not once:
         call.real.fill_columns(
             &x, NULL, n, width, w, call.mixed, 0.0, call.spread, call.scale, True, rows,
@@ -573,14 +575,15 @@ cdef void gather_some(
     double *partial
 ) noexcept nogil:
     """-x[target] or -log x[target] of some rows, weighted by class, of which some may have no label; and their gradient."""
-    cdef double value, slope, v, weights = 0.0
-    cdef double losses[64]
+    cdef double value, slope, v
+    cdef double losses[512]
+    cdef double weights[512]
     cdef int64_t label
     cdef Py_ssize_t j, counted = 0
     cdef int lane
     for lane in range(width):
         label, j = labels[lane], start + lane
-        losses[lane] = 0.0
+        losses[lane] = weights[lane] = 0.0
         if label < 0:
             if label == -1:
                 note_bad(partial, i * call.x.length[2] + j)
@@ -593,27 +596,29 @@ cdef void gather_some(
             value = log_of(value) if value <= 1.0 else NAN
         v = weight_of(call, label)
         losses[lane] = scaled(v, -value)
-        weights += v
+        weights[lane] = v
         counted += 1
         put_loss(call, i, j, losses[lane])
         if call.gradient.data != NULL:
             put(at(&call.gradient, i, label, j), call.real.size, scaled(v * call.scale, slope))
-    count(partial, sum_of_chosen(losses, width), weights, counted)  # in the order in which losses alone are added up
+    # in the order in which losses alone are added up
+    count(partial, sum_of_chosen(losses, width), sum_of_chosen(weights, width), counted)
 
 
 cdef void gather_blocks(
     Call *call, bint take_log, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """The same of blocks of rows, up to LANES neighbours at a time; of probabilities, all are checked first,
+    """The same of blocks of rows, up to CHOSEN_AT_ONCE neighbours at a time; of probabilities, all are checked first,
     but not if there is a gradient, before which that has been done."""
     cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, end, i, j, r
     cdef const double *w = <const double *>call.w.data
     cdef Columns x
     cdef bint beyond
-    cdef double values[64]
+    cdef int64_t labels[512]
+    cdef double values[512]
+    cdef double losses[512]
     cdef double weights
     cdef double *partial
-    cdef Rows rows
     cdef bint missing
     cdef int width
     for b in range(first, last):
@@ -631,19 +636,19 @@ cdef void gather_blocks(
         while r < end:
             i = r // inner
             j = r - i * inner
-            width = <int>smaller(LANES, smaller(inner - j, end - r))
+            width = <int>smaller(CHOSEN_AT_ONCE, smaller(inner - j, end - r))
             missing = find_labels(
-                at(&call.target, 0, i, j), call.target.step[2], call.target.kind, n, call.ignore_index, width, rows.labels
+                at(&call.target, 0, i, j), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
             )
-            chosen(at(&call.x, i, 0, j), call.x.step[1], call.x.step[2], call.x.kind, rows.labels, width, values)
+            chosen(at(&call.x, i, 0, j), call.x.step[1], call.x.step[2], call.x.kind, labels, width, values)
             if missing or call.gradient.data != NULL:
-                gather_some(call, take_log, i, j, width, rows.labels, values, partial)
+                gather_some(call, take_log, i, j, width, labels, values, partial)
             else:
-                losses_of_chosen(values, width, take_log, rows.loss)
-                weights = weigh_losses(&rows, width, w) if w != NULL else width
-                count(partial, sum_of_chosen(rows.loss, width), weights, width)
+                losses_of_chosen(values, width, take_log, losses)
+                weights = weigh_losses(labels, width, w, losses) if w != NULL else width
+                count(partial, sum_of_chosen(losses, width), weights, width)
                 if call.out.data != NULL:
-                    put_all(at(&call.out, 0, i, j), call.out.step[2], SIZE_OF(call.out.kind), rows.loss, width)
+                    put_all(at(&call.out, 0, i, j), call.out.step[2], SIZE_OF(call.out.kind), losses, width)
             r += width
         if beyond:
             note_beyond(partial)
