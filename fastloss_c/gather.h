@@ -24,6 +24,25 @@ ONE_BY_ONE static void chosen(
 #undef CHOSEN
 }
 
+/* 0 in so many rows of a result, whose elements have a size in bytes. */
+static void clear_rows(
+    char *out, Py_ssize_t class_step, Py_ssize_t row_step, Py_ssize_t size, Py_ssize_t n_classes, Py_ssize_t n_rows)
+{
+    if (class_step == size && row_step == n_classes * size) {
+        n_classes *= n_rows;
+        n_rows = 1;
+    }
+    const _Bool along_classes = class_step == size; /* then a row is in one piece, else a class may be */
+    const Py_ssize_t n = along_classes ? n_rows : n_classes, length = along_classes ? n_classes : n_rows;
+    const Py_ssize_t step = along_classes ? row_step : class_step, within = along_classes ? class_step : row_step;
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (within == size)
+            memset(out + i * step, 0, length * size);
+        else
+            for (Py_ssize_t k = 0; k < length; k++)
+                memset(out + i * step + k * within, 0, size);
+}
+
 /* Losses from these: minus log-probabilities, or minus the logarithms of probabilities. */
 static void losses_of_chosen(const double *RESTRICT values, int n, int take_log, double *RESTRICT losses)
 {

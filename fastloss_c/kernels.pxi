@@ -151,6 +151,9 @@ cdef extern from "inner.h" nogil:
     void chosen(
         const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *labels, int n,
         double *values) noexcept
+    void clear_rows(
+        char *out, Py_ssize_t class_step, Py_ssize_t row_step, Py_ssize_t size, Py_ssize_t n_classes,
+        Py_ssize_t n_rows) noexcept
     int rows_beyond(const Columns *x, Py_ssize_t n_classes, Py_ssize_t n_rows) noexcept
     Py_ssize_t rows_of_probabilities(const Columns *x, Py_ssize_t n_classes) noexcept
     Py_ssize_t SIZE_OF(int kind) noexcept

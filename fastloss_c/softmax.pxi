@@ -641,6 +641,10 @@ cdef void gather_blocks(
                 at(&call.target, 0, i, j), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
             )
             chosen(at(&call.x, i, 0, j), call.x.step[1], call.x.step[2], call.x.kind, labels, width, values)
+            if call.gradient.data != NULL:
+                clear_rows(
+                    at(&call.gradient, i, 0, j), call.gradient.step[1], call.gradient.step[2], call.real.size, n, width
+                )
             if missing or call.gradient.data != NULL:
                 gather_some(call, take_log, i, j, width, labels, values, partial)
             else:

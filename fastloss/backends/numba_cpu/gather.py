@@ -23,7 +23,7 @@ def gather_index(
     last,
     partials,  # OUT (n_blocks, 4)
     out,  # OUT (outer, inner) losses, or None
-    gradient,  # OUT like x and already zero, or None
+    gradient,  # OUT like x, or None
 ):
     """-x[target] or -log x[target], weighted by class; of probabilities, all are checked first, but not if there is a gradient, before
     which that has been done."""
@@ -39,6 +39,9 @@ def gather_index(
         for r in range(b * block, end):
             i, j = r // inner, r % inner
             label = target[i, j]
+            if gradient is not None:
+                for c in range(n_classes):
+                    gradient[i, c, j] = Real(0.0)
             if is_ignored(label, ignore_index):
                 put(out, (i, j), 0.0)
                 continue

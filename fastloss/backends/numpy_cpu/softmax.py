@@ -283,6 +283,7 @@ def gather_index(x, target, w, ignore_index, take_log, scale, block, first, last
         if out is not None:
             out[i, rows] = np.where(counted, losses, np.where(bad, np.nan, 0.0))
         if gradient is not None:
+            gradient[i, :, rows] = 0.0
             gradient[i, labels[counted], columns[counted]] = scaled(v * scale, slopes)[counted]
         elif take_log and may_be_beyond(x[i, :, rows]):
             partials[b, 3] = -1.0

@@ -387,8 +387,6 @@ class _RowsPlan:
             losses = destination(None if aside else out, resolved.rows_shape, self.real, (x, y))
         if self.has_gradient:
             gradient = destination(None if self.rows.goes_aside else gradient_out, resolved.shape, self.real, (x, y))
-            if resolved.op == "gather":
-                gradient[...] = 0.0
             if scale is None:
                 scale = _reduce.inverse(weight) if self.reduction == "mean" else 1.0
         sums = self.rows.sums(x, y, w, (losses, gradient), 1.0 if scale is None else scale)
