@@ -8,7 +8,7 @@ What float32 can't hold on the way is computed again in float64: an element wher
 not.  An element of weight 0 is taken out, whatever it is.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from "inner.h" nogil:
     bint all_finite_float(const float *v, Py_ssize_t n) noexcept

@@ -7,6 +7,10 @@ A row is gone through for its sums, and again, while it is in cache, for its arg
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
+cdef enum:
+    SCORED_TWICE = 6  # classes up to which `score_few` is the faster way
+
+
 cdef struct Scores:
     Operand nll
     Operand lse
@@ -16,26 +20,40 @@ cdef struct Scores:
     Operand entropy  # of rows of up to BLOCK classes, across lanes
 
 
-cdef void put_scores(
+cdef void settle_odd(
     Call *call, const Scores *out, Py_ssize_t i, Py_ssize_t j, const char *row, Py_ssize_t step, Py_ssize_t n,
-    int64_t label, Py_ssize_t best, double s, double x, double loss, double top, double tail, double *partial
+    int64_t label, double top, bint is_nan, int64_t *best, double *loss, double *lse, double *partial
 ) noexcept nogil:
-    """What is found out about one row; a label below 0 is none."""
-    cdef double lse
-    cdef Py_ssize_t before = -1
-    if s != s or x != x:  # NaN comes first, but maxima leave it out
-        best = call.real.first_of_all(row, step, call.x.kind, n)
-    lse = top * call.temper.rate + tail if fabs(top) < INFINITY else infinite_sum(row, step, call.x.kind, n, top)
+    """What a row's scores are if it has no label, a NaN, or a maximum that is infinite; a label below 0 is none."""
+    if is_nan:  # NaN comes first, but maxima leave it out
+        best[0] = call.real.first_of_all(row, step, call.x.kind, n)
+    if not fabs(top) < INFINITY:
+        lse[0] = infinite_sum(row, step, call.x.kind, n, top)
     if label == -1:
         note_bad(partial, i * out.nll.length[2] + j)
-    if label >= 0 and out.rank.data != NULL:
-        before = call.real.count_before(row, step, call.x.kind, n, label, element(row + label * step, call.x.kind))
-    put(at(&out.nll, 0, i, j), call.real.size, loss if label >= 0 else 0.0)
-    put(at(&out.lse, 0, i, j), call.real.size, lse)
-    (<int64_t *>at(&out.best, 0, i, j))[0] = best
-    at(&out.correct, 0, i, j)[0] = best == label
-    if out.rank.data != NULL:
-        (<int64_t *>at(&out.rank, 0, i, j))[0] = before
+    if label < 0:
+        loss[0] = 0.0
+
+
+cdef void put_places(
+    Call *call, const Scores *out, const Columns *x, Py_ssize_t i, Py_ssize_t j, Py_ssize_t n, int width,
+    const int64_t *labels, const int64_t *best
+) noexcept nogil:
+    """Where so many rows' maxima are, whether these are the labels, and the labels' ranks."""
+    cdef Py_ssize_t before
+    cdef const char *row
+    cdef int k
+    for k in range(width):
+        (<int64_t *>at(&out.best, 0, i, j + k))[0] = best[k]
+        at(&out.correct, 0, i, j + k)[0] = best[k] == labels[k]
+    for k in range(width if out.rank.data != NULL else 0):
+        before = -1
+        if labels[k] >= 0:
+            row = x.data + k * x.lane_step
+            before = call.real.count_before(
+                row, x.class_step, x.kind, n, labels[k], element(row + labels[k] * x.class_step, x.kind)
+            )
+        (<int64_t *>at(&out.rank, 0, i, j + k))[0] = before
 
 
 cdef void score_row_blocks(
@@ -47,10 +65,14 @@ cdef void score_row_blocks(
     cdef Py_ssize_t left_out[16]
     cdef Group group
     cdef const char *row
+    cdef Columns one
     cdef double *partial
-    cdef double top, tail
+    cdef double top, tail, lse
+    cdef bint is_nan
+    cdef int64_t place
     cdef int k, size
     at_once = 1 if n >= LONG_ROW else SIDE_BY_SIDE
+    one.class_step, one.lane_step, one.kind = call.x.step[2], 0, call.x.kind
     for k in range(SIDE_BY_SIDE):
         group.s[k] = group.g[k] = group.x[k] = 0.0
     for b in range(first, last):
@@ -78,11 +100,60 @@ cdef void score_row_blocks(
                 tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
                 if wants_rest(group.x[k], top, tail, 1.0) and fabs(top * call.temper.rate + tail) < 1.0:
                     tail = tail_without_top(call, row, n)
-                put_scores(
-                    call, out, i, j, row, call.x.step[2], n, group.labels[k], best, group.s[k], group.x[k],
-                    group.losses[k], top, tail, partial,
+                place = best
+                is_nan = group.s[k] != group.s[k] or group.x[k] != group.x[k]
+                lse = top * call.temper.rate + tail
+                settle_odd(
+                    call, out, i, j, row, call.x.step[2], n, group.labels[k], top, is_nan, &place, &group.losses[k], &lse,
+                    partial,
                 )
+                put(at(&out.nll, 0, i, j), call.real.size, group.losses[k])
+                put(at(&out.lse, 0, i, j), call.real.size, lse)
+                one.data = row
+                put_places(call, out, &one, i, j, n, 1, &group.labels[k], &place)
             start += size
+
+
+cdef void score_tile(
+    const Call *call, const Columns *x, Py_ssize_t n, int width, const int64_t *labels, Rows *rows, int64_t *best,
+    bint *is_nan
+) noexcept nogil:
+    """The losses of the rows of one tile, their maxima and where these are, and how far logsumexp lies above them."""
+    cdef int lane
+    call.real.find_peaks(x, n, width, rows)
+    memcpy(best, rows.labels, width * sizeof(int64_t))
+    for lane in range(width):
+        if labels[lane] >= 0:
+            rows.labels[lane] = labels[lane]
+    call.real.scan_columns(x, n, width, rows, call.temper)
+    find_tails(rows, width, call.temper.rate)
+    exact_tails(call, x, n, width, 1.0, 1.0, rows)
+    for lane in range(width):
+        is_nan[lane] = rows.s[lane] != rows.s[lane] or rows.x[lane] != rows.x[lane]
+
+
+cdef void score_few(
+    const Call *call, const Columns *x, Py_ssize_t n, int width, const int64_t *labels, Rows *rows, int64_t *best,
+    bint *is_nan
+) noexcept nogil:
+    """The same of few classes: what logsumexp lies above the maximum is what a row loses whose label has that.  Sums of another kind, in
+    lanes, take less time than float64 does for a row."""
+    cdef bint others = False
+    cdef int lane
+    call.real.find_peaks(x, n, width, rows)
+    memcpy(best, rows.labels, width * sizeof(int64_t))
+    call.real.find_losses(x, n, width, rows, call.temper)
+    memcpy(rows.tail, rows.loss, width * sizeof(double))
+    for lane in range(width):
+        is_nan[lane] = rows.tail[lane] != rows.tail[lane]
+        others |= (labels[lane] >= 0) & (labels[lane] != best[lane])
+        rows.labels[lane] = labels[lane] if labels[lane] >= 0 else best[lane]
+    if others:
+        call.real.find_losses(x, n, width, rows, call.temper)
+    chosen(x.data, x.class_step, x.lane_step, x.kind, best, width, rows.top)
+    if call.real == &ARITHMETICS[CAPPED_FLOATS]:
+        for lane in range(width):
+            rows.top[lane] = call.real.logit(rows.top[lane], call.temper)
 
 
 cdef void score_column_blocks(
@@ -94,6 +165,9 @@ cdef void score_column_blocks(
     cdef Rows rows
     cdef int64_t best[64]
     cdef int64_t labels[64]
+    cdef bint is_nan[64]
+    cdef bint odd
+    cdef double lses[64]
     cdef double entropies[64]
     cdef double *partial
     cdef int lane, width
@@ -105,22 +179,25 @@ cdef void score_column_blocks(
             start = (q - i * tiles) * LANES
             width = <int>smaller(LANES, inner - start)
             x = columns_of(&call.x, i, start)
-            call.real.find_peaks(&x, n, width, &rows)
             find_labels(
                 at(&call.target, 0, i, start), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
             )
-            best = rows.labels
+            if n <= SCORED_TWICE:
+                score_few(call, &x, n, width, labels, &rows, best, is_nan)
+            else:
+                score_tile(call, &x, n, width, labels, &rows, best, is_nan)
+            odd = False
             for lane in range(width):
-                if labels[lane] >= 0:
-                    rows.labels[lane] = labels[lane]
-            call.real.scan_columns(&x, n, width, &rows, call.temper)
-            find_tails(&rows, width, call.temper.rate)
-            exact_tails(call, &x, n, width, 1.0, 1.0, &rows)
-            for lane in range(width):
-                put_scores(
-                    call, out, i, start + lane, x.data + lane * x.lane_step, x.class_step, n, labels[lane], best[lane],
-                    rows.s[lane], rows.x[lane], rows.loss[lane], rows.top[lane], rows.tail[lane], partial,
+                lses[lane] = rows.top[lane] * call.temper.rate + rows.tail[lane]
+                odd |= is_nan[lane] | (labels[lane] < 0) | (not fabs(rows.top[lane]) < INFINITY)
+            for lane in range(width if odd else 0):
+                settle_odd(
+                    call, out, i, start + lane, x.data + lane * x.lane_step, x.class_step, n, labels[lane], rows.top[lane],
+                    is_nan[lane], &best[lane], &rows.loss[lane], &lses[lane], partial,
                 )
+            put_all(at(&out.nll, 0, i, start), out.nll.step[2], call.real.size, rows.loss, width)
+            put_all(at(&out.lse, 0, i, start), out.lse.step[2], call.real.size, lses, width)
+            put_places(call, out, &x, i, start, n, width, labels, best)
             if out.entropy.data != NULL:
                 call.real.entropy_columns(&x, <int>n, width, best, entropies)
                 put_all(at(&out.entropy, 0, i, start), out.entropy.step[2], call.real.size, entropies, width)

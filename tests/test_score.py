@@ -77,7 +77,10 @@ def rows(*shape, dtype=np.float32, spread=3.0):
 # fill strips and groups, or do not.
 SHAPES = [
     (7, 1),
+    (130, 2),
     (7, 3),
+    (81, 6),
+    (65, 7),
     (65, 10),
     (16, 31),
     (130, 32),
@@ -185,7 +188,7 @@ def test_wild_values(n_classes, dtype):
 
 
 def test_tiny_and_large_losses():
-    for n_classes in (3, 500):
+    for n_classes in (2, 3, 500):
         for margin in (20.0, 60.0, 200.0, 3e4):
             logits = np.zeros((2, n_classes), np.float32)
             logits[:, 1] = margin
@@ -316,3 +319,19 @@ def test_errors():
         fastloss.score(np.zeros((3, 0)), [0, 1, 2])
     with pytest.raises(TypeError, match="logits"):
         fastloss.score(x.astype(complex), [0, 1, 2])
+
+
+@pytest.mark.any_backend("n_classes")
+@pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("n_classes", range(1, 8))
+def test_few_classes_agree_with_the_functions_of_their_own(n_classes, softcap):
+    transform = {"temperature": 0.7, "softcap": softcap}
+    logits, target = rows(300, n_classes, spread=8.0)
+    logits[::7, 0], logits[::11, -1], logits[40] = -INF, NAN, -INF
+    for axis, x in ((-1, logits), (0, np.ascontiguousarray(logits.T))):
+        got = fastloss.score(x, target, axis=axis, **transform)
+        each = fastloss.cross_entropy(x, target, axis=axis, reduction="none", **transform)
+        assert same_bits(got.nll, each)
+        lse = wide(fastloss.logsumexp(x, axis=axis, **transform))
+        np.testing.assert_allclose(got.lse, lse, rtol=0, atol=1e-6 * np.abs(lse[np.isfinite(lse)]).max())
+        np.testing.assert_array_equal(got.argmax, expected_order(logits, target, -100)[0])
