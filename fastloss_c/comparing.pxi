@@ -13,13 +13,17 @@ cdef struct Comparisons:
     Operand delta_p
 
 
+cdef inline double gap_of_losses(double loss, double reference, double between, double gap) noexcept nogil:
+    """loss - reference to more digits, between - gap, except where the gap is so large that it has none for that."""
+    return between - gap if fabs(gap) < 1e6 else loss - reference
+
+
 cdef void put_comparison(
     Call *call, const Comparisons *out, Py_ssize_t i, Py_ssize_t j, int64_t label, double kl, bint same, double loss,
     double reference, double between, double gap, double *partial
 ) noexcept nogil:
-    """What is found out about one row; a label below 0 is none, and between - gap is loss - reference to more digits, except
-    where the gap is so large that it has no digits for that."""
-    cdef double d = between - gap if fabs(gap) < 1e6 else loss - reference
+    """What is found out about one row; a label below 0 is none."""
+    cdef double d = gap_of_losses(loss, reference, between, gap)
     if label == -1 and call.target.data != NULL:
         note_bad(partial, i * out.kl.length[2] + j)
     put(at(&out.kl, 0, i, j), call.real.size, kl)
@@ -171,6 +175,35 @@ cdef void scan_columns_of(
             rows.tail[lane] = NAN
 
 
+cdef void put_compared(
+    const Call *call, const Comparisons *out, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels,
+    const double *kl, const double *gaps, const int64_t *peaks, const int64_t *other_peaks, Rows *rows, Rows *reference,
+    double *partial
+) noexcept nogil:
+    """What is found out about the rows of one tile."""
+    cdef double between[64]
+    cdef double rises[64]
+    cdef int lane
+    put_all(at(&out.kl, 0, i, start), out.kl.step[2], call.real.size, kl, width)
+    for lane in range(width):
+        at(&out.same, 0, i, start + lane)[0] = peaks[lane] == other_peaks[lane]
+    if out.nll.data == NULL:  # there are no targets
+        return
+    for lane in range(width):
+        between[lane] = gap_of_losses(
+            rows.loss[lane], reference.loss[lane], (reference.x[lane] - rows.x[lane]) * call.temper.rate, gaps[lane]
+        )
+    rises_of(rows.loss, reference.loss, between, width, rises)
+    for lane in range(width):
+        if labels[lane] == -1:
+            note_bad(partial, i * out.kl.length[2] + start + lane)
+        if labels[lane] < 0:
+            rows.loss[lane] = reference.loss[lane] = rises[lane] = 0.0
+    put_all(at(&out.nll, 0, i, start), out.nll.step[2], call.real.size, rows.loss, width)
+    put_all(at(&out.reference_nll, 0, i, start), out.reference_nll.step[2], call.real.size, reference.loss, width)
+    put_all(at(&out.delta_p, 0, i, start), out.delta_p.step[2], call.real.size, rises, width)
+
+
 cdef void compare_column_blocks(
     Call *call, const Comparisons *out, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
@@ -197,8 +230,4 @@ cdef void compare_column_blocks(
             scan_columns_of(call, &r, n, width, labels, &reference, peaks[0])
             scan_columns_of(call, &x, n, width, labels, &rows, peaks[1])
             call.real.diverge_columns(&r, &x, n, width, &reference, &rows, kl, gaps, call.temper)
-            for lane in range(width):
-                put_comparison(
-                    call, out, i, start + lane, labels[lane], kl[lane], peaks[0][lane] == peaks[1][lane], rows.loss[lane],
-                    reference.loss[lane], (reference.x[lane] - rows.x[lane]) * call.temper.rate, gaps[lane], partial,
-                )
+            put_compared(call, out, i, start, width, labels, kl, gaps, peaks[0], peaks[1], &rows, &reference, partial)

@@ -177,9 +177,17 @@ static double exp_of(double x)
 }
 
 /* By how much a probability exp(-loss) is above another, exp(-base); d is loss - base to more digits, if it is known. */
-static double rise_of(double loss, double base, double d)
+INLINE double rise_of(double loss, double base, double d)
 {
     return fabs(d) <= 0.5 ? exp_double(-base) * expm1_double(-d) : exp_double(-loss) - exp_double(-base);
+}
+
+/* The same of so many rows. */
+static void rises_of(
+    const double *RESTRICT losses, const double *RESTRICT bases, const double *RESTRICT ds, int n, double *RESTRICT rises)
+{
+    for (int i = 0; i < n; i++)
+        rises[i] = rise_of(losses[i], bases[i], ds[i]);
 }
 
 /* value in a result of a size in bytes. */

@@ -190,6 +190,7 @@ cdef extern from "inner.h" nogil:
     double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double rise_of(double loss, double base, double d) noexcept
+    void rises_of(const double *losses, const double *bases, const double *ds, int n, double *rises) noexcept
     double mixed_loss "mixed_loss__double"(double share, double mass, double tail) noexcept
     double scaled "scaled__double"(double share, double loss) noexcept
     void put(char *out, Py_ssize_t size, double value) noexcept
