@@ -46,8 +46,8 @@ enum { MOST_AT_ONCE = 1 << 20 };
 #define ONE_BY_ONE
 #endif
 
-/* The same number, but compilers can't know that.  If a number is compared with it and one of the two chosen, gcc takes a minimum or maximum,
-which are one instruction; with a constant it takes a comparison and a blend, up to four times as many. */
+/* The same number, which compilers then can't know.  Where something is compared with it and one of the two chosen, gcc takes a minimum or
+maximum, which are one instruction; with a constant it takes a comparison and a blend, up to four times as many. */
 INLINE float unknown(float c)
 {
 #if defined(__GNUC__) && defined(__x86_64__)
