@@ -4,14 +4,14 @@
 enum { CHOSEN_AT_ONCE = 512 };
 
 /* Of so many rows each its label's, as float64; nothing of rows without a label. */
-ONE_BY_ONE static void chosen(
+static void chosen(
     const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *RESTRICT labels, int n,
     double *RESTRICT values)
 {
 #define CHOSEN(type, value)                                                                                            \
     for (int i = 0; i < n; i++)                                                                                        \
         if (labels[i] >= 0) {                                                                                          \
-            const type v = *(const type *)(p + i * row_step + labels[i] * class_step);                                 \
+            const type v = *(const type *)(p + i * row_step + unknown_index(labels[i]) * class_step);                  \
             values[i] = (double)(value);                                                                               \
         }                                                                                                              \
     break

@@ -39,13 +39,6 @@ enum { MOST_AT_ONCE = 1 << 20 };
 #define IN_LANES
 #endif
 
-/* For loops that look up single elements: gcc would compute their addresses in vectors, and take these apart again. */
-#if defined(__GNUC__) && !defined(__clang__)
-#define ONE_BY_ONE __attribute__((noinline, optimize("no-tree-vectorize")))
-#else
-#define ONE_BY_ONE
-#endif
-
 /* The same number, which compilers then can't know.  Where something is compared with it and one of the two chosen, gcc takes a minimum or
 maximum, which are one instruction; with a constant it takes a comparison and a blend, up to four times as many. */
 INLINE float unknown(float c)
@@ -54,6 +47,16 @@ INLINE float unknown(float c)
     __asm__("" : "+x"(c));
 #endif
     return c;
+}
+
+/* The same for an index.  Loops that look up single elements are then left alone; gcc would compute their addresses in vectors, and take
+these apart again. */
+INLINE int64_t unknown_index(int64_t i)
+{
+#if defined(__GNUC__)
+    __asm__("" : "+r"(i));
+#endif
+    return i;
 }
 
 /* Whether a product and a sum are rounded once: n ln 2 then needs no splitting into parts that multiply exactly. */
