@@ -4,8 +4,6 @@ For each pair of rows, a first sweep finds maxima and sums, as in `rowwise` and 
 are in cache, sums the terms of the divergence.
 """
 
-import functools
-
 import numpy as np
 
 from fastloss.backends import LANES
@@ -240,7 +238,6 @@ def compare_columns(
 TEMPLATES = {"compare_rows": compare_rows, "compare_columns": compare_columns}
 
 
-@functools.cache
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
     name = np.dtype(real).name

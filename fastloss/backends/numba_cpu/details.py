@@ -6,8 +6,6 @@ are added to the sums in float64, and only the others in `Real`: none of these i
 errors hardly matter.
 """
 
-import functools
-
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -270,7 +268,6 @@ def detail_columns(x, target, ignore_index, m, block, first, last, partials, sta
 TEMPLATES = {f.__name__: f for f in (detail_rows, detail_columns)}
 
 
-@functools.cache
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
     name = np.dtype(real).name

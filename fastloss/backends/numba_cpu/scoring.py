@@ -5,8 +5,6 @@ They use the scans of `rowwise` and `columns`, which note the positions of the m
 Rows with NaN, for which these notes are unreliable, are read once more.
 """
 
-import functools
-
 import numpy as np
 
 from fastloss.backends import LANES
@@ -144,7 +142,6 @@ def score_columns(x, target, ignore_index, block, first, last, partials, nll, ls
 TEMPLATES = {"score_rows": score_rows, "score_columns": score_columns}
 
 
-@functools.cache
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
     family, takes_strides = (rowwise, along) if op == "score_rows" else (columns, across)

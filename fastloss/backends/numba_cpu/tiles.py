@@ -4,8 +4,6 @@ Each row has a state that is carried from tile to tile: its largest logit, the s
 `_softmax`, and the sums for the smoothed target.  Tiles are merged by the same algebra, in float64.
 """
 
-import functools
-
 import numpy as np
 
 from fastloss._tiles import MASS, OWN, SHARE, TOP, G, S
@@ -129,7 +127,6 @@ def slope_tile(
 TEMPLATES = {"reduce_tile": reduce_tile, "slope_tile": slope_tile}
 
 
-@functools.cache
 def kernel(op, real):
     """The kernel `op` (a name in TEMPLATES), computing in `real`."""
     return specialise(TEMPLATES[op], f"{op}_{np.dtype(real).name}", **rowwise.pieces(real))
