@@ -628,11 +628,16 @@ float32 does not reach far enough, and whether there is such a row. */
 APART int NAME(losses_of_pairs)(
     const float *RESTRICT tile, const int64_t *RESTRICT labels, int lanes, double *RESTRICT losses, const Temper temper)
 {
-    int unsure[STRIP] = {0}, some = 0;
-    for (int lane = 0; lane < lanes; lane += STRIP)
+    uint32_t unsure[STRIP] = {0}, second[STRIP], some = 0;
+    const float most = unknown(MOST_DECAY);
+    for (int lane = 0; lane < lanes; lane += STRIP) {
+        IN_LANES
+        for (int k = 0; k < STRIP; k++)
+            second[k] = (uint32_t)labels[lane + k];
+        IN_LANES
         for (int k = 0; k < STRIP; k++) {
             const float a = tile[lane + k], b = tile[LANES + lane + k];
-            const float x = labels[lane + k] == 0 ? a : b, y = labels[lane + k] == 0 ? b : a;
+            const float x = second[k] == 0 ? a : b, y = NAME(other_than)(x, a, b);
             const float gap = y - x, back = gap - y, below = (y - (gap - back)) - (x + back);
 #if TEMPERED
             float low;
@@ -641,15 +646,18 @@ APART int NAME(losses_of_pairs)(
             const float d = gap, low = below;
 #endif
             const float above = d > 0.0f ? -low : 0.0f, linear = d > 0.0f ? d : 0.0f;
+            const uint32_t turned = d > 0.0f ? 0 : 0x80000000u; /* the sign of d */
             float rest;
-            const float loss = NAME(softplus_of_parts)(ABS(d), d > 0.0f ? low : -low, linear, above, &rest);
-            const _Bool sure = (d > -86.0f) & (d < 1e30f);
-            losses[lane + k] = (double)(sure ? loss : NAN) + (double)rest;
-            unsure[k] |= !sure;
+            const float loss = NAME(softplus_of_parts)(
+                ABS(d), float_of(bits_of_float(low) ^ turned), linear, above, most, &rest);
+            const uint32_t doubt = (d > -86.0f) & (d < 1e30f) ? 0 : ~(uint32_t)0; /* as a float, NaN */
+            losses[lane + k] = (double)float_of(bits_of_float(loss) | doubt) + (double)rest;
+            unsure[k] |= doubt;
         }
+    }
     for (int k = 0; k < STRIP; k++)
         some |= unsure[k];
-    return some;
+    return some != 0;
 }
 
 INLINE void NAME(scan_pairs)(

@@ -251,11 +251,13 @@ INLINE REAL NAME(minimum)(REAL a, REAL b)
 
 /* --- shorter ways for what scalars.py needs -------------------------------------------------------------------------- */
 
+#define MOST_DECAY 110.0f /* exp(-a) is 0 from there on */
+
 /* exp(-a), a >= 0. */
 INLINE REAL NAME(decay)(REAL a)
 {
 #if SINGLE
-    a = a > 110.0f ? 110.0f : a;
+    a = a > MOST_DECAY ? MOST_DECAY : a;
     const REAL t = NAME(in_powers)(-a);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING));
     /* 2^64 is taken out again at the end, so that one power of two suffices however small the result */
@@ -282,10 +284,10 @@ INLINE REAL NAME(log1p_moderate)(REAL x)
 
 #if SINGLE
 /* log1p(exp(-(a + low))) + (linear - above), a >= 0, linear >= 0, `low` and `above` within the roundings of these: as a sum of two, the
-smaller of which is `rest`. */
-INLINE REAL NAME(softplus_of_parts)(REAL a, REAL low, REAL linear, REAL above, REAL *rest)
+smaller of which is `rest`.  `most` is MOST_DECAY, or that as an `unknown` number. */
+INLINE REAL NAME(softplus_of_parts)(REAL a, REAL low, REAL linear, REAL above, REAL most, REAL *rest)
 {
-    a = a > 110.0f ? 110.0f : a;
+    a = a > most ? most : a;
     const REAL t = NAME(in_powers)(-a);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING) - low);
     const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
@@ -306,7 +308,7 @@ INLINE REAL NAME(softplus_added)(REAL a, REAL linear)
 {
 #if SINGLE
     REAL rest;
-    const REAL larger = NAME(softplus_of_parts)(a, 0.0f, linear, 0.0f, &rest);
+    const REAL larger = NAME(softplus_of_parts)(a, 0.0f, linear, 0.0f, MOST_DECAY, &rest);
     return larger + rest;
 #else
     return NAME(log1p)(NAME(exp)(-a)) + linear;
