@@ -136,8 +136,8 @@ cdef void score_few(
     const Call *call, const Columns *x, Py_ssize_t n, int width, const int64_t *labels, Rows *rows, int64_t *best,
     bint *is_nan
 ) noexcept nogil:
-    """The same of few classes: what logsumexp lies above the maximum is what a row loses whose label has that.  Sums of another kind, in
-    lanes, take less time than float64 does for a row."""
+    """The same of few classes: what logsumexp lies above the maximum is what a row loses whose label has that.  Losses found twice, in
+    lanes, take less time than that in float64, row by row."""
     cdef bint others = False
     cdef int lane
     call.real.find_peaks(x, n, width, rows)

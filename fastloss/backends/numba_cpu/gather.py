@@ -31,17 +31,23 @@ def gather_index(
     for b in range(first, last):
         start_block(partials, b)
         r, end, bad = b * block, smaller((b + 1) * block, outer * inner), False
-        while gradient is None and r < end:
+        while r < end:
             i, j = r // inner, r % inner
             rows = smaller(inner - j, end - r)
-            bad |= some_beyond(x, i, j, j + rows)
+            if gradient is None:
+                bad |= some_beyond(x, i, j, j + rows)
+            elif abs(gradient.strides[1]) < abs(gradient.strides[2]):  # a row's classes lie side by side
+                for k in range(j, j + rows):
+                    for c in range(n_classes):
+                        gradient[i, c, k] = Real(0.0)
+            else:
+                for c in range(n_classes):
+                    for k in range(j, j + rows):
+                        gradient[i, c, k] = Real(0.0)
             r += rows
         for r in range(b * block, end):
             i, j = r // inner, r % inner
             label = target[i, j]
-            if gradient is not None:
-                for c in range(n_classes):
-                    gradient[i, c, j] = Real(0.0)
             if is_ignored(label, ignore_index):
                 put(out, (i, j), 0.0)
                 continue
