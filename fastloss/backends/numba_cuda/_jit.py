@@ -81,7 +81,7 @@ def formulas(real, shorter=(), text=None):
     module.body = [node for node in module.body if isinstance(node, ast.FunctionDef)]
     namespace = {}
     exec(compile(ast.fix_missing_locations(module), str(path), "exec"), namespace)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\n".join([text, *dict(shorter)]).encode()).hexdigest()[:12]
     holes = {**_target.elementary, "_nan": np.nan, "_inf": np.inf}
     templates = {name: namespace[name] for name in checked} | dict(shorter)
     for name, template in templates.items():

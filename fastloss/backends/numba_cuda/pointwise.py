@@ -20,7 +20,8 @@ from fastloss import _reduce, losses
 from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target
 from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._settle import LOSS, NO_BAD, TOTALS
-from fastloss.backends.numba_cuda._target import block, exp, n_blocks, sync, thread
+from fastloss.backends.numba_cuda._softmax import LOG2E, MAGIC
+from fastloss.backends.numba_cuda._target import block, fma, larger, n_blocks, sync, thread, two_to
 
 THREADS = 8 if _target.SIMULATED else 256
 BLOCKS = 2048  # at most, each of which goes on to further elements: what blocks leave is added up by one of them
@@ -351,30 +352,118 @@ def of_one(x, y, z, p):
     return x
 
 
-# log1p(e) / e on [0, 1], to 5e-9: a polynomial, the highest power first.
+# Polynomials, the highest power first: log1p(e) / e on [0, 1], to 5e-9, and (e^r - 1 - r) / r^2 for |r| <= log(2) / 2, to 2^-28 of e^r.
 _LOG1P = (
     -0.0031760570127516985, 0.019542526453733444, -0.056373611092567444, 0.10543623566627502, -0.1526966691017151,
     0.1966327428817749, -0.24951615929603577, 0.33329710364341736, -0.49999892711639404, 1.0,
 )  # fmt: skip
+_EXP = (0.0013814570847898722, 0.008368730545043945, 0.04166838899254799, 0.1666652113199234, 0.4999999403953552)
+# (-log(1 - u) - u) / u^2 in u - 1/4, u on [0, 1/2], to 2^-28 of the logarithm.
+_COMPLEMENT = (
+    1.74593393706, 1.00956371273, 0.688051843157, 0.639356369386, 0.569893764067, 0.518457068756, 0.49537389587,
+    0.510028061964, 0.602913176201,
+)  # fmt: skip
+LN2_SINGLE = float(np.float32(math.log(2.0)))
+LN2_REST = 1.9046542999463095e-09  # LN2_SINGLE - log(2)
+LEAST_EXPONENT, MOST_EXPONENT = -104.0, 89.0  # of which the powers are 0 and infinite in float32
 
 
 def softplus_tail(a):
     """log1p(exp(-a)) for a >= 0 in float32, without log1p's handling of other arguments."""
-    e = exp(-a)
+    e = decay(a)
     p = Real(_LOG1P[0])
     for k in range(1, 10):
         p = p * e + Real(_LOG1P[k])
     return e * p
 
 
-def _formula(loss, which, real):
+def log_complement_rest(u):
+    """-log(1 - u) - u for 0 <= u <= 1/2 in float32."""
+    p = Real(_COMPLEMENT[0])
+    for k in range(1, len(_COMPLEMENT)):
+        p = fma(p, u - Real(0.25), Real(_COMPLEMENT[k]))
+    return u * u * p
+
+
+def power_of(x):
+    """exp(x) in float32 for |x| <= 104 as (e, low, z): (e + low) 2^n, where z is n plus MAGIC and low what e was rounded by.  e is off by
+    0.8 ulp at most, both together by a third of that.  Made of IEEE arithmetic alone, so that it is the same on every GPU; what the
+    hardware has for 2^x is off by 2 ulp."""
+    z = fma(x, Real(LOG2E), Real(MAGIC))
+    n = z - Real(MAGIC)
+    near = fma(n, Real(-LN2_SINGLE), x)  # exact
+    rest = n * Real(LN2_REST)
+    r = near + rest
+    q = Real(_EXP[0])
+    for k in range(1, len(_EXP)):
+        q = fma(q, r, Real(_EXP[k]))
+    p = r + fma(q, r * r, (near - r) + rest)
+    e = Real(1.0) + p
+    return e, p - (e - Real(1.0)), z
+
+
+def decay(a):
+    """exp(-a) for a >= 0 in float32."""
+    e, low, z = power_of(Real(LEAST_EXPONENT) if a > Real(-LEAST_EXPONENT) else -a)
+    return e * two_to(z + Real(24.0)) * Real(2.0**-24)  # n may be less than that of a normal number
+
+
+def exp_single(x):
+    """exp(x) in float32."""
+    x = Real(LEAST_EXPONENT) if x < Real(LEAST_EXPONENT) else x
+    e, low, z = power_of(Real(MOST_EXPONENT) if x > Real(MOST_EXPONENT) else x)
+    half = fma(z - Real(MAGIC), Real(0.5), Real(MAGIC))
+    return e * two_to(half) * two_to(z - (half - Real(MAGIC)))
+
+
+def expm1_single(x):
+    """exp(x) - 1 in float32; NaN instead of some numbers above 2^127, for which the result is computed again."""
+    x = Real(LEAST_EXPONENT) if x < Real(LEAST_EXPONENT) else x
+    x = Real(MOST_EXPONENT) if x > Real(MOST_EXPONENT) else x
+    e, low, z = power_of(x)
+    by = two_to(larger(z, Real(MAGIC - 126.0)))
+    return fma((e - Real(1.0)) + low, by, by - Real(1.0))
+
+
+def log_low(x, x_low, logarithm):
+    """What the logarithm of x + x_low lacks in float32, by one of Newton's steps; 0 where x is 0 or infinite."""
+    e, low, z = power_of(-min(max(-logarithm, Real(-88.0)), Real(87.0)))
+    by = two_to(z)
+    back = e * by
+    low = ((x - back) + (x_low - low * by)) / back
+    return low if abs(low) < Real(0.01) else Real(0.0)
+
+
+# What takes the place of the text's functions in float32; and where operands are halves and nothing makes more of what an exponential is off
+# by, which is then left to the hardware.
+FOR_HALVES = (("softplus_tail", softplus_tail),)
+FOR_SINGLE = (
+    *FOR_HALVES,
+    ("power_of", power_of),
+    ("decay", decay),
+    ("exp", exp_single),
+    ("expm1", expm1_single),
+    ("log_low", log_low),
+    ("log_complement_rest", log_complement_rest),
+)
+
+
+def of_halves(kinds):
+    """Whether all arrays among operands of these kinds are halves."""
+    names = [kind[0] for kind in kinds if isinstance(kind, tuple)]
+    return bool(names) and all(name.endswith("float16") for name in names)
+
+
+def _formula(loss, which, real, halves=False):
     if loss is None:
         return _target.inlined(of_one)
     name = loss.value if which == "value" else loss.slope
     template = _jit.called_with(loss.operands, len(loss.parameters))
-    shorter = (("softplus_tail", softplus_tail),) if real == "float32" and loss.text is None else ()
+    shorter = ()
+    if real == "float32" and loss.text is None:
+        shorter = FOR_HALVES if halves and loss.odds else FOR_SINGLE
     holes = {"formula": _jit.formulas(real, shorter, loss.text)[name], "Real": np.dtype(real).type}
-    return _jit.inlined(template, f"{loss.name}_{which}_{real}", **holes)
+    return _jit.inlined(template, f"{loss.name}_{which}_{real}{'_halves' * halves}", **holes)
 
 
 # --- making kernels ---------------------------------------------------------------------------------------------------
@@ -464,7 +553,7 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False, ro
     else:
         put = _jit.inlined(put_elements, purpose, write=write, N=count)
     weigh = _jit.inlined(weighed, real, Real=Scalar)
-    careful = real == "float32"
+    careful, halves = real == "float32", of_halves(kinds[:3])
     return _jit.kernel(
         TEMPLATES[template],
         purpose,
@@ -474,8 +563,8 @@ def kernel(template, loss, op, real, kinds, aligned_out=True, by_block=False, ro
         OP=op,
         WEIGHTED=kinds[3] is not None,
         BY_BLOCK=by_block,
-        value=_formula(loss, "value", real),
-        slope=_formula(loss, "slope", real),
+        value=_formula(loss, "value", real, halves),
+        slope=_formula(loss, "slope", real, halves),
         weighed=weigh,
         finite=_jit.inlined(finite, real, Real=Scalar),
         doubtful=_jit.inlined(doubtful, real, Real=Scalar),
