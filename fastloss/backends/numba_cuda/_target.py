@@ -109,6 +109,7 @@ if SIMULATED:
         shuffle_xor,
         sync,
         sync_warp,
+        take_next,
         take_ticket,
         thread,
         two_to,
@@ -144,6 +145,7 @@ elif MLIR:
         shuffle_xor,
         sync,
         sync_warp,
+        take_next,
         take_ticket,
         thread,
         two_to,
@@ -199,6 +201,11 @@ else:
     @inlined
     def fence():
         cuda.threadfence()
+
+    @inlined
+    def take_next(counts, i):
+        """Add 1 atomically to an element of a shared array; returns its previous value."""
+        return cuda.atomic.add(counts, i, 1)
 
     @inlined
     def shuffle_xor(value, mask):

@@ -1,8 +1,9 @@
 """Details of rows on CUDA: first elements in the order of argmax, entropies, log-probabilities of chosen classes.
 
-A block reads a row twice, the second time from cache: to find the first elements, of which the few largest are added to
-the sums in float64; and to sum over all others, relative to the second largest, so that errors of the exponentials
-matter little.  Each thread keeps some of its elements; if many of the first are one thread's, there are further reads.
+A block reads a row twice, see `likely`; the elements that are collected are added to the sums in float64.  If these are
+many, as where elements are equal, or more are wanted than there are groups of threads, each thread keeps some of its
+elements instead; if many of the first are one thread's, there are further reads.  Then the sums are taken in one more,
+the few largest in float64, all others relative to the second largest, so that errors of the exponentials matter little.
 See `fastloss._details` for the sums.
 """
 
@@ -12,7 +13,7 @@ import math
 import numpy as np
 
 from fastloss.backends import HEAVIEST
-from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target, labels
+from fastloss.backends.numba_cuda import _jit, _settle, _softmax, _target, labels, likely
 from fastloss.backends.numba_cuda._compiler import cuda
 from fastloss.backends.numba_cuda._settle import NO_BAD
 from fastloss.backends.numba_cuda._target import WARP, block, exp, log1p, n_blocks, sync, thread
@@ -28,6 +29,7 @@ if _target.SIMULATED:
 
 Real = THREADS = None  # holes
 KEPT = LEVELS = None  # likewise: sizes of shared arrays
+level_of = below = put_in_order = with_collected = GROUPS = MAXIMA = BATCH = MOST = None  # holes: `likely`
 read = read_loss = write_loss = write_index = power = None  # holes: memory, and `_softmax`
 added = before = settle = add_up = place_of = label_of = None  # holes: `_softmax`, `_settle` and `labels`
 
@@ -66,6 +68,54 @@ def rank_among(values, places, counts, value, place):
     return rank
 
 
+def find_by_rounds(
+    x, origin, x_class, n_classes, n_first, n_top, n_heavy, row, kept, kept_places, values, places, counts, heavy, heavy_places,
+    top_ids, top_log_probs,
+):  # fmt: skip
+    """Write the first n_top elements to the outputs, and the first n_heavy to `heavy`: those up to a level at a time, of which no thread has
+    more than it keeps."""
+    t = thread()
+    found, last, last_place = np.int64(0), Real(0.0), np.int64(-1)
+    while found < n_first:
+        keep_first(x, origin, x_class, n_classes, found, last, last_place, kept, kept_places, values, places)
+        sync()
+        value, place = values[t * SLOTS], places[t * SLOTS]
+        n_threads, ahead = np.int64(0), np.int64(0)
+        for j in range(THREADS):
+            if places[j * SLOTS] < n_classes:
+                n_threads += 1
+                if before(values[j * SLOTS], places[j * SLOTS], value, place):
+                    ahead += 1
+        # as many elements as are wanted are at or before the level, unless there are fewer threads
+        wanted = n_first - found if n_first - found < n_threads else n_threads
+        if place < n_classes and ahead == wanted - 1:
+            heavy[HEAVIEST], heavy_places[HEAVIEST] = value, place
+        sync()
+        level, level_place = heavy[HEAVIEST], heavy_places[HEAVIEST]
+        # what a thread has after those that it keeps is not known
+        for j in range(SLOTS - 1, THREADS * SLOTS, SLOTS):
+            if places[j] < n_classes and before(values[j], places[j], level, level_place):
+                level, level_place = values[j], places[j]
+        count = np.int64(0)
+        for k in range(t * SLOTS, (t + 1) * SLOTS):
+            if places[k] < n_classes and not before(level, level_place, values[k], places[k]):
+                count += 1
+        counts[t] = count
+        sync()
+        for k in range(count):
+            v, c = values[t * SLOTS + k], places[t * SLOTS + k]
+            at = found + rank_among(values, places, counts, v, c)
+            if at < n_heavy:
+                heavy[at], heavy_places[at] = v, c
+            if at < n_top:
+                write_index(top_ids, row * n_top + at, c)
+                write_loss(top_log_probs, row * n_top + at, v)  # for now
+        last, last_place = level, level_place
+        for j in range(THREADS):
+            found += counts[j]
+    sync()
+
+
 def details(
     x, x_outer, x_row, x_class,
     ids,  # IN (n_rows, n_ids) contiguous, or 0
@@ -84,7 +134,10 @@ def details(
     counts = cuda.shared.array(THREADS, np.int64)
     heavy = cuda.shared.array(LEVELS, Real)  # the largest elements, and a level
     heavy_places = cuda.shared.array(LEVELS, np.int64)
+    maxima = cuda.shared.array(MAXIMA, Real)  # of groups of threads, and a level
+    collected = cuda.shared.array(1, np.int32)
     kept, kept_places = cuda.local.array(SLOTS, Real), cuda.local.array(SLOTS, np.int64)
+    batch, products = cuda.local.array(BATCH, Real), cuda.local.array(BATCH, Real)
     t = thread()
     bad = NO_BAD
     n_heavy = np.int64(HEAVIEST) if n_classes > HEAVIEST else n_classes
@@ -93,50 +146,35 @@ def details(
     while row < n_rows:
         outer, inner = place_of(row, middle)
         origin = outer * x_outer + inner * x_row
-        found, last, last_place = np.int64(0), Real(0.0), np.int64(-1)
-        while found < n_first:
-            keep_first(
-                x, origin, x_class, n_classes, found, last, last_place, kept, kept_places, values, places,
+        level, s, w, n = Real(-INF), 0.0, 0.0, np.int64(MOST + 1)
+        if n_first <= GROUPS:
+            level = level_of(batch, x, origin, x_class, n_classes, n_first, maxima, collected)
+            s, w = below(batch, products, x, origin, x_class, n_classes, level, values, places, collected)
+            sync()
+            n = np.int64(collected[0])
+        if n <= MOST:
+            put_in_order(values, places, n)
+            top = np.float64(values[MOST])
+            k = np.int64(t)
+            while k < n_top:
+                write_index(top_ids, row * n_top + k, places[MOST + k])
+                write_loss(top_log_probs, row * n_top + k, values[MOST + k])  # for now
+                k += THREADS
+        else:
+            find_by_rounds(
+                x, origin, x_class, n_classes, n_first, n_top, n_heavy, row, kept, kept_places, values, places, counts, heavy,
+                heavy_places, top_ids, top_log_probs,
             )  # fmt: skip
-            sync()
-            value, place = values[t * SLOTS], places[t * SLOTS]
-            n_threads, ahead = np.int64(0), np.int64(0)
-            for j in range(THREADS):
-                if places[j * SLOTS] < n_classes:
-                    n_threads += 1
-                    if before(values[j * SLOTS], places[j * SLOTS], value, place):
-                        ahead += 1
-            # as many elements as are wanted are at or before the level, unless there are fewer threads
-            wanted = n_first - found if n_first - found < n_threads else n_threads
-            if place < n_classes and ahead == wanted - 1:
-                heavy[HEAVIEST], heavy_places[HEAVIEST] = value, place
-            sync()
-            level, level_place = heavy[HEAVIEST], heavy_places[HEAVIEST]
-            # what a thread has after those that it keeps is not known
-            for j in range(SLOTS - 1, THREADS * SLOTS, SLOTS):
-                if places[j] < n_classes and before(values[j], places[j], level, level_place):
-                    level, level_place = values[j], places[j]
-            count = np.int64(0)
-            for k in range(t * SLOTS, (t + 1) * SLOTS):
-                if places[k] < n_classes and not before(level, level_place, values[k], places[k]):
-                    count += 1
-            counts[t] = count
-            sync()
-            for k in range(count):
-                v, c = values[t * SLOTS + k], places[t * SLOTS + k]
-                at = found + rank_among(values, places, counts, v, c)
-                if at < n_heavy:
-                    heavy[at], heavy_places[at] = v, c
-                if at < n_top:
-                    write_index(top_ids, row * n_top + at, c)
-                    write_loss(top_log_probs, row * n_top + at, v)  # for now
-            last, last_place = level, level_place
-            for j in range(THREADS):
-                found += counts[j]
-        sync()
-        top, tail = np.float64(heavy[0]), NAN
+            top = np.float64(heavy[0])
+        tail = NAN
         if top > -INF and top < INF:
-            s, w = sums_of(x, origin, x_class, n_classes, n_heavy, heavy, heavy_places, sums)
+            if n <= MOST:
+                s, w = with_collected(s, w, level, values, n)
+                add_up(sums, s, w, 0.0, NO_BAD)
+                sync()
+                s, w = sums[0, 0], sums[0, 1]
+            else:
+                s, w = sums_of(x, origin, x_class, n_classes, n_heavy, heavy, heavy_places, sums)
             tail = log1p(s)
             if entropies != 0 and t == 0:
                 write_loss(entropies, row, Real(tail + w / (1.0 + s)))
@@ -197,21 +235,33 @@ def sums_of(x, origin, stride, n_classes, n_heavy, heavy, heavy_places, sums):
     return total, spread
 
 
+shape_of = likely.shape_of
+
+
 def n_threads(n_classes):
     """Threads per block."""
     return TEAM[n_classes >= LONG]
 
 
 @functools.cache
-def kernel(name, real, threads, index):
-    """The kernel for logits of dtype `name`, and positions of dtype `index`."""
+def kernel(name, real, threads, index, shape):
+    """The kernel for logits of dtype `name`, and positions of dtype `index`; shape : see `likely.shape_of`."""
     read, Real = _target.reader(name, real), np.dtype(real).type
-    purpose = f"{name}_{real}_{threads}_{index}"
+    n, v = shape
+    purpose = f"{name}_{real}_{threads}_{index}_{n}_{v}"
     holes = {
         "Real": Real,
         "THREADS": threads,
         "KEPT": threads * SLOTS,
         "LEVELS": HEAVIEST + 1,
+        "GROUPS": likely.GROUPS,
+        "MAXIMA": likely.GROUPS + 1,
+        "MOST": threads * SLOTS // 2,
+        "N": n,
+        "V": v,
+        "BATCH": n * v,
+        "read_vector": _target.vector_reader(name, real) if n > 1 else None,
+        "read_masked": _target.masked_reader(name, real) if n > 1 else None,
         "read": read,
         "read_loss": _target.reader(real, real),
         "write_loss": _target.writer(real),
@@ -219,8 +269,14 @@ def kernel(name, real, threads, index):
         **_softmax.exponential(real, real),
         **_settle.functions(threads, real),
     }
+    fill = _softmax.fill_vectors if n > 1 else _softmax.fill_elements
+    powers = _softmax.powers_careful if real == "float32" else _softmax.powers_plain
+    holes["fill"] = _jit.inlined(fill, purpose, **holes)
+    holes["powers"] = _jit.inlined(powers, purpose, **holes)
     pieces = (
-        _softmax.added, _softmax.before, labels.place_of, labels.label_of, keep_first, rank_among, power_of_gap, sums_of,
+        _softmax.added, _softmax.before, _softmax.largest, _softmax.halved, _softmax.in_eights, labels.place_of,
+        labels.label_of, keep_first, rank_among, find_by_rounds, power_of_gap, sums_of, likely.level_of, likely.below,
+        likely.put_in_order, likely.with_collected,
     )  # fmt: skip
     holes |= _jit.family(pieces, purpose, **holes)
     return _jit.kernel(details, purpose, threads, **holes)

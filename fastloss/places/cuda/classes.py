@@ -476,15 +476,16 @@ def _details(session, resolved, x, ids):
             results[name] = session.new((*rows.shape, *width), kind)
         addresses.append(viewed(results[name], "out").address if wanted else 0)
     if rows.n_rows:
-        threads = session.details.n_threads(rows.n_classes)
-        kernel = session.details.kernel(x.name, real, threads, index)
+        threads, strides = session.details.n_threads(rows.n_classes), rows.strides(x)
+        shape = session.details.shape_of(x.name, rows.n_classes, threads, strides)
+        kernel = session.details.kernel(x.name, real, threads, index, shape)
         labels, kind, ignore = 0, 0, -1
         if ids is not None and ids.size:
             packed = ids if ids.contiguous else session.packed(ids)
             labels, kind = packed.address, session.softmax.LABEL_KINDS[ids.name]
             ignore = ignored(ids.name, resolved.ignore_index)
         arguments = (
-            *rows.strides(x), labels, kind, ignore, rows.split[1], rows.n_rows, rows.n_classes, n_top, n_ids, *addresses,
+            *strides, labels, kind, ignore, rows.split[1], rows.n_rows, rows.n_classes, n_top, n_ids, *addresses,
             session.queue.workspace,
         )  # fmt: skip
         with session.queue.lock:

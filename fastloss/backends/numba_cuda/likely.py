@@ -1,0 +1,122 @@
+"""The first elements of a row on CUDA, and sums over the others: in two reads, the second of which is from a cache.
+
+The first read finds a level that as many elements reach as are wanted, and few more.  The second adds up what is below
+it, relative to it, so that nothing underflows that matters, and collects the rest in shared memory, which is then put
+in order.
+"""
+
+import math
+
+import numpy as np
+
+from fastloss.backends.numba_cuda import _target
+from fastloss.backends.numba_cuda._target import WARP, larger, shuffle_xor, sync, take_next, thread
+
+INF = math.inf
+
+GROUPS = WARP  # of threads, for whose largest elements the level is one of: at most as many elements can be wanted
+AT_ONCE = 16  # elements that a thread reads together, at most
+
+Real = THREADS = MOST = N = V = BATCH = None  # holes
+fill = largest = powers = in_eights = added = before = power_of_gap = None  # holes: `_softmax` and `details`
+
+
+def level_of(batch, x, origin, stride, n_classes, wanted, maxima, count):
+    """The wanted-th of the largest elements of the groups, NaN left out; also sets `count` to 0."""
+    t = thread()
+    high, first = Real(-INF), np.int64(0)
+    while first < n_classes:
+        fill(batch, x, origin, stride, first, np.int64(t * N), THREADS * N, n_classes)
+        high = larger(high, largest(batch))
+        first += V * THREADS * N
+    mask = 1
+    while mask < THREADS // GROUPS:
+        high = larger(high, shuffle_xor(high, mask))
+        mask *= 2
+    sync()  # others may still read what the row before has left
+    if t % (THREADS // GROUPS) == 0:
+        maxima[t // (THREADS // GROUPS)] = high
+    if t == 0:
+        count[0] = 0
+    sync()
+    if t < GROUPS:
+        mine, ahead = maxima[t], 0
+        for j in range(GROUPS):
+            if maxima[j] > mine or maxima[j] == mine and j < t:
+                ahead += 1
+        if ahead == wanted - 1:
+            maxima[GROUPS] = mine
+    sync()
+    return maxima[GROUPS]
+
+
+def below(batch, products, x, origin, stride, n_classes, level, values, places, count):
+    """A thread's sums of exp(x - level) and of (level - x) exp(x - level) over what is below the level; collects the others, of which there
+    may be more than MOST."""
+    s, s_low, w, w_low = Real(0.0), Real(0.0), Real(0.0), Real(0.0)
+    base = level if abs(level) < Real(INF) else Real(0.0)
+    offset, first = np.int64(thread() * N), np.int64(0)
+    while first < n_classes:
+        fill(batch, x, origin, stride, first, offset, THREADS * N, n_classes)
+        reached = False
+        for k in range(BATCH):
+            reached = reached or not batch[k] < level
+        if reached:
+            for v in range(V):
+                for k in range(N):
+                    c = first + offset + v * THREADS * N + k
+                    if not batch[v * N + k] < level:
+                        if c < n_classes:
+                            at = take_next(count, 0)
+                            if at < MOST:
+                                values[at], places[at] = batch[v * N + k], c
+                        batch[v * N + k] = Real(-INF)
+        for k in range(BATCH):
+            products[k] = base - batch[k]
+        powers(batch, base)
+        for k in range(BATCH):
+            products[k] = products[k] * batch[k] if batch[k] > Real(0.0) else Real(0.0)
+        for k in range(in_eights(batch)):
+            s, s_low = added(s, s_low, batch[k])
+        for k in range(in_eights(products)):
+            w, w_low = added(w, w_low, products[k])
+        first += V * THREADS * N
+    return np.float64(s) - np.float64(s_low), np.float64(w) - np.float64(w_low)
+
+
+def put_in_order(values, places, n):
+    """The n elements that have been collected, in order, from MOST on."""
+    i = np.int64(thread())
+    while i < n:
+        value, place, rank = values[i], places[i], MOST
+        for j in range(n):
+            if before(values[j], places[j], value, place):
+                rank += 1
+        values[rank], places[rank] = value, place
+        i += THREADS
+    sync()
+
+
+def with_collected(s, w, level, values, n):
+    """A thread's share of the sums of exp(x - top) and of (top - x) exp(x - top) over all elements but the first, in float64."""
+    top, total, spread = np.float64(values[MOST]), 0.0, 0.0
+    if level > Real(-INF):
+        by = power_of_gap(level, values[MOST])
+        total, spread = s * by, (w + (top - np.float64(level)) * s) * by
+    k = np.int64(thread()) + 1
+    while k < n:
+        term = power_of_gap(values[MOST + k], values[MOST])
+        total += term
+        spread += (top - np.float64(values[MOST + k])) * term if term > 0.0 else 0.0
+        k += THREADS
+    return total, spread
+
+
+def shape_of(name, n_classes, threads, strides):
+    """(elements per vector, vectors per batch) for rows at (address, stride of the outer and the inner row axis, stride of the classes)."""
+    size = _target.SIZES[name]
+    address, *others, step = strides
+    n = _target.VECTOR // size
+    if step != 1 or address % _target.VECTOR or any(v % n for v in (*others, n_classes)):
+        n = 1
+    return n, max(1, min(AT_ONCE // n, -(-n_classes // (n * threads))))
