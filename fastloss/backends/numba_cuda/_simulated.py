@@ -124,11 +124,6 @@ def fence():
     pass
 
 
-def take_next(counts, i):
-    counts[i] += 1  # threads take turns
-    return counts[i] - 1
-
-
 def shuffle_xor(value, mask):
     return getcurrent().parent.switch(_Shown(value))[lane() ^ mask]
 

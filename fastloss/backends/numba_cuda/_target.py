@@ -109,7 +109,6 @@ if SIMULATED:
         shuffle_xor,
         sync,
         sync_warp,
-        take_next,
         take_ticket,
         thread,
         two_to,
@@ -145,7 +144,6 @@ elif MLIR:
         shuffle_xor,
         sync,
         sync_warp,
-        take_next,
         take_ticket,
         thread,
         two_to,
@@ -201,11 +199,6 @@ else:
     @inlined
     def fence():
         cuda.threadfence()
-
-    @inlined
-    def take_next(counts, i):
-        """Add 1 atomically to an element of a shared array; returns its previous value."""
-        return cuda.atomic.add(counts, i, 1)
 
     @inlined
     def shuffle_xor(value, mask):

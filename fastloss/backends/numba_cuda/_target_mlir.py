@@ -120,12 +120,6 @@ def sync_warp():
     cuda.syncwarp()
 
 
-@inlined
-def take_next(counts, i):
-    """Add 1 atomically to an element of a shared array; returns its previous value."""
-    return cuda.atomic.add(counts, i, 1)
-
-
 @intrinsic
 def fence(typingctx):
     """What this thread has written is seen by others on the device before what it writes afterwards."""

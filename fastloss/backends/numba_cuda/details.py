@@ -1,9 +1,9 @@
 """Details of rows on CUDA: first elements in the order of argmax, entropies, log-probabilities of chosen classes.
 
-A block reads a row twice, see `likely`; the elements that are collected are added to the sums in float64.  If these are
-many, as where elements are equal, or more are wanted than there are groups of threads, each thread keeps some of its
-elements instead; if many of the first are one thread's, there are further reads.  Then the sums are taken in one more,
-the few largest in float64, all others relative to the second largest, so that errors of the exponentials matter little.
+A block reads a row twice, see `likely`; the elements that it gathers are added to the sums in float64.  If these are
+many, as where elements are equal, or more are wanted than there are groups of threads, each thread keeps its first ones
+instead; if many of the row's first are one thread's, there are further reads.  Then the sums are taken in one more, the
+few largest in float64, all others relative to the second largest, so that errors of the exponentials matter little.
 See `fastloss._details` for the sums.
 """
 
@@ -29,7 +29,9 @@ if _target.SIMULATED:
 
 Real = THREADS = None  # holes
 KEPT = LEVELS = None  # likewise: sizes of shared arrays
-level_of = below = put_in_order = with_collected = GROUPS = MAXIMA = BATCH = MOST = None  # holes: `likely`
+level_of = below = gathered = put_in_order = with_gathered = GROUPS = MAXIMA = GATHERED = BATCH = MOST = (
+    None  # holes: `likely`
+)
 read = read_loss = write_loss = write_index = power = None  # holes: memory, and `_softmax`
 added = before = settle = add_up = place_of = label_of = None  # holes: `_softmax`, `_settle` and `labels`
 
@@ -135,7 +137,8 @@ def details(
     heavy = cuda.shared.array(LEVELS, Real)  # the largest elements, and a level
     heavy_places = cuda.shared.array(LEVELS, np.int64)
     maxima = cuda.shared.array(MAXIMA, Real)  # of groups of threads, and a level
-    collected = cuda.shared.array(1, np.int32)
+    first_values = cuda.shared.array(GATHERED, Real)  # what is gathered, and from MOST on in order
+    first_places = cuda.shared.array(GATHERED, np.int64)
     kept, kept_places = cuda.local.array(SLOTS, Real), cuda.local.array(SLOTS, np.int64)
     batch, products = cuda.local.array(BATCH, Real), cuda.local.array(BATCH, Real)
     t = thread()
@@ -148,17 +151,16 @@ def details(
         origin = outer * x_outer + inner * x_row
         level, s, w, n = Real(-INF), 0.0, 0.0, np.int64(MOST + 1)
         if n_first <= GROUPS:
-            level = level_of(batch, x, origin, x_class, n_classes, n_first, maxima, collected)
-            s, w = below(batch, products, x, origin, x_class, n_classes, level, values, places, collected)
-            sync()
-            n = np.int64(collected[0])
+            level = level_of(batch, x, origin, x_class, n_classes, n_first, maxima)
+            s, w, own = below(batch, products, x, origin, x_class, n_classes, level, values, places)
+            n = gathered(own, values, places, counts, first_values, first_places)
         if n <= MOST:
-            put_in_order(values, places, n)
-            top = np.float64(values[MOST])
+            put_in_order(first_values, first_places, n)
+            top = np.float64(first_values[MOST])
             k = np.int64(t)
             while k < n_top:
-                write_index(top_ids, row * n_top + k, places[MOST + k])
-                write_loss(top_log_probs, row * n_top + k, values[MOST + k])  # for now
+                write_index(top_ids, row * n_top + k, first_places[MOST + k])
+                write_loss(top_log_probs, row * n_top + k, first_values[MOST + k])  # for now
                 k += THREADS
         else:
             find_by_rounds(
@@ -169,7 +171,7 @@ def details(
         tail = NAN
         if top > -INF and top < INF:
             if n <= MOST:
-                s, w = with_collected(s, w, level, values, n)
+                s, w = with_gathered(s, w, level, first_values, n)
                 add_up(sums, s, w, 0.0, NO_BAD)
                 sync()
                 s, w = sums[0, 0], sums[0, 1]
@@ -256,7 +258,9 @@ def kernel(name, real, threads, index, shape):
         "LEVELS": HEAVIEST + 1,
         "GROUPS": likely.GROUPS,
         "MAXIMA": likely.GROUPS + 1,
-        "MOST": threads * SLOTS // 2,
+        "GATHERED": 2 * likely.MOST,
+        "MOST": likely.MOST,
+        "SLOTS": SLOTS,
         "N": n,
         "V": v,
         "BATCH": n * v,
@@ -276,7 +280,7 @@ def kernel(name, real, threads, index, shape):
     pieces = (
         _softmax.added, _softmax.before, _softmax.largest, _softmax.halved, _softmax.in_eights, labels.place_of,
         labels.label_of, keep_first, rank_among, find_by_rounds, power_of_gap, sums_of, likely.level_of, likely.below,
-        likely.put_in_order, likely.with_collected,
+        likely.gathered, likely.put_in_order, likely.with_gathered,
     )  # fmt: skip
     holes |= _jit.family(pieces, purpose, **holes)
     return _jit.kernel(details, purpose, threads, **holes)
