@@ -21,6 +21,8 @@ ELEMENTS = (PACKAGE + "test_elements",)
 WEIGHTED_AGAIN = (EDGES + "test_elements_on_two_blocks[mean-vectors]",)
 DETAILS = (PACKAGE + "test_details[(40, 10)]",)
 ONE_THREAD = (EDGES + "test_details_that_one_thread_has",)
+DETAILS_OF_TEAMS = (EDGES + "test_details_of_any_rows[5-600-normal]",)
+SPECIAL_DETAILS = (EDGES + "test_details_of_any_rows[5-40-special]",)
 COMPARED = (EDGES + "test_comparisons_on_two_blocks",)
 COMPARED_SPECIAL = (EDGES + "test_compared_rows_that_are_special",)
 
@@ -283,8 +285,41 @@ DETAILS_ = of(
         "the largest are added twice",
         "v > Real(-INF) and (v < last or v == last and c > last_place)",
         "v > Real(-INF)",
-        DETAILS,
+        ONE_THREAD,
     ),
+)
+
+LIKELY = of(
+    "likely.py",
+    (
+        "no barrier behind the maxima",
+        "high\n    sync()\n    if t < GROUPS",
+        "high\n    if t < GROUPS",
+        DETAILS_OF_TEAMS,
+    ),
+    ("a level that one fewer reach", "ahead == wanted - 1", "ahead == wanted - 2", DETAILS_OF_TEAMS),
+    (
+        "what is NaN is below the level",
+        "reached or not batch[k] < level",
+        "reached or batch[k] >= level",
+        SPECIAL_DETAILS,
+    ),
+    ("more than a thread has room for", "own if own <= SLOTS else np.int32(MOST + 1)", "own", ONE_THREAD),
+    (
+        "no barrier before positions are read",
+        "upto\n    sync()\n    start",
+        "upto\n    start",
+        DETAILS_OF_TEAMS,
+    ),
+    ("a warp's own elements before it", "warp < t // WARP", "warp <= t // WARP", DETAILS_OF_TEAMS),
+    (
+        "no barrier behind what is gathered",
+        "    sync()\n    return n\n",
+        "    return n\n",
+        DETAILS_OF_TEAMS,
+    ),
+    ("what is gathered adds nothing", "        total += term\n", "", DETAILS_OF_TEAMS),
+    ("distances from the level", "(w + (top - np.float64(level)) * s) * by", "w * by", DETAILS_OF_TEAMS),
 )
 
 COMPARING = of(
@@ -342,4 +377,6 @@ FORMULAS = [
     )
 ]
 
-MUTATIONS = SETTLE + STAGING + SOFTMAX + ROWS + TARGET + LABELS + POINTWISE + DETAILS_ + COMPARING + SHAPES + FORMULAS
+MUTATIONS = (
+    SETTLE + STAGING + SOFTMAX + ROWS + TARGET + LABELS + POINTWISE + DETAILS_ + LIKELY + COMPARING + SHAPES + FORMULAS
+)

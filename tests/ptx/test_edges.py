@@ -321,11 +321,41 @@ def test_details_of_few_classes(monkeypatch, n_classes):
 
 def test_details_that_one_thread_has(monkeypatch):
     """More of the largest elements than a thread keeps at a time, while the next thread has the very largest."""
-    x, _ = rows(2, 200)
+    x, _ = rows(2, 201)  # which are read one by one
     x[:, 3::32] += 20
     x[:, 4] += 40
-    (ids,) = twice(monkeypatch, lambda: [fastloss.score(sent(x), top=9).top_ids])
+    ids, entropies = twice(
+        monkeypatch, lambda: [(s := fastloss.score(sent(x), top=9, entropy=True)).top_ids, s.entropy]
+    )
     np.testing.assert_array_equal(ids, reference.descending(x)[:, :9])
+    assert_ulp(entropies, reference.entropy(x), 2)
+
+
+ROWS_OF_DETAILS = [(n, kind) for kind in ("normal", "special", "sorted", "equal") for n in (40, 600, 1024)]
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "kind"), mostly_full(ROWS_OF_DETAILS, {(40, "special"), (600, "normal")}.__contains__)
+)
+@pytest.mark.parametrize("top", [5, pytest.param(40, marks=pytest.mark.full)])
+def test_details_of_any_rows(monkeypatch, n_classes, kind, top):
+    """Few and many elements at the level, one or several threads' own; NaN, infinities; more wanted than there are groups of threads."""
+    x, _ = rows(3, n_classes)
+    if kind == "special":
+        x[0, n_classes // 2], x[1, n_classes // 3], x[2, 2:] = NAN, INF, -INF
+    elif kind == "sorted":
+        x = np.sort(x, axis=1)
+        x[1] = x[1, ::-1]
+    elif kind == "equal":
+        x[0], x[1], x[2, n_classes // 2 :] = 1, -INF, x[2].max() + 1
+    ids, log_probs, entropies = twice(
+        monkeypatch,
+        lambda: [(s := fastloss.score(sent(x), top=top, entropy=True)).top_ids, s.top_log_probs, s.entropy],
+    )
+    order = reference.descending(x)[:, :top]
+    np.testing.assert_array_equal(ids, order)
+    assert_ulp(log_probs, np.take_along_axis(reference.log_softmax(x), order, 1), 2)
+    assert_ulp(entropies, reference.entropy(x), 2)
 
 
 def test_slopes_of_what_is_nearly_certain(monkeypatch):

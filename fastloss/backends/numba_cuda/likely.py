@@ -34,7 +34,6 @@ def level_of(batch, x, origin, stride, n_classes, wanted, maxima):
     while mask < THREADS // GROUPS:
         high = larger(high, shuffle_xor(high, mask))
         mask *= 2
-    sync()  # others may still read what the row before has left
     if t % (THREADS // GROUPS) == 0:
         maxima[t // (THREADS // GROUPS)] = high
     sync()
@@ -64,12 +63,12 @@ def below(batch, products, x, origin, stride, n_classes, level, kept, kept_place
         if reached:
             for v in range(V):
                 for k in range(N):
-                    c = first + offset + v * THREADS * N + k
+                    # if the level is -inf, so is what is behind the row, and comes last
                     if not batch[v * N + k] < level:
-                        if c < n_classes:
-                            if own < SLOTS:
-                                kept[at + own], kept_places[at + own] = batch[v * N + k], c
-                            own += np.int32(1)
+                        if own < SLOTS:
+                            kept[at + own] = batch[v * N + k]
+                            kept_places[at + own] = first + offset + v * THREADS * N + k
+                        own += np.int32(1)
                         batch[v * N + k] = Real(-INF)
         for k in range(BATCH):
             products[k] = base - batch[k]
