@@ -21,7 +21,7 @@ if chosen()[0] is None:
     pytest.skip("numba-cuda, of the extra 'cuda', is not installed", allow_module_level=True)
 nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", reason="nvJitLink, of the extra 'cuda', is not installed")
 
-from fastloss.backends.numba_cuda import _compiler, _jit, comparing, pointwise, softmax  # noqa: E402
+from fastloss.backends.numba_cuda import _compiler, _jit, comparing, details, pointwise, softmax  # noqa: E402
 from fastloss.backends.numba_cuda._compiler import cuda, types  # noqa: E402
 
 HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
@@ -215,10 +215,23 @@ def test_labels(template):
 
 
 @pytest.mark.parametrize("name", mostly_full(["float32", "bfloat16", "float64"], "float32".__eq__))
-def test_comparisons(name):
+def test_comparisons(name, request):
+    if _compiler.MLIR and name == "float32":
+        reason = "8 bytes of each thread are spilled"
+        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
     kernel = comparing.kernel("float32", name, real_of(name))
     registers, memory = resources(ptx_of(kernel, (LONG,) * 21))
     assert memory == [0, 0, 0] and registers * comparing.THREADS <= 65536
+
+
+DETAILS = [("bfloat16", 256, (8, 2)), ("float32", 32, (4, 4)), ("float32", 256, (1, 16)), ("float64", 256, (2, 8))]
+
+
+@pytest.mark.parametrize(("name", "n_threads", "shape"), mostly_full(DETAILS, DETAILS[:1].__contains__))
+def test_details(name, n_threads, shape):
+    kernel = details.kernel(name, real_of(name), n_threads, "int64", shape)
+    registers, memory = resources(ptx_of(kernel, (LONG,) * 17))
+    assert memory == [0, 0, 0] and registers * n_threads * (1 if name == "float64" else 2) <= 65536
 
 
 def point_kernel(loss, op, name):

@@ -44,5 +44,14 @@ def shifted(a):
 LAYOUTS = (sent, transposed, gappy, shifted)
 
 
+def ulp_of(case, dtype, more=0):
+    """The bound of an elementwise loss on a device, where float32 is computed in float32, powers of it included.
+
+    more : what a test adds to the bounds of losses without powers.
+    """
+    has_powers = case.loss == "sigmoid_focal_loss" or case.loss == "tweedie_deviance_loss" and case.options.get("power")
+    return max(case.tolerance(dtype) + more, 8 if has_powers else 0)
+
+
 def fetched(result):
     return result.copy_to_host().reshape(result.shape) if hasattr(result, "copy_to_host") else np.asarray(result)

@@ -5,7 +5,7 @@ import pytest
 import reference
 from cases import POINT_CASES, POINT_STAND_INS, REGRESSION_CASES, generator
 from compare import assert_ulp, result_dtype
-from on_device import LAYOUTS, fetched, sent
+from on_device import LAYOUTS, fetched, sent, ulp_of
 
 import fastloss
 
@@ -32,13 +32,13 @@ def check(case, arguments, *, layout=sent, gradient=True, **options):
         exact = reference.loss(case.loss, *arguments, reduction=reduction, **case.options, **options)
         assert got.shape == np.shape(exact) and got.dtype == dtype
         scale = 1 if reduction == "none" else max(1, np.size(arguments[0]))
-        assert_ulp(fetched(got), exact, case.tolerance(dtype) + 2, at=at * scale, what=f"{reduction} {options}")
+        assert_ulp(fetched(got), exact, ulp_of(case, dtype, 2), at=at * scale, what=f"{reduction} {options}")
         if gradient and reduction != "none":
             got, slopes = fastloss.value_and_grad(function)(*there, reduction=reduction, **case.options, **moved)
             exact, exact_slopes = reference.value_and_grad(
                 case.loss, *arguments, reduction=reduction, **case.options, **options
             )
-            assert_ulp(fetched(got), exact, case.tolerance(dtype) + 2, at=at * scale, what=f"value, {reduction}")
+            assert_ulp(fetched(got), exact, ulp_of(case, dtype, 2), at=at * scale, what=f"value, {reduction}")
             assert slopes.shape == arguments[0].shape
             assert_ulp(fetched(slopes), exact_slopes, 12, at=max(at, 1e-1), what=f"gradient, {reduction}")
 
