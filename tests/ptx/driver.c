@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -196,6 +197,22 @@ static void note(const struct kernel *kernel, unsigned blocks, unsigned threads)
     const char *path = getenv("DRIVER_LAUNCHES");
     FILE *file = path ? fopen(path, "a") : NULL;
     if (file) fprintf(file, "%u %u %s\n", blocks, threads, kernel->name), fclose(file);
+}
+
+u8 *kept_ways(u8 *own, u32 n)
+{
+    char path[4096];
+    Dl_info library;
+    const char *folder = getenv("DRIVER_BRANCHES");
+    if (!folder || !n) return own;
+    if (!dladdr(own, &library)) abort();
+    snprintf(path, sizeof path, "%s/%s", folder, strrchr(library.dli_fname, '/') + 1);
+    int file = open(path, O_RDWR | O_CREAT, 0666);
+    if (file < 0 || ftruncate(file, n)) abort();
+    u8 *shared = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (shared == MAP_FAILED) abort();
+    close(file);
+    return shared;
 }
 
 int cuLaunchKernel(const struct kernel *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,

@@ -59,6 +59,13 @@ static inline u32 later(u32 a, u32 b) { return a > b ? a : b; }
 #define COUNT(n, instructions, ready) \
     (t->site = n, t->issued[n]++, t->when = later(t->clock, ready), t->stalled = later(t->stalled, t->when), t->clock += instructions)
 #define CATCH_UP (t->clock = t->stalled = later(t->clock, t->stalled))
+/* Which ways the threads have gone at each conditional branch of a library: bit 0 straight on, bit 1 to its label.  They are kept in a file where
+   DRIVER_BRANCHES names a folder. */
+#define BRANCHES(n) \
+    static u8 own_ways[n + 1], *ways = own_ways; \
+    static __attribute__((constructor)) void keep_ways(void) { ways = kept_ways(own_ways, n); }
+#define WENT(branch, condition) ((condition) ? (ways[branch] |= 2, 1) : (ways[branch] |= 1, 0))
+u8 *kept_ways(u8 *own, u32 n);
 f32 approximate(f32 exact, f32 ulps); /* off by so much at most, if that mode is on */
 
 /* --- bits and values --- */

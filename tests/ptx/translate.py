@@ -43,15 +43,16 @@ def translated(ptx, counting=False):
     first = re.search(r"\.func\b", text)
     if first:
         raise Refused(f"line {text[: first.start()].count(chr(10)) + 1}: functions that are called can't be executed")
-    kernels, end, parts = [], 0, ['#include "machine.h"\n']
+    kernels, end, parts, branches = [], 0, ['#include "machine.h"\n'], []
     entries = list(_ENTRY.finditer(text))
     shared = Variables("shared", text[: entries[0].start() if entries else None])
     for entry in entries:
         end = _end_of_scope(text, entry.end())
-        kernel = Kernel(entry, text, end, shared, counting)
+        kernel = Kernel(entry, text, end, shared, counting, branches)
         parts.append(kernel.code(len(kernels)))
         kernels.append(kernel)
     rows = "".join(kernel.row(i) for i, kernel in enumerate(kernels))
+    parts.insert(1, f"BRANCHES({len(branches)})\n")
     return "\n".join([*parts, f"const struct kernel kernels[] = {{\n{rows}    {{0}}\n}};\n"])
 
 
@@ -77,8 +78,8 @@ class Variables:
 
 
 class Kernel:
-    def __init__(self, entry, text, end, shared, counting):
-        self.name, self.shared = entry.group(1), shared
+    def __init__(self, entry, text, end, shared, counting, branches):
+        self.name, self.shared, self.branches = entry.group(1), shared, branches
         self.body, self.line = text[entry.end() : end], text[: entry.end()].count("\n") + 1
         self.local = Variables("local", self.body)
         own = Variables("shared", self.body)
@@ -162,7 +163,11 @@ class Kernel:
         negated, guard, name, rest = match.groups()
         code = self._instruction(line, name, _operands(rest), " ".join(text.split()))
         if guard:
-            code = f"if ({'!' if negated else ''}{self._register(guard)[0]}) {code}"
+            condition = f"{'!' if negated else ''}{self._register(guard)[0]}"
+            if name.startswith("bra"):
+                condition = f"WENT({len(self.branches)}, {condition})"
+                self.branches.append(line)
+            code = f"if ({condition}) {code}"
         if self.sites is not None:
             code = self._timed(name, guard, code)
         return f"    {code}\n"
