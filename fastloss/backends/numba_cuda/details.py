@@ -23,15 +23,15 @@ INF, NAN = math.inf, math.nan
 # How many elements a thread keeps at once; threads per block, for short and for long rows, and from how many classes rows
 # are long.
 SLOTS = 4
+AT_ONCE = 16  # elements that a thread reads together, at most
 TEAM, LONG = (WARP, 8 * WARP), 512
 if _target.SIMULATED:
     TEAM, LONG = (WARP, 2 * WARP), 64
 
 Real = THREADS = None  # holes
 KEPT = LEVELS = None  # likewise: sizes of shared arrays
-level_of = below = gathered = put_in_order = with_gathered = GROUPS = MAXIMA = GATHERED = BATCH = MOST = (
-    None  # holes: `likely`
-)
+level_of = below = gathered = put_in_order = with_gathered = None  # holes: `likely`
+GROUPS = MAXIMA = GATHERED = BATCH = MOST = None  # likewise
 read = read_loss = write_loss = write_index = power = None  # holes: memory, and `_softmax`
 added = before = settle = add_up = place_of = label_of = None  # holes: `_softmax`, `_settle` and `labels`
 
@@ -237,17 +237,24 @@ def sums_of(x, origin, stride, n_classes, n_heavy, heavy, heavy_places, sums):
     return total, spread
 
 
-shape_of = likely.shape_of
-
-
 def n_threads(n_classes):
     """Threads per block."""
     return TEAM[n_classes >= LONG]
 
 
+def shape_of(name, n_classes, threads, strides):
+    """(elements per vector, vectors per batch) for rows at (address, stride of the outer and the inner row axis, stride of the classes)."""
+    size = _target.SIZES[name]
+    address, *others, step = strides
+    n = _target.VECTOR // size
+    if step != 1 or address % _target.VECTOR or any(v % n for v in (*others, n_classes)):
+        n = 1
+    return n, max(1, min(AT_ONCE // n, -(-n_classes // (n * threads))))
+
+
 @functools.cache
 def kernel(name, real, threads, index, shape):
-    """The kernel for logits of dtype `name`, and positions of dtype `index`; shape : see `likely.shape_of`."""
+    """The kernel for logits of dtype `name`, and positions of dtype `index`; shape : see `shape_of`."""
     read, Real = _target.reader(name, real), np.dtype(real).type
     n, v = shape
     purpose = f"{name}_{real}_{threads}_{index}_{n}_{v}"

@@ -9,14 +9,12 @@ import math
 
 import numpy as np
 
-from fastloss.backends.numba_cuda import _target
 from fastloss.backends.numba_cuda._target import WARP, lane, larger, shuffle, shuffle_xor, sync, thread
 
 INF = math.inf
 
 GROUPS = WARP  # of threads, of whose largest elements the level is one: at most as many elements can be wanted
 MOST = 64  # elements that reach the level; if there are more, or a thread has more than SLOTS of them, they are found in another way
-AT_ONCE = 16  # elements that a thread reads together, at most
 
 Real = THREADS = SLOTS = N = V = BATCH = None  # holes
 fill = largest = powers = in_eights = added = before = power_of_gap = None  # holes: `_softmax` and `details`
@@ -132,13 +130,3 @@ def with_gathered(s, w, level, values, n):
         spread += (top - np.float64(values[MOST + k])) * term if term > 0.0 else 0.0
         k += THREADS
     return total, spread
-
-
-def shape_of(name, n_classes, threads, strides):
-    """(elements per vector, vectors per batch) for rows at (address, stride of the outer and the inner row axis, stride of the classes)."""
-    size = _target.SIZES[name]
-    address, *others, step = strides
-    n = _target.VECTOR // size
-    if step != 1 or address % _target.VECTOR or any(v % n for v in (*others, n_classes)):
-        n = 1
-    return n, max(1, min(AT_ONCE // n, -(-n_classes // (n * threads))))

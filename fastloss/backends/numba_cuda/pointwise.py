@@ -386,9 +386,8 @@ def log_complement_rest(u):
 
 
 def power_of(x):
-    """exp(x) in float32 for |x| <= 104 as (e, low, z): (e + low) 2^n, where z is n plus MAGIC and low what e was rounded by.  e is off by
-    0.8 ulp at most, both together by a third of that.  Made of IEEE arithmetic alone, so that it is the same on every GPU; what the
-    hardware has for 2^x is off by 2 ulp."""
+    """exp(x) in float32 for |x| <= 104 as (e, low, z): (e + low) 2^n, where z is n plus MAGIC and low what e was rounded by.  Made of IEEE
+    arithmetic alone, so that it is the same on every GPU; what the hardware has for 2^x may be off by 2 ulp."""
     z = fma(x, Real(LOG2E), Real(MAGIC))
     n = z - Real(MAGIC)
     near = fma(n, Real(-LN2_SINGLE), x)  # exact
@@ -408,19 +407,22 @@ def decay(a):
     return e * two_to(z + Real(24.0)) * Real(2.0**-24)  # n may be less than that of a normal number
 
 
+def exponent_within(x):
+    """x, but not beyond what has the power 0 or infinity; NaN stays."""
+    x = Real(LEAST_EXPONENT) if x < Real(LEAST_EXPONENT) else x
+    return Real(MOST_EXPONENT) if x > Real(MOST_EXPONENT) else x
+
+
 def exp_single(x):
     """exp(x) in float32."""
-    x = Real(LEAST_EXPONENT) if x < Real(LEAST_EXPONENT) else x
-    e, low, z = power_of(Real(MOST_EXPONENT) if x > Real(MOST_EXPONENT) else x)
+    e, low, z = power_of(exponent_within(x))
     half = fma(z - Real(MAGIC), Real(0.5), Real(MAGIC))
     return e * two_to(half) * two_to(z - (half - Real(MAGIC)))
 
 
 def expm1_single(x):
     """exp(x) - 1 in float32; NaN instead of some numbers above 2^127, for which the result is computed again."""
-    x = Real(LEAST_EXPONENT) if x < Real(LEAST_EXPONENT) else x
-    x = Real(MOST_EXPONENT) if x > Real(MOST_EXPONENT) else x
-    e, low, z = power_of(x)
+    e, low, z = power_of(exponent_within(x))
     by = two_to(larger(z, Real(MAGIC - 126.0)))
     return fma((e - Real(1.0)) + low, by, by - Real(1.0))
 
@@ -440,6 +442,7 @@ FOR_HALVES = (("softplus_tail", softplus_tail),)
 FOR_SINGLE = (
     *FOR_HALVES,
     ("power_of", power_of),
+    ("exponent_within", exponent_within),
     ("decay", decay),
     ("exp", exp_single),
     ("expm1", expm1_single),
