@@ -66,14 +66,19 @@ def lane_blocks(n: int, inner: int) -> tuple[int, int]:
     return block, -(-n // block)
 
 
-def is_short(n_elements: int, ns: float) -> bool:
-    """Whether n_elements of `ns` nanoseconds each are too little work for more than one thread."""
-    return int(n_elements * ns) < _threads.WORTHWHILE
+def share() -> Callable[..., object] | None:
+    """The current backend's function for granting threads to its next kernel; None if kernels have none of their own."""
+    found = getattr(backend(), "share", None)
+    return found and found()  # type: ignore[no-any-return]
 
 
-def is_long(n_elements: int, ns: float) -> bool:
-    """Whether signal handlers are to run in the middle of so much work, even if it is one block."""
-    return int(n_elements * ns) >= (_threads.SLOW if getattr(backend(), "share", None) is None else _threads.FIRST)
+def is_short(n_elements: int, ns: float, n_blocks: int) -> bool:
+    """Whether n_elements of `ns` nanoseconds each are too little work for more than one thread, or can't be divided and are
+    done before signal handlers are to run in the middle.
+    """
+    work = int(n_elements * ns)
+    undivided = _threads.SLOW if share() is None else _threads.FIRST
+    return work < _threads.WORTHWHILE or n_blocks == 1 and work < undivided
 
 
 def goes_aside(n_blocks: int, n_elements: int, ns: float, *, kernel: bool = True) -> bool:
@@ -81,22 +86,22 @@ def goes_aside(n_blocks: int, n_elements: int, ns: float, *, kernel: bool = True
 
     kernel : as of `run`.
     """
-    looks = kernel and hasattr(backend(), "share")  # compiled kernels look at signals themselves
+    looks = kernel and share() is not None  # compiled kernels look at signals themselves
     return not looks and int(n_elements * ns) >= _threads.SLOW * n_blocks
 
 
 def run(
     call: Callable[..., Any], n_blocks: int, n_elements: int, ns: float, *, kernel: bool = True, aside: bool = False
-) -> None:
+) -> Any:
     """Call ``call(first, last)`` for ranges that cover all blocks, on as many threads as n_elements are worth.
+
+    Returns what a single call for all of them has returned, which it always is of a kernel with threads of its own.
 
     ns : nanoseconds per element on one CPU, see `_costs`.
     kernel : whether `call` only calls a kernel of the current backend, once.
     aside : what `goes_aside` said of these blocks, if `call` heeds it.
     """
-    if is_short(n_elements, ns):
-        call(0, n_blocks)
-        return
     work = int(n_elements * ns)
-    share = getattr(backend(), "share", None) if kernel else None
-    _threads.run(call, n_blocks, _config.threads.get(), work, share and share(), aside)
+    if work < _threads.WORTHWHILE:
+        return call(0, n_blocks)
+    return _threads.run(call, n_blocks, _config.threads.get(), work, share() if kernel else None, aside)

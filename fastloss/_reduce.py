@@ -23,6 +23,8 @@ FEW = 8
 
 def totals(partials: Any) -> list[float]:
     """The sums of all blocks as floats."""
+    if len(partials) == 1:
+        return partials.ravel().tolist()  # type: ignore[no-any-return]
     if len(partials) > FEW:
         return total(partials).tolist()  # type: ignore[no-any-return]
     return [functools.reduce(operator.add, column) for column in zip(*partials.tolist(), strict=True)]
@@ -30,6 +32,8 @@ def totals(partials: Any) -> list[float]:
 
 def totals_and_least(partials: Any) -> tuple[float, ...]:
     """The sums of all blocks but for the last column, and the least of that."""
+    if len(partials) == 1:
+        return tuple(partials.ravel().tolist())
     if len(partials) > FEW:
         return *total(partials[:, :-1]).tolist(), float(partials[:, -1].min())
     *sums, last = zip(*partials.tolist(), strict=True)

@@ -51,8 +51,10 @@ def run(
     work: int,
     share: Callable[..., object] | None = None,
     aside: bool = False,
-) -> None:
+) -> object:
     """Call ``call(first, last)`` for ranges that cover all blocks, about `work` ns of work, on up to n_threads.
+
+    Returns what the call has returned if it was given all of them, otherwise None.
 
     Which thread computes which blocks, and how many at a time, is left to chance: results must not depend on it.
 
@@ -63,10 +65,9 @@ def run(
     if share is not None:
         share(n_threads, work, work >= FIRST and _thread.get_ident() == threading.main_thread().ident)
         try:
-            call(0, n_blocks)
+            return call(0, n_blocks)
         finally:
             share(0, 0, False)  # in case the call never reached its kernel, which would have reset this
-        return
     limit = max(1, n_blocks * FIRST // work)
     n_helpers = min(n_threads - 1, n_blocks - 1, work // WAKE_FROM)
     if aside and work >= SLOW * n_blocks and _thread.get_ident() == threading.main_thread().ident:
@@ -76,7 +77,8 @@ def run(
     elif limit < n_blocks:
         Job(call, ((0, n_blocks), None), limit).work()
     else:
-        call(0, n_blocks)
+        return call(0, n_blocks)
+    return None
 
 
 def _run_with_helpers(call, n_blocks, n_helpers, work, limit):

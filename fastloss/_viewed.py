@@ -8,6 +8,7 @@ import functools
 
 import numpy as np
 
+from fastloss import _reduce
 from fastloss._arrays import bits
 
 
@@ -105,10 +106,10 @@ class Elements:
         else:
             self.kernel(*views, self.p, np.float64(scale), size, block, first, last, out, partials)
 
-    def once(self, operands, scale, out):
-        partials = np.zeros((1, 2))
-        self.run(operands, scale, out, 0, 1, partials)
-        return partials.item(0), partials.item(1)
+    def sums(self, operands, scale, out, n_blocks):
+        partials = np.zeros((n_blocks, 2))
+        self.run(operands, scale, out, 0, n_blocks, partials)
+        return _reduce.totals(partials)
 
 
 def _nothing(a):
@@ -211,10 +212,10 @@ class Rows:
             constants = (self.ignore_index, self.take_log, scale)
             self.kernel(x, target, w, *constants, *blocks, partials, *written)
 
-    def once(self, x, target, w, outs, scale):
-        partials = np.empty((1, 4))
-        self.run(x, target, w, outs, scale, 0, 1, partials)
-        return tuple(partials.ravel().tolist())
+    def sums(self, x, target, w, outs, scale, n_blocks):
+        partials = np.empty((n_blocks, 4))
+        self.run(x, target, w, outs, scale, 0, n_blocks, partials)
+        return _reduce.totals_and_least(partials)
 
     def weigh(self, target, w):
         labels = strided(target, self.rows, tuple(self.target[2:])).reshape(-1)

@@ -109,7 +109,7 @@ MSE = Formula("mse", ns=0.1)
 MSE_SCALED = Formula("mse_scaled", parameters=("scale",), ns=0.1)
 L1 = Formula("l1", ns=0.1)
 HUBER = Formula("huber", parameters=("delta",), ns=0.1)
-SMOOTH_L1 = Formula("smooth_l1", parameters=("beta",), ns=0.1)
+SMOOTH_L1 = Formula("smooth_l1", parameters=("beta",), ns=0.3)
 LOG_COSH = Formula("log_cosh", ns=1.0)
 QUANTILE = Formula("quantile", parameters=("low", "high"), ns=0.1)
 MSLE = Formula("msle", ns=1.2)
@@ -398,7 +398,11 @@ RMSE_LOSS = _regression(
 )
 L1_LOSS = _regression("l1_loss", _always(L1))
 HUBER_LOSS = _regression("huber_loss", _always(HUBER, "delta"), _positive("delta", 1.0))
-SMOOTH_L1_LOSS = _regression("smooth_l1_loss", _always(SMOOTH_L1, "beta"), _not_negative("beta", 1.0))
+SMOOTH_L1_LOSS = _regression(
+    "smooth_l1_loss",
+    lambda values, third: (HUBER if values["beta"] == 1.0 else SMOOTH_L1, (values["beta"],)),  # without a division
+    _not_negative("beta", 1.0),
+)
 LOG_COSH_LOSS = _regression("log_cosh_loss", _always(LOG_COSH))
 MSLE_LOSS = _regression("msle_loss", _always(MSLE))
 QUANTILE_LOSS = _regression(

@@ -968,8 +968,9 @@ INLINE void NAME(log_lanes)(
         NAME(load_tile)(x, start, classes, width, lanes, tile);
         for (int c = 0; c < classes; c++) {
             NAME(ask_for_result)(out + start * class_step, c, classes, width, class_step, lane_step);
+            REAL *RESTRICT v = tile + c * LANES; /* indexed by `lane` alone, as compilers do not vectorise the sum of two ints */
             for (int lane = 0; lane < lanes; lane++)
-                tile[c * LANES + lane] = NAME(gap)(tile[c * LANES + lane], top[lane], temper) - tail[lane];
+                v[lane] = NAME(gap)(v[lane], top[lane], temper) - tail[lane];
         }
         if (TEMPERED)
             for (int lane = 0; lane < width; lane++)

@@ -90,6 +90,62 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #endif
 #endif
 
+#if !TEMPERED
+/* --- whether numbers are finite ----------------------------------------------------------------------------------- */
+
+/* Unsigned numbers, the most of which tells whether all of which they were made are finite. */
+#if SINGLE && (defined(__SSE4_1__) || defined(__aarch64__)) /* which have a maximum of these */
+INLINE UINT NAME(magnitude)(REAL v)
+{
+    return BITS_OF(v) & ~(UINT)0 >> 1;
+}
+
+INLINE UINT NAME(most)(UINT a, UINT b)
+{
+    return a > b ? a : b;
+}
+
+#define FINITE_BELOW 0x7f800000u
+#else /* where all bits of the exponent are set, one more goes to the sign's */
+INLINE UINT NAME(magnitude)(REAL v)
+{
+    return (BITS_OF(v) & ~(UINT)0 >> 1) + ((UINT)1 << MANTISSA);
+}
+
+INLINE UINT NAME(most)(UINT a, UINT b)
+{
+    return a | b;
+}
+
+#define FINITE_BELOW (~(~(UINT)0 >> 1))
+#endif
+
+/* Of what was found so far, and of every 16th of a block. */
+INLINE UINT NAME(most_of)(UINT found, const REAL *v)
+{
+    const UINT first = NAME(most)(NAME(magnitude)(v[0]), NAME(magnitude)(v[16]));
+    const UINT second = NAME(most)(NAME(magnitude)(v[32]), NAME(magnitude)(v[48]));
+    return NAME(most)(found, NAME(most)(first, second));
+}
+
+INLINE int NAME(were_finite)(const UINT *found)
+{
+    UINT most = 0;
+    for (int i = 0; i < 16; i++)
+        most = NAME(most)(most, found[i]);
+    return most < FINITE_BELOW;
+}
+
+#undef FINITE_BELOW
+
+/* As `sign` of scalars.py: 1 with the sign of d, or d where that is 0 or NaN. */
+INLINE REAL NAME(sign)(REAL d)
+{
+    const UINT one = (BITS_OF(d) & ~(~(UINT)0 >> 1)) | BITS_OF((REAL)1.0);
+    return ABS(d) > (REAL)0.0 ? FLOAT_OF(one) : d;
+}
+#endif
+
 /* --- exp: 2^n exp(r) with n = round(x / ln 2) --------------------------------------------------------------------- */
 
 /* x / ln 2, rounded, plus ROUNDING. */

@@ -70,10 +70,11 @@ static double sum_of_chosen(const double *values, int n)
 }
 
 /* Losses become those times the weights of their labels, of which there are up to CHOSEN_AT_ONCE; gives the sum of these. */
-static double weigh_losses(const int64_t *RESTRICT labels, int n, const double *RESTRICT w, double *RESTRICT losses)
+static double weigh_losses(
+    const int64_t *RESTRICT labels, int n, const char *w, Py_ssize_t step, int kind, double *RESTRICT losses)
 {
     double weights[CHOSEN_AT_ONCE];
-    chosen((const char *)w, sizeof(double), 0, FLOAT64, labels, n, weights);
+    chosen(w, step, 0, kind, labels, n, weights);
     for (int i = 0; i < n; i++)
         losses[i] = scaled__double(weights[i], losses[i]);
     return sum_of_chosen(weights, n);

@@ -91,7 +91,7 @@ typedef struct {
     const Formula *formulas;
     void (*copied)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
     const void *(*staged)(const char *, Py_ssize_t, int, Py_ssize_t, void *);
-    void (*looped)(Loop, const void *, const void *, const void *, const void *, Py_ssize_t, void *);
+    int (*looped)(Loop, const void *, const void *, const void *, const void *, Py_ssize_t, void *);
     void (*summed)(const Formula *, const void *, const void *, const void *, const void *, Py_ssize_t, double *);
     void (*add_weighted)(void *, double *, Py_ssize_t, double *, double *);
     void (*add_each)(const void *, const double *, Py_ssize_t, double *, double *);

@@ -65,7 +65,7 @@ cdef extern from "inner.h" nogil:
         const Formula *formulas
         void (*copied)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, void *out) noexcept nogil
         const void *(*staged)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, void *scratch) noexcept nogil
-        void (*looped)(
+        bint (*looped)(
             Loop loop, const void *x, const void *y, const void *z, const void *p, Py_ssize_t n, void *out) noexcept nogil
         void (*summed)(
             const Formula *formula, const void *x, const void *y, const void *z, const void *p, Py_ssize_t n,
@@ -167,7 +167,8 @@ cdef extern from "inner.h" nogil:
         int *found) noexcept
     double sum_of_chosen(const double *values, int n) noexcept
     void losses_of_chosen(const double *values, int n, int take_log, double *losses) noexcept
-    double weigh_losses(const int64_t *labels, int n, const double *w, double *losses) noexcept
+    double weigh_losses(
+        const int64_t *labels, int n, const char *w, Py_ssize_t step, int kind, double *losses) noexcept
     void copied_double(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *out) noexcept
     double folded_double(const double *sums) noexcept
     double element(const char *p, int kind) noexcept
@@ -286,6 +287,10 @@ cdef inline char *at(const Operand *operand, Py_ssize_t i, Py_ssize_t j, Py_ssiz
 cdef double *sums_of(object partials) except NULL:
     """The partial sums, float64 and contiguous."""
     return <double *>cnp.PyArray_DATA(<cnp.ndarray?>partials)
+
+
+cdef enum:
+    FEW_BLOCKS = 64  # whose sums lie on the stack
 
 
 cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

@@ -160,8 +160,11 @@ INLINE void ask_ahead(const void *x, Py_ssize_t bytes)
 /* Kinds of elements; floats of 16 bits come as their bits. */
 enum { ABSENT = 0, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
 
-/* out[i] = f(x[i], y[i], z[i]; p) for n_blocks * BLOCK contiguous elements of the type computed in. */
-typedef void (*Loop)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n_blocks, void *out);
+/* out[i] = f(x[i], y[i], z[i]; p) for n_blocks * BLOCK contiguous elements of the type computed in; whether all are finite. */
+typedef int (*Loop)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n_blocks, void *out);
+
+/* 16 sums of f in float64. */
+typedef void (*Adding)(const void *x, const void *y, const void *z, const void *p, Py_ssize_t n_blocks, double *sums);
 
 /* A pointwise loss: loops over its value, its slope times the number after its parameters, and the sums of its value. */
 typedef struct {
@@ -170,7 +173,7 @@ typedef struct {
     int parameters;
     Loop values;
     Loop slopes;
-    Loop sums; /* 16 sums in float64 instead of an array */
+    Adding sums;
 } Formula;
 
 /* The place of the lowest bit that is set. */

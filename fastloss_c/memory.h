@@ -58,6 +58,20 @@ static void NAME(copied)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n,
 
 #undef COPY_LOOP
 
+#if !TEMPERED
+static int NAME(all_finite)(const REAL *v, Py_ssize_t n)
+{
+    UINT found[16] = {0};
+    Py_ssize_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+        for (int k = 0; k < 16; k++)
+            found[k] = NAME(most_of)(found[k], v + i + k);
+    for (; i < n; i++)
+        found[0] = NAME(most)(found[0], NAME(magnitude)(v[i]));
+    return NAME(were_finite)(found);
+}
+#endif
+
 /* The same, where they lie if they are contiguous REAL already. */
 static const REAL *NAME(staged)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, REAL *scratch)
 {
@@ -67,15 +81,14 @@ static const REAL *NAME(staged)(const char *p, Py_ssize_t step, int kind, Py_ssi
     return scratch;
 }
 
-/* A loop over n elements; what is left after whole blocks goes through a block of its own. */
-static void NAME(looped)(
+/* A loop over n elements; what is left after whole blocks goes through a block of its own.  Whether all results are finite. */
+static int NAME(looped)(
     Loop loop, const REAL *x, const REAL *y, const REAL *z, const REAL *p, Py_ssize_t n, REAL *out)
 {
     const Py_ssize_t rest = n % BLOCK, whole = n - rest;
-    if (whole)
-        loop(x, y, z, p, whole / BLOCK, out);
+    const int finite = whole ? loop(x, y, z, p, whole / BLOCK, out) : 1;
     if (!rest)
-        return;
+        return finite;
     REAL operands[3][BLOCK], results[BLOCK];
     const REAL *const from[3] = {x, y, z};
     for (int k = 0; k < 3; k++)
@@ -84,8 +97,9 @@ static void NAME(looped)(
                 operands[k][i] = (REAL)0.5; /* in every loss's domain */
             memcpy(operands[k], from[k] + whole, rest * sizeof(REAL));
         }
-    loop(operands[0], operands[1], operands[2], p, 1, results);
+    const int rest_finite = loop(operands[0], operands[1], operands[2], p, 1, results);
     memcpy(out + whole, results, rest * sizeof(REAL));
+    return finite & rest_finite;
 }
 
 /* --- sums: in 16 lanes of float64; which lane an element goes to depends on its position alone ------------------------- */

@@ -218,6 +218,69 @@ INLINE int NAME(tails_of_pairs)(const float *RESTRICT tile, const int lanes, dou
     }
     return some;
 }
+
+/* The smaller logit less the larger over T; `low` is what that is rounded by.  NaN where float32 does not reach far enough. */
+INLINE float NAME(gap_of_pair)(float a, float b, float *low, const Temper temper)
+{
+    const float x = a < b ? b : a, y = a < b ? a : b;
+    const float gap = y - x, back = gap - y, below = (y - (gap - back)) - (x + back);
+#if TEMPERED
+    const float d = NAME(divided)(gap, below, low, temper);
+#else
+    const float d = gap;
+    *low = below;
+#endif
+    return (d > -86.0f) & !NAME(is_far)(x, temper) ? d : NAN;
+}
+
+#if FUSED
+/* Probabilities of rows of two classes: 1 / (1 + e) and e / (1 + e), with e the exponential of their logits' difference.  NaN where
+float32 does not reach far enough, and whether there is such a row. */
+INLINE int NAME(shares_of_pairs)(const float *RESTRICT tile, const int lanes, float *RESTRICT shares, const Temper temper)
+{
+    uint32_t unsure[STRIP] = {0}, some = 0;
+    for (int lane = 0; lane < lanes; lane += STRIP) {
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            const float a = tile[lane + k], b = tile[LANES + lane + k];
+            float low;
+            const float d = NAME(gap_of_pair)(a, b, &low, temper);
+            const float t = NAME(in_powers)(d), tail = NAME(exp_tail)(NAME(reduced)(d, t - ROUNDING) + low);
+            const float power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
+            /* e is power * (one + rounded), and what it adds to 1 is total + lost */
+            const float one = tail + 1.0f, rounded = power * (tail - (one - 1.0f)), e = power * one;
+            const float total = 1.0f + e, lost = (e - (total - 1.0f)) + rounded;
+            const float by = 1.0f / total, rest = by * MULTIPLY_ADD(-by, total, MULTIPLY_ADD(-by, lost, 1.0f));
+            const float larger = by + rest, smaller = MULTIPLY_ADD(e, by, MULTIPLY_ADD(e, rest, rounded * by));
+            const _Bool known = d == d;
+            shares[lane + k] = !known ? NAN : a < b ? smaller : larger;
+            shares[LANES + lane + k] = !known ? NAN : a < b ? larger : smaller;
+            unsure[k] |= !known;
+        }
+    }
+    for (int k = 0; k < STRIP; k++)
+        some |= unsure[k];
+    return some != 0;
+}
+#endif
+
+/* logsumexp of rows of two classes, by themselves; whether there are some that are too large for that. */
+INLINE int NAME(sums_of_pairs)(const float *RESTRICT tile, const int lanes, int width, double *lse, const Temper temper)
+{
+    double s[LANES], other[LANES], top[LANES], tails[LANES];
+    int far = 0;
+    for (int lane = 0; lane < lanes; lane++) {
+        const float a = tile[lane], b = tile[LANES + lane], x = a < b ? b : a;
+        s[lane] = 1.0;
+        top[lane] = (double)x;
+        other[lane] = (double)(a < b ? a : b);
+        far |= NAME(is_far)(x, temper);
+    }
+    NAME(likelihoods)(s, other, top, tails, lanes, temper.rate);
+    for (int lane = 0; lane < width; lane++)
+        lse[lane] = top[lane] * temper.rate + tails[lane];
+    return far;
+}
 #endif
 
 INLINE void NAME(normalise_lanes)(
@@ -253,6 +316,28 @@ INLINE void NAME(normalise_lanes)(
         NAME(store_tile)(tile, 2, width, out.logs, class_step, lane_step);
         return;
     }
+    const _Bool summed = n_classes == 2 && out.lse;
+    if (summed && !NAME(sums_of_pairs)(tile, lanes, width, out.lse, temper) && !(out.shares || out.logs || out.found)) {
+        for (int lane = 0; lane < lanes; lane += STRIP)
+            for (int c = 0; c < 2; c++)
+                NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
+        return;
+    }
+#if FUSED
+    float shares[2 * LANES];
+    const _Bool shared = n_classes == 2 && out.shares;
+    if (shared && !NAME(shares_of_pairs)(tile, lanes, shares, temper) && !(out.lse || out.found)) {
+        for (int lane = 0; lane < lanes; lane += STRIP)
+            for (int c = 0; c < 2; c++) {
+                NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
+                NAME(ask_for)(NAME(ahead_of)(&written, 2, 0, lane), c);
+            }
+        NAME(store_tile)(shares, 2, width, out.shares, class_step, lane_step);
+        return;
+    }
+#endif
+#else
+    const _Bool summed = 0;
 #endif
     for (int lane = 0; lane < lanes; lane++) {
         const REAL n = NAME(base_of)(peak[lane], temper);
@@ -292,6 +377,11 @@ INLINE void NAME(normalise_lanes)(
                     (REAL)((double)most[lane] / (sums[lane] + (double)ties[lane] * (double)most[lane]));
         for (int lane = 0; lane < lanes; lane += STRIP)
             NAME(scale_strip)(tile + lane, n_classes, most + lane, largest + lane, by + lane, low + lane);
+#if SINGLE && FUSED
+        if (shared)
+            for (int i = 0; i < 2 * LANES; i++)
+                tile[i] = i % LANES < lanes && shares[i] == shares[i] ? shares[i] : tile[i];
+#endif
     }
     if (out.found)
         for (int lane = 0; lane < lanes; lane++)
@@ -308,7 +398,7 @@ INLINE void NAME(normalise_lanes)(
                 if (sums[lane] < TINY && !NAME(is_far)(peak[lane], temper))
                     tails[lane] = NAME(exact_tail)(
                         x->data + lane * x->lane_step, x->class_step, x->kind, n_classes, tops[lane], temper);
-        if (out.lse)
+        if (out.lse && !summed)
             for (int lane = 0; lane < width; lane++)
                 out.lse[lane] = tops[lane] * temper.rate + tails[lane];
         if (out.found)

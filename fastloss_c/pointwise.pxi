@@ -121,8 +121,9 @@ cdef double *stage_weights(
     return scratch.weights
 
 
-cdef void run_loop(const Job *job, Loop loop, const void **operands, Py_ssize_t n, void *out) noexcept nogil:
-    job.real.looped(loop, operands[0], operands[1], operands[2], &job.parameters, n, out)
+cdef bint run_loop(const Job *job, Loop loop, const void **operands, Py_ssize_t n, void *out) noexcept nogil:
+    """Whether all results are finite."""
+    return job.real.looped(loop, operands[0], operands[1], operands[2], &job.parameters, n, out)
 
 
 cdef void widen(const Job *job, Job *wide) noexcept nogil:
@@ -156,6 +157,7 @@ cdef void run_chunk(
     cdef Py_ssize_t size = n * n_rows
     cdef double *w = stage_weights(job, row, n_rows, start, n, scratch)
     cdef char *out
+    cdef bint finite
     stage(job, row, n_rows, start, n, scratch, operands)
     if job.what & TOTAL:
         if w == NULL:
@@ -168,10 +170,11 @@ cdef void run_chunk(
     if not job.what & (EACH | SLOPE):
         return
     out = job.out + (row * job.size + start) * job.real.size
-    run_loop(job, job.formula.slopes if job.what & SLOPE else job.formula.values, operands, size, out)
+    finite = run_loop(job, job.formula.slopes if job.what & SLOPE else job.formula.values, operands, size, out)
     if w != NULL:
         job.real.weigh(out, w, size)
-    if not (all_finite_float(<float *>out, size) if job.real.size == 4 else all_finite_double(<double *>out, size)):
+        finite = all_finite_float(<float *>out, size) if job.real.size == 4 else all_finite_double(<double *>out, size)
+    if not finite:
         job.suspect[0] = True
         if job.real.size == 8:
             return
@@ -374,18 +377,27 @@ cdef class ElementKernel:
         divide(divided, &division, first, last)
         return suspect
 
-    def once(self, tuple operands, double scale, out):
-        """The only block: its sums of weight * loss and of weights, as floats."""
+    def sums(self, tuple operands, double scale, out, Py_ssize_t n_blocks):
+        """All blocks: their sums of weight * loss and of weights, as floats."""
         cdef Job job
-        cdef double partial[2]
+        cdef double few[2 * FEW_BLOCKS]
+        cdef double *partials = few
+        cdef bytearray many
         cdef bint suspect
-        cdef Division division = Division(&job, self.schedule, self.outer, self.block, &partial[0])
-        partial[0] = partial[1] = 0.0
+        cdef Py_ssize_t b
+        cdef Division division
+        if n_blocks > FEW_BLOCKS:
+            many = bytearray(2 * n_blocks * sizeof(double))
+            partials = <double *><char *>many
+        memset(partials, 0, 2 * n_blocks * sizeof(double))
+        division = Division(&job, self.schedule, self.outer, self.block, partials)
         self.start(&job, operands, scale, out)
         job.suspect = &suspect
-        with nogil:
-            divided(&division, 0, 1)
-        return partial[0], partial[1]
+        divide(divided, &division, 0, n_blocks)
+        for b in range(1, n_blocks):
+            partials[0] += partials[2 * b]
+            partials[1] += partials[2 * b + 1]
+        return partials[0], partials[1]
 
 
 cdef double usable(double scale) noexcept:

@@ -91,8 +91,10 @@ static __thread struct {
 typedef struct {
     Blocks blocks;
     void *task;
-    Py_ssize_t next, end;    /* blocks that no thread has taken yet */
-    Py_ssize_t least, limit; /* blocks in a piece; how many there may be is found out as they are computed */
+    Py_ssize_t first, last;  /* its blocks */
+    Py_ssize_t unit, end;    /* how many blocks count as one, and how many there are then */
+    uint64_t left;           /* those that no thread has taken yet: the first, and in the lower half the end */
+    Py_ssize_t least, limit; /* units in a piece; how many there may be is found out as they are computed */
     int n_threads;
     int stopped;
     int done; /* workers that began and are done, and POOL_SLEEPS */
@@ -117,7 +119,8 @@ enum { RESTING, ASLEEP, TAKEN, WORKING, N_STATES };
 
 typedef struct {
     uintptr_t state;
-    int looks; /* whether there is a CPU on which it may look out */
+    int looks;    /* whether there is a CPU on which it may look out */
+    int from_end; /* whether it takes a job's last blocks first */
     pthread_mutex_t mutex;
     pthread_cond_t woken;
 } Worker;
@@ -148,19 +151,25 @@ static int pool_turn(Worker *worker, uintptr_t from, uintptr_t to)
 
 /* --- a job ------------------------------------------------------------------------------------------------------------- */
 
-static int pool_take(SharedJob *job, Py_ssize_t limit, Py_ssize_t *first, Py_ssize_t *last)
+/* Some threads take blocks from one end and the others from the other, so that in a next call with the same arrays they find most of
+their part in caches of their own. */
+static int pool_take(SharedJob *job, int from_end, Py_ssize_t limit, Py_ssize_t *first, Py_ssize_t *last)
 {
-    Py_ssize_t size;
-    *first = POOL_GET(job->next);
+    uint64_t left = POOL_GET(job->left), rest;
     do {
-        if (*first >= job->end || POOL_GET(job->stopped))
+        const Py_ssize_t start = (Py_ssize_t)(left >> 32), end = (Py_ssize_t)(left & UINT32_MAX);
+        Py_ssize_t size;
+        if (start >= end || POOL_GET(job->stopped))
             return 0;
         /* large pieces first, so that few will do, small ones last, so that all threads end together */
-        size = (job->end - *first) / (2 * job->n_threads);
+        size = (end - start) / (2 * job->n_threads);
         size = size < job->least ? job->least : size;
         size = size > limit ? limit : size;
-        *last = size < job->end - *first ? *first + size : job->end;
-    } while (!__atomic_compare_exchange_n(&job->next, first, *last, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+        size = size < end - start ? size : end - start;
+        *first = from_end ? end - size : start;
+        *last = *first + size;
+        rest = from_end ? (uint64_t)start << 32 | (uint64_t)*first : (uint64_t)*last << 32 | (uint64_t)end;
+    } while (!__atomic_compare_exchange_n(&job->left, &left, rest, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 1;
 }
 
@@ -168,8 +177,9 @@ static int pool_take(SharedJob *job, Py_ssize_t limit, Py_ssize_t *first, Py_ssi
 static Py_ssize_t pool_compute(SharedJob *job, Py_ssize_t limit, Py_ssize_t first, Py_ssize_t last)
 {
     const long long start = pool_clock();
+    const Py_ssize_t until = last < job->end ? job->first + last * job->unit : job->last;
     double took, fitting;
-    job->blocks(job->task, first, last);
+    job->blocks(job->task, job->first + first * job->unit, until);
     took = (double)(pool_clock() - start);
     fitting = (double)(last - first) * POOL_LONG / (took > 1.0 ? took : 1.0);
     if (fitting > 2.0 * (double)limit)
@@ -212,7 +222,7 @@ static void *pool_work(void *self)
         }
         limit = job->limit;
         pool_job = job;
-        while (pool_take(job, limit, &first, &last))
+        while (pool_take(job, worker->from_end, limit, &first, &last))
             limit = pool_compute(job, limit, first, last);
         pool_job = NULL;
         POOL_SET(worker->state, RESTING);
@@ -261,6 +271,7 @@ static Worker *pool_start(SharedJob *job)
         registered = pthread_atfork(NULL, NULL, pool_forget) == 0;
     worker->state = (uintptr_t)job;
     worker->looks = pool.n_workers + 1 < pool_cpus();
+    worker->from_end = pool.n_workers % 2 == 0;
     pthread_mutex_init(&worker->mutex, NULL);
     pthread_cond_init(&worker->woken, NULL);
     pthread_attr_init(&attributes);
@@ -417,13 +428,16 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
         return 0;
     }
 
-    SharedJob job = {blocks, task, first, last, 0, 0, n_threads < 1 ? 1 : n_threads, 0, 0};
+    SharedJob job = {blocks, task, first, last, 0, 0, 0, 0, 0, n_threads < 1 ? 1 : n_threads, 0, 0};
     Worker *few[15], **called = few;
     Caller caller = {&job, NULL, 0, 0, pool.generation, 0};
     int n_called = 0;
     Py_ssize_t limit, from, to;
-    job.least = (Py_ssize_t)((double)n * POOL_PIECE / (double)work);
-    job.limit = (Py_ssize_t)((double)n * POOL_FIRST / (double)work);
+    job.unit = n / UINT32_MAX + 1;
+    job.end = (n + job.unit - 1) / job.unit;
+    job.left = (uint64_t)job.end;
+    job.least = (Py_ssize_t)((double)job.end * POOL_PIECE / (double)work);
+    job.limit = (Py_ssize_t)((double)job.end * POOL_FIRST / (double)work);
     job.least = job.least < 1 ? 1 : job.least;
     job.limit = limit = job.limit < 1 ? 1 : job.limit;
     if (n_threads > 16 && (called = malloc(n_threads * sizeof *called)) == NULL) {
@@ -437,7 +451,7 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
     caller.checked = pool_clock();
     pool_job = &job;
     pool_caller = interruptible ? &caller : NULL;
-    while (pool_take(&job, limit, &from, &to)) {
+    while (pool_take(&job, 0, limit, &from, &to)) {
         limit = pool_compute(&job, limit, from, to);
         if (interruptible)
             pool_look(&caller);

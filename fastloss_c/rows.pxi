@@ -140,20 +140,32 @@ cdef class RowKernel:
             call.partials = sums_of(partials)
         divide(row_blocks, &task, first, last)
 
-    def once(self, x, target, w, tuple outs, double scale):
-        """The only block: loss, weight and count of its rows, and the first whose label is bad, or inf."""
+    def sums(self, x, target, w, tuple outs, double scale, Py_ssize_t n_blocks):
+        """All blocks: loss, weight and count of their rows, and the first whose label is bad, or inf."""
         cdef Call call
         cdef Operand written[6]
-        cdef double partial[4]
+        cdef double few[4 * FEW_BLOCKS]
         cdef RowTask task = RowTask(&call, &written[0], self.op, self.across, self.take_log, self.m, self.block)
-        partial[0] = partial[1] = partial[2] = 0.0
-        partial[3] = INFINITY
+        cdef double *partials = few
+        cdef bytearray many
+        cdef Py_ssize_t b
+        if self.op == CALIBRATION:
+            raise TypeError("bins have more sums than rows")
+        if n_blocks > FEW_BLOCKS:
+            many = bytearray(4 * n_blocks * sizeof(double))
+            partials = <double *><char *>many
+        for b in range(n_blocks):
+            start_block(partials + 4 * b)
         self.start(&call, written, x, target, w, outs, scale)
         if self.op != NORMALISE:
-            call.partials = partial
-        with nogil:
-            row_blocks(&task, 0, 1)
-        return partial[0], partial[1], partial[2], partial[3]
+            call.partials = partials
+        divide(row_blocks, &task, 0, n_blocks)
+        for b in range(1, n_blocks):
+            partials[LOSS] += partials[4 * b + LOSS]
+            partials[WEIGHT] += partials[4 * b + WEIGHT]
+            partials[COUNT] += partials[4 * b + COUNT]
+            partials[FIRST_BAD] = min(partials[FIRST_BAD], partials[4 * b + FIRST_BAD])
+        return partials[LOSS], partials[WEIGHT], partials[COUNT], partials[FIRST_BAD]
 
     def weigh(self, target, w):
         """Weight and count of the labels that are not ignored, and the first row whose label is bad, or inf."""

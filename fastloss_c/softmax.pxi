@@ -60,7 +60,12 @@ cdef struct Call:
 
 
 cdef inline double weight_of(const Call *call, int64_t label) noexcept nogil:
-    return (<const double *>call.w.data)[label] if call.w.data != NULL else 1.0
+    return element(call.w.data + label * call.w.step[2], call.w.kind) if call.w.data != NULL else 1.0
+
+
+cdef inline double weighed(const Call *call, const int64_t *labels, int n, double *losses) noexcept nogil:
+    """Multiply losses by the weights of their labels, all of which are classes; the sum of these."""
+    return weigh_losses(labels, n, call.w.data, call.w.step[2], call.w.kind, losses) if call.w.data != NULL else n
 
 
 cdef inline double logit_at(const Call *call, const char *p) noexcept nogil:
@@ -401,7 +406,7 @@ cdef void index_tile(
             exact_tails(call, &x, n, width, 2.0, INFINITY, rows)
         call.real.mix_columns(&x, NULL, n, width, w, call.keep, call.spread, rows, call.temper)
     if not (missing or finishing):
-        weight = weigh_losses(rows.labels, width, w, rows.loss) if w != NULL else width
+        weight = weighed(call, rows.labels, width, rows.loss)
         add_losses(rows, width, sums)
         count(partial, 0.0, weight, width)
         if call.out.data != NULL:
@@ -611,7 +616,6 @@ cdef void gather_blocks(
     """The same of blocks of rows, up to CHOSEN_AT_ONCE neighbours at a time; of probabilities, all are checked first,
     but not if there is a gradient, before which that has been done."""
     cdef Py_ssize_t n = call.x.length[1], inner = call.x.length[2], b, end, i, j, r
-    cdef const double *w = <const double *>call.w.data
     cdef Columns x
     cdef bint beyond
     cdef int64_t labels[512]
@@ -649,7 +653,7 @@ cdef void gather_blocks(
                 gather_some(call, take_log, i, j, width, labels, values, partial)
             else:
                 losses_of_chosen(values, width, take_log, losses)
-                weights = weigh_losses(labels, width, w, losses) if w != NULL else width
+                weights = weighed(call, labels, width, losses)
                 count(partial, sum_of_chosen(losses, width), weights, width)
                 if call.out.data != NULL:
                     put_all(at(&call.out, 0, i, j), call.out.step[2], SIZE_OF(call.out.kind), losses, width)

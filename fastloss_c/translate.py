@@ -22,6 +22,7 @@ REPLACED = (
     "short_log_excess",
     "short_tweedie",
     "short_tweedie_slope",
+    "sign",
     "softplus_added",
     "softplus_tail",
     "times_decay",
@@ -132,14 +133,18 @@ def functions(source, replaced=REPLACED):
 
 # Loops process complete blocks, so that every element goes through the same vector code wherever it is.
 _LOOP = """\
-static void NAME({name}_loop)(
+static int NAME({name}_loop)(
     const REAL *RESTRICT x, const REAL *RESTRICT y, const REAL *RESTRICT z, const REAL *RESTRICT p, Py_ssize_t n_blocks,
     REAL *RESTRICT out)
 {{
-{unpacked}    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps}, out += BLOCK) {{
+{unpacked}    UINT found[16] = {{0}};
+    for (Py_ssize_t b = 0; b < n_blocks; b++, {steps}, out += BLOCK) {{
 {asked}        for (int i = 0; i < BLOCK; i++)
             out[i] = {expression};
+        for (int i = 0; i < 16; i++)
+            found[i] = NAME(most_of)(found[i], out + i);
     }}
+    return NAME(were_finite)(found);
 }}
 """
 
@@ -229,7 +234,7 @@ def header(source, losses):
                 f"{value}: expected at most {MOST_OPERANDS} arrays and {MOST_PARAMETERS} parameters, the slope's alike"
             )
         parts += _loops(value, slope, "xyz"[:operands], n_parameters, odds, asks)
-        loops = f"(Loop)NAME({value}_loop), (Loop)NAME({value}_slope_loop), (Loop)NAME({value}_sums)"
+        loops = f"(Loop)NAME({value}_loop), (Loop)NAME({value}_slope_loop), (Adding)NAME({value}_sums)"
         rows.append(f'    {{"{value}", {operands}, {n_parameters}, {loops}}},')
     parts = [*parts[:1], _PLAIN, *parts[1:], _AGAIN]
     table = ["static const Formula NAME(FORMULAS)[] = {", *rows, "    {NULL, 0, 0, NULL, NULL, NULL}", "};"]

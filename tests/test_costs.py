@@ -14,7 +14,7 @@ def asked(monkeypatch):
 
     def noted(call, n_blocks, n_threads, work, share=None, *more):
         calls.append((n_threads, work, share is not None))
-        run(call, n_blocks, n_threads, work, share, *more)
+        return run(call, n_blocks, n_threads, work, share, *more)
 
     monkeypatch.setattr(_threads, "run", noted)
     with fastloss.use_threads(2):

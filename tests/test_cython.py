@@ -577,4 +577,4 @@ def test_kernels_check_what_they_are_given():
     with pytest.raises(ValueError, match="operands"):
         kernel("gaussian", (1.0, 2.0), one, one, *absent)
     with pytest.raises(TypeError):
-        kernel("mse", (), one, one, *absent).once(([1.0], x, None, None), 1.0, None)
+        kernel("mse", (), one, one, *absent).sums(([1.0], x, None, None), 1.0, None, 1)

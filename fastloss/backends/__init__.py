@@ -32,8 +32,8 @@ block : elements per block of one long axis, rows per block, or positions of the
 ``kernel.run(operands, scale, out, first, last, partials)`` computes blocks [first, last): sums of weight * loss and of
 weights to rows of `partials`, (n_blocks, 2) float64 (for lanes (blocks along the middle axis, 2, outer, size), and
 without weights it may leave their sums out); losses, or `scale` times slopes, to `out`, which is contiguous.  It may
-return False to say that none of these is infinite or NaN.  ``kernel.once(operands, scale, out)`` computes the only
-block and returns its two sums.
+return False to say that none of these is infinite or NaN.  ``kernel.sums(operands, scale, out, n_blocks)`` computes all
+n_blocks blocks and returns their two sums, added in the order of the blocks.
 
 Kernels of rows
 ---------------
@@ -67,8 +67,8 @@ m : how many bins "calibration" has; w are then their upper edges, and rows of `
 
 ``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count,
 first bad row or inf) to rows of `partials`, (n_blocks, 4) float64; -1 instead of the bad row if probabilities may be
-outside [0, 1], as some are or are -0 or NaN.  ``kernel.once(x, target, w, outs, scale)`` computes
-the only block and returns these four.  ``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all
+outside [0, 1], as some are or are -0 or NaN.  ``kernel.sums(x, target, w, outs, scale, n_blocks)`` computes all
+blocks, but of bins, and returns these four: sums in the order of the blocks, and the least of the last.  ``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all
 labels.
 
 A backend may have ``caps_logits(softcap, temperature)``, which says whether its ``cap_logits(x, softcap, temperature, out)`` is

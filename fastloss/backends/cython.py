@@ -8,6 +8,7 @@ from fastloss import scalars
 ENTROPY_OF = 64  # classes up to which "score" gives entropies
 CALIBRATES = True  # sorts rows of probabilities into bins
 MEASURES_DISTANCES = True  # between probabilities and what came true
+READS_WEIGHTS = True  # of classes, of any floating type
 WIDENS_LOGITS = True  # of up to 32 bits, in kernels of rows that compute in float64
 
 CAPPED_CLASSES = 192  # of rows across lanes that soft caps are computed for, as in capped.h

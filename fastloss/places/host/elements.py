@@ -144,11 +144,12 @@ class _Plan:
             _costs.of_elements(resolved.formula.ns, slopes, resolved.real == "float64"),
             _costs.of_bytes(n_bytes) / max(self.size, 1),
         )
-        self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
+        self.is_compiled = resolved.formula.text is None  # by the backend, not by `own`
         self.goes_aside = _plan.goes_aside(
-            max(self.n_blocks, 1), self.size, self.ns, kernel=resolved.formula.text is None
+            max(self.n_blocks, 1), self.size, self.ns, kernel=self.is_compiled
         )  # then what is written must be new arrays
-        self.is_short = self.is_one or _plan.is_short(self.size, self.ns)
+        self.adds_up = self.is_compiled and _plan.share() is not None
+        self.is_short = _plan.is_short(self.size, self.ns, self.n_blocks)
 
     def prepared(self, operands):
         return operands if self.steps is None else prepare(self.steps, operands)
@@ -170,25 +171,32 @@ class _Plan:
         """Run the kernel; False if it says that all it has written to `out` is finite."""
         if self.is_short:
             return kernel.run(operands, scale, out, 0, self.n_blocks, partials)
-        _plan.run(
-            lambda first, last: kernel.run(operands, scale, out, first, last, partials),
-            self.n_blocks,
-            self.size,
-            self.ns,
-            kernel=self.resolved.formula.text is None,
-            aside=self.goes_aside,
-        )
+        self._run_divided(kernel, operands, scale, out, partials)
         return None
 
     def sums(self, kernel, operands, scale=1.0, out=None):
         """(sum of weight * loss, sum of weights) as floats."""
         if self.size == 0:
             return 0.0, 0.0
-        if self.is_one:
-            return kernel.once(operands, scale, out)
+        if self.is_short:
+            return kernel.sums(operands, scale, out, self.n_blocks)
+        if self.adds_up:
+            return self._sums_divided(kernel, operands, scale, out)
         partials = np.empty((self.n_blocks, 2))
         self.run(kernel, operands, scale, out, partials)
         return _reduce.totals(partials)
+
+    # Apart from `run` and `sums`, as each variable of a function that has a lambda costs time.
+
+    def _run_divided(self, kernel, operands, scale, out, partials):
+        self.divided(lambda first, last: kernel.run(operands, scale, out, first, last, partials))
+
+    def _sums_divided(self, kernel, operands, scale, out):
+        return self.divided(lambda first, last: kernel.sums(operands, scale, out, last))
+
+    def divided(self, call):
+        """Call it for all blocks, on as many threads as they are worth."""
+        return _plan.run(call, self.n_blocks, self.size, self.ns, kernel=self.is_compiled, aside=self.goes_aside)
 
     def check_domain(self, operands):
         """Raise ValueError for the first element of an operand outside its domain."""

@@ -9,6 +9,7 @@ from fastloss import _arrays, _costs, _plan, _reduce, losses
 from fastloss._arrays import FLOAT64, stored
 from fastloss.backends import LANES
 from fastloss.calls import transforms
+from fastloss.calls.resolve import FLOATS
 from fastloss.calls.want import Sums
 from fastloss.places.host import elements
 from fastloss.places.host.labels import kernel_index, raise_bad_label
@@ -128,6 +129,12 @@ def _caps(op, across, real, n_classes, transform):
     return takes(op, across, real, n_classes, transform.temperature, transform.softcap)
 
 
+def _reads_weights(op, w, spread):
+    """Whether the backend's own kernel reads class weights as they are: only those of labels, of which there may be few."""
+    reads = getattr(_plan.backend(), "READS_WEIGHTS", False)
+    return reads and op in ("index", "gather") and spread is None and w.dtype.name in FLOATS
+
+
 # The least number of rows in a block if they lie side by side, so that as many neighbours are read of each class.
 _ABREAST = 256
 
@@ -161,7 +168,7 @@ class RowKernel:
         """
         x, y, w = arrays
         steps = list(steps_of(arrays, casts) or (None,) * 3)
-        if w is not None and op != "compare":
+        if w is not None and op != "compare" and not _reads_weights(op, w, spread):
             steps[2] = class_weights
         x, y, w = prepare(steps, arrays)
         rowwise_from = math.inf
@@ -182,7 +189,7 @@ class RowKernel:
                 steps[2] = then(steps[2], np.ascontiguousarray)
                 weights = geometry.per_class(np.ascontiguousarray(w))
         else:
-            weights = None if w is None else layout(w, (0, 0, w.itemsize))
+            weights = None if w is None else layout(w, (0, 0, *w.strides))
         target = None
         self.compares_first = False
         if y is not None:
@@ -237,11 +244,11 @@ class RowKernel:
         if self.is_transformed:
             self.ns += _costs.of_elements(transform.formula.ns, written, wide=True)
             make = functools.partial(Transformed, transform)
-        self.is_one = self.n_blocks == 1 and not _plan.is_long(self.size, self.ns)
-        self.is_short = self.is_one or _plan.is_short(self.size, self.ns)
+        self.is_short = _plan.is_short(self.size, self.ns, self.n_blocks)
         self.goes_aside = _plan.goes_aside(
             max(self.n_blocks, 1), self.size, self.ns, kernel=not self.is_transformed
         )  # then what is written must be new arrays
+        self.adds_up = not self.is_transformed and _plan.share() is not None
         self.kernel = make(
             op,
             geometry.across,
@@ -274,8 +281,10 @@ class RowKernel:
         """(loss, weight, count, first bad row or inf) of all rows, as floats."""
         if not self.geometry.n_rows:
             return 0.0, 0.0, 0.0, math.inf
-        if self.is_one:
-            return self.kernel.once(x, y, w, outs, scale)
+        if self.is_short:
+            return self.kernel.sums(x, y, w, outs, scale, self.n_blocks)
+        if self.adds_up:
+            return self._sums_divided(x, y, w, outs, scale)
         partials = np.empty((self.n_blocks, 4))
         self.run(x, y, w, outs, scale, partials)
         return _reduce.totals_and_least(partials)
@@ -288,15 +297,21 @@ class RowKernel:
     def run(self, x, y, w, outs, scale, partials):
         if self.is_short:
             self.kernel.run(x, y, w, outs, scale, 0, self.n_blocks, partials)
-            return
-        _plan.run(
-            lambda first, last: self.kernel.run(x, y, w, outs, scale, first, last, partials),
-            self.n_blocks,
-            self.size,
-            self.ns,
-            kernel=not self.is_transformed,
-            aside=self.goes_aside,
-        )
+        else:
+            self._run_divided(x, y, w, outs, scale, partials)
+
+    # Apart from `sums` and `run`, as each variable of a function that has a lambda costs time.
+
+    def _run_divided(self, x, y, w, outs, scale, partials):
+        self.divided(lambda first, last: self.kernel.run(x, y, w, outs, scale, first, last, partials))
+
+    def _sums_divided(self, x, y, w, outs, scale):
+        return self.divided(lambda first, last: self.kernel.sums(x, y, w, outs, scale, last))
+
+    def divided(self, call):
+        """Call it for all blocks, on as many threads as they are worth."""
+        kernel = not self.is_transformed
+        return _plan.run(call, self.n_blocks, self.size, self.ns, kernel=kernel, aside=self.goes_aside)
 
     def weigh(self, y, w):
         """(summed weight of the labels that are not ignored, whether any label is bad)."""

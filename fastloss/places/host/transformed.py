@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastloss import _costs, _plan
+from fastloss import _costs, _plan, _reduce
 from fastloss._arrays import FLOAT64
 from fastloss.backends import LANES
 
@@ -44,10 +44,10 @@ class Transformed:
     def weigh(self, target, w):
         return self.plain.weigh(target, w)
 
-    def once(self, x, target, w, outs, scale):
-        partials = np.empty((1, 4))
-        self.run(x, target, w, outs, scale, 0, 1, partials)
-        return tuple(partials.ravel().tolist())
+    def sums(self, x, target, w, outs, scale, n_blocks):
+        partials = np.empty((n_blocks, 4))
+        self.run(x, target, w, outs, scale, 0, n_blocks, partials)
+        return _reduce.totals_and_least(partials)
 
     def run(self, x, target, w, outs, scale, first, last, partials):
         if self.op in ("score", "compare"):
@@ -116,7 +116,7 @@ class Transformed:
         for k, out in enumerate(outs):
             if out is not None and self._is_per_class(k):
                 results[k] = more
-        found = piece.rows.once(z, y, w, tuple(results), scale)
+        found = piece.rows.sums(z, y, w, tuple(results), scale, 1)
         if self.op in ("index", "dense", "known"):
             if outs[1] is not None:
                 self._differentiate(piece, x, origin, z, more, outs[1][of_rows])
