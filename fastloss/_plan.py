@@ -69,7 +69,7 @@ def lane_blocks(n: int, inner: int) -> tuple[int, int]:
 def share() -> Callable[..., object] | None:
     """The current backend's function for granting threads to its next kernel; None if kernels have none of their own."""
     found = getattr(backend(), "share", None)
-    return found and found()  # type: ignore[no-any-return]
+    return found and found()
 
 
 def is_short(n_elements: int, ns: float, n_blocks: int) -> bool:

@@ -102,9 +102,10 @@ INLINE void NAME(peaks_of_strip)(const REAL *RESTRICT tile, int classes, REAL *R
         }
     }
     for (; c < classes; c++) {
+        const REAL *RESTRICT v = tile + c * LANES; /* indexed by k alone, as compilers do not vectorise the sum of two ints */
         IN_LANES
         for (int k = 0; k < STRIP; k++)
-            peak[k] = NAME(larger)(tile[c * LANES + k], peak[k]);
+            peak[k] = NAME(larger)(v[k], peak[k]);
     }
 }
 

@@ -495,7 +495,7 @@ cdef void put_normalised(
     cdef Columns x = columns_of(&call.x, i, start)
     cdef Py_ssize_t n = call.x.length[1]
     cdef const Operand *written
-    cdef double top, value
+    cdef double top
     cdef int lane
     cdef Normal wanted
     cdef double lse[64]
@@ -511,17 +511,17 @@ cdef void put_normalised(
         written = log_softmax if softmax.data == NULL else softmax
         call.real.normalise_columns(&x, <int>n, width, &wanted, written.step[1], written.step[2], call.temper)
         if call.out.data != NULL:
-            for lane in range(width):
-                put_loss(call, i, start + lane, lse[lane])
+            put_all(at(&call.out, 0, i, start), call.out.step[2], SIZE_OF(call.out.kind), lse, width)
         return
     normalise_tile(call, &x, width, rows, softmax.data != NULL)
     for lane in range(width):
         top = rows.top[lane]
-        value = top * call.temper.rate + rows.tail[lane]
+        lse[lane] = top * call.temper.rate + rows.tail[lane]
         if not fabs(top) < INFINITY:
-            value = infinite_sum(x.data + lane * x.lane_step, x.class_step, x.kind, n, top)
-        put_loss(call, i, start + lane, value)
+            lse[lane] = infinite_sum(x.data + lane * x.lane_step, x.class_step, x.kind, n, top)
         rows.factor[lane] = 1.0
+    if call.out.data != NULL:
+        put_all(at(&call.out, 0, i, start), call.out.step[2], SIZE_OF(call.out.kind), lse, width)
     if softmax.data != NULL:
         call.real.fill_columns(
             &x, NULL, n, width, NULL, False, 0.0, 0.0, 1.0, False, rows, at(softmax, i, 0, start), softmax.step[1],
