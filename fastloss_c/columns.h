@@ -157,7 +157,10 @@ static void NAME(store_tile)(
     const Py_ssize_t size = sizeof(REAL);
     if (lane_step == size) {
         for (int c = 0; c < classes; c++)
-            memcpy(out + c * class_step, tile + c * LANES, width * size);
+            if (width == LANES) /* a number that compilers know */
+                memcpy(out + c * class_step, tile + c * LANES, LANES * sizeof(REAL));
+            else
+                memcpy(out + c * class_step, tile + c * LANES, width * size);
         return;
     }
     if (class_step == size && lane_step == classes * size && classes <= 3 && classes > 1) {

@@ -128,7 +128,7 @@ typedef struct {
     void (*slope_columns)(
         const Columns *, Py_ssize_t, int, Rows *, double, double, char *, Py_ssize_t, Py_ssize_t, Temper); /* not in double */
     void (*log_columns)(const Columns *, Py_ssize_t, int, const Rows *, char *, Py_ssize_t, Py_ssize_t, Temper);
-    void (*normalise_columns)(const Columns *, int, int, const Normal *, Py_ssize_t, Py_ssize_t, Temper);
+    void (*normalise_columns)(const Columns *, Py_ssize_t, int, const Normal *, Py_ssize_t, Py_ssize_t, Temper);
     void (*normalise_rows)(const char *const *, int, Py_ssize_t, int, double *, char *const *, char *const *, Rows *, Temper);
     double (*divergence)(const Side *, const Side *, Py_ssize_t, double *, Temper);
     int (*quick_divergence)(

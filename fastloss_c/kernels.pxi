@@ -120,7 +120,7 @@ cdef extern from "inner.h" nogil:
             const Columns *x, Py_ssize_t n_classes, int width, const Rows *rows, char *out, Py_ssize_t class_step,
             Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*normalise_columns)(
-            const Columns *x, int n_classes, int width, const Normal *out, Py_ssize_t class_step,
+            const Columns *x, Py_ssize_t n_classes, int width, const Normal *out, Py_ssize_t class_step,
             Py_ssize_t lane_step, Temper temper) noexcept nogil
         void (*normalise_rows)(
             const char *const *x, int kind, Py_ssize_t n, int n_rows, double *lse, char *const *logs,

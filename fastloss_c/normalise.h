@@ -8,7 +8,7 @@ no more than the sum of all, which float32 takes without looking for the maximum
 #ifndef FASTLOSS_NORMALISE
 #define FASTLOSS_NORMALISE
 
-enum { TILED = 128 };    /* classes of rows that are taken LANES at a time */
+enum { TILED = 128 };    /* classes of rows LANES of which are kept; of more they are read again */
 enum { TOGETHER = 16 };  /* longer rows that are taken at once */
 enum { STEP = 16 };      /* neighbours in a row, one in each lane */
 
@@ -109,7 +109,7 @@ INLINE void NAME(peaks_of_strip)(const REAL *RESTRICT tile, int classes, REAL *R
     }
 }
 
-/* Terms of STRIP rows, added up by twos in REAL, then in float64: those below the maximum, and how many equal it.  With `keeps` they
+/* Adds terms of STRIP rows, by twos in REAL, then in float64: those below the maximum, and how many equal it.  With `keeps` they
 take the place of the logits, and with a WHOLE_SUM none is counted.  Memory is asked for what comes next of these and of results. */
 INLINE void NAME(add_strip_terms)(
     REAL *RESTRICT tile, int classes, const REAL *RESTRICT peak, const REAL *RESTRICT lowest, const UINT *RESTRICT biases,
@@ -118,9 +118,15 @@ INLINE void NAME(add_strip_terms)(
 {
     const REAL none = 0.0;
     const _Bool whole = WHOLE_SUM && keeps;
-    double some[STRIP] = {0.0}, low[STRIP] = {0.0};
-    UINT count[STRIP] = {0};
+    double some[STRIP], low[STRIP];
+    UINT count[STRIP];
     int c = 0;
+    IN_LANES
+    for (int k = 0; k < STRIP; k++) {
+        some[k] = sums[k];
+        low[k] = lows[k];
+        count[k] = (UINT)(int32_t)ties[k];
+    }
     for (; c + 4 <= classes; c += 4) {
         REAL *RESTRICT v = tile + c * LANES;
         for (int k = c; k < c + 4; k++) {
@@ -234,9 +240,8 @@ INLINE float NAME(gap_of_pair)(float a, float b, float *low, const Temper temper
     return (d > -86.0f) & !NAME(is_far)(x, temper) ? d : NAN;
 }
 
-#if FUSED
 /* Probabilities of rows of two classes: 1 / (1 + e) and e / (1 + e), with e the exponential of their logits' difference.  NaN where
-float32 does not reach far enough, and whether there is such a row. */
+float32 does not reach far enough, and whether there is such a row: all are, without fused operations. */
 INLINE int NAME(shares_of_pairs)(const float *RESTRICT tile, const int lanes, float *RESTRICT shares, const Temper temper)
 {
     uint32_t unsure[STRIP] = {0}, some = 0;
@@ -253,7 +258,7 @@ INLINE int NAME(shares_of_pairs)(const float *RESTRICT tile, const int lanes, fl
             const float total = 1.0f + e, lost = (e - (total - 1.0f)) + rounded;
             const float by = 1.0f / total, rest = by * MULTIPLY_ADD(-by, total, MULTIPLY_ADD(-by, lost, 1.0f));
             const float larger = by + rest, smaller = MULTIPLY_ADD(e, by, MULTIPLY_ADD(e, rest, rounded * by));
-            const _Bool known = d == d;
+            const _Bool known = FUSED && d == d;
             shares[lane + k] = !known ? NAN : a < b ? smaller : larger;
             shares[LANES + lane + k] = !known ? NAN : a < b ? larger : smaller;
             unsure[k] |= !known;
@@ -263,7 +268,6 @@ INLINE int NAME(shares_of_pairs)(const float *RESTRICT tile, const int lanes, fl
         some |= unsure[k];
     return some != 0;
 }
-#endif
 
 /* logsumexp of rows of two classes, by themselves; whether there are some that are too large for that. */
 INLINE int NAME(sums_of_pairs)(const float *RESTRICT tile, const int lanes, int width, double *lse, const Temper temper)
@@ -282,80 +286,105 @@ INLINE int NAME(sums_of_pairs)(const float *RESTRICT tile, const int lanes, int 
         lse[lane] = top[lane] * temper.rate + tails[lane];
     return far;
 }
+typedef struct {
+    double tails[LANES];
+    float shares[2 * LANES];
+} NAME(Pairs); /* NaN where they are to be found otherwise */
+
+/* Rows of two classes, by themselves; false if there is more to do, because there are such rows or because of what is wanted. */
+INLINE _Bool NAME(normalise_pairs)(
+    const Columns *x, int width, const Normal *out, Py_ssize_t class_step, Py_ssize_t lane_step, const int lanes,
+    NAME(Pairs) *pairs, const Temper temper)
+{
+    float tile[2 * LANES], peak[LANES], by[LANES];
+    const Columns written = {out->shares ? out->shares : out->logs, class_step, lane_step, NATIVE};
+    int left = out->found != NULL;
+    NAME(load_tile)(x, 0, 2, width, lanes, tile);
+    if (out->lse)
+        left |= NAME(sums_of_pairs)(tile, lanes, width, out->lse, temper);
+    if (out->logs)
+        left |= NAME(tails_of_pairs)(tile, lanes, pairs->tails, temper);
+    if (out->shares)
+        left |= NAME(shares_of_pairs)(tile, lanes, pairs->shares, temper);
+    if (left)
+        return 0;
+    for (int lane = 0; lane < lanes; lane += STRIP)
+        for (int c = 0; c < 2; c++) {
+            NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
+            if (written.data)
+                NAME(ask_for)(NAME(ahead_of)(&written, 2, 0, lane), c);
+        }
+    if (out->logs) {
+        for (int lane = 0; lane < lanes; lane++) {
+            by[lane] = (float)pairs->tails[lane];
+            peak[lane] = NAME(larger)(tile[lane], tile[LANES + lane]);
+        }
+        for (int lane = 0; lane < lanes; lane += STRIP)
+            NAME(strip_logs)(tile + lane, 2, peak + lane, by + lane, temper);
+        NAME(store_tile)(tile, 2, width, out->logs, class_step, lane_step);
+    }
+    if (out->shares)
+        NAME(store_tile)(pairs->shares, 2, width, out->shares, class_step, lane_step);
+    return 1;
+}
 #endif
 
 INLINE void NAME(normalise_lanes)(
-    const Columns *x, int n_classes, int width, Normal out, Py_ssize_t class_step, Py_ssize_t lane_step,
+    const Columns *x, Py_ssize_t n_classes, int width, Normal out, Py_ssize_t class_step, Py_ssize_t lane_step,
         const int lanes, const Temper temper)
 {
+    const _Bool kept = n_classes <= TILED; /* otherwise a tile holds one group of classes at a time, and terms are kept in the result */
     REAL tile[TILED * LANES], peak[LANES], base[LANES], lowest[LANES], ties[LANES];
     UINT biases[LANES];
     double sums[LANES], lows[LANES], tops[LANES], gs[LANES], tails[LANES], totals[LANES];
+#if SINGLE
+    NAME(Pairs) pairs;
+    const _Bool paired = n_classes == 2;
+    if (paired && NAME(normalise_pairs)(x, width, &out, class_step, lane_step, lanes, &pairs, temper))
+        return;
+#else
+    const _Bool paired = 0;
+#endif
     for (int lane = 0; lane < lanes; lane++)
         peak[lane] = -(REAL)INFINITY;
-    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
-        NAME(load_tile)(x, start, classes, width, lanes, tile + start * LANES);
+        REAL *const some = kept ? tile + start * LANES : tile;
+        if (!kept && x->lane_step == SIZE_OF(x->kind))
+            for (Py_ssize_t c = start + GROUP; c < start + 2 * GROUP && c < n_classes; c++)
+                ask_for_all(x->data + c * x->class_step, width * x->lane_step);
+        NAME(load_tile)(x, start, classes, width, lanes, some);
+        for (int lane = 0; lane < lanes; lane += STRIP)
+            NAME(peaks_of_strip)(some + lane, classes, peak + lane);
     }
-    for (int lane = 0; lane < lanes; lane += STRIP)
-        NAME(peaks_of_strip)(tile + lane, n_classes, peak + lane);
     const Columns written = {out.shares ? out.shares : out.logs ? out.logs : x->data, class_step, lane_step, NATIVE};
     REAL most[LANES], largest[LANES], by[LANES], low[LANES];
-#if SINGLE
-    double pairs[LANES];
-    const _Bool paired = n_classes == 2 && out.logs;
-    if (paired && !NAME(tails_of_pairs)(tile, lanes, pairs, temper) && !(out.lse || out.found)) {
-        for (int lane = 0; lane < lanes; lane++)
-            by[lane] = (float)pairs[lane];
-        for (int lane = 0; lane < lanes; lane += STRIP) {
-            for (int c = 0; c < 2; c++) {
-                NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
-                NAME(ask_for)(NAME(ahead_of)(&written, 2, 0, lane), c);
-            }
-            NAME(strip_logs)(tile + lane, 2, peak + lane, by + lane, temper);
-        }
-        NAME(store_tile)(tile, 2, width, out.logs, class_step, lane_step);
-        return;
-    }
-    const _Bool summed = n_classes == 2 && out.lse;
-    if (summed && !NAME(sums_of_pairs)(tile, lanes, width, out.lse, temper) && !(out.shares || out.logs || out.found)) {
-        for (int lane = 0; lane < lanes; lane += STRIP)
-            for (int c = 0; c < 2; c++)
-                NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
-        return;
-    }
-#if FUSED
-    float shares[2 * LANES];
-    const _Bool shared = n_classes == 2 && out.shares;
-    if (shared && !NAME(shares_of_pairs)(tile, lanes, shares, temper) && !(out.lse || out.found)) {
-        for (int lane = 0; lane < lanes; lane += STRIP)
-            for (int c = 0; c < 2; c++) {
-                NAME(ask_for)(NAME(ahead_of)(x, 2, 0, lane), c);
-                NAME(ask_for)(NAME(ahead_of)(&written, 2, 0, lane), c);
-            }
-        NAME(store_tile)(shares, 2, width, out.shares, class_step, lane_step);
-        return;
-    }
-#endif
-#else
-    const _Bool summed = 0;
-#endif
     for (int lane = 0; lane < lanes; lane++) {
         const REAL n = NAME(base_of)(peak[lane], temper);
         base[lane] = n;
         lowest[lane] = NAME(lowest)(n, temper);
         biases[lane] = NAME(bias)(n);
+        sums[lane] = lows[lane] = 0.0;
+        ties[lane] = 0;
     }
-    for (int lane = 0; lane < lanes; lane += STRIP) {
-        const NAME(Ahead) next = NAME(ahead_of)(x, n_classes, 0, lane), after = NAME(ahead_of)(&written, n_classes, 0, lane);
-        if (out.shares)
-            NAME(add_strip_terms)(
-                tile + lane, n_classes, peak + lane, lowest + lane, biases + lane, next, after, sums + lane, lows + lane,
-                ties + lane, 1, temper);
-        else
-            NAME(add_strip_terms)(
-                tile + lane, n_classes, peak + lane, lowest + lane, biases + lane, next, after, sums + lane, lows + lane,
-                ties + lane, 0, temper);
+    for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += kept ? TILED : GROUP) {
+        const int classes = kept ? (int)n_classes : NAME(group)(n_classes, start);
+        if (!kept)
+            NAME(load_tile)(x, start, classes, width, lanes, tile);
+        for (int lane = 0; lane < lanes; lane += STRIP) {
+            const NAME(Ahead) next = NAME(ahead_of)(x, n_classes, start, lane);
+            const NAME(Ahead) after = NAME(ahead_of)(&written, n_classes, start, lane);
+            if (out.shares)
+                NAME(add_strip_terms)(
+                    tile + lane, classes, peak + lane, lowest + lane, biases + lane, next, after, sums + lane,
+                    lows + lane, ties + lane, 1, temper);
+            else
+                NAME(add_strip_terms)(
+                    tile + lane, classes, peak + lane, lowest + lane, biases + lane, next, after, sums + lane,
+                    lows + lane, ties + lane, 0, temper);
+        }
+        if (!kept && out.shares)
+            NAME(store_tile)(tile, classes, width, out.shares + start * class_step, class_step, lane_step);
     }
     int far = 0, small = 0;
     for (int lane = 0; lane < lanes; lane++) {
@@ -376,12 +405,19 @@ INLINE void NAME(normalise_lanes)(
             for (int lane = 0; lane < lanes; lane++)
                 largest[lane] =
                     (REAL)((double)most[lane] / (sums[lane] + (double)ties[lane] * (double)most[lane]));
-        for (int lane = 0; lane < lanes; lane += STRIP)
-            NAME(scale_strip)(tile + lane, n_classes, most + lane, largest + lane, by + lane, low + lane);
-#if SINGLE && FUSED
-        if (shared)
+        for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += kept ? TILED : GROUP) {
+            const int classes = kept ? (int)n_classes : NAME(group)(n_classes, start);
+            if (!kept)
+                NAME(load_tile)(&written, start, classes, width, lanes, tile);
+            for (int lane = 0; lane < lanes; lane += STRIP)
+                NAME(scale_strip)(tile + lane, classes, most + lane, largest + lane, by + lane, low + lane);
+            if (!kept)
+                NAME(store_tile)(tile, classes, width, out.shares + start * class_step, class_step, lane_step);
+        }
+#if SINGLE
+        if (paired)
             for (int i = 0; i < 2 * LANES; i++)
-                tile[i] = i % LANES < lanes && shares[i] == shares[i] ? shares[i] : tile[i];
+                tile[i] = i % LANES < lanes && pairs.shares[i] == pairs.shares[i] ? pairs.shares[i] : tile[i];
 #endif
     }
     if (out.found)
@@ -399,7 +435,7 @@ INLINE void NAME(normalise_lanes)(
                 if (sums[lane] < TINY && !NAME(is_far)(peak[lane], temper))
                     tails[lane] = NAME(exact_tail)(
                         x->data + lane * x->lane_step, x->class_step, x->kind, n_classes, tops[lane], temper);
-        if (out.lse && !summed)
+        if (out.lse && !paired)
             for (int lane = 0; lane < width; lane++)
                 out.lse[lane] = tops[lane] * temper.rate + tails[lane];
         if (out.found)
@@ -414,14 +450,21 @@ INLINE void NAME(normalise_lanes)(
 #if SINGLE
             if (paired)
                 for (int lane = 0; lane < lanes; lane++)
-                    by[lane] = pairs[lane] == pairs[lane] ? (float)pairs[lane] : by[lane];
+                    by[lane] = pairs.tails[lane] == pairs.tails[lane] ? (float)pairs.tails[lane] : by[lane];
 #endif
-            for (int lane = 0; lane < lanes; lane += STRIP)
-                NAME(strip_logs)(tile + lane, n_classes, peak + lane, by + lane, temper);
+            for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += kept ? TILED : GROUP) {
+                const int classes = kept ? (int)n_classes : NAME(group)(n_classes, start);
+                if (!kept)
+                    NAME(load_tile)(x, start, classes, width, lanes, tile);
+                for (int lane = 0; lane < lanes; lane += STRIP)
+                    NAME(strip_logs)(tile + lane, classes, peak + lane, by + lane, temper);
+                if (!kept)
+                    NAME(store_tile)(tile, classes, width, out.logs + start * class_step, class_step, lane_step);
+            }
         }
     }
-    if (out.shares || out.logs)
-        NAME(store_tile)(tile, n_classes, width, out.shares ? out.shares : out.logs, class_step, lane_step);
+    if (kept && (out.shares || out.logs))
+        NAME(store_tile)(tile, (int)n_classes, width, out.shares ? out.shares : out.logs, class_step, lane_step);
     if (far)
         for (int lane = 0; lane < width; lane++)
             if (NAME(is_far)(peak[lane], temper))
@@ -431,9 +474,9 @@ INLINE void NAME(normalise_lanes)(
                     out.shares ? out.shares + lane * lane_step : NULL, class_step, out.found, lane, temper);
 }
 
-/* Rows of at most TILED classes, one in each lane. */
+/* Rows, one in each lane. */
 static void NAME(normalise_columns)(
-    const Columns *x, int n_classes, int width, const Normal *out, Py_ssize_t class_step, Py_ssize_t lane_step,
+    const Columns *x, Py_ssize_t n_classes, int width, const Normal *out, Py_ssize_t class_step, Py_ssize_t lane_step,
         const Temper temper)
 {
     if (width <= NARROW)

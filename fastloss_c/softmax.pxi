@@ -470,16 +470,12 @@ cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows
                 put(at(&call.gradient, i, 0, start + lane), call.real.size, 0.0 * rows.total[lane])
 
 
-cdef inline bint fits_tile(const Call *call) noexcept nogil:
-    return call.x.length[1] <= TILED and call.real.normalise_columns != NULL
-
-
 cdef void normalise_tile(const Call *call, const Columns *x, int width, Rows *rows, bint with_totals) noexcept nogil:
     """The rows' maxima, logsumexp less these, and sums of exp(x - top) where they are wanted."""
     cdef Normal wanted
-    if fits_tile(call):
+    if call.real.normalise_columns != NULL:
         wanted.lse, wanted.logs, wanted.shares, wanted.found = NULL, NULL, NULL, rows
-        call.real.normalise_columns(x, <int>call.x.length[1], width, &wanted, 0, 0, call.temper)
+        call.real.normalise_columns(x, call.x.length[1], width, &wanted, 0, 0, call.temper)
         return
     call.real.find_peaks(x, call.x.length[1], width, rows)
     call.real.scan_columns(x, call.x.length[1], width, rows, call.temper)
@@ -503,13 +499,13 @@ cdef void put_normalised(
         for lane in range(width):
             put_loss(call, i, start + lane, -INFINITY)
         return
-    if fits_tile(call) and (log_softmax.data == NULL or softmax.data == NULL):
+    if call.real.normalise_columns != NULL and (log_softmax.data == NULL or softmax.data == NULL):
         wanted.lse = lse if call.out.data != NULL else NULL
         wanted.logs = at(log_softmax, i, 0, start)
         wanted.shares = at(softmax, i, 0, start)
         wanted.found = NULL
         written = log_softmax if softmax.data == NULL else softmax
-        call.real.normalise_columns(&x, <int>n, width, &wanted, written.step[1], written.step[2], call.temper)
+        call.real.normalise_columns(&x, n, width, &wanted, written.step[1], written.step[2], call.temper)
         if call.out.data != NULL:
             put_all(at(&call.out, 0, i, start), call.out.step[2], SIZE_OF(call.out.kind), lse, width)
         return
