@@ -578,3 +578,132 @@ def test_kernels_check_what_they_are_given():
         kernel("gaussian", (1.0, 2.0), one, one, *absent)
     with pytest.raises(TypeError):
         kernel("mse", (), one, one, *absent).sums(([1.0], x, None, None), 1.0, None, 1)
+    edges = np.array([0.5, np.inf])
+    bins = fastloss_c.RowKernel(
+        False,
+        "calibration",
+        True,
+        (1, 2, 1),
+        ("float32", 0, 4, 0),
+        ("int64", 0, 0, 0),
+        ("float64", 0, 0, 8),
+        (),
+        256,
+        m=2,
+    )
+    with pytest.raises(TypeError, match="bins"):
+        bins.sums(np.zeros(2, np.float32), np.zeros(1, np.int64), edges, (), 1.0, 1)
+
+
+# --- sums of blocks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 9, 64, 65, 200])
+def test_blocks_are_added_in_their_order(n_blocks):
+    """The same bits as if each block's sums were added up here, also where there are more than lie on the stack."""
+    n, block = 64 * n_blocks - 5, 64
+    x, y = generator(n_blocks).standard_normal((2, n)).astype(np.float32) * np.float32(1e3)
+    vector = ("float32", 0, 0, 4)
+    kernel = fastloss_c.ElementKernel("mse", False, "flat_total", (), (1, 1, n), (vector, vector, None, None), block)
+    partials = np.zeros((n_blocks, 2))
+    kernel.run((x, y, None, None), 1.0, None, 0, n_blocks, partials)
+    expected = functools.reduce(np.add, partials)
+    assert kernel.sums((x, y, None, None), 1.0, None, n_blocks) == tuple(expected)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 3, 65, 130])
+@pytest.mark.parametrize("bad", [False, True])
+def test_blocks_of_rows_are_added_in_their_order(n_blocks, bad):
+    """And the first row with a label that is no class is the first of all blocks'."""
+    n, n_classes = 64 * n_blocks - 5, 3
+    rng = generator(n_blocks)
+    x, labels = rng.standard_normal((n, n_classes)).astype(np.float32), rng.integers(0, n_classes, n)
+    if bad:
+        labels[[n // 2, n - 1]] = n_classes
+    arguments = (
+        False,
+        "index",
+        True,
+        (1, n_classes, n),
+        ("float32", 0, 4, 4 * n_classes),
+        ("int64", 0, 0, 8),
+        None,
+        (),
+    )
+    kernel = fastloss_c.RowKernel(*arguments, 1)
+    partials = np.zeros((n_blocks, 4))
+    kernel.run(x, labels, None, (), 1.0, 0, n_blocks, partials)
+    *sums, first_bad = kernel.sums(x, labels, None, (), 1.0, n_blocks)
+    assert sums == list(functools.reduce(np.add, partials[:, :3]))
+    assert first_bad == partials[:, 3].min() == (n // 2 if bad else np.inf)
+
+
+# --- class weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("n_classes", [2, 5, 40, 300])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int32"])
+def test_class_weights_are_read_as_they_are(loss, n_classes, dtype):
+    """Of any dtype, and from any strides, they give what the same numbers in float64 give."""
+    rng = generator(n_classes)
+    x, labels = rng.standard_normal((100, n_classes)).astype(np.float32), rng.integers(0, n_classes, 100)
+    labels[::7] = -100
+    own = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
+    w = rng.integers(0, 9, n_classes).astype(own)
+    function = getattr(fastloss, loss)
+    for reduction in ("none", "sum", "mean"):
+        for smoothing in (0.0, 0.1)[: 2 if loss == "cross_entropy" else 1]:
+            more = {"label_smoothing": smoothing} if smoothing else {}
+            expected = function(x, labels, weight=w.astype(np.float64), reduction=reduction, **more)
+            every_second, reversed_ = np.repeat(w, 2)[::2], w[::-1].copy()[::-1]
+            for weight in (w, every_second, reversed_):
+                assert same_bits(function(x, labels, weight=weight, reduction=reduction, **more), expected)
+            gradients = [
+                fastloss.value_and_grad(function)(x, labels, weight=weight, **more)[1]
+                for weight in (w.astype(np.float64), w, reversed_)
+            ]
+            assert same_bits(gradients[0], gradients[1]) and same_bits(gradients[0], gradients[2])
+
+
+# --- rows beside others -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize("n_classes", [2, 3, 128, 129, 200])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_special_rows_change_no_others(name, n_classes, dtype):
+    """A row of infinities or NaN, or one that float32 is too short for, takes another way than those beside it."""
+    rng = generator(n_classes)
+    x = rng.standard_normal((150, n_classes)).astype(dtype)
+    mixed = x.copy()
+    rows = slice(3, 150, 9)
+    special = mixed[rows]
+    special[0::5, 0] = np.inf
+    special[1::5, -1] = np.nan
+    special[2::5] = -np.inf
+    special[3::5, 0] = np.finfo(dtype).max
+    special[4::5, 1] = 1e3
+    others = np.delete(np.arange(150), np.arange(150)[rows])
+
+    def along_the_first(x):
+        return getattr(fastloss, name)(np.ascontiguousarray(x.T), axis=0).T
+
+    for function in (getattr(fastloss, name), along_the_first):
+        found = function(mixed)
+        assert same_bits(found[others], function(x)[others])
+        assert same_bits(found[rows], np.concatenate([function(row[None]) for row in special]))
+
+
+def test_smooth_l1_with_a_beta_of_1_is_huber_with_a_delta_of_1():
+    x = generator(1).standard_normal(1000).astype(np.float32) * np.float32(3)
+    y = np.concatenate([x[:500] + np.float32(1), np.zeros(500, np.float32)])
+    y[:4] = np.nan, np.inf, -np.inf, x[3]
+    for reduction in ("none", "sum"):
+        assert same_bits(
+            fastloss.smooth_l1_loss(x, y, reduction=reduction), fastloss.huber_loss(x, y, reduction=reduction)
+        )
+    both = [fastloss.value_and_grad(loss)(x, y)[1] for loss in (fastloss.smooth_l1_loss, fastloss.huber_loss)]
+    assert same_bits(*both)
+    near = fastloss.smooth_l1_loss(x, y, beta=1.0 + 1e-7, reduction="none")
+    np.testing.assert_allclose(near, fastloss.smooth_l1_loss(x, y, reduction="none"), rtol=1e-6)
