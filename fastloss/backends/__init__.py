@@ -47,7 +47,9 @@ across : whether arrays of the logits' shape are (outer, n_classes, inner) with 
 lengths : these three lengths.
 real : the type computed in.  Backends with ``WIDENS_LOGITS`` compute in float64 with logits of other types, too; others
     then take logits of float64.
-x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  For
+x, target, w : layouts as above; the strides of arrays of one value per row are (0, outer, inner or middle).  Class weights
+    are contiguous float64, or of any floating dtype and stride for "index" and "gather" of backends with
+    ``READS_WEIGHTS``, if there is no smoothed part.  For
     "compare" w is not class weights but the reference's logits, with the layout of x.  For "known" it is (2, rows...)
     float64: the factor of each row's softmax and the slope at its label, before they are multiplied by the scale.
 outs : layouts of the outputs.  "index", "dense", "gather": losses, which may be float64 whatever `real` is, and
@@ -67,9 +69,9 @@ m : how many bins "calibration" has; w are then their upper edges, and rows of `
 
 ``kernel.run(x, target, w, outs, scale, first, last, partials)`` computes blocks [first, last): (loss, weight, count,
 first bad row or inf) to rows of `partials`, (n_blocks, 4) float64; -1 instead of the bad row if probabilities may be
-outside [0, 1], as some are or are -0 or NaN.  ``kernel.sums(x, target, w, outs, scale, n_blocks)`` computes all
-blocks, but of bins, and returns these four: sums in the order of the blocks, and the least of the last.  ``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all
-labels.
+outside [0, 1], as some are or are -0 or NaN.  ``kernel.sums(x, target, w, outs, scale, n_blocks)``, which "calibration"
+does not have, computes all n_blocks blocks and returns these four: sums in the order of the blocks, and the least of the
+last.  ``kernel.weigh(target, w)`` returns (weight, count, first bad row or inf) of all labels.
 
 A backend may have ``caps_logits(softcap, temperature)``, which says whether its ``cap_logits(x, softcap, temperature, out)`` is
 for these: it writes softcap tanh(x / softcap) / temperature of logits (n, m) of up to 32 bits to `out`, float64, and
