@@ -183,6 +183,14 @@ cdef extern from "inner.h" nogil:
     double target_slope "target_slope__double"(
         double others, double p, double share, double mass, double own) noexcept
     double total_of_row(double s, double g, double x, double top, double rate) noexcept
+    void find_row_tails(
+        const double *s, const double *g, const double *x, const double *losses, const double *tops, int n, double rate,
+        double *tails) noexcept
+    void find_row_totals(
+        const double *s, const double *g, const double *x, const double *tops, int n, double rate, double *totals) noexcept
+    void find_target_slopes(
+        const double *s, const double *g, const double *x, const double *tops, const double *totals, const double *shares,
+        double mass, const double *own, int n, double rate, double *slopes) noexcept
     void find_tails(Rows *rows, int width, double rate) noexcept
     void put_all(char *out, Py_ssize_t step, Py_ssize_t size, const double *values, int n) noexcept
     void add_losses(const Rows *rows, int width, double *sums) noexcept

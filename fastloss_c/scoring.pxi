@@ -61,8 +61,9 @@ cdef void score_row_blocks(
 ) noexcept nogil:
     """Scores of blocks of contiguous rows."""
     cdef Py_ssize_t middle = call.x.length[1], n = call.x.length[2], n_rows = call.x.length[0] * middle
-    cdef Py_ssize_t b, start, end, i, j, at_once, best
+    cdef Py_ssize_t b, start, end, i, j, at_once
     cdef Py_ssize_t left_out[16]
+    cdef Py_ssize_t best[16]
     cdef Group group
     cdef const char *row
     cdef Columns one
@@ -74,7 +75,7 @@ cdef void score_row_blocks(
     at_once = 1 if n >= LONG_ROW else SIDE_BY_SIDE
     one.class_step, one.lane_step, one.kind = call.x.step[2], 0, call.x.kind
     for k in range(SIDE_BY_SIDE):
-        group.s[k] = group.g[k] = group.x[k] = 0.0
+        group.s[k] = group.g[k] = group.x[k] = group.tops[k] = 0.0
     for b in range(first, last):
         partial = call.partials + 4 * b
         start_block(partial)
@@ -94,13 +95,18 @@ cdef void score_row_blocks(
                 group.x[k] = logit_at(call, row + left_out[k] * call.x.step[2])
             call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
             for k in range(size):
+                row = at(&call.x, (start + k) // middle, (start + k) % middle, 0)
+                group.tops[k] = call.real.logit(call.real.peak_of(row, call.x.kind, n, &best[k]), call.temper)
+            find_row_tails(
+                group.s, group.g, group.x, group.losses, group.tops, SIDE_BY_SIDE, call.temper.rate, group.tails
+            )
+            for k in range(size):
                 i, j = (start + k) // middle, (start + k) % middle
                 row = at(&call.x, i, j, 0)
-                top = call.real.logit(call.real.peak_of(row, call.x.kind, n, &best), call.temper)
-                tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
+                top, tail = group.tops[k], group.tails[k]
                 if wants_rest(group.x[k], top, tail, 1.0) and fabs(top * call.temper.rate + tail) < 1.0:
                     tail = tail_without_top(call, row, n)
-                place = best
+                place = best[k]
                 is_nan = group.s[k] != group.s[k] or group.x[k] != group.x[k]
                 lse = top * call.temper.rate + tail
                 settle_odd(

@@ -222,6 +222,12 @@ INLINE REAL NAME(larger)(REAL a, REAL b)
     return a > b ? a : b;
 }
 
+/* v, but no more than `most`; NaN stays. */
+INLINE REAL NAME(at_most)(REAL v, REAL most)
+{
+    return most < v ? most : v;
+}
+
 INLINE REAL NAME(other_than)(REAL one, REAL a, REAL b)
 {
     return FLOAT_OF(BITS_OF(a) ^ BITS_OF(b) ^ BITS_OF(one));
@@ -429,6 +435,35 @@ static double slope_at_target(
 {
     const double others = exp_of_difference(s, g, top, rate) / total;
     return NAME(target_slope_)(others, exp_of_difference(1.0, x, top, rate) / total, share, mass, own);
+}
+
+/* The same three of n rows, in vectors. */
+static void find_row_tails(
+    const double *RESTRICT s, const double *RESTRICT g, const double *RESTRICT x, const double *RESTRICT losses,
+    const double *RESTRICT tops, int n, double rate, double *RESTRICT tails)
+{
+    for (int i = 0; i < n; i++)
+        tails[i] = tail_above(s[i], g[i], x[i], losses[i], tops[i], rate);
+}
+
+static void find_row_totals(
+    const double *RESTRICT s, const double *RESTRICT g, const double *RESTRICT x, const double *RESTRICT tops, int n,
+    double rate, double *RESTRICT totals)
+{
+    for (int i = 0; i < n; i++)
+        totals[i] = row_total(s[i], g[i], x[i], tops[i], rate);
+}
+
+static void find_target_slopes(
+    const double *RESTRICT s, const double *RESTRICT g, const double *RESTRICT x, const double *RESTRICT tops,
+    const double *RESTRICT totals, const double *RESTRICT shares, double mass, const double *RESTRICT own, int n, double rate,
+    double *RESTRICT slopes)
+{
+    for (int i = 0; i < n; i++) {
+        const double others = exp_of_difference(s[i], g[i], tops[i], rate) / totals[i];
+        const double p = exp_of_difference(1.0, x[i], tops[i], rate) / totals[i];
+        slopes[i] = NAME(target_slope_)(others, p, shares[i], mass, own[i]);
+    }
 }
 
 /* One element as float64. */
@@ -897,7 +932,7 @@ static void NAME(fill)(
     const double positive = fabs(factor) / total;
     const _Bool usual = ABS((REAL)top) <= LIMIT && (REAL)positive < (REAL)INFINITY;
     const REAL power = NAME(power_of)((REAL)top, temper), base = NAME(base_of)((REAL)top, temper),
-        largest = (REAL)top, peak = (REAL)positive, lowest = NAME(lowest)(base, temper);
+        peak = (REAL)positive, lowest = NAME(lowest)(base, temper);
     const REAL multiplier = (REAL)(positive * exp_double(log_of_power((double)power,
         top * temper.rate)) * BELOW_HEADROOM);
     const UINT bias = NAME(bias)(base);
@@ -906,10 +941,8 @@ static void NAME(fill)(
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         REAL *RESTRICT out = (REAL *)result + start;
         if (usual) {
-            for (Py_ssize_t i = 0; i < m; i++) {
-                const REAL v = NAME(share_of_term)(p[i], lowest, bias, multiplier, temper);
-                out[i] = p[i] == largest ? peak : v > peak ? peak : v;
-            }
+            for (Py_ssize_t i = 0; i < m; i++)
+                out[i] = NAME(at_most)(NAME(share_of_term)(p[i], lowest, bias, multiplier, temper), peak);
             if (factor < 0.0)
                 for (Py_ssize_t i = 0; i < m; i++)
                     out[i] = -out[i];

@@ -122,6 +122,12 @@ cdef struct Group:  # of rows
     double x[16]
     double most[16]  # the largest of the others
     double losses[16]
+    double tops[16]
+    double tails[16]
+    double totals[16]
+    double shares[16]  # of the label in what is lost, times its weight
+    double own[16]  # its smoothed part
+    double slopes[16]
 
 
 cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j, double *partial) noexcept nogil:
@@ -130,7 +136,7 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     cdef const char *row = at(&call.x, i, j, 0)
     cdef char *slopes
     cdef const double *w = <const double *>call.w.data
-    cdef double v, loss, top = 0.0, tail = 0.0, smooth, own, slope, total, steepness, factor
+    cdef double v, loss, top = group.tops[k], tail = group.tails[k], smooth, slope, steepness, factor
     cdef int64_t label = group.labels[k]
     if label < 0:
         if label == -1:
@@ -143,10 +149,6 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
         return
     v = weight_of(call, label)
     loss = scaled(scaled(call.keep, v), group.losses[k])
-    if call.mixed or call.gradient.data != NULL:
-        top = group.x[k] if group.x[k] > group.most[k] else group.most[k]
-        tail = tail_of(group.s[k], group.g[k], group.x[k], group.losses[k], top, call.temper.rate)
-    own = call.spread * v if call.mass != 0.0 else 0.0
     if call.mixed:
         if w != NULL and wants_rest(group.x[k], top, tail, 2.0):
             tail = tail_without_top(call, row, n)
@@ -156,22 +158,42 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     put_loss(call, i, j, loss)
     if call.gradient.data != NULL:
         slopes = at(&call.gradient, i, j, 0)
-        total = total_of_row(group.s[k], group.g[k], group.x[k], top, call.temper.rate)
         steepness = call.real.steepness(element(row + label * call.x.step[2], call.x.kind), call.temper)
         if call.known.data != NULL:
             factor, slope = known_factor(call, i, j), known_slope(call, i, j)
         else:
-            factor = call.scale * (call.keep * v + call.mass)
-            slope = call.scale * slope_at_target(
-                group.s[k], group.g[k], group.x[k], top, total, call.keep * v, call.mass, own, call.temper.rate
-            )
+            factor = call.scale * (group.shares[k] + call.mass)
+            slope = call.scale * group.slopes[k]
         call.real.fill(
-            row, call.x.kind, n, top, total, factor, call.mixed, NULL, 0, ABSENT, w, call.scale, call.keep, call.spread,
+            row, call.x.kind, n, top, group.totals[k], factor, call.mixed, NULL, 0, ABSENT, w, call.scale, call.keep, call.spread,
             slopes, call.temper,
         )
         if call.known.data != NULL:
             lower(call, i, j, slopes, call.gradient.step[2], n)
         put(slopes + label * call.gradient.step[2], call.real.size, slope * steepness)
+
+
+cdef void finish_group(const Call *call, Group *group) noexcept nogil:
+    """What gradients and smoothed parts of the rows of a group are made of, for all of them at once."""
+    cdef double rate = call.temper.rate, v
+    cdef int k
+    for k in range(SIDE_BY_SIDE):
+        group.tops[k] = group.x[k] if group.x[k] > group.most[k] else group.most[k]
+    if call.mixed:
+        find_row_tails(group.s, group.g, group.x, group.losses, group.tops, SIDE_BY_SIDE, rate, group.tails)
+    if call.gradient.data == NULL:
+        return
+    find_row_totals(group.s, group.g, group.x, group.tops, SIDE_BY_SIDE, rate, group.totals)
+    if call.known.data != NULL:
+        return
+    for k in range(SIDE_BY_SIDE):
+        v = weight_of(call, group.labels[k]) if group.labels[k] >= 0 else 0.0
+        group.shares[k] = call.keep * v
+        group.own[k] = call.spread * v if call.mass != 0.0 else 0.0
+    find_target_slopes(
+        group.s, group.g, group.x, group.tops, group.totals, group.shares, call.mass, group.own, SIDE_BY_SIDE, rate,
+        group.slopes,
+    )
 
 
 cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -185,7 +207,8 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
     find_mass(call, n)
     at_once = 1 if n >= LONG_ROW and (call.mixed or call.gradient.data != NULL) else SIDE_BY_SIDE
     for k in range(SIDE_BY_SIDE):
-        group.s[k] = group.g[k] = group.x[k] = 0.0
+        group.s[k] = group.g[k] = group.x[k] = group.most[k] = group.tails[k] = 0.0
+        group.labels[k] = -1
     for b in range(first, last):
         partial = call.partials + 4 * b
         start_block(partial)
@@ -203,6 +226,8 @@ cdef void index_row_blocks(Call *call, Py_ssize_t block, Py_ssize_t first, Py_ss
                     )
                     group.x[k] = logit_at(call, row + group.labels[k] * call.x.step[2])
             call.real.likelihoods(group.s, group.g, group.x, group.losses, SIDE_BY_SIDE, call.temper.rate)
+            if call.mixed or call.gradient.data != NULL:
+                finish_group(call, &group)
             for k in range(size):
                 r = start + k
                 index_row(call, &group, k, r // middle, r % middle, partial)
