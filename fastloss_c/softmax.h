@@ -941,7 +941,13 @@ static void NAME(fill)(
         const REAL *p = NAME(staged)(x + start * size, size, kind, m, scratch);
         REAL *RESTRICT out = (REAL *)result + start;
         if (usual) {
-            for (Py_ssize_t i = 0; i < m; i++)
+            Py_ssize_t i = 0;
+            for (; i + BLOCK <= m; i += BLOCK) {
+                ask_ahead(out + i, BLOCK * sizeof(REAL));
+                for (int k = 0; k < BLOCK; k++)
+                    out[i + k] = NAME(at_most)(NAME(share_of_term)(p[i + k], lowest, bias, multiplier, temper), peak);
+            }
+            for (; i < m; i++)
                 out[i] = NAME(at_most)(NAME(share_of_term)(p[i], lowest, bias, multiplier, temper), peak);
             if (factor < 0.0)
                 for (Py_ssize_t i = 0; i < m; i++)
