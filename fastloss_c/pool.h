@@ -69,6 +69,8 @@ enum { POOL_STACK = 1 << 20 };   /* bytes: kernels have their scratch there */
 enum { POOL_PATIENCE = 4 };      /* how often the work for which a thread is woken doubles while that is in vain */
 enum { POOL_RETRY = 16 };        /* one of how many calls tries all the same */
 enum { POOL_SLEEPS = 1 << 30 };  /* beside a number of workers: the caller is to be woken */
+enum { POOL_HALF = 4 * sizeof(uintptr_t) }; /* bits of either of two numbers that are changed together */
+#define POOL_LOWER (((uintptr_t)1 << POOL_HALF) - 1)
 
 /* Nanoseconds. */
 enum {
@@ -93,7 +95,7 @@ typedef struct {
     void *task;
     Py_ssize_t first, last;  /* its blocks */
     Py_ssize_t unit, end;    /* how many blocks count as one, and how many there are then */
-    uint64_t left;           /* those that no thread has taken yet: the first, and in the lower half the end */
+    uintptr_t left;          /* those that no thread has taken yet: the first, and in the lower half the end */
     Py_ssize_t least, limit; /* units in a piece; how many there may be is found out as they are computed */
     int n_threads;
     int stopped;
@@ -155,9 +157,9 @@ static int pool_turn(Worker *worker, uintptr_t from, uintptr_t to)
 their part in caches of their own. */
 static int pool_take(SharedJob *job, int from_end, Py_ssize_t limit, Py_ssize_t *first, Py_ssize_t *last)
 {
-    uint64_t left = POOL_GET(job->left), rest;
+    uintptr_t left = POOL_GET(job->left), rest;
     do {
-        const Py_ssize_t start = (Py_ssize_t)(left >> 32), end = (Py_ssize_t)(left & UINT32_MAX);
+        const Py_ssize_t start = (Py_ssize_t)(left >> POOL_HALF), end = (Py_ssize_t)(left & POOL_LOWER);
         Py_ssize_t size;
         if (start >= end || POOL_GET(job->stopped))
             return 0;
@@ -168,7 +170,7 @@ static int pool_take(SharedJob *job, int from_end, Py_ssize_t limit, Py_ssize_t 
         size = size < end - start ? size : end - start;
         *first = from_end ? end - size : start;
         *last = *first + size;
-        rest = from_end ? (uint64_t)start << 32 | (uint64_t)*first : (uint64_t)*last << 32 | (uint64_t)end;
+        rest = (uintptr_t)(from_end ? start : *last) << POOL_HALF | (uintptr_t)(from_end ? *first : end);
     } while (!__atomic_compare_exchange_n(&job->left, &left, rest, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 1;
 }
@@ -433,9 +435,9 @@ static int divide(Blocks blocks, void *task, Py_ssize_t first, Py_ssize_t last)
     Caller caller = {&job, NULL, 0, 0, pool.generation, 0};
     int n_called = 0;
     Py_ssize_t limit, from, to;
-    job.unit = n / UINT32_MAX + 1;
+    job.unit = n / (Py_ssize_t)POOL_LOWER + 1;
     job.end = (n + job.unit - 1) / job.unit;
-    job.left = (uint64_t)job.end;
+    job.left = (uintptr_t)job.end;
     job.least = (Py_ssize_t)((double)job.end * POOL_PIECE / (double)work);
     job.limit = (Py_ssize_t)((double)job.end * POOL_FIRST / (double)work);
     job.least = job.least < 1 ? 1 : job.least;

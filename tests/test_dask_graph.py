@@ -147,11 +147,13 @@ def test_chunks_are_not_computed_on_a_device(monkeypatch):
 
 
 def test_one_thread_a_task(monkeypatch):
-    numbers = []
-    run = _threads.run
-    monkeypatch.setattr(
-        _threads, "run", lambda call, n, n_threads, *more: (numbers.append(n_threads), run(call, n, n_threads, *more))
-    )
+    numbers, run = [], _threads.run
+
+    def noted(call, n_blocks, n_threads, *more):
+        numbers.append(n_threads)
+        return run(call, n_blocks, n_threads, *more)
+
+    monkeypatch.setattr(_threads, "run", noted)
     x = np.ones((3 << 20, 2), np.float32)
     with fastloss.use_threads(2):
         fastloss.mse_loss(x, 0.0)
