@@ -58,20 +58,6 @@ static void NAME(copied)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n,
 
 #undef COPY_LOOP
 
-#if !TEMPERED
-static int NAME(all_finite)(const REAL *v, Py_ssize_t n)
-{
-    UINT found[16] = {0};
-    Py_ssize_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK)
-        for (int k = 0; k < 16; k++)
-            found[k] = NAME(most_of)(found[k], v + i + k);
-    for (; i < n; i++)
-        found[0] = NAME(most)(found[0], NAME(magnitude)(v[i]));
-    return NAME(were_finite)(found);
-}
-#endif
-
 /* The same, where they lie if they are contiguous REAL already. */
 static const REAL *NAME(staged)(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, REAL *scratch)
 {
@@ -101,6 +87,20 @@ static int NAME(looped)(
     memcpy(out + whole, results, rest * sizeof(REAL));
     return finite & rest_finite;
 }
+
+#if !TEMPERED
+static int NAME(all_finite)(const REAL *v, Py_ssize_t n)
+{
+    UINT found[16] = {0};
+    Py_ssize_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+        for (int k = 0; k < 16; k++)
+            found[k] = NAME(most_of)(found[k], v + i + k);
+    for (; i < n; i++)
+        found[0] = NAME(most)(found[0], NAME(magnitude)(v[i]));
+    return NAME(were_finite)(found);
+}
+#endif
 
 /* --- sums: in 16 lanes of float64; which lane an element goes to depends on its position alone ------------------------- */
 

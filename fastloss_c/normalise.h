@@ -286,6 +286,7 @@ INLINE int NAME(sums_of_pairs)(const float *RESTRICT tile, const int lanes, int 
         lse[lane] = top[lane] * temper.rate + tails[lane];
     return far;
 }
+
 typedef struct {
     double tails[LANES];
     float shares[2 * LANES];

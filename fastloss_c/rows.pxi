@@ -154,7 +154,7 @@ cdef class RowKernel:
         if n_blocks > FEW_BLOCKS:
             many = bytearray(4 * n_blocks * sizeof(double))
             partials = <double *><char *>many
-        for b in range(n_blocks):
+        for b in range(n_blocks):  # not all kernels have sums
             start_block(partials + 4 * b)
         self.start(&call, written, x, target, w, outs, scale)
         if self.op != NORMALISE:

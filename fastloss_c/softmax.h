@@ -430,11 +430,17 @@ static double total_of_row(double s, double g, double x, double top, double rate
 }
 
 /* The derivative of a row's loss with respect to its target's logit x times `rate`; `total` is the sum of exp(. - top) over the row. */
-static double slope_at_target(
+INLINE double row_slope(
     double s, double g, double x, double top, double total, double share, double mass, double own, double rate)
 {
     const double others = exp_of_difference(s, g, top, rate) / total;
     return NAME(target_slope_)(others, exp_of_difference(1.0, x, top, rate) / total, share, mass, own);
+}
+
+static double slope_at_target(
+    double s, double g, double x, double top, double total, double share, double mass, double own, double rate)
+{
+    return row_slope(s, g, x, top, total, share, mass, own, rate);
 }
 
 /* The same three of n rows, in vectors. */
@@ -459,11 +465,8 @@ static void find_target_slopes(
     const double *RESTRICT totals, const double *RESTRICT shares, double mass, const double *RESTRICT own, int n, double rate,
     double *RESTRICT slopes)
 {
-    for (int i = 0; i < n; i++) {
-        const double others = exp_of_difference(s[i], g[i], tops[i], rate) / totals[i];
-        const double p = exp_of_difference(1.0, x[i], tops[i], rate) / totals[i];
-        slopes[i] = NAME(target_slope_)(others, p, shares[i], mass, own[i]);
-    }
+    for (int i = 0; i < n; i++)
+        slopes[i] = row_slope(s[i], g[i], x[i], tops[i], totals[i], shares[i], mass, own[i], rate);
 }
 
 /* One element as float64. */
@@ -922,7 +925,7 @@ static void NAME(mix)(
 
 /* out = factor * softmax(x) - scale * w (keep y + spread), the second part if `mixed`; `total` is the sum of exp(x - top).
 
-The largest probability is rounded once: the only class of a row gets 1. */
+No probability is larger than the maximum's, rounded once. */
 static void NAME(fill)(
     const char *x, int kind, Py_ssize_t n, double top, double total, double factor, int mixed, const char *y,
     Py_ssize_t y_step, int y_kind, const double *w, double scale, double keep, double spread, void *result,

@@ -165,8 +165,8 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
             factor = call.scale * (group.shares[k] + call.mass)
             slope = call.scale * group.slopes[k]
         call.real.fill(
-            row, call.x.kind, n, top, group.totals[k], factor, call.mixed, NULL, 0, ABSENT, w, call.scale, call.keep, call.spread,
-            slopes, call.temper,
+            row, call.x.kind, n, top, group.totals[k], factor, call.mixed, NULL, 0, ABSENT, w, call.scale, call.keep,
+            call.spread, slopes, call.temper,
         )
         if call.known.data != NULL:
             lower(call, i, j, slopes, call.gradient.step[2], n)
