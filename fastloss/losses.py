@@ -119,6 +119,9 @@ SMAPE = Formula("smape", parameters=("eps",), ns=0.3)
 SIGMOID_FOCAL = Formula(
     "sigmoid_focal", parameters=("gamma", "positive", "negative"), domains=(None, PROBABILITY), ns=3.0
 )
+SIGMOID_FOCAL_SQUARED = Formula(
+    "sigmoid_focal_squared", parameters=("positive", "negative"), domains=(None, PROBABILITY), ns=1.5
+)
 GENERALIZED_KL = Formula("generalized_kl", domains=(NOT_NEGATIVE, NOT_NEGATIVE), ns=1.5)
 POISSON_DEVIANCE = Formula("poisson_deviance", domains=(POSITIVE, NOT_NEGATIVE), ns=1.5)
 GAMMA_DEVIANCE = Formula("gamma_deviance", domains=(POSITIVE, POSITIVE), ns=1.5)
@@ -157,6 +160,7 @@ POINTWISE = (
     MAPE,
     SMAPE,
     SIGMOID_FOCAL,
+    SIGMOID_FOCAL_SQUARED,
     GENERALIZED_KL,
     POISSON_DEVIANCE,
     GAMMA_DEVIANCE,
@@ -183,21 +187,23 @@ POINTWISE = (
 )
 
 
-def _of_rows(name: str, parameter: str, ns: float = 1.0, **more: Any) -> RowFormula:
+def _of_rows(name: str, *parameters: str, ns: float = 1.0, **more: Any) -> RowFormula:
     """The RowFormula whose functions are named like its value."""
     value, factor, at_target = (
-        Formula(own, parameters=(parameter,), ns=ns, functions=(own, own))
+        Formula(own, parameters=parameters, ns=ns, functions=(own, own))
         for own in (name, f"{name}_factor", f"{name}_at_target")
     )
     return RowFormula(value, factor, at_target, **{"with_lse": False} | more)
 
 
 FOCAL = _of_rows("focal", "gamma", ns=5.0, amplified=lambda gamma: 1.0 + gamma)
+FOCAL_SQUARED = _of_rows("focal_squared", amplified=lambda: 3.0)
 POLY = _of_rows("poly", "epsilon")
 WITH_Z = _of_rows("with_z", "z", with_lse=True)
 
 OF_ROWS = (
     FOCAL,
+    FOCAL_SQUARED,
     POLY,
     WITH_Z,
 )
@@ -517,8 +523,9 @@ BINARY_CROSS_ENTROPY_WITH_LOGITS = Loss(
 
 
 def _focal(values: Values, third: bool) -> Any:
-    alpha = values["alpha"]
-    return SIGMOID_FOCAL, (values["gamma"], *((alpha, 1.0 - alpha) if alpha >= 0.0 else (1.0, 1.0)))
+    alpha, gamma = values["alpha"], values["gamma"]
+    shares = (alpha, 1.0 - alpha) if alpha >= 0.0 else (1.0, 1.0)
+    return (SIGMOID_FOCAL_SQUARED, shares) if gamma == 2.0 else (SIGMOID_FOCAL, (gamma, *shares))
 
 
 SIGMOID_FOCAL_LOSS = Loss(
@@ -550,14 +557,17 @@ CROSS_ENTROPY = Loss(
 )
 
 
-def _classes(name: str, formula: RowFormula, own: Option) -> Loss:
+def _classes(name: str, formula: Any, own: Option) -> Loss:
     options = (*_INDEXED, own)
-    chosen = _always(formula, own.name)
-    return Loss(name, "rows", ("logits", "target"), ("weight",), options, formula=chosen, op="known", kind="classes")
+    return Loss(name, "rows", ("logits", "target"), ("weight",), options, formula=formula, op="known", kind="classes")
 
 
-FOCAL_LOSS = _classes("focal_loss", FOCAL, GAMMA)
-POLY_LOSS_CROSS_ENTROPY = _classes("poly_loss_cross_entropy", POLY, _finite("epsilon", 2.0))
+FOCAL_LOSS = _classes(
+    "focal_loss",
+    lambda values, third: (FOCAL_SQUARED, ()) if values["gamma"] == 2.0 else (FOCAL, (values["gamma"],)),
+    GAMMA,
+)
+POLY_LOSS_CROSS_ENTROPY = _classes("poly_loss_cross_entropy", _always(POLY, "epsilon"), _finite("epsilon", 2.0))
 NLL_LOSS = Loss("nll_loss", "rows", ("log_probs", "target"), ("weight",), _INDEXED, op="gather", kind="classes")
 CATEGORICAL_CROSS_ENTROPY = Loss(
     "categorical_cross_entropy",

@@ -505,6 +505,27 @@ def sigmoid_focal_slope(x, y, gamma, positive, negative):
     return short_focal_slope(x, y, gamma, positive, negative, focal_times(weight, own, more, e, x, y, gamma))
 
 
+def short_focal_squared(x, y, positive, negative, value):
+    """`sigmoid_focal_squared`, which is `value`; likewise."""
+    return value
+
+
+def short_focal_squared_slope(x, y, positive, negative, value):
+    """`sigmoid_focal_squared_slope`, which is `value`; likewise."""
+    return value
+
+
+def sigmoid_focal_squared(x, y, positive, negative):
+    """`sigmoid_focal` with gamma 2, which needs no logarithm for its power."""
+    T = type(x)
+    return short_focal_squared(x, y, positive, negative, sigmoid_focal(x, y, T(2.0), positive, negative))
+
+
+def sigmoid_focal_squared_slope(x, y, positive, negative):
+    T = type(x)
+    return short_focal_squared_slope(x, y, positive, negative, sigmoid_focal_slope(x, y, T(2.0), positive, negative))
+
+
 # --- likelihoods ----------------------------------------------------------------------------------------------------
 
 
@@ -1010,6 +1031,25 @@ def focal_at_target(nll, lse, gamma):
     power = min(gamma, T(1e30))
     slope = times_raised(miss * focal_steepness(nll, miss, power), miss, power, T(0.0))
     return -slope if miss > T(0.0) else nll
+
+
+def focal_squared(nll, lse):
+    """`focal` with gamma 2, which needs no logarithm for its power."""
+    miss = missed_share(nll)
+    return nll * miss * miss
+
+
+def focal_squared_factor(nll, lse):
+    """(1 - p) (1 - p + 2 p nll), both p and 1 - p from the same exponential: p is (1 + h)^2."""
+    T = type(nll)
+    h = expm1(T(-0.5) * nll)
+    miss = -(h * (T(2.0) + h))
+    p = (T(1.0) + h) * (T(1.0) + h)
+    return miss * (miss + (T(2.0) * (p * nll) if p > T(0.0) else T(0.0)))
+
+
+def focal_squared_at_target(nll, lse):
+    return -(missed_share(nll) * focal_squared_factor(nll, lse))
 
 
 def poly(nll, lse, epsilon):

@@ -68,12 +68,6 @@ static double same_logit(double x, const Temper temper)
     return x;
 }
 
-static double no_steepness(double x, const Temper temper)
-{
-    (void)x, (void)temper;
-    return 1.0;
-}
-
 /* A BLOCK of capped logits.  Few blocks have some beyond the cap. */
 static void cap_block(const float *RESTRICT x, double *RESTRICT z, const Temper *temper)
 {

@@ -137,7 +137,7 @@ typedef struct {
         const Columns *, const Columns *, Py_ssize_t, int, const Rows *, const Rows *, double *, double *, Temper);
     void (*gaps_of_columns)(const Columns *, Py_ssize_t, int, const int64_t *, double *); /* only of float32 as it is */
     double (*logit)(double, Temper);     /* what rows are computed from, of an element as it comes */
-    double (*steepness)(double, Temper); /* the derivative of that, but for a temperature */
+    double (*steepness)(double, Temper); /* the derivative of that, but for a temperature; NULL where it is 1 */
 } Arithmetic;
 
 /* `kernels` is the suffix of those that know of a temperature. */
@@ -159,9 +159,9 @@ enum { TEMPERED_FLOATS = 2, CAPPED_FLOATS = 3 };
 
 static const Arithmetic ARITHMETICS[4] = {
     ARITHMETIC(
-        float, float, FLOAT32, slope_columns_float, normalise_columns_float, gaps_of_columns_float, same_logit, no_steepness),
-    ARITHMETIC(double, double, FLOAT64, NULL, normalise_columns_double, NULL, same_logit, no_steepness),
-    ARITHMETIC(float, tempered, FLOAT32, slope_columns_tempered, normalise_columns_tempered, NULL, same_logit, no_steepness),
+        float, float, FLOAT32, slope_columns_float, normalise_columns_float, gaps_of_columns_float, same_logit, NULL),
+    ARITHMETIC(double, double, FLOAT64, NULL, normalise_columns_double, NULL, same_logit, NULL),
+    ARITHMETIC(float, tempered, FLOAT32, slope_columns_tempered, normalise_columns_tempered, NULL, same_logit, NULL),
     ARITHMETIC(float, capped, FLOAT32, NULL, NULL, NULL, capped_logit, capped_steepness)};
 
 /* --- one element, whatever it is ---------------------------------------------------------------------------------------- */

@@ -74,24 +74,39 @@ INLINE REAL NAME(short_tweedie_slope)(REAL x, REAL y, REAL p, REAL p_low, REAL v
 
 #if SINGLE
 /* What focal losses of labels in [0, 1] are made of: e = exp(-|x|), the share of the label that is missed, (1 + e) m with m the
-probability that is missed, the weight times m^gamma, and the cross-entropy. */
+probability that is missed, the weight, and the cross-entropy. */
 typedef struct {
-    double e, share, odds, factor, loss;
+    double e, share, odds, weight, loss;
 } NAME(FocalParts);
 
-INLINE NAME(FocalParts) NAME(focal_parts)(float x, float y, float gamma, float positive, float negative)
+INLINE NAME(FocalParts) NAME(focal_parts)(double x, double hit, double positive, double negative, double e, double log1p_e)
 {
-    const double a = fabs((double)x), hit = y, miss = 1.0 - hit, share = x > 0.0f ? miss : hit;
-    const double e = a > 700.0 ? 0.0 : NAME(long_power)(-a, 1);
+    const double miss = 1.0 - hit, share = x > 0.0 ? miss : hit;
+    const double odds = share + (1.0 - share) * e, loss = (share != 0.0 ? share * fabs(x) : 0.0) + log1p_e;
+    const NAME(FocalParts) parts = {e, share, odds, positive * hit + negative * miss, loss};
+    return parts;
+}
+
+/* These and m^gamma. */
+INLINE NAME(FocalParts) NAME(focal_power)(float x, float y, float gamma, float positive, float negative, double *raised)
+{
+    const double a = fabs((double)x), e = a > 700.0 ? 0.0 : NAME(long_power)(-a, 1);
     const _Bool big = e >= 0.5;
     const double f = big ? 0.5 * e - 0.5 : e;
     const double tail = (big ? 0.693147180559945286 : 0.0) + (f + log_rest_double(f));
-    const double odds = share + (1.0 - share) * e;
-    const double logarithm = share > 0.0 ? NAME(long_log)(odds, odds - 1.0) : a > 1e38 ? -1e38 : -a;
-    const double weight = (double)positive * hit + (double)negative * miss;
-    const double raised = NAME(long_power)((double)gamma * (logarithm - tail), 1);
-    const NAME(FocalParts) parts = {e, share, odds, weight * raised, (share != 0.0 ? share * a : 0.0) + tail};
-    return parts;
+    const NAME(FocalParts) own = NAME(focal_parts)(x, y, positive, negative, e, tail);
+    const double logarithm = own.share > 0.0 ? NAME(long_log)(own.odds, own.odds - 1.0) : a > 1e38 ? -1e38 : -a;
+    *raised = NAME(long_power)((double)gamma * (logarithm - tail), 1);
+    return own;
+}
+
+/* These for gamma 2, which multiplies errors only twice, and m. */
+INLINE NAME(FocalParts) NAME(focal_square)(float x, float y, float positive, float negative, double *m)
+{
+    const double a = fabs((double)x), e = a > 700.0 ? 0.0 : NAME(short_exp)(-a);
+    const NAME(FocalParts) own = NAME(focal_parts)(x, y, positive, negative, e, NAME(short_log1p)(e));
+    *m = own.odds / (1.0 + e);
+    return own;
 }
 #endif
 
@@ -100,8 +115,9 @@ INLINE REAL NAME(short_focal)(REAL x, REAL y, REAL gamma, REAL positive, REAL ne
 {
 #if SINGLE
     (void)value;
-    const NAME(FocalParts) own = NAME(focal_parts)(x, y, gamma, positive, negative);
-    return (y >= 0.0f) & (y <= 1.0f) ? (float)(own.loss * own.factor) : NAN;
+    double raised;
+    const NAME(FocalParts) own = NAME(focal_power)(x, y, gamma, positive, negative, &raised);
+    return (y >= 0.0f) & (y <= 1.0f) ? (float)(own.loss * own.weight * raised) : NAN;
 #else
     (void)x, (void)y, (void)gamma, (void)positive, (void)negative;
     return value;
@@ -113,14 +129,45 @@ INLINE REAL NAME(short_focal_slope)(REAL x, REAL y, REAL gamma, REAL positive, R
 {
 #if SINGLE
     (void)value;
-    const NAME(FocalParts) own = NAME(focal_parts)(x, y, gamma, positive, negative);
+    double raised;
+    const NAME(FocalParts) own = NAME(focal_power)(x, y, gamma, positive, negative, &raised);
     const double hit = y, miss = 1.0 - hit;
     const double turn = (miss - hit) * (own.share > 0.0 ? own.e / own.odds : 1.0);
     const double more = turn != 0.0 ? (double)gamma * own.loss * turn : 0.0;
     const double plain = x > 0.0f ? miss - hit * own.e : miss * own.e - hit;
-    return (float)((plain + more) / (1.0 + own.e) * own.factor);
+    return (float)((plain + more) / (1.0 + own.e) * (own.weight * raised));
 #else
     (void)x, (void)y, (void)gamma, (void)positive, (void)negative;
+    return value;
+#endif
+}
+
+/* Both with gamma 2. */
+INLINE REAL NAME(short_focal_squared)(REAL x, REAL y, REAL positive, REAL negative, REAL value)
+{
+#if SINGLE
+    (void)value;
+    double m;
+    const NAME(FocalParts) own = NAME(focal_square)(x, y, positive, negative, &m);
+    return (y >= 0.0f) & (y <= 1.0f) ? (float)(own.loss * own.weight * (m * m)) : NAN;
+#else
+    (void)x, (void)y, (void)positive, (void)negative;
+    return value;
+#endif
+}
+
+INLINE REAL NAME(short_focal_squared_slope)(REAL x, REAL y, REAL positive, REAL negative, REAL value)
+{
+#if SINGLE
+    (void)value;
+    double m;
+    const NAME(FocalParts) own = NAME(focal_square)(x, y, positive, negative, &m);
+    const double hit = y, miss = 1.0 - hit, inverse = 1.0 / (1.0 + own.e), turn = (miss - hit) * own.e * inverse;
+    const double more = turn != 0.0 ? 2.0 * own.loss * turn : 0.0;
+    const double plain = x > 0.0f ? miss - hit * own.e : miss * own.e - hit;
+    return (float)((plain * m + more) * inverse * (own.weight * m));
+#else
+    (void)x, (void)y, (void)positive, (void)negative;
     return value;
 #endif
 }

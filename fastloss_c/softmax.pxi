@@ -86,7 +86,13 @@ cdef inline void put_loss(const Call *call, Py_ssize_t i, Py_ssize_t j, double l
         put(at(&call.out, 0, i, j), SIZE_OF(call.out.kind), loss)
 
 
-cdef double LOW = 5.9604644775390625e-8, LIFT = 79228162514264337593543950336.0  # 2^-24 and 2^96
+cdef extern from *:
+    """
+    #define LOW 0x1p-24
+    #define LIFT 0x1p96
+    """
+    const double LOW
+    const double LIFT
 
 
 cdef inline bint is_low(const Call *call, double factor) noexcept nogil:
@@ -94,20 +100,36 @@ cdef inline bint is_low(const Call *call, double factor) noexcept nogil:
     return call.real.size == 4 and 0.0 < fabs(factor) < LOW
 
 
-cdef inline double known_factor(const Call *call, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-    """The factor of softmax, lifted if it is low; the row is lowered when it has been filled."""
-    cdef double factor = call.scale * (<const double *>at(&call.known, 0, i, j))[0]
+cdef inline double known_slope(const Call *call, Py_ssize_t part, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """What a row's softmax is multiplied by (part 0), and its slope at the target (part 1)."""
+    return call.scale * (<const double *>at(&call.known, part, i, j))[0]
+
+
+cdef inline double lifted(const Call *call, double factor) noexcept nogil:
     return factor * LIFT if is_low(call, factor) else factor
 
 
-cdef inline double known_slope(const Call *call, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-    return call.scale * (<const double *>at(&call.known, 1, i, j))[0]
+cdef inline bint lift_factors(const Call *call, Py_ssize_t i, Py_ssize_t start, int width, double *factors) noexcept nogil:
+    """Known factors of so many rows, lifted where low; whether any is."""
+    cdef bint some = False
+    cdef double factor
+    cdef int lane
+    for lane in range(width):
+        factor = known_slope(call, 0, i, start + lane)
+        some |= is_low(call, factor)
+        factors[lane] = lifted(call, factor)
+    return some
+
+
+cdef inline double steepness_of(const Call *call, const char *p) noexcept nogil:
+    """How fast logits, as rows are computed from them, rise with an element of x, but for a temperature."""
+    return call.real.steepness(element(p, call.x.kind), call.temper) if call.real.steepness != NULL else 1.0
 
 
 cdef inline void lower(const Call *call, Py_ssize_t i, Py_ssize_t j, char *slopes, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     """Take back that a row's factor was lifted, if it was."""
     cdef Py_ssize_t c
-    if is_low(call, call.scale * (<const double *>at(&call.known, 0, i, j))[0]):
+    if is_low(call, known_slope(call, 0, i, j)):
         for c in range(n):
             (<float *>(slopes + c * step))[0] *= <float>(1.0 / LIFT)
 
@@ -158,9 +180,9 @@ cdef void index_row(Call *call, Group *group, int k, Py_ssize_t i, Py_ssize_t j,
     put_loss(call, i, j, loss)
     if call.gradient.data != NULL:
         slopes = at(&call.gradient, i, j, 0)
-        steepness = call.real.steepness(element(row + label * call.x.step[2], call.x.kind), call.temper)
+        steepness = steepness_of(call, row + label * call.x.step[2])
         if call.known.data != NULL:
-            factor, slope = known_factor(call, i, j), known_slope(call, i, j)
+            factor, slope = lifted(call, known_slope(call, 0, i, j)), known_slope(call, 1, i, j)
         else:
             factor = call.scale * (group.shares[k] + call.mass)
             slope = call.scale * group.slopes[k]
@@ -360,16 +382,19 @@ cdef inline bint is_mild(const Call *call) noexcept nogil:
     return call.real.gaps_of_columns != NULL and call.w.data == NULL and call.keep >= 0.5 and call.spread != 0.0
 
 
-cdef void settle_known(Call *call, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels) noexcept nogil:
-    """After a tile was filled with softmax times known factors: those that were lifted are lowered, and slopes are put at labels."""
+cdef void settle_known(
+    Call *call, Py_ssize_t i, Py_ssize_t start, int width, bint some_low, const int64_t *labels
+) noexcept nogil:
+    """After a tile was filled with softmax times known factors: what was lifted, if any, is lowered, and slopes are put at labels."""
     cdef Py_ssize_t n = call.x.length[1], j
     cdef double slope
     cdef int lane
     for lane in range(width):
         if labels[lane] >= 0:
             j = start + lane
-            lower(call, i, j, at(&call.gradient, i, 0, j), call.gradient.step[1], n)
-            slope = known_slope(call, i, j) * call.real.steepness(element(at(&call.x, i, labels[lane], j), call.x.kind), call.temper)
+            if some_low:
+                lower(call, i, j, at(&call.gradient, i, 0, j), call.gradient.step[1], n)
+            slope = known_slope(call, 1, i, j) * steepness_of(call, at(&call.x, i, labels[lane], j))
             put(at(&call.gradient, i, labels[lane], j), call.real.size, slope)
 
 
@@ -379,7 +404,7 @@ cdef void index_tile(
     """Cross-entropy with class indices of the rows of one tile; losses go to `sums`, in lanes."""
     cdef Columns x = columns_of(&call.x, i, start)
     cdef Py_ssize_t n = call.x.length[1]
-    cdef bint finishing = call.mixed or call.gradient.data != NULL, missing
+    cdef bint finishing = call.mixed or call.gradient.data != NULL, missing, some_low = False
     cdef bint quick = call.mixed and is_mild(call)
     cdef double gaps[64]
     cdef double weights[64]
@@ -398,11 +423,12 @@ cdef void index_tile(
         call.real.gaps_of_columns(&x, n, width, rows.labels, gaps)  # before slopes are written, maybe where the logits lie
     once = once and call.real.slope_columns != NULL and n <= KEPT
     if once:
-        for lane in range(width):
-            v = weight_of(call, rows.labels[lane]) if rows.labels[lane] >= 0 else 0.0
-            rows.factor[lane] = call.scale * (call.keep * v + call.mass)
-            if call.known.data != NULL:
-                rows.factor[lane] = known_factor(call, i, start + lane)
+        if call.known.data != NULL:
+            some_low = lift_factors(call, i, start, width, rows.factor)
+        else:
+            for lane in range(width):
+                v = weight_of(call, rows.labels[lane]) if rows.labels[lane] >= 0 else 0.0
+                rows.factor[lane] = call.scale * (call.keep * v + call.mass)
         same = call.scale * call.spread if quick else 0.0
         at_label = call.scale * (call.mass - call.spread) if quick else 0.0
         call.real.slope_columns(
@@ -410,7 +436,7 @@ cdef void index_tile(
             call.gradient.step[2], call.temper
         )
         if call.known.data != NULL:
-            settle_known(call, i, start, width, rows.labels)
+            settle_known(call, i, start, width, some_low, rows.labels)
         finishing = call.mixed
     elif call.gradient.data != NULL or call.mixed and not quick:
         call.real.scan_columns(&x, n, width, rows, call.temper)
@@ -459,16 +485,16 @@ cdef void index_tile(
                 rows.s[lane], rows.g[lane], rows.x[lane], rows.top[lane], rows.total[lane], call.keep * v, call.mass, own,
                 call.temper.rate,
             )
-            if call.known.data != NULL:
-                rows.factor[lane] = known_factor(call, i, start + lane)
     count(partial, 0.0, sum_of_chosen(weights, width), counted)  # in the order in which losses alone are weighed
     if finishing and call.gradient.data != NULL and not once:
+        if call.known.data != NULL:
+            some_low = lift_factors(call, i, start, width, rows.factor)
         call.real.fill_columns(
             &x, NULL, n, width, w, call.mixed, 0.0, call.spread, call.scale, True, rows,
             at(&call.gradient, i, 0, start), call.gradient.step[1], call.gradient.step[2], call.temper,
         )
         if call.known.data != NULL:
-            settle_known(call, i, start, width, rows.labels)
+            settle_known(call, i, start, width, some_low, rows.labels)
 
 
 cdef void dense_tile(Call *call, Py_ssize_t i, Py_ssize_t start, int width, Rows *rows, double *partial) noexcept nogil:

@@ -19,6 +19,8 @@ REPLACED = (
     "short_divergence",
     "short_focal",
     "short_focal_slope",
+    "short_focal_squared",
+    "short_focal_squared_slope",
     "short_log_excess",
     "short_tweedie",
     "short_tweedie_slope",

@@ -142,7 +142,11 @@ def package(tmp_path_factory):
     insert(table, "\nLOSSES = (\n", "    LORENTZIAN_LOSS,\n    TRUNCATED_LOSS,\n", after=True)
     insert(table, "\nOF_ROWS = (\n", '\nTRUNCATED = _of_rows("truncated", "q")\n')
     insert(table, "\nOF_ROWS = (\n", "    TRUNCATED,\n", after=True)
-    insert(table, "\nNLL_LOSS = ", '\nTRUNCATED_LOSS = _classes("truncated_loss", TRUNCATED, _positive("q", 0.7))\n')
+    insert(
+        table,
+        "\nNLL_LOSS = ",
+        '\nTRUNCATED_LOSS = _classes("truncated_loss", _always(TRUNCATED, "q"), _positive("q", 0.7))\n',
+    )
     insert(copy / "fastloss/functional.py", "# The losses by their functions", FUNCTION)
     return copy
 

@@ -265,3 +265,24 @@ def test_as_users_write_them():
         value, slopes = fastloss.value_and_grad(loss)(x, y, weight=w)
         np.testing.assert_allclose(value, expected[0], rtol=1e-13)
         np.testing.assert_allclose(slopes, expected[1], rtol=1e-11, atol=1e-16)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("labels", [0, 1, 0.5])
+def test_gamma_of_two_is_as_its_neighbours(dtype, labels):
+    """It is computed by products, which have to treat special logits as the power does."""
+    largest = np.finfo(dtype).max
+    numbers = [np.inf, np.nan, 0.0, 1e-40, 0.7, 30.0, 88.0, 100.0, 800.0, largest / 8, largest]
+    numbers = np.array([*numbers, *(-v for v in numbers)], dtype)
+    functions = [(fastloss.sigmoid_focal_loss, numbers, np.full(numbers.size, labels, dtype))]
+    if labels in (0, 1):
+        pairs = np.stack(np.meshgrid(numbers, numbers), -1).reshape(-1, 2)
+        functions.append((fastloss.focal_loss, pairs, np.full(len(pairs), labels)))
+    for function, x, y in functions:
+        for gamma in (np.nextafter(2.0, 1.0), np.nextafter(2.0, 3.0)):
+            each, expected = (function(x, y, reduction="none", gamma=g) for g in (2.0, gamma))
+            np.testing.assert_allclose(each, expected, rtol=1e-5)
+            _, slopes = fastloss.value_and_grad(function)(x, y, reduction="sum")
+            _, expected = fastloss.value_and_grad(function)(x, y, reduction="sum", gamma=gamma)
+            np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=2 * np.finfo(dtype).smallest_subnormal)

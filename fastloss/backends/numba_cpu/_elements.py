@@ -67,6 +67,8 @@ _SHORTER = {
     "short_divergence": _math.short_divergence_of,
     "short_focal": _math.short_focal_of,
     "short_focal_slope": _math.short_focal_slope_of,
+    "short_focal_squared": _math.short_focal_squared_of,
+    "short_focal_squared_slope": _math.short_focal_squared_slope_of,
     "short_log_excess": _math.short_log_excess_of,
     "short_tweedie": _math.short_tweedie_of,
     "short_tweedie_slope": _math.short_tweedie_slope_of,

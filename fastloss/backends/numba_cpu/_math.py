@@ -547,41 +547,79 @@ def short_tweedie_slope_of(x, y, p, p_low, value):
     return where(fits, found.to(element(x.type)), NAN)
 
 
-def _focal_parts(x, y, gamma, positive, negative):
-    """What focal losses of labels in [0, 1] are made of, in float64: e = exp(-|x|), the share of the label that is missed, (1 + e) m
-    with m the probability that is missed, the weight times m^gamma, and the cross-entropy."""
-    x, hit = x.to(DOUBLE), y.to(DOUBLE)
-    a, miss = absolute(x), 1.0 - hit
-    share = where(x > 0.0, miss, hit)
+def _focal_parts(x, y, positive, negative, e, log1p_e):
+    """What focal losses of labels in [0, 1] are made of, in float64, with e = exp(-|x|): the share of the label that is missed, (1 + e) m
+    with m the probability that is missed, the weight, and the cross-entropy."""
+    miss = 1.0 - y
+    share = where(x > 0.0, miss, y)
+    weight = positive.to(DOUBLE) * y + negative.to(DOUBLE) * miss
+    return share, share + (1.0 - share) * e, weight, where(share.equals(0.0), 0.0, share * absolute(x)) + log1p_e
+
+
+def _focal_power(x, y, gamma, positive, negative):
+    """e, these and m^gamma."""
+    a = absolute(x)
     e = where(a > 700.0, 0.0, _long_exp(-a))
     big = e >= 0.5
     tail = where(big, e.constant(LN2), 0.0) + _log_tail(where(big, e * 0.5 - 0.5, e))
-    odds = share + (1.0 - share) * e
+    share, odds, weight, loss = _focal_parts(x, y, positive, negative, e, tail)
     logarithm = where(share > 0.0, _log_with(odds, odds - 1.0), where(a > 1e38, -1e38, -a))
-    weight = positive.to(DOUBLE) * hit + negative.to(DOUBLE) * miss
-    factor = weight * _long_exp(gamma.to(DOUBLE) * (logarithm - tail))
-    return e, share, odds, factor, where(share.equals(0.0), 0.0, share * a) + tail
+    return e, share, odds, weight, loss, _long_exp(gamma.to(DOUBLE) * (logarithm - tail))
+
+
+def _focal_square(x, y, positive, negative):
+    """e, the weight, the loss and m for gamma 2, which multiplies errors only twice."""
+    a = absolute(x)
+    e = where(a > 700.0, 0.0, short_exp_of(-a))
+    _, odds, weight, loss = _focal_parts(x, y, positive, negative, e, log1p_moderate_of(e, SINGLE))
+    return e, weight, loss, odds / (e + 1.0)
+
+
+def _focal_turn(x, y, e):
+    """The label missed less the label hit, and the slope of cross-entropy times 1 + e."""
+    miss = 1.0 - y
+    return miss - y, where(x > 0.0, miss - y * e, miss * e - y)
 
 
 def short_focal_of(x, y, gamma, positive, negative, value):
     """The focal loss of a logit and a label in [0, 1], likewise."""
     if x.is_double:
         return value
-    _, _, _, factor, loss = _focal_parts(x, y, gamma, positive, negative)
-    return where(both(y >= 0.0, y <= 1.0), (loss * factor).to(element(x.type)), NAN)
+    *_, weight, loss, raised = _focal_power(x.to(DOUBLE), y.to(DOUBLE), gamma, positive, negative)
+    return where(both(y >= 0.0, y <= 1.0), (loss * weight * raised).to(element(x.type)), NAN)
 
 
 def short_focal_slope_of(x, y, gamma, positive, negative, value):
     """Its slope, likewise."""
     if x.is_double:
         return value
-    e, share, odds, factor, loss = _focal_parts(x, y, gamma, positive, negative)
-    hit = y.to(DOUBLE)
-    miss = 1.0 - hit
-    turn = (miss - hit) * where(share > 0.0, e / odds, 1.0)
+    real, x, y = element(x.type), x.to(DOUBLE), y.to(DOUBLE)
+    e, share, odds, weight, loss, raised = _focal_power(x, y, gamma, positive, negative)
+    sign, plain = _focal_turn(x, y, e)
+    turn = sign * where(share > 0.0, e / odds, 1.0)
     more = where(turn.equals(0.0), 0.0, gamma.to(DOUBLE) * loss * turn)
-    plain = where(x.to(DOUBLE) > 0.0, miss - hit * e, miss * e - hit)
-    return ((plain + more) / (e + 1.0) * factor).to(element(x.type))
+    return ((plain + more) / (e + 1.0) * (weight * raised)).to(real)
+
+
+def short_focal_squared_of(x, y, positive, negative, value):
+    """The focal loss with gamma 2, likewise."""
+    if x.is_double:
+        return value
+    _, weight, loss, m = _focal_square(x.to(DOUBLE), y.to(DOUBLE), positive, negative)
+    return where(both(y >= 0.0, y <= 1.0), (loss * weight * (m * m)).to(element(x.type)), NAN)
+
+
+def short_focal_squared_slope_of(x, y, positive, negative, value):
+    """Its slope, likewise."""
+    if x.is_double:
+        return value
+    real, x, y = element(x.type), x.to(DOUBLE), y.to(DOUBLE)
+    e, weight, loss, m = _focal_square(x, y, positive, negative)
+    sign, plain = _focal_turn(x, y, e)
+    inverse = e.constant(1.0) / (e + 1.0)
+    turn = sign * e * inverse
+    more = where(turn.equals(0.0), 0.0, loss * turn * 2.0)
+    return ((plain * m + more) * inverse * (weight * m)).to(real)
 
 
 def weighted_sum_of(a, u, b, v, c):
