@@ -348,17 +348,17 @@ def bce(x, y):
     Only the logarithm of the smaller one of x and 1 - x, which is exact then, needs the whole range.
     """
     T = type(x)
-    high = x > T(0.5)
-    u = T(1.0) - x if high else x
+    below = T(1.0) - x
+    u = x if x < below else below
     rare = log_clamped(u)
-    rest = log_complement_rest(u)
-    share = T(1.0) - y
-    low = (T(1.0) - share) - y  # what its rounding took away
-    often = y if high else share
-    seldom = share if high else y
-    miss = rare if high else -(u + rest)
-    value = weighted_sum(often, u, seldom, -rare, often * rest - low * miss)
-    return value if u >= T(0.0) and y >= T(0.0) and y <= T(1.0) else T(float("nan"))
+    often = -(u + log_complement_rest(u))
+    high = x > T(0.5)
+    hit = often if high else rare
+    missed = rare if high else often
+    miss = T(1.0) - y
+    low = (T(1.0) - miss) - y  # what its rounding took away
+    value = -weighted_sum(y, hit, miss, missed, low * missed)
+    return value if u >= T(0.0) and y >= T(0.0) and miss >= T(0.0) else T(float("nan"))
 
 
 def bce_slope(x, y):
@@ -393,7 +393,8 @@ def softplus_added(a, linear):
 def bce_logits_linear(x, y):
     """(1 - y) max(x, 0) + y max(-x, 0); x is left out where its coefficient is 0, so that infinite logits may cost nothing."""
     T = type(x)
-    share = T(1.0) - y if x > T(0.0) else -y
+    above = T(1.0) if x > T(0.0) else T(0.0)
+    share = above - y
     return share * x if share != T(0.0) else T(0.0)
 
 
@@ -403,8 +404,11 @@ def bce_logits_odds(x, y):
 
 
 def bce_logits_slope(x, y):
+    """(1 - y) sigmoid(x) - y sigmoid(-x), of which one sigmoid is e / (1 + e) and the other 1 / (1 + e)."""
     T = type(x)
-    return bce_logits_positive_slope(x, y, T(1.0))
+    e = decay(abs(x))
+    above = T(1.0) if x >= T(0.0) else T(0.0)
+    return ((above - y) + ((T(1.0) - above) - y) * e) / (T(1.0) + e)
 
 
 def bce_logits_positive(x, y, positive):

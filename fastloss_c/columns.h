@@ -481,6 +481,7 @@ INLINE float divided_tempered(float x, float below, float *low, const Temper tem
 #undef LEVEL
 #define LEVEL (TEMPERED ? temper.level : 1000.0f)
 #define LEAST_POWER -125.0f
+static UNKNOWN float NAME(least_power) = LEAST_POWER, NAME(most_power) = 60.0f;
 
 /* x / T - n ln 2 as a sum, of which the smaller part is `low`; |x| <= LEVEL. */
 INLINE float NAME(rest_in_parts)(float x, float n, float *low, const Temper temper)
@@ -506,7 +507,6 @@ static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RE
     const float *RESTRICT own = sums->own + lane, *RESTRICT power = sums->power + lane, *RESTRICT peak = sums->peak + lane;
     const double *RESTRICT s = sums->sum + lane;
     float *RESTRICT odds = sums->odds + lane;
-    const float most_power = unknown(60.0f), least_power = unknown(LEAST_POWER);
     int suspect = 0;
     for (int i = 0; i < STRIP; i++) {
         const float x = own[i], high = (float)s[i], low = (float)(s[i] - (double)high);
@@ -519,8 +519,8 @@ static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RE
         /* s (1 + tail), then 2^k as far as floats reach */
         const float product = high * tail, lost = MULTIPLY_ADD(high, tail, -product), whole = high + product;
         float rest = (product - (whole - high)) + (lost + (high * tail_low + (low + low * tail)));
-        float reach = k < most_power ? k : most_power;
-        reach = reach > least_power ? reach : least_power;
+        float reach = k < NAME(most_power) ? k : NAME(most_power);
+        reach = reach > NAME(least_power) ? reach : NAME(least_power);
 #if SHORT
         rest -= whole * ((power[i] + HEADROOM) * (float)(SHORTENED * DOUBLE_LN2));
 #endif
@@ -632,7 +632,6 @@ APART int NAME(losses_of_pairs)(
     const float *RESTRICT tile, const int64_t *RESTRICT labels, int lanes, double *RESTRICT losses, const Temper temper)
 {
     uint32_t unsure[STRIP] = {0}, second[STRIP], some = 0;
-    const float most = unknown(MOST_DECAY);
     for (int lane = 0; lane < lanes; lane += STRIP) {
         IN_LANES
         for (int k = 0; k < STRIP; k++)
@@ -652,7 +651,7 @@ APART int NAME(losses_of_pairs)(
             const uint32_t turned = d > 0.0f ? 0 : 0x80000000u; /* the sign of d */
             float rest;
             const float loss = NAME(softplus_of_parts)(
-                ABS(d), float_of(bits_of_float(low) ^ turned), linear, above, most, &rest);
+                ABS(d), float_of(bits_of_float(low) ^ turned), linear, above, &rest);
             const uint32_t doubt = (d > -86.0f) & (d < 1e30f) ? 0 : ~(uint32_t)0; /* as a float, NaN */
             losses[lane + k] = (double)float_of(bits_of_float(loss) | doubt) + (double)rest;
             unsure[k] |= doubt;

@@ -146,6 +146,23 @@ INLINE REAL NAME(sign)(REAL d)
 }
 #endif
 
+/* v, but no more than `most`, or no less than `least`; NaN stays.  The limits are `UNKNOWN`. */
+INLINE REAL NAME(at_most)(REAL v, REAL most)
+{
+    return most < v ? most : v;
+}
+
+INLINE REAL NAME(at_least)(REAL v, REAL least)
+{
+    return least > v ? least : v;
+}
+
+static UNKNOWN REAL NAME(exp_least) = EXP_LEAST, NAME(exp_most) = EXP_MOST;
+#if SINGLE
+static UNKNOWN float NAME(most_decay) = 110.0f; /* exp(-a) is 0 from there on */
+static UNKNOWN float NAME(log_least) = -100.0f;
+#endif
+
 /* --- exp: 2^n exp(r) with n = round(x / ln 2) --------------------------------------------------------------------- */
 
 /* x / ln 2, rounded, plus ROUNDING. */
@@ -198,7 +215,7 @@ INLINE REAL NAME(second_power)(UINT n)
 
 INLINE REAL NAME(exp)(REAL x)
 {
-    x = x < EXP_LEAST ? EXP_LEAST : x;
+    x = NAME(at_least)(x, NAME(exp_least));
     const REAL t = NAME(in_powers)(x);
     const UINT n = BITS_OF(t) - BITS_OF(ROUNDING);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
@@ -209,8 +226,8 @@ INLINE REAL NAME(exp)(REAL x)
 
 INLINE REAL NAME(expm1)(REAL x)
 {
-    x = x < EXP_LEAST ? EXP_LEAST : x;
-    x = x > EXP_MOST ? EXP_MOST : x;
+    x = NAME(at_least)(x, NAME(exp_least));
+    x = NAME(at_most)(x, NAME(exp_most));
     const REAL t = NAME(in_powers)(x);
     const UINT n = BITS_OF(t) - BITS_OF(ROUNDING);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(x, t - ROUNDING));
@@ -244,10 +261,22 @@ INLINE REAL NAME(log_tail)(REAL f)
     return f + NAME(log_rest)(f);
 }
 
+/* The bits of x and OFFSET in the exponent, less those of 3/4: k + OFFSET lies above the mantissa. */
+INLINE UINT NAME(shifted)(REAL x)
+{
+    return BITS_OF(x) - (BITS_OF((REAL)0.75) - ((UINT)OFFSET << MANTISSA));
+}
+
 /* k + OFFSET. */
 INLINE UINT NAME(exponent)(REAL x)
 {
-    return (BITS_OF(x) - BITS_OF((REAL)0.75) + ((UINT)OFFSET << MANTISSA)) >> MANTISSA;
+    return NAME(shifted)(x) >> MANTISSA;
+}
+
+/* 1 + f. */
+INLINE REAL NAME(significand)(REAL x)
+{
+    return FLOAT_OF((NAME(shifted)(x) & (((UINT)1 << MANTISSA) - 1)) + BITS_OF((REAL)0.75));
 }
 
 /* k as a float. */
@@ -273,9 +302,8 @@ INLINE REAL NAME(log)(REAL x)
     const REAL lift = (REAL)((UINT)1 << (MANTISSA / 2 + 1)) * (REAL)((UINT)1 << (MANTISSA - MANTISSA / 2 + 1));
     const _Bool small = x < TINIEST; /* brought among the normal numbers */
     const REAL y = small ? x * lift : x;
-    const UINT k = NAME(exponent)(y);
-    const REAL n = NAME(as_number)(k) - (small ? (REAL)(MANTISSA + 2) : (REAL)0.0);
-    REAL value = NAME(logarithm)(n, FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - (REAL)1.0);
+    const REAL n = NAME(as_number)(NAME(exponent)(y)) - (small ? (REAL)(MANTISSA + 2) : (REAL)0.0);
+    REAL value = NAME(logarithm)(n, NAME(significand)(y) - (REAL)1.0);
     value = x == (REAL)INFINITY ? x : value;
     value = x == (REAL)0.0 ? -(REAL)INFINITY : value;
     return x >= (REAL)0.0 ? value : (REAL)NAN;
@@ -307,13 +335,11 @@ INLINE REAL NAME(minimum)(REAL a, REAL b)
 
 /* --- shorter ways for what scalars.py needs -------------------------------------------------------------------------- */
 
-#define MOST_DECAY 110.0f /* exp(-a) is 0 from there on */
-
 /* exp(-a), a >= 0. */
 INLINE REAL NAME(decay)(REAL a)
 {
 #if SINGLE
-    a = a > MOST_DECAY ? MOST_DECAY : a;
+    a = NAME(at_most)(a, NAME(most_decay));
     const REAL t = NAME(in_powers)(-a);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING));
     /* 2^64 is taken out again at the end, so that one power of two suffices however small the result */
@@ -340,10 +366,10 @@ INLINE REAL NAME(log1p_moderate)(REAL x)
 
 #if SINGLE
 /* log1p(exp(-(a + low))) + (linear - above), a >= 0, linear >= 0, `low` and `above` within the roundings of these: as a sum of two, the
-smaller of which is `rest`.  `most` is MOST_DECAY, or that as an `unknown` number. */
-INLINE REAL NAME(softplus_of_parts)(REAL a, REAL low, REAL linear, REAL above, REAL most, REAL *rest)
+smaller of which is `rest`. */
+INLINE REAL NAME(softplus_of_parts)(REAL a, REAL low, REAL linear, REAL above, REAL *rest)
 {
-    a = a > most ? most : a;
+    a = NAME(at_most)(a, NAME(most_decay));
     const REAL t = NAME(in_powers)(-a);
     const REAL tail = NAME(exp_tail)(NAME(reduced)(-a, t - ROUNDING) - low);
     const REAL power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
@@ -364,7 +390,7 @@ INLINE REAL NAME(softplus_added)(REAL a, REAL linear)
 {
 #if SINGLE
     REAL rest;
-    const REAL larger = NAME(softplus_of_parts)(a, 0.0f, linear, 0.0f, MOST_DECAY, &rest);
+    const REAL larger = NAME(softplus_of_parts)(a, 0.0f, linear, 0.0f, &rest);
     return larger + rest;
 #else
     return NAME(log1p)(NAME(exp)(-a)) + linear;
@@ -382,13 +408,13 @@ INLINE REAL NAME(log_clamped)(REAL u)
 {
 #if SINGLE
     const REAL y = u * 33554432.0f + 0.0f; /* 2^25 brings subnormal numbers among the normal ones; 0 ends up below -100 */
-    const UINT k = NAME(exponent)(y);
-    const REAL f = FLOAT_OF(BITS_OF(y) - ((k - OFFSET) << MANTISSA)) - 1.0f, n = NAME(as_number)(k) - 25.0f;
-    const REAL value = NAME(logarithm)(n, f);
+    const REAL n = FLOAT_OF(NAME(exponent)(y) | BITS_OF(MAGIC)) - (MAGIC + (REAL)(OFFSET + 25));
+    /* the two terms don't nearly cancel, as u is at most 1/2 */
+    return NAME(at_least)(NAME(recomposed)(n, NAME(log_tail)(NAME(significand)(y) - 1.0f)), NAME(log_least));
 #else
     const REAL value = NAME(log)(u);
+    return value < -100.0 ? -100.0 : value;
 #endif
-    return value < (REAL)-100.0 ? (REAL)-100.0 : value;
 }
 
 /* -log(1 - u) - u for 0 <= u <= 1/2. */
@@ -414,8 +440,8 @@ INLINE REAL NAME(tanh)(REAL x)
 #if SINGLE
 /* In double to 2^-30, where the roundings of several operations in float would be doubled, or more, by what follows. */
 
-/* log(1 + x), x > -1 and not nearer to that than floats' quotients come. */
-INLINE double NAME(short_log1p)(double x)
+/* log(1 + x), x > -1 and not nearer to that than floats' quotients come, and finite. */
+INLINE double NAME(short_log1p_finite)(double x)
 {
     const double u = x + 1.0;
     const uint64_t k = (bits_of_double(u) - bits_of_double(0.75) + ((uint64_t)2048 << 52)) >> 52;
@@ -424,8 +450,23 @@ INLINE double NAME(short_log1p)(double x)
         f, 0.3333334029, -0.2500016391, 0.1999960542, -0.1665529609, 0.1427623779, -0.1272777915, 0.1170067042,
         -0.0911620557, 0.0376729965);
     const double n = double_of(k | 0x4330000000000000u) - (4503599627370496.0 + 2048.0); /* k as a number, by 2^52 */
-    const double value = n * 0.6931471805599453 + (f - f * f * (0.5 - f * p));
-    return u == INFINITY ? INFINITY : value;
+    return n * 0.6931471805599453 + (f - f * f * (0.5 - f * p));
+}
+
+INLINE double NAME(short_log1p)(double x)
+{
+    const double value = NAME(short_log1p_finite)(x);
+    return x == INFINITY ? INFINITY : value;
+}
+
+/* exp(x), |x| <= 700. */
+INLINE double NAME(short_power)(double x)
+{
+    const double t = x * 1.44269504088896340736 + 6755399441055744.0, n = t - 6755399441055744.0;
+    const double r = x - n * 0.693147180559945286226764;
+    const double power = double_of((bits_of_double(t) << 52) + ((uint64_t)1023 << 52));
+    const double curve = POLYNOMIAL_5(r, 0.4999999404, 0.1666651964, 0.0416683555, 0.0083688032, 0.0013817528);
+    return power * (r * r * curve + r) + power;
 }
 
 /* exp(x), within +-700, which is beyond what products with floats leave finite. */
@@ -433,11 +474,7 @@ INLINE double NAME(short_exp)(double x)
 {
     x = x < -700.0 ? -700.0 : x;
     x = x > 700.0 ? 700.0 : x;
-    const double t = x * 1.44269504088896340736 + 6755399441055744.0, n = t - 6755399441055744.0;
-    const double r = x - n * 0.693147180559945286226764;
-    const double power = double_of((bits_of_double(t) << 52) + ((uint64_t)1023 << 52));
-    const double curve = POLYNOMIAL_5(r, 0.4999999404, 0.1666651964, 0.0416683555, 0.0083688032, 0.0013817528);
-    return power * (r * r * curve + r) + power;
+    return NAME(short_power)(x);
 }
 
 /* x - 1 - log(x) for positive numbers.  The exponent's whole part cancels, and what is left of the logarithm begins with the square. */
@@ -530,6 +567,8 @@ INLINE REAL NAME(weighted_sum)(REAL a, REAL u, REAL b, REAL v, REAL c)
 {
 #if FUSED
     return MULTIPLY_ADD(b, v, MULTIPLY_ADD(a, u, c));
+#elif SINGLE
+    return (float)((double)a * (double)u + ((double)b * (double)v + (double)c)); /* products are exact there */
 #else
     const REAL first = a * u, second = b * v;
     const _Bool greater = first > second;

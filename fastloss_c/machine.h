@@ -39,18 +39,16 @@ enum { MOST_AT_ONCE = 1 << 20 };
 #define IN_LANES
 #endif
 
-/* The same number, which compilers then can't know.  Where something is compared with it and one of the two chosen, gcc takes a minimum or
-maximum, which are one instruction; with a constant it takes a comparison and a blend, up to four times as many. */
-INLINE float unknown(float c)
-{
-#if defined(__GNUC__) && defined(__x86_64__)
-    __asm__("" : "+x"(c));
+/* Of a static variable: that compilers can't know the number in it.  Where something is compared with that and one of the two chosen, gcc
+takes a minimum or maximum, which are one instruction; with a constant it takes a comparison and a blend, up to four times as many. */
+#if defined(__GNUC__)
+#define UNKNOWN __attribute__((used))
+#else
+#define UNKNOWN
 #endif
-    return c;
-}
 
-/* The same for an index.  Loops that look up single elements are then left alone; gcc would compute their addresses in vectors, and take
-these apart again. */
+/* The same index, which compilers then can't know.  Loops that look up single elements are then left alone; gcc would compute their addresses
+in vectors, and take these apart again. */
 INLINE int64_t unknown_index(int64_t i)
 {
 #if defined(__GNUC__)

@@ -5,10 +5,7 @@ elementary.h; the functions of float use those of double.  The same formulas as 
 /* log(x), x positive and not subnormal; `above` is x - 1, which is used near 1. */
 INLINE double NAME(long_log)(double x, double above)
 {
-    const uint64_t shifted = bits_of_double(x) - bits_of_double(0.75) + ((uint64_t)2048 << 52);
-    const double m = double_of((shifted & 0x000fffffffffffffu) + bits_of_double(0.75));
-    const double n = double_of((shifted >> 52) | 0x4330000000000000u) - (4503599627370496.0 + 2048.0);
-    const double f = n == 0.0 ? above : m - 1.0;
+    const double n = as_number_double(exponent_double(x)), f = n == 0.0 ? above : significand_double(x) - 1.0;
     return n * 0.693147180559945286 + (f + log_rest_double(f));
 }
 
@@ -74,15 +71,16 @@ INLINE REAL NAME(short_tweedie_slope)(REAL x, REAL y, REAL p, REAL p_low, REAL v
 
 #if SINGLE
 /* What focal losses of labels in [0, 1] are made of: e = exp(-|x|), the share of the label that is missed, (1 + e) m with m the
-probability that is missed, the weight, and the cross-entropy. */
+probability that is missed, the weight, and the cross-entropy, in which a stands for |x|. */
 typedef struct {
     double e, share, odds, weight, loss;
 } NAME(FocalParts);
 
-INLINE NAME(FocalParts) NAME(focal_parts)(double x, double hit, double positive, double negative, double e, double log1p_e)
+INLINE NAME(FocalParts) NAME(focal_parts)(
+    double x, double hit, double positive, double negative, double a, double e, double log1p_e)
 {
     const double miss = 1.0 - hit, share = x > 0.0 ? miss : hit;
-    const double odds = share + (1.0 - share) * e, loss = (share != 0.0 ? share * fabs(x) : 0.0) + log1p_e;
+    const double odds = share + (1.0 - share) * e, loss = (share != 0.0 ? share * a : 0.0) + log1p_e;
     const NAME(FocalParts) parts = {e, share, odds, positive * hit + negative * miss, loss};
     return parts;
 }
@@ -94,17 +92,17 @@ INLINE NAME(FocalParts) NAME(focal_power)(float x, float y, float gamma, float p
     const _Bool big = e >= 0.5;
     const double f = big ? 0.5 * e - 0.5 : e;
     const double tail = (big ? 0.693147180559945286 : 0.0) + (f + log_rest_double(f));
-    const NAME(FocalParts) own = NAME(focal_parts)(x, y, positive, negative, e, tail);
+    const NAME(FocalParts) own = NAME(focal_parts)(x, y, positive, negative, a, e, tail);
     const double logarithm = own.share > 0.0 ? NAME(long_log)(own.odds, own.odds - 1.0) : a > 1e38 ? -1e38 : -a;
     *raised = NAME(long_power)((double)gamma * (logarithm - tail), 1);
     return own;
 }
 
 /* These for gamma 2, which multiplies errors only twice, and m. */
-INLINE NAME(FocalParts) NAME(focal_square)(float x, float y, float positive, float negative, double *m)
+INLINE NAME(FocalParts) NAME(focal_square)(float x, float y, float positive, float negative, double a, double *m)
 {
-    const double a = fabs((double)x), e = a > 700.0 ? 0.0 : NAME(short_exp)(-a);
-    const NAME(FocalParts) own = NAME(focal_parts)(x, y, positive, negative, e, NAME(short_log1p)(e));
+    const double e = NAME(short_power)(a > 700.0 ? -700.0 : -a);
+    const NAME(FocalParts) own = NAME(focal_parts)(x, y, positive, negative, a, e, NAME(short_log1p_finite)(e));
     *m = own.odds / (1.0 + e);
     return own;
 }
@@ -148,7 +146,7 @@ INLINE REAL NAME(short_focal_squared)(REAL x, REAL y, REAL positive, REAL negati
 #if SINGLE
     (void)value;
     double m;
-    const NAME(FocalParts) own = NAME(focal_square)(x, y, positive, negative, &m);
+    const NAME(FocalParts) own = NAME(focal_square)(x, y, positive, negative, fabs((double)x), &m);
     return (y >= 0.0f) & (y <= 1.0f) ? (float)(own.loss * own.weight * (m * m)) : NAN;
 #else
     (void)x, (void)y, (void)positive, (void)negative;
@@ -161,9 +159,9 @@ INLINE REAL NAME(short_focal_squared_slope)(REAL x, REAL y, REAL positive, REAL 
 #if SINGLE
     (void)value;
     double m;
-    const NAME(FocalParts) own = NAME(focal_square)(x, y, positive, negative, &m);
-    const double hit = y, miss = 1.0 - hit, inverse = 1.0 / (1.0 + own.e), turn = (miss - hit) * own.e * inverse;
-    const double more = turn != 0.0 ? 2.0 * own.loss * turn : 0.0;
+    const float a = fabsf(x);
+    const NAME(FocalParts) own = NAME(focal_square)(x, y, positive, negative, a > 700.0f ? 700.0f : a, &m); /* where m is 0 in float */
+    const double hit = y, miss = 1.0 - hit, inverse = 1.0 / (1.0 + own.e), more = 2.0 * own.loss * (miss - hit) * own.e * inverse;
     const double plain = x > 0.0f ? miss - hit * own.e : miss * own.e - hit;
     return (float)((plain * m + more) * inverse * (own.weight * m));
 #else

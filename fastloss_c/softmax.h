@@ -222,12 +222,6 @@ INLINE REAL NAME(larger)(REAL a, REAL b)
     return a > b ? a : b;
 }
 
-/* v, but no more than `most`; NaN stays. */
-INLINE REAL NAME(at_most)(REAL v, REAL most)
-{
-    return most < v ? most : v;
-}
-
 INLINE REAL NAME(other_than)(REAL one, REAL a, REAL b)
 {
     return FLOAT_OF(BITS_OF(a) ^ BITS_OF(b) ^ BITS_OF(one));

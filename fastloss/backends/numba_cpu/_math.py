@@ -329,7 +329,7 @@ def log_clamped_of(u):
         lift = SINGLE.mantissa + 2  # makes subnormal numbers normal; the logarithm of 0 ends up below -100
         y = u * 2.0**lift + 0.0  # -0 becomes 0
         k = _exponent(y)
-        value = _logarithm(k.to_float() - float(lift), (y.bits() - (k << SINGLE.mantissa)).floats() - 1.0)
+        value = _recomposed(k.to_float() - float(lift), _log_tail((y.bits() - (k << SINGLE.mantissa)).floats() - 1.0))
     return where(value < -100.0, -100.0, value)
 
 
