@@ -299,20 +299,23 @@ INLINE void NAME(take_out)(
 /* The same for few classes, all of a row's, each compared with the labels, in STRIP lanes. */
 INLINE void take_out_few(float *tile, int classes, const int64_t *RESTRICT labels, float *own)
 {
+    enum { WIDES = STRIP / WIDE };
     uint32_t short_labels[STRIP];
     for (int k = 0; k < STRIP; k++)
         short_labels[k] = (uint32_t)labels[k];
-    for (int k = 0; k < STRIP; k += WIDE) {
-        const WideBits label = *(const WideBits *)(short_labels + k), least = (WideBits){0} + bits_of_float(-INFINITY);
-        WideBits found = (WideBits){0};
-        for (int c = 0; c < classes; c++) {
-            WideBits *const v = (WideBits *)(tile + c * LANES + k);
-            const WideBits same = (WideBits)(label == (uint32_t)c);
-            found |= *v & same;
+    const WideBits least = (WideBits){0} + bits_of_float(-INFINITY);
+    WideBits left[WIDES], found[WIDES]; /* how many classes come before the label */
+    memcpy(left, short_labels, sizeof left);
+    memset(found, 0, sizeof found);
+    for (int c = 0; c < classes; c++, tile += LANES)
+        for (int i = 0; i < WIDES; i++) {
+            WideBits *const v = (WideBits *)tile + i;
+            const WideBits same = (WideBits)(left[i] == 0);
+            found[i] |= *v & same;
             *v = (*v & ~same) | (least & same);
+            left[i] -= 1;
         }
-        *(WideBits *)(own + k) = found;
-    }
+    memcpy(own, found, sizeof found);
 }
 #endif
 

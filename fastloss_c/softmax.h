@@ -124,10 +124,19 @@ INLINE REAL NAME(rest_of)(REAL x, REAL n, const Temper temper)
 #endif
 }
 
+#if !TEMPERED
+static UNKNOWN REAL NAME(limit) = LIMIT;
+#endif
+
 INLINE REAL NAME(within)(REAL m, const Temper temper)
 {
-    m = m < -LIMIT ? -LIMIT : m;
-    return m > LIMIT ? LIMIT : m;
+#if TEMPERED
+    const REAL limit = LIMIT;
+#else
+    const REAL limit = NAME(limit);
+    (void)temper;
+#endif
+    return NAME(at_most)(NAME(at_least)(m, -limit), limit);
 }
 
 /* The power of two for elements around m. */
