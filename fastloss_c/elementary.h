@@ -279,10 +279,15 @@ INLINE REAL NAME(significand)(REAL x)
     return FLOAT_OF((NAME(shifted)(x) & (((UINT)1 << MANTISSA) - 1)) + BITS_OF((REAL)0.75));
 }
 
-/* k as a float. */
+/* k as a float, less so much. */
+INLINE REAL NAME(as_number_less)(UINT exponent, int less)
+{
+    return FLOAT_OF(exponent | BITS_OF(MAGIC)) - (MAGIC + (REAL)(OFFSET + less));
+}
+
 INLINE REAL NAME(as_number)(UINT exponent)
 {
-    return FLOAT_OF(exponent | BITS_OF(MAGIC)) - (MAGIC + (REAL)OFFSET);
+    return NAME(as_number_less)(exponent, 0);
 }
 
 INLINE REAL NAME(recomposed)(REAL n, REAL tail)
@@ -408,7 +413,7 @@ INLINE REAL NAME(log_clamped)(REAL u)
 {
 #if SINGLE
     const REAL y = u * 33554432.0f + 0.0f; /* 2^25 brings subnormal numbers among the normal ones; 0 ends up below -100 */
-    const REAL n = FLOAT_OF(NAME(exponent)(y) | BITS_OF(MAGIC)) - (MAGIC + (REAL)(OFFSET + 25));
+    const REAL n = NAME(as_number_less)(NAME(exponent)(y), 25);
     /* the two terms don't nearly cancel, as u is at most 1/2 */
     return NAME(at_least)(NAME(recomposed)(n, NAME(log_tail)(NAME(significand)(y) - 1.0f)), NAME(log_least));
 #else

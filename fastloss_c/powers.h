@@ -85,6 +85,12 @@ INLINE NAME(FocalParts) NAME(focal_parts)(
     return parts;
 }
 
+/* The slope of cross-entropy times 1 + e. */
+INLINE double NAME(focal_plain)(double x, double hit, double e)
+{
+    return x > 0.0 ? (1.0 - hit) - hit * e : (1.0 - hit) * e - hit;
+}
+
 /* These and m^gamma. */
 INLINE NAME(FocalParts) NAME(focal_power)(float x, float y, float gamma, float positive, float negative, double *raised)
 {
@@ -129,11 +135,9 @@ INLINE REAL NAME(short_focal_slope)(REAL x, REAL y, REAL gamma, REAL positive, R
     (void)value;
     double raised;
     const NAME(FocalParts) own = NAME(focal_power)(x, y, gamma, positive, negative, &raised);
-    const double hit = y, miss = 1.0 - hit;
-    const double turn = (miss - hit) * (own.share > 0.0 ? own.e / own.odds : 1.0);
+    const double turn = (1.0 - y - y) * (own.share > 0.0 ? own.e / own.odds : 1.0);
     const double more = turn != 0.0 ? (double)gamma * own.loss * turn : 0.0;
-    const double plain = x > 0.0f ? miss - hit * own.e : miss * own.e - hit;
-    return (float)((plain + more) / (1.0 + own.e) * (own.weight * raised));
+    return (float)((NAME(focal_plain)(x, y, own.e) + more) / (1.0 + own.e) * (own.weight * raised));
 #else
     (void)x, (void)y, (void)gamma, (void)positive, (void)negative;
     return value;
@@ -161,9 +165,8 @@ INLINE REAL NAME(short_focal_squared_slope)(REAL x, REAL y, REAL positive, REAL 
     double m;
     const float a = fabsf(x);
     const NAME(FocalParts) own = NAME(focal_square)(x, y, positive, negative, a > 700.0f ? 700.0f : a, &m); /* where m is 0 in float */
-    const double hit = y, miss = 1.0 - hit, inverse = 1.0 / (1.0 + own.e), more = 2.0 * own.loss * (miss - hit) * own.e * inverse;
-    const double plain = x > 0.0f ? miss - hit * own.e : miss * own.e - hit;
-    return (float)((plain * m + more) * inverse * (own.weight * m));
+    const double inverse = 1.0 / (1.0 + own.e), more = 2.0 * own.loss * (1.0 - y - y) * own.e * inverse;
+    return (float)((NAME(focal_plain)(x, y, own.e) * m + more) * inverse * (own.weight * m));
 #else
     (void)x, (void)y, (void)positive, (void)negative;
     return value;
