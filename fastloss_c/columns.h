@@ -211,16 +211,15 @@ INLINE void NAME(labels_from)(const Rows *rows, Py_ssize_t start, UINT *RESTRICT
     }
 }
 
-/* Classes without a part in anything, up to a multiple of four. */
-INLINE void NAME(fill_up)(REAL *tile, int classes, const int lanes)
+/* Classes without a part in anything, up to a multiple of four, in STRIP lanes. */
+INLINE void NAME(fill_up)(REAL *tile, int classes)
 {
-    for (; classes % 4; classes++)
-        for (int lane = 0; lane < lanes; lane += STRIP) {
-            REAL *RESTRICT v = tile + classes * LANES + lane;
-            IN_LANES
-            for (int k = 0; k < STRIP; k++)
-                v[k] = -(REAL)INFINITY;
-        }
+    for (; classes % 4; classes++) {
+        REAL *RESTRICT v = tile + classes * LANES;
+        IN_LANES
+        for (int k = 0; k < STRIP; k++)
+            v[k] = -(REAL)INFINITY;
+    }
 }
 
 /* Raises the largest of STRIP rows so far, and where it was found, to those of some classes of a tile. */
@@ -276,7 +275,7 @@ typedef struct {
     REAL own[LANES], peak[LANES]; /* the excluded element, and the largest of the others */
     REAL power[LANES];            /* sums are relative to two to that */
     double sum[LANES], low[LANES]; /* of the others, as high + low */
-    REAL odds[LANES];              /* against the one left out, up to 2^60 */
+    double odds[LANES];           /* against the one left out */
 } NAME(Sums);
 
 /* Takes the labels' elements out of a tile, where they lie within those from `start` on: -inf stays there.  For many classes:
@@ -295,24 +294,41 @@ INLINE void NAME(take_out)(
         tile[at[lane]] = -(REAL)INFINITY;
 }
 
+/* The same from a tile of all classes: the last one's element comes in the place of what is taken out, so that there is one class less.  Of
+rows without a label the last is taken out. */
+INLINE void NAME(exchange_labels)(
+    const int64_t *RESTRICT labels, int classes, REAL *RESTRICT tile, REAL *RESTRICT own, const int lanes)
+{
+    const REAL *RESTRICT last = tile + (classes - 1) * LANES;
+    int32_t at[LANES];
+    for (int lane = 0; lane < lanes; lane++) {
+        const uint64_t label = (uint64_t)labels[lane];
+        at[lane] = (int32_t)(label < (uint64_t)classes ? label : (uint64_t)classes - 1) * LANES + lane;
+    }
+    for (int lane = 0; lane < lanes; lane++)
+        own[lane] = tile[at[lane]];
+    for (int lane = 0; lane < lanes; lane++)
+        tile[at[lane]] = last[lane];
+}
+
 #if SINGLE && SHUFFLES && !TEMPERED
-/* The same for few classes, all of a row's, each compared with the labels, in STRIP lanes. */
-INLINE void take_out_few(float *tile, int classes, const int64_t *RESTRICT labels, float *own)
+/* The same for few classes, each compared with the labels, in STRIP lanes. */
+INLINE void exchange_few(float *tile, int classes, const int64_t *RESTRICT labels, float *own)
 {
     enum { WIDES = STRIP / WIDE };
     uint32_t short_labels[STRIP];
     for (int k = 0; k < STRIP; k++)
         short_labels[k] = (uint32_t)labels[k];
-    const WideBits least = (WideBits){0} + bits_of_float(-INFINITY);
-    WideBits left[WIDES], found[WIDES]; /* how many classes come before the label */
+    WideBits left[WIDES], found[WIDES], last[WIDES]; /* how many classes come before the label */
     memcpy(left, short_labels, sizeof left);
-    memset(found, 0, sizeof found);
-    for (int c = 0; c < classes; c++, tile += LANES)
+    memcpy(last, tile + (classes - 1) * LANES, sizeof last);
+    memcpy(found, last, sizeof found);
+    for (int c = 0; c < classes - 1; c++, tile += LANES)
         for (int i = 0; i < WIDES; i++) {
             WideBits *const v = (WideBits *)tile + i;
             const WideBits same = (WideBits)(left[i] == 0);
-            found[i] |= *v & same;
-            *v = (*v & ~same) | (least & same);
+            found[i] = (*v & same) | (found[i] & ~same);
+            *v = (last[i] & same) | (*v & ~same);
             left[i] -= 1;
         }
     memcpy(own, found, sizeof found);
@@ -459,97 +475,55 @@ static void NAME(take_up_classes)(
 }
 
 #if SINGLE
-#if TEMPERED
-/* a b - product, which is a b rounded. */
-INLINE float lost_in_product(float a, float b, float product)
+#define LEAST_POWER -1000.0
+static UNKNOWN double NAME(most_power) = DOUBLE_ROUNDING + 900.0;
+
+/* -x / T of the element left out, and that in powers of two, rounded, plus DOUBLE_ROUNDING. */
+INLINE double NAME(turned)(float x, double *powers, const Temper temper)
 {
-#if FUSED
-    return MULTIPLY_ADD(a, b, -product);
-#else /* in halves, whose products are exact (Dekker 1971) */
-    const float p = float_of(bits_of_float(a) & 0xfffff000u), q = a - p, r = float_of(bits_of_float(b) & 0xfffff000u), s = b - r;
-    return ((p * r - product) + (p * s + q * r)) + q * s;
-#endif
+    const double turned = -(double)x * (TEMPERED ? temper.rate : 1.0);
+    *powers = turned * 1.44269504088896340736 + DOUBLE_ROUNDING;
+    return turned;
 }
 
-/* (x + below) / T as a sum, of which the smaller part is `low`. */
-INLINE float divided_tempered(float x, float below, float *low, const Temper temper)
+/* Whether `losses_of_strip` reaches a row: x is left out, the largest of the others is `peak`, and exp(-x / T) times their sum is about
+2^k, t = k + DOUBLE_ROUNDING. */
+INLINE _Bool NAME(is_reached)(float x, float peak, double t, const Temper temper)
 {
-    const float quotient = MULTIPLY_ADD(x, temper.inverse, 0.0f); /* as in `rest_of` */
-    *low = lost_in_product(x, temper.inverse, quotient) + (x * temper.inverse_rest + below * temper.inverse);
-    return quotient;
-}
-#endif
-
-/* How far `losses_of_strip` reaches: in magnitude of the element left out, and in powers of two that it lies above the others. */
-#undef LEVEL
-#define LEVEL (TEMPERED ? temper.level : 1000.0f)
-#define LEAST_POWER -125.0f
-static UNKNOWN float NAME(least_power) = LEAST_POWER, NAME(most_power) = 60.0f;
-
-/* x / T - n ln 2 as a sum, of which the smaller part is `low`; |x| <= LEVEL. */
-INLINE float NAME(rest_in_parts)(float x, float n, float *low, const Temper temper)
-{
-#if TEMPERED
-    const float near = MULTIPLY_ADD(-n, temper.brief, x), rest = MULTIPLY_ADD(-n, temper.rest, near);
-    const float below = MULTIPLY_ADD(-n, temper.last, MULTIPLY_ADD(-n, temper.rest, near - rest));
-    return NAME(divided)(rest, below, low, temper);
-#else
     (void)temper;
-    const float near = MULTIPLY_ADD(-n, LN2_SHORT, x), rest = MULTIPLY_ADD(-n, LN2_REST, near);
-    *low = MULTIPLY_ADD(-n, LN2_LAST, MULTIPLY_ADD(-n, LN2_REST, near - rest));
-    return rest;
-#endif
+    return (t >= DOUBLE_ROUNDING + LEAST_POWER) & (ABS(x) <= LIMIT) & (ABS(peak) <= LIMIT);
 }
 
-/* What rows lose, as `nll`, but in pairs of floats; whether there are some for which that is not enough.
+/* What rows lose, as `nll`, but to the accuracy of float; whether there are some for which that is not enough.
 
-With x the element left out, exp(-x) 2^n = 2^k (1 + tail), and so log1p(s 2^k (1 + tail)) is lost, s being the others' sum.  Most of
-that sum comes from near 2^n: so much has `term` shortened its elements. */
+With x the element left out and s 2^power the others' sum, log1p(s 2^power exp(-x / T)) is lost.  Most of that sum comes from near
+2^power: so much has `term` shortened its elements. */
 static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RESTRICT losses, const Temper temper)
 {
     const float *RESTRICT own = sums->own + lane, *RESTRICT power = sums->power + lane, *RESTRICT peak = sums->peak + lane;
     const double *RESTRICT s = sums->sum + lane;
-    float *RESTRICT odds = sums->odds + lane;
+    double *RESTRICT odds = sums->odds + lane;
     int suspect = 0;
     for (int i = 0; i < STRIP; i++) {
-        const float x = own[i], high = (float)s[i], low = (float)(s[i] - (double)high);
-        const float n = NAME(powers_in)(-x, temper) - ROUNDING, k = power[i] + n;
-        /* -x / T - n ln 2 = r + r_low, and exp of that less 1 = tail + tail_low */
-        float r_low;
-        const float r = NAME(rest_in_parts)(-x, n, &r_low, temper), curve = r * r * NAME(exp_curve)(r),
-            tail = r + curve;
-        const float tail_low = (curve - (tail - r)) + (r_low + r_low * tail);
-        /* s (1 + tail), then 2^k as far as floats reach */
-        const float product = high * tail, lost = MULTIPLY_ADD(high, tail, -product), whole = high + product;
-        float rest = (product - (whole - high)) + (lost + (high * tail_low + (low + low * tail)));
-        float reach = k < NAME(most_power) ? k : NAME(most_power);
-        reach = reach > NAME(least_power) ? reach : NAME(least_power);
+        double powers, r = NAME(turned)(own[i], &powers, temper);
+        const double t = powers + (double)power[i], reach = t < NAME(most_power) ? t : NAME(most_power);
+        r -= (powers - DOUBLE_ROUNDING) * DOUBLE_LN2;
 #if SHORT
-        rest -= whole * ((power[i] + HEADROOM) * (float)(SHORTENED * DOUBLE_LN2));
+        r -= ((double)power[i] + (double)HEADROOM) * (SHORTENED * DOUBLE_LN2);
 #endif
-        const float scale = float_of((NAME(integer)(reach) + BIAS) << MANTISSA), sum = whole + rest;
-        const float h = sum * scale, l = (rest - (sum - whole)) * scale;
-        odds[i] = h;
-        /* log1p(h + l): f has no rounding */
-        const uint32_t e = NAME(exponent)(h + 1.0f);
-        const float down = float_of((OFFSET - e + BIAS) << MANTISSA), f = h * down + (down - 1.0f);
-        const float slope = 1.0f - f * (0.97f - f * 0.66f); /* 1 / (1 + f), nearly */
-        const float powers = NAME(as_number)(e) + (k - reach), ln2 = powers * LN2_SHORT, value = ln2 + f;
-        const float more = NAME(log_rest)(f) + (l * down * slope + (powers * LN2_REST + (f - (value - ln2))));
-        /* not rounded to float yet: weights come on top of that */
-        losses[i] = (double)(x == -INFINITY ? high * INFINITY : value) + (double)more;
-        suspect |= !((k >= LEAST_POWER) & (ABS(x) <= LEVEL) & (ABS(peak[i]) <= LIMIT));
+        odds[i] = s[i] * NAME(short_power_of_parts)(reach, r);
+        losses[i] = NAME(short_log1p_finite)(odds[i]) + (t - reach) * DOUBLE_LN2;
+        suspect |= !NAME(is_reached)(own[i], peak[i], t, temper);
     }
     return suspect;
 }
-#endif
 
-#if SINGLE
 /* Whether that is one of them. */
 static _Bool NAME(is_suspect)(const NAME(Sums) *sums, int lane, const Temper temper)
 {
-    const float x = sums->own[lane], k = sums->power[lane] + (NAME(powers_in)(-x, temper) - ROUNDING);
-    return !((k >= LEAST_POWER) & (ABS(x) <= LEVEL) & (ABS(sums->peak[lane]) <= LIMIT));
+    double powers;
+    (void)NAME(turned)(sums->own[lane], &powers, temper);
+    return !NAME(is_reached)(sums->own[lane], sums->peak[lane], powers + (double)sums->power[lane], temper);
 }
 #endif
 
@@ -561,21 +535,26 @@ INLINE void NAME(scan_lanes)(
     REAL tile[(GROUP + 1) * LANES];
     NAME(Sums) sums;
     const int used = lanes < LANES ? lanes : (width + STRIP - 1) / STRIP * STRIP; /* in strips with a row */
+    const _Bool whole = n_classes <= GROUP;
     for (int lane = 0; lane < lanes; lane++)
         tile[GROUP * LANES + lane] = 0; /* what lanes without a label leave out */
     for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(x, start, classes, width, lanes, tile);
-        if (!(SINGLE && SHUFFLES && n_classes <= FEW))
+        const int others = classes - whole;
+        if (!whole)
             NAME(take_out)(rows, start, GROUP, tile, sums.own, lanes);
-        NAME(fill_up)(tile, classes, lanes);
+        else if (!(SINGLE && SHUFFLES && n_classes <= FEW))
+            NAME(exchange_labels)(rows->labels, classes, tile, sums.own, lanes);
         for (int lane = 0; lane < used; lane += STRIP) {
 #if SINGLE && SHUFFLES
             if (n_classes <= FEW)
-                take_out_few(tile + lane, classes, rows->labels + lane, sums.own + lane);
+                exchange_few(tile + lane, classes, rows->labels + lane, sums.own + lane);
 #endif
-            NAME(take_up_classes)(tile, classes, start == 0, NAME(ahead_of)(x, n_classes, start, lane), lane, &sums,
-                temper);
+            const NAME(Ahead) ahead = NAME(ahead_of)(x, n_classes, start, lane);
+            NAME(fill_up)(tile + lane, others);
+            NAME(take_up_classes)(tile, others, start == 0, ahead, lane, &sums, temper);
+            NAME(ask_for)(ahead, classes - 1); /* which may be left out */
         }
     }
     int suspect = 0;
@@ -629,6 +608,27 @@ INLINE void NAME(scan_lanes)(
 }
 
 #if SINGLE
+#if TEMPERED
+/* a b - product, which is a b rounded. */
+INLINE float lost_in_product(float a, float b, float product)
+{
+#if FUSED
+    return MULTIPLY_ADD(a, b, -product);
+#else /* in halves, whose products are exact (Dekker 1971) */
+    const float p = float_of(bits_of_float(a) & 0xfffff000u), q = a - p, r = float_of(bits_of_float(b) & 0xfffff000u), s = b - r;
+    return ((p * r - product) + (p * s + q * r)) + q * s;
+#endif
+}
+
+/* (x + below) / T as a sum, of which the smaller part is `low`. */
+INLINE float divided_tempered(float x, float below, float *low, const Temper temper)
+{
+    const float quotient = MULTIPLY_ADD(x, temper.inverse, 0.0f); /* as in `rest_of` */
+    *low = lost_in_product(x, temper.inverse, quotient) + (x * temper.inverse_rest + below * temper.inverse);
+    return quotient;
+}
+#endif
+
 /* What rows of two classes lose: softplus of the other's logit less the label's, with what that difference is rounded by.  NaN where
 float32 does not reach far enough, and whether there is such a row. */
 APART int NAME(losses_of_pairs)(
@@ -1029,10 +1029,9 @@ static void NAME(multipliers_of_strip)(
     const NAME(Sums) *RESTRICT sums, int lane, const double *RESTRICT factor, double at_label, float *RESTRICT by,
     float *RESTRICT own)
 {
-    const float *RESTRICT odds = sums->odds + lane;
-    const double *RESTRICT s = sums->sum + lane;
+    const double *RESTRICT odds = sums->odds + lane, *RESTRICT s = sums->sum + lane;
     for (int i = 0; i < STRIP; i++) {
-        const double r = (double)odds[i], share = factor[i] * r / (s[i] + s[i] * r);
+        const double share = factor[i] * odds[i] / (s[i] + s[i] * odds[i]);
         const double few = share != 0.0 && fabs(share) < FLT_MIN ? INFINITY : share;
         by[i] = (float)(s[i] == 0.0 ? 0.0 : few);
         own[i] = (float)((s[i] == 0.0 ? 0.0 : -share * s[i]) + at_label);
@@ -1062,7 +1061,8 @@ INLINE void NAME(slope_lanes)(
     double pairs[LANES];
     NAME(Sums) sums;
     const Columns slopes = {out, class_step, lane_step, NATIVE};
-    const int classes = (int)n_classes;
+    const _Bool whole = n_classes <= GROUP; /* as in `scan_lanes` */
+    const int classes = (int)n_classes, others = classes - whole;
     uint32_t steep[STRIP] = {0};
     int suspect = 0;
     for (int start = 0; start < classes; start += GROUP)
@@ -1071,31 +1071,37 @@ INLINE void NAME(slope_lanes)(
         NAME(losses_of_pairs)(tile, rows->labels, lanes, pairs, temper);
     for (int lane = 0; lane < lanes; lane++)
         tile[classes * LANES + lane] = 0.0f; /* what lanes without a label leave out */
-    NAME(take_out)(rows, 0, classes, tile, sums.own, lanes);
-    NAME(fill_up)(tile, classes, lanes);
+    if (whole)
+        NAME(exchange_labels)(rows->labels, classes, tile, sums.own, lanes);
+    else
+        NAME(take_out)(rows, 0, classes, tile, sums.own, lanes);
     for (int lane = 0; lane < lanes && lane < width; lane += STRIP) {
+        NAME(fill_up)(tile + lane, others);
         for (int k = lane; k < lane + STRIP; k++)
             sums.peak[k] = -INFINITY;
-        NAME(raise_peaks)(tile + lane, classes, sums.peak + lane);
+        NAME(raise_peaks)(tile + lane, others, sums.peak + lane);
         for (int k = lane; k < lane + STRIP; k++)
             sums.power[k] = NAME(base_of)(sums.peak[k], temper);
         for (int start = 0; start < classes; start += GROUP)
             NAME(add_classes)(
-                tile + start * LANES + lane, NAME(group)(classes, start), start == 0, NAME(ahead_of)(x, n_classes, start, lane),
+                tile + start * LANES + lane, NAME(group)(others, start), start == 0, NAME(ahead_of)(x, n_classes, start, lane),
                 sums.power + lane, sums.sum + lane, sums.low + lane, 1, temper);
         suspect |= NAME(losses_of_strip)(&sums, lane, rows->loss + lane, temper);
         NAME(multipliers_of_strip)(&sums, lane, rows->factor + lane, at_label, by + lane, own + lane);
         IN_LANES
         for (int k = 0; k < STRIP; k++) /* the sign's bit is set where a multiplier is not finite */
             steep[k] |= (bits_of_float(by[lane + k]) & 0x7fffffffu) + 0x00800000u;
-        NAME(multiply_strip)(tile + lane, classes, by + lane, (float)same, NAME(ahead_of)(&slopes, n_classes, 0, lane));
+        NAME(multiply_strip)(tile + lane, others, by + lane, (float)same, NAME(ahead_of)(&slopes, n_classes, 0, lane));
     }
     for (int k = 0; k < STRIP; k++)
         suspect |= (int)(steep[k] >> 31);
     for (int lane = 0; lane < width; lane++) {
-        if (rows->labels[lane] >= 0)
-            tile[rows->labels[lane] * LANES + lane] = own[lane];
-        else
+        if (rows->labels[lane] >= 0) {
+            float *const at = tile + rows->labels[lane] * LANES + lane;
+            if (whole)
+                tile[others * LANES + lane] = *at;
+            *at = own[lane];
+        } else
             for (int c = 0; c < classes; c++)
                 tile[c * LANES + lane] = 0.0f;
     }

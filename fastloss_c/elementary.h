@@ -464,14 +464,24 @@ INLINE double NAME(short_log1p)(double x)
     return x == INFINITY ? INFINITY : value;
 }
 
-/* exp(x), |x| <= 700. */
-INLINE double NAME(short_power)(double x)
+/* As ROUNDING, in double. */
+#ifndef DOUBLE_ROUNDING
+#define DOUBLE_ROUNDING 6755399441055744.0
+#endif
+
+/* 2^n exp(r), t = n + DOUBLE_ROUNDING, |n| <= 1022, |r| <= ln(2) / 2. */
+INLINE double NAME(short_power_of_parts)(double t, double r)
 {
-    const double t = x * 1.44269504088896340736 + 6755399441055744.0, n = t - 6755399441055744.0;
-    const double r = x - n * 0.693147180559945286226764;
     const double power = double_of((bits_of_double(t) << 52) + ((uint64_t)1023 << 52));
     const double curve = POLYNOMIAL_5(r, 0.4999999404, 0.1666651964, 0.0416683555, 0.0083688032, 0.0013817528);
     return power * (r * r * curve + r) + power;
+}
+
+/* exp(x), |x| <= 700. */
+INLINE double NAME(short_power)(double x)
+{
+    const double t = x * 1.44269504088896340736 + DOUBLE_ROUNDING, n = t - DOUBLE_ROUNDING;
+    return NAME(short_power_of_parts)(t, x - n * 0.693147180559945286226764);
 }
 
 /* exp(x), within +-700, which is beyond what products with floats leave finite. */

@@ -2,18 +2,24 @@
 
 /* So many rows at a time that what is stored one by one has left the store buffer when it is read in vectors. */
 enum { CHOSEN_AT_ONCE = 512 };
+enum { SPREAD = 1 << 19 };   /* bytes between the first and the last of them from which they come from beyond the second-level cache */
+enum { ASKED_AHEAD = 48 };   /* rows that memory is asked for ahead, then */
 
 /* Of so many rows each its label's, as float64; nothing of rows without a label. */
 static void chosen(
     const char *p, Py_ssize_t class_step, Py_ssize_t row_step, int kind, const int64_t *RESTRICT labels, int n,
     double *RESTRICT values)
 {
+    const int asked = n * (row_step < 0 ? -row_step : row_step) > SPREAD ? n - ASKED_AHEAD : 0;
 #define CHOSEN(type, value)                                                                                            \
-    for (int i = 0; i < n; i++)                                                                                        \
+    for (int i = 0; i < n; i++) {                                                                                      \
+        if (i < asked)                                                                                                 \
+            ASK_FOR(p + (i + ASKED_AHEAD) * row_step + unknown_index(labels[i + ASKED_AHEAD]) * class_step);           \
         if (labels[i] >= 0) {                                                                                          \
             const type v = *(const type *)(p + i * row_step + unknown_index(labels[i]) * class_step);                  \
             values[i] = (double)(value);                                                                               \
         }                                                                                                              \
+    }                                                                                                                  \
     break
     switch (kind) {
     case FLOAT32: CHOSEN(float, v);
