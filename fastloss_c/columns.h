@@ -333,6 +333,29 @@ INLINE void exchange_few(float *tile, int classes, const int64_t *RESTRICT label
         }
     memcpy(own, found, sizeof found);
 }
+
+/* The reverse, where `own` goes to the labels' places and what is there to the last class's; 0 in rows without a label. */
+INLINE void exchange_few_back(float *tile, int classes, const int64_t *RESTRICT labels, const float *own)
+{
+    enum { WIDES = STRIP / WIDE };
+    uint32_t short_labels[STRIP];
+    for (int k = 0; k < STRIP; k++)
+        short_labels[k] = (uint32_t)labels[k];
+    WideBits left[WIDES], some[WIDES], last[WIDES], owns[WIDES];
+    memcpy(left, short_labels, sizeof left);
+    memcpy(owns, own, sizeof owns);
+    memset(last, 0, sizeof last);
+    for (int i = 0; i < WIDES; i++)
+        some[i] = (left[i] >> 31) - 1;
+    for (int c = 0; c < classes; c++, tile += LANES)
+        for (int i = 0; i < WIDES; i++) {
+            WideBits *const v = (WideBits *)tile + i;
+            const WideBits same = (WideBits)(left[i] == 0), there = c < classes - 1 ? *v : last[i];
+            last[i] |= there & same;
+            *v = ((owns[i] & same) | (there & ~same)) & some[i];
+            left[i] -= 1;
+        }
+}
 #endif
 
 /* What later tiles will read of STRIP rows: prefetched class by class, because memory is idle during exponentials. */
@@ -535,7 +558,7 @@ INLINE void NAME(scan_lanes)(
     REAL tile[(GROUP + 1) * LANES];
     NAME(Sums) sums;
     const int used = lanes < LANES ? lanes : (width + STRIP - 1) / STRIP * STRIP; /* in strips with a row */
-    const _Bool whole = n_classes <= GROUP;
+    const _Bool whole = n_classes <= GROUP, few = SINGLE && SHUFFLES && n_classes <= FEW;
     for (int lane = 0; lane < lanes; lane++)
         tile[GROUP * LANES + lane] = 0; /* what lanes without a label leave out */
     for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
@@ -544,11 +567,11 @@ INLINE void NAME(scan_lanes)(
         const int others = classes - whole;
         if (!whole)
             NAME(take_out)(rows, start, GROUP, tile, sums.own, lanes);
-        else if (!(SINGLE && SHUFFLES && n_classes <= FEW))
+        else if (!few)
             NAME(exchange_labels)(rows->labels, classes, tile, sums.own, lanes);
         for (int lane = 0; lane < used; lane += STRIP) {
 #if SINGLE && SHUFFLES
-            if (n_classes <= FEW)
+            if (few)
                 exchange_few(tile + lane, classes, rows->labels + lane, sums.own + lane);
 #endif
             const NAME(Ahead) ahead = NAME(ahead_of)(x, n_classes, start, lane);
@@ -652,12 +675,56 @@ APART int NAME(losses_of_pairs)(
 #endif
             const float above = d > 0.0f ? -low : 0.0f, linear = d > 0.0f ? d : 0.0f;
             const uint32_t turned = d > 0.0f ? 0 : 0x80000000u; /* the sign of d */
+            const float near = d < 100.0f ? low : 0.0f; /* where the exponential is not too small for it */
             float rest;
             const float loss = NAME(softplus_of_parts)(
-                ABS(d), float_of(bits_of_float(low) ^ turned), linear, above, &rest);
+                ABS(d), float_of(bits_of_float(near) ^ turned), linear, above, &rest);
             const uint32_t doubt = (d > -86.0f) & (d < 1e30f) ? 0 : ~(uint32_t)0; /* as a float, NaN */
             losses[lane + k] = (double)float_of(bits_of_float(loss) | doubt) + (double)rest;
             unsure[k] |= doubt;
+        }
+    }
+    for (int k = 0; k < STRIP; k++)
+        some |= unsure[k];
+    return some != 0;
+}
+
+/* The smaller logit less the larger over T; `low` is what that is rounded by.  NaN where float32 does not reach far enough. */
+INLINE float NAME(gap_of_pair)(float a, float b, float *low, const Temper temper)
+{
+    const float x = a < b ? b : a, y = a < b ? a : b;
+    const float gap = y - x, back = gap - y, below = (y - (gap - back)) - (x + back);
+#if TEMPERED
+    const float d = NAME(divided)(gap, below, low, temper);
+#else
+    const float d = gap;
+    *low = below;
+#endif
+    return (d > -86.0f) & !NAME(is_far)(x, temper) ? d : NAN;
+}
+
+/* Probabilities of rows of two classes: 1 / (1 + e) and e / (1 + e), with e the exponential of their logits' difference.  NaN where
+float32 does not reach far enough, and whether there is such a row: all are, without fused operations. */
+INLINE int NAME(shares_of_pairs)(const float *RESTRICT tile, const int lanes, float *RESTRICT shares, const Temper temper)
+{
+    uint32_t unsure[STRIP] = {0}, some = 0;
+    for (int lane = 0; lane < lanes; lane += STRIP) {
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            const float a = tile[lane + k], b = tile[LANES + lane + k];
+            float low;
+            const float d = NAME(gap_of_pair)(a, b, &low, temper);
+            const float t = NAME(in_powers)(d), tail = NAME(exp_tail)(NAME(reduced)(d, t - ROUNDING) + low);
+            const float power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
+            /* e is power * (one + rounded), and what it adds to 1 is total + lost */
+            const float one = tail + 1.0f, rounded = power * (tail - (one - 1.0f)), e = power * one;
+            const float total = 1.0f + e, lost = (e - (total - 1.0f)) + rounded;
+            const float by = 1.0f / total, rest = by * MULTIPLY_ADD(-by, total, MULTIPLY_ADD(-by, lost, 1.0f));
+            const float larger = by + rest, smaller = MULTIPLY_ADD(e, by, MULTIPLY_ADD(e, rest, rounded * by));
+            const _Bool known = FUSED && d == d;
+            shares[lane + k] = !known ? NAN : a < b ? smaller : larger;
+            shares[LANES + lane + k] = !known ? NAN : a < b ? larger : smaller;
+            unsure[k] |= !known;
         }
     }
     for (int k = 0; k < STRIP; k++)
@@ -1051,31 +1118,82 @@ INLINE void NAME(multiply_strip)(
     }
 }
 
+/* Slopes of rows of two classes, in a tile: the other's share times the row's factor, and less that at the label; 0 in rows without one.
+NaN where float32 does not reach far enough, and whether there is such a row. */
+INLINE int NAME(slopes_of_pairs)(
+    const float *RESTRICT tile, const int64_t *RESTRICT labels, const double *RESTRICT factor, const int lanes,
+    float *RESTRICT slopes, const Temper temper)
+{
+    const uint32_t sign = 0x80000000u, least = 0x00800000u, reach = 0x7f800000u - least; /* normal numbers */
+    uint32_t unsure[STRIP] = {0}, label[STRIP], some = 0;
+    float by[STRIP];
+    const int lacking = NAME(shares_of_pairs)(tile, lanes, slopes, temper);
+    for (int lane = 0; lane < lanes; lane += STRIP) {
+        float *RESTRICT first = slopes + lane, *RESTRICT second = slopes + LANES + lane;
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) {
+            label[k] = (uint32_t)labels[lane + k];
+            by[k] = (float)factor[lane + k];
+        }
+        IN_LANES
+        for (int k = 0; k < STRIP; k++) { /* by masks, as gcc makes branches of several conditions on the same number */
+            const uint32_t a = bits_of_float(first[k]), b = bits_of_float(second[k]), counts = (label[k] >> 31) - 1;
+            const uint32_t is_first = 0 - (uint32_t)(label[k] == 0), turned = is_first & sign;
+            const uint32_t slope = bits_of_float(by[k] * float_of(a ^ ((a ^ b) & is_first))), size = slope & ~sign;
+            const uint32_t outside = 0 - (uint32_t)(size - least >= reach), scaled = 0 - (uint32_t)((bits_of_float(by[k]) & ~sign) != 0);
+            const uint32_t missed = outside & scaled & counts; /* as a float, NaN */
+            first[k] = float_of(((slope ^ turned) & counts) | missed) + 0.0f;
+            second[k] = float_of(((slope ^ turned ^ sign) & counts) | missed) + 0.0f;
+            unsure[k] |= missed;
+        }
+    }
+    for (int k = 0; k < STRIP; k++)
+        some |= unsure[k];
+    return lacking | (some != 0);
+}
+
 /* Each row's loss, the same as `find_losses` gives, and its slopes times the row's factor, with `same` less, but `at_label` more at the
 label; 0 in rows without a label. */
 INLINE void NAME(slope_lanes)(
     const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, double same, double at_label, char *out,
     Py_ssize_t class_step, Py_ssize_t lane_step, const int lanes, const Temper temper)
 {
-    float tile[(KEPT + 1) * LANES], by[LANES], own[LANES];
+    float tile[(KEPT + 1) * LANES], by[LANES], own[LANES], pair_slopes[2 * LANES];
     double pairs[LANES];
     NAME(Sums) sums;
     const Columns slopes = {out, class_step, lane_step, NATIVE};
-    const _Bool whole = n_classes <= GROUP; /* as in `scan_lanes` */
+    const _Bool whole = n_classes <= GROUP, few = SHUFFLES && n_classes <= FEW; /* as in `scan_lanes` */
     const int classes = (int)n_classes, others = classes - whole;
+    const _Bool paired = FUSED && classes == 2 && same == 0.0 && at_label == 0.0;
     uint32_t steep[STRIP] = {0};
     int suspect = 0;
     for (int start = 0; start < classes; start += GROUP)
         NAME(load_tile)(x, start, NAME(group)(classes, start), width, lanes, tile + start * LANES);
-    if (classes == 2)
-        NAME(losses_of_pairs)(tile, rows->labels, lanes, pairs, temper);
+    if (classes == 2) {
+        const Columns *const asked[] = {x, &slopes};
+        int some = NAME(losses_of_pairs)(tile, rows->labels, lanes, pairs, temper);
+        if (paired)
+            some |= NAME(slopes_of_pairs)(tile, rows->labels, rows->factor, lanes, pair_slopes, temper);
+        if (paired && !some) {
+            for (int lane = 0; lane < lanes; lane += STRIP)
+                for (int k = 0; k < 4; k++)
+                    NAME(ask_for)(NAME(ahead_of)(asked[k / 2], 2, 0, lane), k % 2);
+            memcpy(rows->loss, pairs, sizeof pairs);
+            NAME(store_tile)(pair_slopes, 2, width, out, class_step, lane_step); /* the logits may lie there */
+            return;
+        }
+    }
     for (int lane = 0; lane < lanes; lane++)
         tile[classes * LANES + lane] = 0.0f; /* what lanes without a label leave out */
-    if (whole)
-        NAME(exchange_labels)(rows->labels, classes, tile, sums.own, lanes);
-    else
+    if (!whole)
         NAME(take_out)(rows, 0, classes, tile, sums.own, lanes);
+    else if (!few)
+        NAME(exchange_labels)(rows->labels, classes, tile, sums.own, lanes);
     for (int lane = 0; lane < lanes && lane < width; lane += STRIP) {
+#if SHUFFLES
+        if (few)
+            exchange_few(tile + lane, classes, rows->labels + lane, sums.own + lane);
+#endif
         NAME(fill_up)(tile + lane, others);
         for (int k = lane; k < lane + STRIP; k++)
             sums.peak[k] = -INFINITY;
@@ -1092,10 +1210,14 @@ INLINE void NAME(slope_lanes)(
         for (int k = 0; k < STRIP; k++) /* the sign's bit is set where a multiplier is not finite */
             steep[k] |= (bits_of_float(by[lane + k]) & 0x7fffffffu) + 0x00800000u;
         NAME(multiply_strip)(tile + lane, others, by + lane, (float)same, NAME(ahead_of)(&slopes, n_classes, 0, lane));
+#if SHUFFLES
+        if (few)
+            exchange_few_back(tile + lane, classes, rows->labels + lane, own + lane);
+#endif
     }
     for (int k = 0; k < STRIP; k++)
         suspect |= (int)(steep[k] >> 31);
-    for (int lane = 0; lane < width; lane++) {
+    for (int lane = 0; lane < width && !few; lane++) {
         if (rows->labels[lane] >= 0) {
             float *const at = tile + rows->labels[lane] * LANES + lane;
             if (whole)
@@ -1114,6 +1236,11 @@ INLINE void NAME(slope_lanes)(
                 const double loss = NAME(slopes_of_row)(x, n_classes, lane, rows, same, at_label, tile, temper);
                 rows->loss[lane] = again ? loss : rows->loss[lane]; /* a multiplier that float32 can't hold is no reason for another loss */
             }
+    for (int lane = 0; lane < width && paired; lane++) /* so that a row's slopes don't depend on the rows beside it */
+        if (pair_slopes[lane] == pair_slopes[lane]) {
+            tile[lane] = pair_slopes[lane];
+            tile[LANES + lane] = pair_slopes[LANES + lane];
+        }
     NAME(store_tile)(tile, classes, width, out, class_step, lane_step); /* the logits may lie there */
     if (classes == 2)
         for (int lane = 0; lane < lanes; lane++)

@@ -44,12 +44,6 @@ INLINE void NAME(sum_of_others)(
 #endif
 }
 
-/* Whether a row's maximum is too large for this type's exponentials, or infinite, or there is none. */
-INLINE _Bool NAME(is_far)(REAL top, const Temper temper)
-{
-    return !(ABS(top) <= LIMIT);
-}
-
 /* logsumexp less the maximum over T, in float64. */
 static double NAME(exact_tail)(const char *x, Py_ssize_t step, int kind, Py_ssize_t n, double top, const Temper temper)
 {
@@ -224,49 +218,6 @@ INLINE int NAME(tails_of_pairs)(const float *RESTRICT tile, const int lanes, dou
         some |= far;
     }
     return some;
-}
-
-/* The smaller logit less the larger over T; `low` is what that is rounded by.  NaN where float32 does not reach far enough. */
-INLINE float NAME(gap_of_pair)(float a, float b, float *low, const Temper temper)
-{
-    const float x = a < b ? b : a, y = a < b ? a : b;
-    const float gap = y - x, back = gap - y, below = (y - (gap - back)) - (x + back);
-#if TEMPERED
-    const float d = NAME(divided)(gap, below, low, temper);
-#else
-    const float d = gap;
-    *low = below;
-#endif
-    return (d > -86.0f) & !NAME(is_far)(x, temper) ? d : NAN;
-}
-
-/* Probabilities of rows of two classes: 1 / (1 + e) and e / (1 + e), with e the exponential of their logits' difference.  NaN where
-float32 does not reach far enough, and whether there is such a row: all are, without fused operations. */
-INLINE int NAME(shares_of_pairs)(const float *RESTRICT tile, const int lanes, float *RESTRICT shares, const Temper temper)
-{
-    uint32_t unsure[STRIP] = {0}, some = 0;
-    for (int lane = 0; lane < lanes; lane += STRIP) {
-        IN_LANES
-        for (int k = 0; k < STRIP; k++) {
-            const float a = tile[lane + k], b = tile[LANES + lane + k];
-            float low;
-            const float d = NAME(gap_of_pair)(a, b, &low, temper);
-            const float t = NAME(in_powers)(d), tail = NAME(exp_tail)(NAME(reduced)(d, t - ROUNDING) + low);
-            const float power = FLOAT_OF((BITS_OF(t) << MANTISSA) + ((UINT)(BIAS + 64) << MANTISSA)) * 5.42101086242752217e-20f;
-            /* e is power * (one + rounded), and what it adds to 1 is total + lost */
-            const float one = tail + 1.0f, rounded = power * (tail - (one - 1.0f)), e = power * one;
-            const float total = 1.0f + e, lost = (e - (total - 1.0f)) + rounded;
-            const float by = 1.0f / total, rest = by * MULTIPLY_ADD(-by, total, MULTIPLY_ADD(-by, lost, 1.0f));
-            const float larger = by + rest, smaller = MULTIPLY_ADD(e, by, MULTIPLY_ADD(e, rest, rounded * by));
-            const _Bool known = FUSED && d == d;
-            shares[lane + k] = !known ? NAN : a < b ? smaller : larger;
-            shares[LANES + lane + k] = !known ? NAN : a < b ? larger : smaller;
-            unsure[k] |= !known;
-        }
-    }
-    for (int k = 0; k < STRIP; k++)
-        some |= unsure[k];
-    return some != 0;
 }
 
 /* logsumexp of rows of two classes, by themselves; whether there are some that are too large for that. */

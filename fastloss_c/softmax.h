@@ -139,6 +139,12 @@ INLINE REAL NAME(within)(REAL m, const Temper temper)
     return NAME(at_most)(NAME(at_least)(m, -limit), limit);
 }
 
+/* Whether a row's maximum is too large for this type's exponentials, or infinite, or there is none. */
+INLINE _Bool NAME(is_far)(REAL top, const Temper temper)
+{
+    return !(ABS(top) <= LIMIT);
+}
+
 /* The power of two for elements around m. */
 INLINE REAL NAME(power_of)(REAL m, const Temper temper)
 {

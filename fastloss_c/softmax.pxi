@@ -425,6 +425,9 @@ cdef void index_tile(
     if once:
         if call.known.data != NULL:
             some_low = lift_factors(call, i, start, width, rows.factor)
+        elif call.w.data == NULL:
+            for lane in range(width):
+                rows.factor[lane] = call.scale * (call.keep + call.mass)
         else:
             for lane in range(width):
                 v = weight_of(call, rows.labels[lane]) if rows.labels[lane] >= 0 else 0.0

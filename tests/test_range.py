@@ -122,6 +122,33 @@ def test_log_softmax_of_logits_further_apart_than_float32_holds(n_classes):
             assert_ulp(found[1], np.full(n_classes, -np.log(np.longdouble(n_classes))), 2)
 
 
+SIZES = [0, 1e-30, 0.1, 3, 90, 100, 3000, 2.5e4, 1e6, 1.2345e10, 1e12, 3e12, 1e15, 1e20, 7e28, 1e30, 1e32, 3.4e38]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.3, 0.25])
+def test_rows_of_two_classes_over_all_of_the_range(temperature):
+    """Alone and beside others.  What the difference of the logits is rounded by may be large, too."""
+    values = f32(*SIZES, *(-v for v in SIZES[1:]))
+    x = np.stack(np.meshgrid(values, values), axis=-1).reshape(-1, 2)
+    label = np.arange(len(x)) % 3 % 2
+    away = np.diff(x.astype(np.longdouble), axis=1)[:, 0] * (1 - 2 * label) / temperature
+    odds = np.exp(-abs(away))
+    losses = np.maximum(away, 0) + np.log1p(odds)
+    slopes = np.where(away > 0, 1, odds) / (1 + odds) / temperature
+
+    def both(x, label):
+        _, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(x, label, reduction="sum", temperature=temperature)
+        return fastloss.cross_entropy(x, label, reduction="none", temperature=temperature), gradient
+
+    found, gradient = both(x, label)
+    assert_ulp(found, losses, 2)
+    assert_ulp(gradient[np.arange(len(x)), 1 - label], slopes, 4)
+    assert_ulp(gradient[np.arange(len(x)), label], -slopes, 4)
+    for i in range(len(x)):
+        loss, slope = both(x[i : i + 1], label[i : i + 1])
+        assert same_bits(loss, found[i : i + 1]) and same_bits(slope, gradient[i : i + 1]), x[i]
+
+
 def test_what_overflows_does():
     x = f32(1e30, 1.0)
     np.testing.assert_array_equal(fastloss.mse_loss(x, np.zeros(2, F32), reduction="none"), f32(np.inf, 1.0))
