@@ -177,7 +177,7 @@ cdef void scan_columns_of(
 
 cdef void put_compared(
     const Call *call, const Comparisons *out, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels,
-    const double *kl, const double *gaps, const int64_t *peaks, const int64_t *other_peaks, Rows *rows, Rows *reference,
+    bint missing, const double *kl, const double *gaps, const int64_t *peaks, const int64_t *other_peaks, Rows *rows, Rows *reference,
     double *partial
 ) noexcept nogil:
     """What is found out about the rows of one tile."""
@@ -194,7 +194,7 @@ cdef void put_compared(
             rows.loss[lane], reference.loss[lane], (reference.x[lane] - rows.x[lane]) * call.temper.rate, gaps[lane]
         )
     rises_of(rows.loss, reference.loss, between, width, rises)
-    for lane in range(width):
+    for lane in range(width if missing else 0):
         if labels[lane] == -1:
             note_bad(partial, i * out.kl.length[2] + start + lane)
         if labels[lane] < 0:
@@ -216,6 +216,7 @@ cdef void compare_column_blocks(
     cdef double kl[64]
     cdef double gaps[64]
     cdef double *partial
+    cdef bint missing
     cdef int lane, width
     for b in range(first, last):
         partial = call.partials + 4 * b
@@ -225,9 +226,14 @@ cdef void compare_column_blocks(
             start = (q - i * tiles) * LANES
             width = <int>smaller(LANES, inner - start)
             r, x = columns_of(&call.reference, i, start), columns_of(&call.x, i, start)
-            for lane in range(width):
-                labels[lane] = target_at(call, i, start + lane, n)
+            missing = call.target.data != NULL and find_labels(
+                at(&call.target, 0, i, start), call.target.step[2], call.target.kind, n, call.ignore_index, width, labels
+            )
+            for lane in range(0 if call.target.data != NULL else width):
+                labels[lane] = -1
             scan_columns_of(call, &r, n, width, labels, &reference, peaks[0])
             scan_columns_of(call, &x, n, width, labels, &rows, peaks[1])
             call.real.diverge_columns(&r, &x, n, width, &reference, &rows, kl, gaps, call.temper)
-            put_compared(call, out, i, start, width, labels, kl, gaps, peaks[0], peaks[1], &rows, &reference, partial)
+            put_compared(
+                call, out, i, start, width, labels, missing, kl, gaps, peaks[0], peaks[1], &rows, &reference, partial
+            )

@@ -39,6 +39,15 @@ INLINE double finished_divergence(double k, double s, double *gap)
     return kl < 0.0 ? 0.0 : kl;
 }
 
+/* Of so many rows, whose sums are relative to `totals`. */
+static void finish_divergences(
+    const double *RESTRICT sums, const double *RESTRICT shares, const double *RESTRICT totals, int n, double *RESTRICT kl,
+    double *RESTRICT gaps)
+{
+    for (int i = 0; i < n; i++)
+        kl[i] = finished_divergence(sums[i] / totals[i], shares[i] / totals[i], gaps + i);
+}
+
 /* The same in float64 for logits of any type, one class at a time: for logits so large that exponentials need it.
 
 The gap's rounding error may be larger than all logarithms of probabilities; then d is the difference of these. */
@@ -81,19 +90,36 @@ typedef struct {
     double total;   /* the sum of p */
 } NAME(Pair);
 
+/* The gap times T. */
+INLINE double NAME(gap_of_rows)(double r_top, double r_tail, double x_top, double x_tail, const Temper temper)
+{
+    return (r_top - x_top) + (r_tail - x_tail) * temper.value;
+}
+
+/* The logarithms of `scale` and of `total`, of a reference whose elements are relative to 2^n, and the other row's to 2^m. */
+INLINE double NAME(log_of_scale)(REAL n, REAL m, double gap, const Temper temper)
+{
+    return log_of_power((double)m - (double)n, -gap * temper.rate);
+}
+
+INLINE double NAME(log_of_total)(REAL n, double r_top, double r_tail, const Temper temper)
+{
+    return r_tail - log_of_power((double)n, r_top * temper.rate);
+}
+
 INLINE void NAME(find_pair)(
     double r_top, double r_tail, double x_top, double x_tail, NAME(Pair) *pair, const Temper temper)
 {
     const REAL n = NAME(power_of)((REAL)r_top, temper), m = NAME(power_of)((REAL)x_top, temper);
-    const double gap = (r_top - x_top) + (r_tail - x_tail) * temper.value;
+    const double gap = NAME(gap_of_rows)(r_top, r_tail, x_top, x_tail, temper);
     pair->r_lowest = NAME(lowest)(n, temper);
     pair->x_lowest = NAME(lowest)(m, temper);
     pair->r_bias = NAME(bias)(n);
     pair->x_bias = NAME(bias)(m);
-    pair->scale = (REAL)exp_double(log_of_power((double)m - (double)n, -gap * temper.rate));
+    pair->scale = (REAL)exp_double(NAME(log_of_scale)(n, m, gap, temper));
     pair->high = (REAL)gap;
     pair->low = (REAL)(gap - (double)pair->high);
-    pair->total = exp_double(r_tail - log_of_power((double)n, r_top * temper.rate));
+    pair->total = exp_double(NAME(log_of_total)(n, r_top, r_tail, temper));
 }
 
 /* d from what T times it is. */
@@ -406,23 +432,32 @@ INLINE void NAME(diverge_lanes)(
     double *gaps, const int lanes, const Temper temper)
 {
     REAL r_tile[GROUP * LANES], x_tile[GROUP * LANES], r_lowest[LANES], x_lowest[LANES], scale[LANES], high[LANES], low[LANES];
-    REAL most[LANES];
+    REAL most[LANES], n[LANES], m[LANES];
     UINT r_bias[LANES], x_bias[LANES];
-    double sums[LANES], shares[LANES], totals[LANES];
+    double sums[LANES], shares[LANES], totals[LANES], scales[LANES];
+    for (int lane = 0; lane < lanes; lane++) { /* as `find_pair`, in loops that vectorise */
+        n[lane] = (REAL)reference->top[lane];
+        m[lane] = (REAL)rows->top[lane];
+    }
     for (int lane = 0; lane < lanes; lane++) {
-        NAME(Pair) pair;
-        NAME(find_pair)(reference->top[lane], reference->tail[lane], rows->top[lane], rows->tail[lane], &pair, temper);
-        r_lowest[lane] = pair.r_lowest;
-        x_lowest[lane] = pair.x_lowest;
-        r_bias[lane] = pair.r_bias;
-        x_bias[lane] = pair.x_bias;
-        scale[lane] = pair.scale;
-        high[lane] = pair.high;
-        low[lane] = pair.low;
-        totals[lane] = pair.total;
+        n[lane] = NAME(power_of)(n[lane], temper);
+        m[lane] = NAME(power_of)(m[lane], temper);
+        r_lowest[lane] = NAME(lowest)(n[lane], temper);
+        x_lowest[lane] = NAME(lowest)(m[lane], temper);
+        r_bias[lane] = NAME(bias)(n[lane]);
+        x_bias[lane] = NAME(bias)(m[lane]);
         most[lane] = -(REAL)INFINITY;
+    }
+    for (int lane = 0; lane < lanes; lane++) {
+        const double gap = NAME(gap_of_rows)(reference->top[lane], reference->tail[lane], rows->top[lane], rows->tail[lane], temper);
+        high[lane] = (REAL)gap;
+        low[lane] = (REAL)(gap - (double)high[lane]);
+        scales[lane] = exp_double(NAME(log_of_scale)(n[lane], m[lane], gap, temper));
+        totals[lane] = exp_double(NAME(log_of_total)(n[lane], reference->top[lane], reference->tail[lane], temper));
         sums[lane] = shares[lane] = 0.0;
     }
+    for (int lane = 0; lane < lanes; lane++)
+        scale[lane] = (REAL)scales[lane];
     for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
         NAME(load_tile)(r, start, classes, width, lanes, r_tile);
@@ -439,14 +474,14 @@ INLINE void NAME(diverge_lanes)(
             }
         }
     }
+    for (int lane = 0; lane < lanes; lane++)
+        gaps[lane] = ((double)high[lane] + (double)low[lane]) * temper.rate;
+    finish_divergences(sums, shares, totals, lanes, kl, gaps);
     for (int lane = 0; lane < width; lane++) {
+        if (NAME(is_moderate)(reference->top[lane], rows->top[lane], (double)most[lane], temper))
+            continue;
         if (!(fabs(reference->top[lane]) < INFINITY && fabs(rows->top[lane]) < INFINITY)) {
             kl[lane] = gaps[lane] = NAN;
-            continue;
-        }
-        if (NAME(is_moderate)(reference->top[lane], rows->top[lane], (double)most[lane], temper)) {
-            gaps[lane] = ((double)high[lane] + (double)low[lane]) * temper.rate;
-            kl[lane] = finished_divergence(sums[lane] / totals[lane], shares[lane] / totals[lane], gaps + lane);
             continue;
         }
         const Side of = {r->data + lane * r->lane_step, r->class_step, r->kind, reference->top[lane], reference->tail[lane]};
