@@ -48,17 +48,23 @@ INLINE void exchange(Wide *a, Wide *b, Wide *c, Wide *d)
     *d = LAST_HALVES(AB, CD);
 }
 
-/* Four classes of WIDE rows, from rows to a tile. */
-INLINE void transposed(const char *rows, Py_ssize_t row_step, float *tile)
+/* Four classes of WIDE rows, from rows to where classes lie so many bytes apart. */
+INLINE void transposed_to(const char *rows, Py_ssize_t row_step, char *classes, Py_ssize_t class_step)
 {
     const Py_ssize_t step = 4 * row_step; /* from piece to piece */
     Wide a = pieces_at(rows, step), b = pieces_at(rows + row_step, step);
     Wide c = pieces_at(rows + 2 * row_step, step), d = pieces_at(rows + 3 * row_step, step);
     exchange(&a, &b, &c, &d);
-    *(Wide *)tile = a;
-    *(Wide *)(tile + LANES) = b;
-    *(Wide *)(tile + 2 * LANES) = c;
-    *(Wide *)(tile + 3 * LANES) = d;
+    *(Wide *)classes = a;
+    *(Wide *)(classes + class_step) = b;
+    *(Wide *)(classes + 2 * class_step) = c;
+    *(Wide *)(classes + 3 * class_step) = d;
+}
+
+/* Those of a tile. */
+INLINE void transposed(const char *rows, Py_ssize_t row_step, float *tile)
+{
+    transposed_to(rows, row_step, (char *)tile, LANES * sizeof(float));
 }
 
 /* And back. */
@@ -199,6 +205,69 @@ INLINE int NAME(group)(Py_ssize_t n_classes, Py_ssize_t start)
 {
     return n_classes - start < GROUP ? (int)(n_classes - start) : GROUP;
 }
+
+#if !TEMPERED
+/* Rows of any steps as REAL, contiguous, and so many bytes apart. */
+static void NAME(turned)(const Columns *x, Py_ssize_t n_classes, int width, char *rows, Py_ssize_t row_step)
+{
+    REAL tile[GROUP * LANES];
+#if SINGLE && SHUFFLES
+    if (x->kind == NATIVE && x->lane_step == (Py_ssize_t)sizeof(float) && width >= 4 && n_classes >= WIDE) {
+        for (Py_ssize_t c = 0; c < n_classes; c += WIDE) { /* the last of both may have been there before */
+            const Py_ssize_t first = c + WIDE <= n_classes ? c : n_classes - WIDE;
+            const char *from = x->data + first * x->class_step;
+            for (int k = 0; k < WIDE; k++)
+                ASK_FOR(from + k * x->class_step + LANES * sizeof(float)); /* later rows' */
+            for (int lane = 0; lane < width; lane += 4) { /* a class takes a row's place, and the other way round */
+                const Py_ssize_t at = lane + 4 <= width ? lane : width - 4;
+                transposed_to(from + at * sizeof(float), x->class_step, rows + at * row_step + first * sizeof(float), row_step);
+            }
+        }
+        return;
+    }
+#endif
+    if (width < NARROW && x->kind == NATIVE) {
+        for (int lane = 0; lane < width; lane++)
+            for (Py_ssize_t c = 0; c < n_classes; c++)
+                ((REAL *)(rows + lane * row_step))[c] = *(const REAL *)(x->data + lane * x->lane_step + c * x->class_step);
+        return;
+    }
+    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        NAME(load_tile)(x, start, classes, width, width, tile);
+        NAME(store_tile)(tile, classes, width, rows + start * sizeof(REAL), sizeof(REAL), row_step);
+    }
+}
+
+/* And such rows back to where they go. */
+static void NAME(turned_back)(
+    const char *rows, Py_ssize_t row_step, Py_ssize_t n_classes, int width, char *out, Py_ssize_t class_step,
+    Py_ssize_t lane_step)
+{
+    const Columns from = {rows, sizeof(REAL), row_step, NATIVE};
+    REAL tile[GROUP * LANES];
+#if SINGLE && SHUFFLES
+    if (lane_step == (Py_ssize_t)sizeof(float) && width >= WIDE) {
+        for (Py_ssize_t c = 0; c < n_classes; c += 4) {
+            const Py_ssize_t first = c + 4 <= n_classes ? c : n_classes - 4;
+            char *to = out + first * class_step;
+            for (int k = 0; k < 4; k++)
+                ask_for_all(to + (STRIP + k) * class_step, width * lane_step); /* as far ahead as memory takes */
+            for (int lane = 0; lane < width; lane += WIDE) {
+                const Py_ssize_t at = lane + WIDE <= width ? lane : width - WIDE;
+                transposed_to(rows + at * row_step + first * sizeof(float), row_step, to + at * sizeof(float), class_step);
+            }
+        }
+        return;
+    }
+#endif
+    for (Py_ssize_t start = 0; start < n_classes; start += GROUP) {
+        const int classes = NAME(group)(n_classes, start);
+        NAME(load_tile)(&from, start, classes, width, width, tile);
+        NAME(store_tile)(tile, classes, width, out + start * class_step, class_step, lane_step);
+    }
+}
+#endif
 
 /* --- LANES rows, or as many as there are --------------------------------------------------------------------------------- */
 
@@ -502,11 +571,11 @@ static void NAME(take_up_classes)(
 static UNKNOWN double NAME(most_power) = DOUBLE_ROUNDING + 900.0;
 
 /* -x / T of the element left out, and that in powers of two, rounded, plus DOUBLE_ROUNDING. */
-INLINE double NAME(turned)(float x, double *powers, const Temper temper)
+INLINE double NAME(negated)(float x, double *powers, const Temper temper)
 {
-    const double turned = -(double)x * (TEMPERED ? temper.rate : 1.0);
-    *powers = turned * 1.44269504088896340736 + DOUBLE_ROUNDING;
-    return turned;
+    const double negated = -(double)x * (TEMPERED ? temper.rate : 1.0);
+    *powers = negated * 1.44269504088896340736 + DOUBLE_ROUNDING;
+    return negated;
 }
 
 /* Whether `losses_of_strip` reaches a row: x is left out, the largest of the others is `peak`, and exp(-x / T) times their sum is about
@@ -528,7 +597,7 @@ static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RE
     double *RESTRICT odds = sums->odds + lane;
     int suspect = 0;
     for (int i = 0; i < STRIP; i++) {
-        double powers, r = NAME(turned)(own[i], &powers, temper);
+        double powers, r = NAME(negated)(own[i], &powers, temper);
         const double t = powers + (double)power[i], reach = t < NAME(most_power) ? t : NAME(most_power);
         r -= (powers - DOUBLE_ROUNDING) * DOUBLE_LN2;
 #if SHORT
@@ -545,7 +614,7 @@ static int NAME(losses_of_strip)(NAME(Sums) *RESTRICT sums, int lane, double *RE
 static _Bool NAME(is_suspect)(const NAME(Sums) *sums, int lane, const Temper temper)
 {
     double powers;
-    (void)NAME(turned)(sums->own[lane], &powers, temper);
+    (void)NAME(negated)(sums->own[lane], &powers, temper);
     return !NAME(is_reached)(sums->own[lane], sums->peak[lane], powers + (double)sums->power[lane], temper);
 }
 #endif

@@ -35,22 +35,6 @@ cdef void rank_row(
         (<int64_t *>at(&outs[3], 0, i, j))[0] = before
 
 
-cdef void copy_side_by_side(
-    const Call *call, const char *x, Py_ssize_t n, Py_ssize_t lane_step, int width, char *rows
-) noexcept nogil:
-    """Rows that lie across others to rows of their own: a whole line of the cache serves all of them."""
-    cdef Py_ssize_t size = call.real.size, start, stop, c
-    cdef char row[64 * 8]
-    cdef int lane
-    for c in range(n):
-        call.real.copied(x + c * call.x.step[1], lane_step, call.x.kind, width, row)
-        for lane in range(width):
-            if size == 8:
-                (<double *>rows)[lane * n + c] = (<double *>row)[lane]
-            else:
-                (<float *>rows)[lane * n + c] = (<float *>row)[lane]
-
-
 cdef void detail_blocks(
     Call *call, const Operand *outs, bint across, Py_ssize_t m, Py_ssize_t block, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
@@ -95,7 +79,8 @@ cdef void detail_blocks(
             while start < stop:
                 width = <int>smaller(abreast, stop - start)
                 if copies != NULL:
-                    copy_side_by_side(call, at(&call.x, i, 0, start), n, call.x.step[2], width, copies)
+                    x = columns_of(&call.x, i, start)
+                    call.real.turned(&x, n, width, copies, n * size)
                 for lane in range(width):
                     j = start + lane
                     if copies != NULL:

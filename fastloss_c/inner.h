@@ -117,6 +117,8 @@ typedef struct {
     void (*detail_columns)(
         const Columns *, int, int, Py_ssize_t, char *, Py_ssize_t, char *, Py_ssize_t, char *, Py_ssize_t);
     void (*entropy_columns)(const Columns *, int, int, const int64_t *, double *);
+    void (*turned)(const Columns *, Py_ssize_t, int, char *, Py_ssize_t);
+    void (*turned_back)(const char *, Py_ssize_t, Py_ssize_t, int, char *, Py_ssize_t, Py_ssize_t);
     void (*find_peaks)(const Columns *, Py_ssize_t, int, Rows *);
     void (*scan_columns)(const Columns *, Py_ssize_t, int, Rows *, Temper);
     void (*find_losses)(const Columns *, Py_ssize_t, int, Rows *, Temper);
@@ -149,7 +151,7 @@ typedef struct {
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##kernels, mix_##kernels, fill_##kernels,          \
             log_probabilities_##kernels, (void *)add_##type, first_of_all_##type, count_before_##type,                 \
             (void *)detail_##type, detail_columns_##type, entropy_columns_##type,                                      \
-            find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                                          \
+            turned_##type, turned_back_##type, find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                                          \
             mix_columns_##kernels, fill_columns_##kernels, slopes, log_columns_##kernels,                              \
             columns, normalise_rows_##kernels, divergence_##kernels, quick_divergence_##kernels,                       \
             diverge_columns_##kernels, gaps, logits, rises                                                             \

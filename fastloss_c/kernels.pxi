@@ -102,6 +102,11 @@ cdef extern from "inner.h" nogil:
             Py_ssize_t places_step, char *state, Py_ssize_t state_step) noexcept nogil
         void (*entropy_columns)(
             const Columns *x, int n, int width, const int64_t *largest, double *entropies) noexcept nogil
+        void (*turned)(
+            const Columns *x, Py_ssize_t n_classes, int width, char *rows, Py_ssize_t row_step) noexcept nogil
+        void (*turned_back)(
+            const char *rows, Py_ssize_t row_step, Py_ssize_t n_classes, int width, char *out, Py_ssize_t class_step,
+            Py_ssize_t lane_step) noexcept nogil
         void (*find_peaks)(const Columns *x, Py_ssize_t n_classes, int width, Rows *rows) noexcept nogil
         void (*scan_columns)(
             const Columns *x, Py_ssize_t n_classes, int width, Rows *rows, Temper temper) noexcept nogil

@@ -22,9 +22,18 @@ cdef struct RowTask:
     Py_ssize_t block
 
 
+include "turned.pxi"
+
+
 cdef void row_blocks(void *task, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """Blocks [first, last) of rows, as any of several threads may compute them."""
-    cdef RowTask t = (<RowTask *>task)[0]
+    if not (is_turned(<RowTask *>task) and turned_blocks(<RowTask *>task, first, last)):
+        plain_blocks(<RowTask *>task, first, last)
+
+
+cdef void plain_blocks(const RowTask *task, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The same, by the kernels of rows as they lie."""
+    cdef RowTask t = task[0]
     cdef Call *call = t.call
     cdef const Operand *outs = t.outs
     cdef Scores scores

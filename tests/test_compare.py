@@ -307,6 +307,26 @@ def test_shapes_and_axes():
     assert empty.kl.shape == (0,) and empty.nll.shape == (0,)
 
 
+@pytest.mark.parametrize("n_classes", [511, 512, 1000, 9000])
+def test_many_classes_across_rows(n_classes):
+    """As contiguous rows, the same whatever lies beside a row, and the right label is named."""
+    r, x = (a.reshape(2, 35, n_classes).transpose(0, 2, 1).copy() for a in pair(70, n_classes, 0.1))
+    target = np.arange(70).reshape(2, 35)
+    got = fastloss.compare(r, x, target, axis=1)
+    plain = fastloss.compare(*(np.ascontiguousarray(a.transpose(0, 2, 1)) for a in (r, x)), target)
+    for a, b in zip(got, plain, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9)
+    for rows in (slice(0, 2), slice(3, 7), slice(14, 31), slice(19, 35)):
+        sides = [np.ascontiguousarray(a[..., rows]) for a in (r, x)]
+        part = fastloss.compare(*sides, np.ascontiguousarray(target[:, rows]), axis=1)
+        assert all(same_bits(a, np.ascontiguousarray(b[:, rows])) for a, b in zip(part, got, strict=True))
+    for place in ((0, 3), (1, 0), (1, 34)):
+        labels = target.copy()
+        labels[place] = n_classes
+        with pytest.raises(IndexError, match=rf"{n_classes}.*{place[0]}, {place[1]}|{place[0]}, {place[1]}.*{n_classes}"):
+            fastloss.compare(r, x, labels, axis=1)
+
+
 @pytest.mark.any_backend  # Numba compiles for each
 @pytest.mark.parametrize("layout", KEEPING_DTYPE, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("n_classes", [5, 200])

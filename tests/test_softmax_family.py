@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 from cases import ROW_CASES, ROW_STAND_INS, generator
-from compare import assert_ulp, result_dtype
+from compare import assert_ulp, result_dtype, same_bits
 
 import fastloss
 
@@ -79,6 +79,28 @@ def test_numbers_of_columns(n_classes, n_inner):
         if target.ndim == 3:
             target = np.ascontiguousarray(np.moveaxis(target, -1, 1))
         check(case, (prediction, target), axis=1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("n_classes", [511, 512, 1000, 4096, 4097])
+@pytest.mark.parametrize("name", ["log_softmax", "softmax"])
+def test_many_classes_across_rows(name, n_classes, dtype):
+    """Results are right, the same for a row whatever lies beside it and in place, and nothing else is written to."""
+    function = getattr(fastloss, name)
+    x = generator(name, n_classes).normal(0, 3, (2, n_classes, 40)).astype(dtype)
+    x[1, 7, 3], x[1, :, 20] = -np.inf, np.nan
+    got = function(x, axis=1)
+    assert_ulp(got, getattr(reference, name)(x, axis=1), 4, at=2.0**-100)
+    for columns in (slice(0, 2), slice(4, 7), slice(1, 17), slice(20, 40)):
+        some = np.ascontiguousarray(x[..., columns])
+        assert same_bits(function(some, axis=1), np.ascontiguousarray(got[..., columns]))
+        assert same_bits(function(x[..., columns], axis=1), np.ascontiguousarray(got[..., columns]))
+    if dtype == np.float32:
+        frame = np.full((2, n_classes, 50), 7, np.float32)
+        frame[..., 5:45] = x
+        function(frame[..., 5:45], axis=1, out=frame[..., 5:45])
+        assert same_bits(np.ascontiguousarray(frame[..., 5:45]), got)
+        assert (frame[..., :5] == 7).all() and (frame[..., 45:] == 7).all()
 
 
 @pytest.mark.any_backend
