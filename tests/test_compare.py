@@ -323,7 +323,9 @@ def test_many_classes_across_rows(n_classes):
     for place in ((0, 3), (1, 0), (1, 34)):
         labels = target.copy()
         labels[place] = n_classes
-        with pytest.raises(IndexError, match=rf"{n_classes}.*{place[0]}, {place[1]}|{place[0]}, {place[1]}.*{n_classes}"):
+        with pytest.raises(
+            IndexError, match=rf"{n_classes}.*{place[0]}, {place[1]}|{place[0]}, {place[1]}.*{n_classes}"
+        ):
             fastloss.compare(r, x, labels, axis=1)
 
 

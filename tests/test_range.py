@@ -137,7 +137,9 @@ def test_rows_of_two_classes_over_all_of_the_range(temperature):
     slopes = np.where(away > 0, 1, odds) / (1 + odds) / temperature
 
     def both(x, label):
-        _, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(x, label, reduction="sum", temperature=temperature)
+        _, gradient = fastloss.value_and_grad(fastloss.cross_entropy)(
+            x, label, reduction="sum", temperature=temperature
+        )
         return fastloss.cross_entropy(x, label, reduction="none", temperature=temperature), gradient
 
     found, gradient = both(x, label)
