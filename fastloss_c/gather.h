@@ -59,6 +59,13 @@ static void losses_of_chosen(const double *RESTRICT values, int n, int take_log,
             losses[i] = values[i] <= 1.0 ? -log_double(values[i]) : NAN;
 }
 
+/* Their derivatives, with respect to the values. */
+static void slopes_of_chosen(const double *RESTRICT values, int n, int take_log, double *RESTRICT slopes)
+{
+    for (int i = 0; i < n; i++)
+        slopes[i] = take_log && values[i] == 0.0 ? -INFINITY : -1.0 / (take_log ? values[i] : 1.0);
+}
+
 /* The sum of values, whose order is fixed. */
 static double sum_of_chosen(const double *values, int n)
 {

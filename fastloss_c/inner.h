@@ -168,11 +168,6 @@ static const Arithmetic ARITHMETICS[4] = {
 
 /* --- one element, whatever it is ---------------------------------------------------------------------------------------- */
 
-static double log_of(double x)
-{
-    return log_double(x);
-}
-
 static double exp_of(double x)
 {
     return exp_double(x);

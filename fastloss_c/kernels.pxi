@@ -172,6 +172,7 @@ cdef extern from "inner.h" nogil:
         int *found) noexcept
     double sum_of_chosen(const double *values, int n) noexcept
     void losses_of_chosen(const double *values, int n, int take_log, double *losses) noexcept
+    void slopes_of_chosen(const double *values, int n, int take_log, double *slopes) noexcept
     double weigh_losses(
         const int64_t *labels, int n, const char *w, Py_ssize_t step, int kind, double *losses) noexcept
     void copied_double(const char *p, Py_ssize_t step, int kind, Py_ssize_t n, double *out) noexcept
@@ -201,7 +202,6 @@ cdef extern from "inner.h" nogil:
     void add_losses(const Rows *rows, int width, double *sums) noexcept
     void find_totals(Rows *rows, int width, double rate) noexcept
     void find_totals_of_peaks(Rows *rows, int width, double rate) noexcept
-    double log_of(double x) noexcept
     double exp_of(double x) noexcept
     double rise_of(double loss, double base, double d) noexcept
     void rises_of(const double *losses, const double *bases, const double *ds, int n, double *rises) noexcept

@@ -625,12 +625,18 @@ cdef void column_blocks(
 # --- one element per row ---------------------------------------------------------------------------------------------
 
 
+cdef inline void put_slope(
+    const Call *call, Py_ssize_t i, int64_t label, Py_ssize_t j, double weight, double slope
+) noexcept nogil:
+    put(at(&call.gradient, i, label, j), call.real.size, scaled(weight * call.scale, slope))
+
+
 cdef void gather_some(
     Call *call, bint take_log, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels, const double *values,
     double *partial
 ) noexcept nogil:
     """-x[target] or -log x[target] of some rows, weighted by class, of which some may have no label; and their gradient."""
-    cdef double value, slope, v
+    cdef double slope, v
     cdef double losses[512]
     cdef double weights[512]
     cdef int64_t label
@@ -644,18 +650,15 @@ cdef void gather_some(
                 note_bad(partial, i * call.x.length[2] + j)
             put_loss(call, i, j, 0.0 if label == -2 else NAN)
             continue
-        value = values[lane]
-        slope = -1.0
-        if take_log:
-            slope = -1.0 / value if value != 0.0 else -INFINITY
-            value = log_of(value) if value <= 1.0 else NAN
         v = weight_of(call, label)
-        losses[lane] = scaled(v, -value)
+        losses_of_chosen(values + lane, 1, take_log, &losses[lane])
+        losses[lane] = scaled(v, losses[lane])
         weights[lane] = v
         counted += 1
         put_loss(call, i, j, losses[lane])
         if call.gradient.data != NULL:
-            put(at(&call.gradient, i, label, j), call.real.size, scaled(v * call.scale, slope))
+            slopes_of_chosen(values + lane, 1, take_log, &slope)
+            put_slope(call, i, label, j, v, slope)
     # in the order in which losses alone are added up
     count(partial, sum_of_chosen(losses, width), sum_of_chosen(weights, width), counted)
 
@@ -671,10 +674,11 @@ cdef void gather_blocks(
     cdef int64_t labels[512]
     cdef double values[512]
     cdef double losses[512]
+    cdef double slopes[512]
     cdef double weights
     cdef double *partial
     cdef bint missing
-    cdef int width
+    cdef int width, lane
     for b in range(first, last):
         partial = call.partials + 4 * b
         start_block(partial)
@@ -699,7 +703,7 @@ cdef void gather_blocks(
                 clear_rows(
                     at(&call.gradient, i, 0, j), call.gradient.step[1], call.gradient.step[2], call.real.size, n, width
                 )
-            if missing or call.gradient.data != NULL:
+            if missing:
                 gather_some(call, take_log, i, j, width, labels, values, partial)
             else:
                 losses_of_chosen(values, width, take_log, losses)
@@ -707,6 +711,10 @@ cdef void gather_blocks(
                 count(partial, sum_of_chosen(losses, width), weights, width)
                 if call.out.data != NULL:
                     put_all(at(&call.out, 0, i, j), call.out.step[2], SIZE_OF(call.out.kind), losses, width)
+                if call.gradient.data != NULL:
+                    slopes_of_chosen(values, width, take_log, slopes)
+                    for lane in range(width):
+                        put_slope(call, i, labels[lane], j + lane, weight_of(call, labels[lane]), slopes[lane])
             r += width
         if beyond:
             note_beyond(partial)
