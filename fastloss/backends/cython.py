@@ -50,7 +50,9 @@ def rowwise_from(op, real, written):
     """The number of classes at which the kernels' times cross, see `backends`."""
     if op == "normalise" and real.itemsize == 8:
         return 64 if written else 128
-    if op in ("normalise", "dense") and real.itemsize == 4:
+    if op == "normalise":
+        return 128 if written else 160
+    if op == "dense" and real.itemsize == 4:
         return 64 if instruction_set() == "avx512" else 80
     return 128 if real.itemsize == 8 or op == "detail" else 192
 
