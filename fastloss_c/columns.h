@@ -363,8 +363,8 @@ INLINE void NAME(take_out)(
         tile[at[lane]] = -(REAL)INFINITY;
 }
 
-/* The same from a tile of all classes: the last one's element comes in the place of what is taken out, so that there is one class less.  Of
-rows without a label the last is taken out. */
+/* The same from a tile of all classes: the last one's element comes in the place of what is taken out, so that there is one class less.
+Of rows without a label the last is taken out. */
 INLINE void NAME(exchange_labels)(
     const int64_t *RESTRICT labels, int classes, REAL *RESTRICT tile, REAL *RESTRICT own, const int lanes)
 {
@@ -574,7 +574,7 @@ static UNKNOWN double NAME(most_power) = DOUBLE_ROUNDING + 900.0;
 INLINE double NAME(negated)(float x, double *powers, const Temper temper)
 {
     const double negated = -(double)x * (TEMPERED ? temper.rate : 1.0);
-    *powers = negated * 1.44269504088896340736 + DOUBLE_ROUNDING;
+    *powers = negated * DOUBLE_INV_LN2 + DOUBLE_ROUNDING;
     return negated;
 }
 
@@ -1209,7 +1209,8 @@ INLINE int NAME(slopes_of_pairs)(
             const uint32_t a = bits_of_float(first[k]), b = bits_of_float(second[k]), counts = (label[k] >> 31) - 1;
             const uint32_t is_first = 0 - (uint32_t)(label[k] == 0), turned = is_first & sign;
             const uint32_t slope = bits_of_float(by[k] * float_of(a ^ ((a ^ b) & is_first))), size = slope & ~sign;
-            const uint32_t outside = 0 - (uint32_t)(size - least >= reach), scaled = 0 - (uint32_t)((bits_of_float(by[k]) & ~sign) != 0);
+            const uint32_t outside = 0 - (uint32_t)(size - least >= reach);
+            const uint32_t scaled = 0 - (uint32_t)((bits_of_float(by[k]) & ~sign) != 0);
             const uint32_t missed = outside & scaled & counts; /* as a float, NaN */
             first[k] = float_of(((slope ^ turned) & counts) | missed) + 0.0f;
             second[k] = float_of(((slope ^ turned ^ sign) & counts) | missed) + 0.0f;

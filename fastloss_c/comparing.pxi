@@ -177,8 +177,8 @@ cdef void scan_columns_of(
 
 cdef void put_compared(
     const Call *call, const Comparisons *out, Py_ssize_t i, Py_ssize_t start, int width, const int64_t *labels,
-    bint missing, const double *kl, const double *gaps, const int64_t *peaks, const int64_t *other_peaks, Rows *rows, Rows *reference,
-    double *partial
+    bint missing, const double *kl, const double *gaps, const int64_t *peaks, const int64_t *other_peaks, Rows *rows,
+    Rows *reference, double *partial
 ) noexcept nogil:
     """What is found out about the rows of one tile."""
     cdef double between[64]

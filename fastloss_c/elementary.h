@@ -13,7 +13,6 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #undef LN2_LO
 #undef LN2_SHORT
 #undef LN2_REST
-#undef LN2_LAST
 #undef ROUNDING
 #undef MAGIC
 #undef EXP_LEAST
@@ -53,7 +52,6 @@ read the other.  Without fused multiply-add, ln 2 is split so that n times its f
 #define SQRT sqrtf
 #define LN2_SHORT 0.693359375f /* so few bits that its products with exponents are exact */
 #define LN2_REST -2.12194440054690583e-4f
-#define LN2_LAST 1.64659495829e-12f /* what rounding that leaves */
 #if FUSED
 #define MULTIPLY_ADD(a, b, c) __builtin_fmaf((a), (b), (c))
 #define LN2_HI 0.693147182464599609375f
@@ -464,9 +462,10 @@ INLINE double NAME(short_log1p)(double x)
     return x == INFINITY ? INFINITY : value;
 }
 
-/* As ROUNDING, in double. */
+/* As ROUNDING and INV_LN2, in double. */
 #ifndef DOUBLE_ROUNDING
 #define DOUBLE_ROUNDING 6755399441055744.0
+#define DOUBLE_INV_LN2 1.44269504088896340736
 #endif
 
 /* 2^n exp(r), t = n + DOUBLE_ROUNDING, |n| <= 1022, |r| <= ln(2) / 2. */
@@ -480,7 +479,7 @@ INLINE double NAME(short_power_of_parts)(double t, double r)
 /* exp(x), |x| <= 700. */
 INLINE double NAME(short_power)(double x)
 {
-    const double t = x * 1.44269504088896340736 + DOUBLE_ROUNDING, n = t - DOUBLE_ROUNDING;
+    const double t = x * DOUBLE_INV_LN2 + DOUBLE_ROUNDING, n = t - DOUBLE_ROUNDING;
     return NAME(short_power_of_parts)(t, x - n * 0.693147180559945286226764);
 }
 

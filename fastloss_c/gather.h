@@ -2,8 +2,8 @@
 
 /* So many rows at a time that what is stored one by one has left the store buffer when it is read in vectors. */
 enum { CHOSEN_AT_ONCE = 512 };
-enum { SPREAD = 1 << 19 };   /* bytes between the first and the last of them from which they come from beyond the second-level cache */
-enum { ASKED_AHEAD = 48 };   /* rows that memory is asked for ahead, then */
+enum { SPREAD = 1 << 19 };   /* bytes that they stretch over where memory is asked for ahead: beyond the second-level cache */
+enum { ASKED_AHEAD = 48 };   /* rows ahead, then */
 
 /* Of so many rows each its label's, as float64; nothing of rows without a label. */
 static void chosen(

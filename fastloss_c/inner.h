@@ -62,13 +62,10 @@ static Temper temper_of(double temperature)
     temper.inverse = (float)temper.rate;
     temper.inverse_rest = (float)(temper.rate - (double)temper.inverse);
     temper.per_power = (float)(1.0 / power);
-    temper.brief = float_of(bits_of_float((float)power) & 0xfffff000u);
-    temper.rest = (float)(power - (double)temper.brief);
-    temper.last = (float)(power - (double)temper.brief - (double)temper.rest);
-    temper.high = FUSED ? (float)power : temper.brief;
+    /* without fused multiply-add, so few bits that products with exponents are exact */
+    temper.high = FUSED ? (float)power : float_of(bits_of_float((float)power) & 0xfffff000u);
     temper.low = (float)(power - (double)temper.high);
     temper.limit = (float)(temperature * REACH);
-    temper.level = (float)(temperature * 1000.0);
     return temper;
 }
 
@@ -151,7 +148,8 @@ typedef struct {
             likelihoods_##type, top_of_##type, peak_of_##type, scan_##kernels, mix_##kernels, fill_##kernels,          \
             log_probabilities_##kernels, (void *)add_##type, first_of_all_##type, count_before_##type,                 \
             (void *)detail_##type, detail_columns_##type, entropy_columns_##type,                                      \
-            turned_##type, turned_back_##type, find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                                          \
+            turned_##type, turned_back_##type,                                                                         \
+            find_peaks_##type, scan_columns_##kernels, find_losses_##kernels,                                          \
             mix_columns_##kernels, fill_columns_##kernels, slopes, log_columns_##kernels,                              \
             columns, normalise_rows_##kernels, divergence_##kernels, quick_divergence_##kernels,                       \
             diverge_columns_##kernels, gaps, logits, rises                                                             \

@@ -46,8 +46,7 @@ typedef struct {
     double value, rate;             /* T, 1 / T */
     float inverse, inverse_rest;    /* 1 / T in two parts */
     float per_power, high, low;     /* 1 / (T ln 2), and T ln 2 in parts as LN2_HI and LN2_LO */
-    float brief, rest, last;        /* likewise, as LN2_SHORT, LN2_REST and LN2_LAST */
-    float limit, level;             /* T times what these are without it */
+    float limit;                    /* T times what it is without it */
     double cap, per_cap;            /* a soft cap c, 1 / c: see capped.h, to whose kernels T is 1 above */
     double rise, steepness;         /* c / T, 1 / T */
     int slopes;                     /* whether derivatives are with respect to the logits before the cap */
