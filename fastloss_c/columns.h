@@ -628,7 +628,7 @@ INLINE void NAME(scan_lanes)(
     NAME(Sums) sums;
     const int used = lanes < LANES ? lanes : (width + STRIP - 1) / STRIP * STRIP; /* in strips with a row */
     const _Bool whole = n_classes <= GROUP, few = SINGLE && SHUFFLES && n_classes <= FEW;
-    for (int lane = 0; lane < lanes; lane++)
+    for (int lane = 0; lane < lanes && !whole; lane++)
         tile[GROUP * LANES + lane] = 0; /* what lanes without a label leave out */
     for (Py_ssize_t start = 0; start < n_classes && GOES_ON(start, 14); start += GROUP) {
         const int classes = NAME(group)(n_classes, start);
@@ -1253,7 +1253,7 @@ INLINE void NAME(slope_lanes)(
             return;
         }
     }
-    for (int lane = 0; lane < lanes; lane++)
+    for (int lane = 0; lane < lanes && !whole; lane++)
         tile[classes * LANES + lane] = 0.0f; /* what lanes without a label leave out */
     if (!whole)
         NAME(take_out)(rows, 0, classes, tile, sums.own, lanes);

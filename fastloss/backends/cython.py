@@ -50,10 +50,11 @@ def rowwise_from(op, real, written):
     """The number of classes at which the kernels' times cross, see `backends`."""
     if op == "normalise" and real.itemsize == 8:
         return 64 if written else 128
+    wide = instruction_set() == "avx512"
     if op == "normalise":
-        return 128 if written else 160
+        return 160 if not written else 112 if wide else 128
     if op == "dense" and real.itemsize == 4:
-        return 64 if instruction_set() == "avx512" else 80
+        return 64 if wide else 80
     return 128 if real.itemsize == 8 or op == "detail" else 192
 
 
