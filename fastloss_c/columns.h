@@ -388,7 +388,8 @@ INLINE void exchange_few(float *tile, int classes, const int64_t *RESTRICT label
     uint32_t short_labels[STRIP];
     for (int k = 0; k < STRIP; k++)
         short_labels[k] = (uint32_t)labels[k];
-    WideBits left[WIDES], found[WIDES], last[WIDES]; /* how many classes come before the label */
+    WideBits left[WIDES]; /* how many classes come before the label */
+    WideBits found[WIDES], last[WIDES];
     memcpy(left, short_labels, sizeof left);
     memcpy(last, tile + (classes - 1) * LANES, sizeof last);
     memcpy(found, last, sizeof found);
@@ -1248,7 +1249,7 @@ INLINE void NAME(slope_lanes)(
             for (int lane = 0; lane < lanes; lane += STRIP)
                 for (int k = 0; k < 4; k++)
                     NAME(ask_for)(NAME(ahead_of)(asked[k / 2], 2, 0, lane), k % 2);
-            memcpy(rows->loss, pairs, sizeof pairs);
+            memcpy(rows->loss, pairs, lanes * sizeof *pairs);
             NAME(store_tile)(pair_slopes, 2, width, out, class_step, lane_step); /* the logits may lie there */
             return;
         }
