@@ -78,7 +78,8 @@ cdef bint turned_blocks(const RowTask *t, Py_ssize_t first, Py_ssize_t last) noe
     cdef Py_ssize_t bytes = step_of_turned(t.call.x.length[1])
     cdef Py_ssize_t together = smaller(smaller(STRIP, TURNED_BYTES // bytes), inner)
     cdef double *partial = NULL
-    cdef char *allocated = <char *>malloc(3 * together * bytes + 64)
+    cdef int arrays = 2 if t.op == COMPARE else 1 + (t.outs[1].data != NULL) + (t.outs[2].data != NULL)
+    cdef char *allocated = <char *>malloc(arrays * together * bytes + 64)
     cdef char *room = allocated + (64 - <size_t>allocated % 64)  # where a line begins
     if allocated == NULL:
         return False
