@@ -568,8 +568,8 @@ static void NAME(take_up_classes)(
 }
 
 #if SINGLE
-#define LEAST_POWER -1000.0
-static UNKNOWN double NAME(most_power) = DOUBLE_ROUNDING + 900.0;
+#define LEAST_POWER -1000.0 /* of the odds, below which float64 computes rows */
+static UNKNOWN double NAME(most_power) = DOUBLE_ROUNDING + 900.0; /* above it what is left is added as a logarithm */
 
 /* -x / T of the element left out, and that in powers of two, rounded, plus DOUBLE_ROUNDING. */
 INLINE double NAME(negated)(float x, double *powers, const Temper temper)
@@ -583,8 +583,7 @@ INLINE double NAME(negated)(float x, double *powers, const Temper temper)
 2^k, t = k + DOUBLE_ROUNDING. */
 INLINE _Bool NAME(is_reached)(float x, float peak, double t, const Temper temper)
 {
-    (void)temper;
-    return (t >= DOUBLE_ROUNDING + LEAST_POWER) & (ABS(x) <= LIMIT) & (ABS(peak) <= LIMIT);
+    return (t >= DOUBLE_ROUNDING + LEAST_POWER) & !NAME(is_far)(x, temper) & !NAME(is_far)(peak, temper);
 }
 
 /* What rows lose, as `nll`, but to the accuracy of float; whether there are some for which that is not enough.
